@@ -1,0 +1,62 @@
+# GNU make 3.81 (macOS) reads this. `make help` lists the targets.
+VENV ?= .venv
+BIN = $(VENV)/bin
+ARGS ?=
+NEWER_OR_OLDER = Countersign needs Python 3.11, 3.12 or 3.13 and found none. Install one, or name one: make run PYTHON=/path/to/python3.12
+FITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in $(BIN)/python python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+INSTALL = $(PYTHON) webapp/install.py $(VENV)
+
+.PHONY: run worker doctor test check benchmarks gpu lock clean help python browser
+
+run: python ## everything on this machine: installs, prepares, starts, prints a login link
+	@$(INSTALL)
+	@exec $(BIN)/python manage.py up $(ARGS)
+
+worker: python ## a GPU worker for a web side elsewhere (see `manage.py worker NAME`)
+	@$(INSTALL)
+	@exec $(BIN)/python -m gpu_runner worker
+
+doctor: python ## what this machine has, what a lack costs, what to do
+	@$(INSTALL)
+	@$(BIN)/python manage.py doctor $(ARGS)
+
+test: python browser ## the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: python browser ## format, lint, types, import directions, migrations, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python -m pytest $(ARGS)
+
+benchmarks: python ## measures, and says what was measured
+	@$(INSTALL) test
+	$(BIN)/python -m pytest -m benchmark -p no:randomly -s $(ARGS)
+
+gpu: python ## the tests that need an NVIDIA GPU
+	@$(INSTALL) test
+	$(BIN)/python -m pytest -m gpu -s $(ARGS)
+
+lock: python ## constraints.txt anew, from what pyproject.toml allows today
+	@$(PYTHON) webapp/install.py --lock
+
+clean: ## removes what can be made again; never .countersign, the record
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+python:
+	@test -n "$(PYTHON)" || { echo "$(NEWER_OR_OLDER)" >&2; exit 1; }
+
+# Browser tests need a Chromium: one from PATH, else Playwright's own, which is downloaded once.
+browser: python
+	@$(INSTALL) test
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| $(BIN)/playwright install chromium \
+		|| { echo "The tests need Chromium, and none could be had: install it (Debian: apt install chromium)." >&2; exit 1; }

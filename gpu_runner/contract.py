@@ -1,0 +1,424 @@
+"""What crosses the border between the web side and a GPU machine.
+
+This is the only module of ``gpu_runner`` that ``webapp`` and ``research`` may import, so it
+imports neither torch nor celery nor Django. Everything here is frozen and parsed strictly:
+an unknown field, a wrong type, NaN or Infinity is refused with the field's name
+(``pydantic.ValidationError``, a ``ValueError``).
+
+Reading order: recipe (what may be changed) -> approval (what was countersigned) ->
+run spec (what is sent) -> report and end (what comes back) -> order (what the worker must do).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCORER_VERSION = "1"
+GATE_VERSION = "1"
+
+HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often
+LEASE_S = 60.0  # without a report for so long, the run is somebody else's
+WORKER_GIVES_UP_S = 45.0  # the worker kills its own run first: two copies never overlap
+
+KnobValue = int | float | bool | str
+Knobs = dict[str, KnobValue]
+
+
+class Wire(BaseModel):
+    """Base of all that crosses: immutable, no unknown fields, no coercion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+W = TypeVar("W", bound=Wire)
+
+
+def canonical_json(value: object) -> bytes:
+    """One byte string per value: sorted keys, no spaces, UTF-8, no NaN. What digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()
+
+
+# --- the recipe: what a proposal may change ------------------------------------------------
+
+
+class Knob(Wire):
+    """One declared override: its type, bounds and default, as ``recipe.toml`` states them."""
+
+    key: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    type: Literal["int", "float", "bool", "choice"]
+    default: KnobValue
+    help: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    multiple_of: int | None = None
+
+    def problem_with(self, value: object) -> str | None:
+        """Why ``value`` may not be used, as a sentence naming the key and the way out; None if it may."""
+        if self.type == "bool":
+            return None if isinstance(value, bool) else f"{self.key}: must be true or false, not {value!r}"
+        if self.type == "choice":
+            if value in self.choices:
+                return None
+            return f"{self.key}: {value!r} is not one of {', '.join(self.choices)}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{self.key}: must be a number, not {value!r}"
+        if not math.isfinite(value):
+            return f"{self.key}: must be finite, not {value!r}"
+        if self.type == "int" and value != int(value):
+            return f"{self.key}: must be a whole number, not {value!r}"
+        if self.low is not None and value < self.low:
+            return f"{self.key}: {value:g} is below its lower bound {self.low:g}"
+        if self.high is not None and value > self.high:
+            return f"{self.key}: {value:g} is above its upper bound {self.high:g}"
+        if self.multiple_of is not None and value % self.multiple_of:
+            return f"{self.key}: {value:g} is not a multiple of {self.multiple_of}"
+        return None
+
+
+class Recipe(Wire):
+    """A parsed ``recipe.toml``: name, what it is, which files may be edited, its knobs."""
+
+    name: str
+    about: str
+    editable: tuple[str, ...]
+    knobs: tuple[Knob, ...]
+
+    def knob(self, key: str) -> Knob | None:
+        return next((k for k in self.knobs if k.key == key), None)
+
+    def problems_with(self, overrides: Knobs) -> list[str]:
+        """Every reason why ``overrides`` may not be used; empty when they may."""
+        problems: list[str] = []
+        for key, value in overrides.items():
+            knob = self.knob(key)
+            if knob is None:
+                problems.append(
+                    f"{key}: not declared in recipe.toml; declared are {', '.join(k.key for k in self.knobs)}"
+                )
+            elif (problem := knob.problem_with(value)) is not None:
+                problems.append(problem)
+        return problems
+
+    def effective(self, overrides: Knobs) -> Knobs:
+        """Defaults with ``overrides`` on top. Raises ValueError on the first bad one: never clamps."""
+        if problems := self.problems_with(overrides):
+            raise ValueError(problems[0])
+        values: Knobs = {k.key: k.default for k in self.knobs} | overrides
+        return {k.key: _as_type(k, values[k.key]) for k in self.knobs}
+
+
+def _as_type(knob: Knob, value: KnobValue) -> KnobValue:
+    if knob.type == "int":
+        return int(value)
+    return float(value) if knob.type == "float" else value
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Parse ``recipe.toml``. Raises ValueError that names the table and the field."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"recipe.toml: {error}") from error
+    knobs = []
+    for key, body in table.get("knobs", {}).items():
+        if not isinstance(body, dict):
+            raise ValueError(f"recipe.toml: [knobs.{key}] must be a table")
+        fields = body | {"key": key}
+        if isinstance(fields.get("choices"), list):
+            fields["choices"] = tuple(fields["choices"])
+        knob = Knob(**fields)
+        if (problem := knob.problem_with(knob.default)) is not None:
+            raise ValueError(f"recipe.toml: the default of {problem}")
+        knobs.append(knob)
+    head = table.get("recipe", {})
+    return Recipe(
+        name=head.get("name", ""),
+        about=head.get("about", ""),
+        editable=tuple(head.get("editable", ())),
+        knobs=tuple(knobs),
+    )
+
+
+_DEFAULT_LINE = re.compile(r"^default\s*=.*$", re.M)
+
+
+def with_defaults(text: str, overrides: Knobs) -> str:
+    """``recipe.toml`` with the defaults of ``overrides`` replaced in place: comments and order stay."""
+    for key, value in overrides.items():
+        start = text.index(f"[knobs.{key}]")
+        end = text.find("\n[", start)
+        end = len(text) if end == -1 else end
+        body, count = _DEFAULT_LINE.subn(f"default = {json.dumps(value)}", text[start:end], count=1)
+        if count != 1:
+            raise ValueError(f"recipe.toml: [knobs.{key}] has no line that starts with 'default ='")
+        text = text[:start] + body + text[end:]
+    return text
+
+
+def is_safe_path(path: str) -> bool:
+    """True for a relative POSIX path that stays inside its folder."""
+    parts = PurePosixPath(path)
+    return bool(path) and not parts.is_absolute() and ".." not in parts.parts and "\\" not in path and "\0" not in path
+
+
+# --- the approval: what a person countersigned ---------------------------------------------
+
+
+class Budget(Wire):
+    """How long a run trains. Tokens and FLOPs compare learning; seconds compare systems."""
+
+    kind: Literal["seconds", "tokens", "flops"]
+    amount: float = Field(gt=0)
+
+
+class SeedPolicy(Wire):
+    """How many pairs of seeds may be spent, and when to stop looking."""
+
+    min_pairs: int = Field(ge=1)
+    max_pairs: int = Field(ge=1)
+    alpha: float = Field(gt=0, lt=1)
+    min_effect_bpb: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SeedPolicy:
+        if self.max_pairs < self.min_pairs:
+            raise ValueError(f"max_pairs {self.max_pairs} is below min_pairs {self.min_pairs}")
+        return self
+
+
+class Approval(Wire):
+    """Everything that changes what a run means. Its digest is what a person signs (design §4)."""
+
+    base_commit: str = Field(pattern=r"^[0-9a-f]{40}$")
+    patch: str
+    overrides: Knobs
+    budget: Budget
+    seeds: SeedPolicy
+    dataset_sha256: str
+    scorer_version: str
+    lock_sha256: str
+    sandbox_level: str
+    gate_version: str
+
+    def of_the_incumbent(self) -> Approval:
+        """The same conditions without the change: what a candidate is compared with."""
+        return self.model_copy(update={"patch": "", "overrides": {}})
+
+    def digest(self) -> str:
+        """sha256 (hex) over the canonical JSON of every field."""
+        return sha256(canonical_json(self.model_dump(mode="json")))
+
+
+# --- the run: what is sent ------------------------------------------------------------------
+
+Purpose = Literal["smoke", "baseline", "candidate"]
+
+
+class RunSpec(Wire):
+    """What a worker is given for one run. The source comes apart, as a git bundle of ``base_commit``."""
+
+    run_id: int
+    fence: int
+    attempt: int
+    next_seq: int
+    purpose: Purpose
+    title: str
+    seed: int = Field(ge=0)
+    approval: Approval
+    digest: str
+    dataset: str
+    max_steps: int | None  # smoke runs stop after so many steps, whatever the budget
+    score_tokens: int = Field(gt=0)
+    deadline_s: float = Field(gt=0)  # wall clock of the training process, compile included
+
+
+class Claim(Wire):
+    """A worker asks for work. ``run_id`` is the one its doorbell named, if one rang."""
+
+    run_id: int | None
+    hardware_class: str
+    sandbox_level: str
+    lock_sha256: str
+
+
+class Lease(Wire):
+    """The answer to a claim: the run, and the token that only this lease may use."""
+
+    spec: RunSpec
+    token: str
+
+
+class Hello(Wire):
+    """A worker introduces itself when it starts."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    hardware_class: str
+    hardware: dict[str, str | int | float | None]
+    sandbox_level: str
+    lock_sha256: str
+
+
+# --- what comes back ------------------------------------------------------------------------
+
+MAX_POINTS = 2_000
+MAX_LOG_LINES = 400
+MAX_LOG_CHARS = 2_000
+MAX_METRICS = 64
+MAX_STEPS = 2**31 - 1  # what the record's columns hold: a hostile process may say any number
+MAX_TOKENS = 2**53  # and what a browser's JSON reader keeps exact
+StepCount = Annotated[int, Field(ge=0, le=MAX_STEPS)]
+TokenCount = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_/]{0,63}$")]
+
+
+class Points(Wire):
+    """Measurements as columns of one length. A metric that was not taken at a step is None."""
+
+    step: list[StepCount] = Field(max_length=MAX_POINTS)
+    tokens: list[TokenCount]
+    elapsed_s: list[float]
+    metrics: dict[MetricName, list[float | None]] = Field(max_length=MAX_METRICS)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Points:
+        n = len(self.step)
+        lengths = {"tokens": len(self.tokens), "elapsed_s": len(self.elapsed_s)}
+        for name, length in (lengths | {name: len(column) for name, column in self.metrics.items()}).items():
+            if length != n:
+                raise ValueError(f"{name}: {length} values for {n} steps")
+        return self
+
+
+class LogLine(Wire):
+    at_s: float  # since the training process started
+    level: Literal["info", "eval", "warning", "error"]
+    text: str = Field(max_length=MAX_LOG_CHARS)
+
+
+class Progress(Wire):
+    """How far training is. ``num_steps`` is what the budget allows at the present rate."""
+
+    fraction: float = Field(ge=0, le=1)
+    eta_s: float | None
+    step: int
+    num_steps: int | None
+
+
+Phase = Literal["leased", "training", "scoring"]
+
+
+class Report(Wire):
+    """A batch from a live run. ``seq`` counts up by one; a repeated seq changes nothing."""
+
+    fence: int
+    seq: int = Field(ge=1)
+    phase: Phase
+    points: Points | None = None
+    log: list[LogLine] = Field(default=[], max_length=MAX_LOG_LINES)
+    progress: Progress | None = None
+    started: dict[str, Any] | None = None  # device, dtype, compile, attention, parameters, effective knobs
+
+    @model_validator(mode="after")
+    def _started_is_small(self) -> Report:
+        if self.started is not None and len(canonical_json(self.started)) > 20_000:
+            raise ValueError("started: more than 20,000 bytes")
+        return self
+
+
+class Beat(Wire):
+    """Nothing new to report, but the lease is still held."""
+
+    fence: int
+
+
+class Order(Wire):
+    """The answer to a report: go on or stop, and the last seq that is safely stored."""
+
+    order: Literal["continue", "stop"]
+    reason: str = ""
+    acked_seq: int
+
+
+class Score(Wire):
+    """What the trusted scorer measured, with the hashes that make it comparable."""
+
+    val_bpb: float | None
+    outcome: Literal["ok", "disputed", "quarantined", "failed"]
+    reasons: list[str] = Field(max_length=20)
+    provenance: dict[str, str | int | float | None]
+    seconds: float
+    self_reported_bpb: float | None = None
+
+    @model_validator(mode="after")
+    def _ok_has_a_number(self) -> Score:
+        if self.outcome == "ok" and self.val_bpb is None:
+            raise ValueError("val_bpb: missing though the outcome is ok")
+        return self
+
+
+FailureKind = Literal[
+    "out_of_memory",
+    "not_finite",
+    "bad_override",
+    "bad_patch",
+    "digest_mismatch",
+    "recipe_error",
+    "deadline",
+    "dataset_missing",
+    "no_checkpoint",
+    "scorer_failed",
+    "sandbox_missing",
+    "lost_contact",
+    "worker_stopped",
+    "worker_error",
+]
+
+
+class Failure(Wire):
+    """Why a run ended without a score: one sentence, and what to do about it."""
+
+    kind: FailureKind
+    message: str = Field(max_length=4_000)
+    todo: str = Field(default="", max_length=1_000)
+
+
+class RunEnd(Wire):
+    """The last word of a lease. ``lost`` gives the run back unharmed, for another attempt."""
+
+    fence: int
+    outcome: Literal["finished", "failed", "timed_out", "cancelled", "lost"]
+    failure: Failure | None = None
+    score: Score | None = None
+    device_s: float = Field(ge=0)  # wall-clock seconds for which the device was held
+    train_s: float | None = None  # inside the training clock
+    compile_s: float | None = None
+    peak_memory_mib: float | None = None
+    num_steps: StepCount | None = None
+    num_tokens: TokenCount | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> RunEnd:
+        if self.outcome == "finished" and self.score is None:
+            raise ValueError("score: a finished run has one")
+        if self.outcome in ("failed", "timed_out") and self.failure is None:
+            raise ValueError(f"failure: a {self.outcome} run says why")
+        return self
+
+
+def parse(kind: type[W], body: bytes) -> W:
+    """Strictly parse JSON bytes into ``kind``. Raises ValueError naming every bad field."""
+    return kind.model_validate_json(body)

@@ -1,0 +1,11 @@
+"""What a run may not change: batches, the budget's clock, the watch curve, checkpoint, reports.
+
+    python -m gpu_runner.harness RUN_DIR --report-fd N
+
+RUN_DIR holds ``source/`` (the recipe, read-only), ``spec.json`` and ``out/`` (all that may be
+written). The harness loads ``source/train.py``, hands it a ``Run`` (run.py) and tells what happens
+as JSON lines on descriptor N (pipe.py). It runs in the same process as the proposed code, so
+nothing that it says is believed: the number that counts comes from gpu_runner/score.py.
+
+Importing this package imports nothing: the scorer takes ``frames`` from here and needs no torch.
+"""

@@ -1,0 +1,96 @@
+"""How much of the budget is spent. Counts tokens where they are handed out and seconds where training runs.
+
+Budgets in tokens or FLOPs are never exceeded: a step that does not fit whole is not begun. A
+budget in seconds ends with the step that crosses it. Evaluation, checkpoint and compilation are
+outside the clock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gpu_runner.contract import Budget
+from gpu_runner.harness.failures import BadOverride
+
+
+class BudgetClock:
+    """Monotonic; starts stopped."""
+
+    def __init__(self, budget: Budget, max_steps: int | None) -> None:
+        self.budget, self.max_steps = budget, max_steps  # max_steps: smoke runs, whatever the budget
+        self.num_steps = 0
+        self.num_tokens = 0
+        self.planned_steps: int | None = None  # None while only the clock can tell
+        self._tokens_allowed = math.inf
+        self._before = 0.0
+        self._since: float | None = None
+
+    def plan(self, tokens_per_step: int, flops_per_token: float) -> None:
+        """How far the budget reaches. Raises BadOverride when not even one step fits."""
+        if self.max_steps is not None:
+            self.planned_steps = self.max_steps
+        elif self.budget.kind != "seconds":
+            per_token = 1.0 if self.budget.kind == "tokens" else flops_per_token
+            self._tokens_allowed = self.budget.amount / per_token
+            self.planned_steps = int(self._tokens_allowed // tokens_per_step)
+            if self.planned_steps == 0:
+                raise BadOverride(
+                    f"batch_size: one step is {tokens_per_step:,} tokens, more than the budget's"
+                    f" {self._tokens_allowed:,.0f}; lower batch_size or seq_len, or ask for more"
+                )
+
+    def start(self) -> None:
+        assert self._since is None, "the clock runs already"
+        self._since = time.monotonic()
+
+    def stop(self) -> None:
+        assert self._since is not None, "the clock stands already"
+        self._before += time.monotonic() - self._since
+        self._since = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._since is not None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Time inside is not training time."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    @property
+    def fraction(self) -> float:
+        """0..1 of what will be spent: by steps where their number is known, else by the clock."""
+        if self.planned_steps is not None:
+            return min(self.num_steps / self.planned_steps, 1.0)
+        return min(self.elapsed_s / self.budget.amount, 1.0)
+
+    def allows(self, tokens_in_step: int) -> bool:
+        """May a step of so many tokens begin?"""
+        if self.max_steps is not None:
+            return self.num_steps < self.max_steps
+        if self.budget.kind == "seconds":
+            return self.elapsed_s < self.budget.amount
+        return self.num_tokens + tokens_in_step <= self._tokens_allowed
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until the budget is spent at the present rate; None before anything is known."""
+        return max(self.elapsed_s * (1 / self.fraction - 1), 0.0) if self.fraction else None
+
+    @property
+    def expected_steps(self) -> int | None:
+        """Planned, or what the present rate makes likely; None before anything is known."""
+        if self.planned_steps is not None:
+            return self.planned_steps
+        return round(self.num_steps / self.fraction) if self.fraction else None

@@ -1,0 +1,50 @@
+"""What the scorer and the model's process say to each other: fixed frames, no pickle, no torch.
+
+    hello    model -> scorer   "CSHI", length u32, JSON {"torch", "device", "vocab_size", "num_params"}
+    request  scorer -> model   "CSRQ", rows u32, tokens u32, then rows x tokens int32
+    answer   model -> scorer   "CSLG", rows u32, tokens u32, vocab u32, then rows x tokens x vocab float32
+    error    model -> scorer   "CSER", length u32, text
+
+All little-endian. The model's side is hostile: the scorer checks every header against what it
+asked for before it reads a byte more.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+HELLO, REQUEST, ANSWER, ERROR = b"CSHI", b"CSRQ", b"CSLG", b"CSER"
+HEAD = struct.Struct("<4sI")  # magic, and a length or a number of rows
+MAX_TEXT = 16_384  # bytes of a hello or an error
+
+Tokens = npt.NDArray[np.int32]
+Logits = npt.NDArray[np.float32]
+
+
+def hello(about: dict[str, Any]) -> bytes:
+    return _text(HELLO, json.dumps(about))
+
+
+def error(message: str) -> bytes:
+    return _text(ERROR, message[-4_000:])
+
+
+def _text(magic: bytes, text: str) -> bytes:
+    body = text.encode()[:MAX_TEXT]
+    return HEAD.pack(magic, len(body)) + body
+
+
+def request(tokens: Tokens) -> bytes:
+    """tokens [B, T]."""
+    rows, length = tokens.shape
+    return HEAD.pack(REQUEST, rows) + struct.pack("<I", length) + tokens.astype("<i4").tobytes()
+
+
+def answer_head(rows: int, length: int, vocab: int) -> bytes:
+    """What stands before the logits [B, T, V]. The scorer compares it byte by byte with what it expects."""
+    return HEAD.pack(ANSWER, rows) + struct.pack("<II", length, vocab)

@@ -1,0 +1,99 @@
+"""The model in its own sandbox: takes token batches on stdin, gives raw logits on stdout.
+
+    python -m gpu_runner.harness.model_server RECIPE_DIR CHECKPOINT_DIR [--device auto|cpu|cuda]
+
+Proposed code runs here (``build_model`` and the model's ``forward``), so nothing else is at hand: no
+targets, no held-out text beyond the inputs, no network. The scorer on the other side checks all it says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from gpu_runner.harness import checkpoint, frames, machine
+from gpu_runner.harness.loading import load_recipe
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m gpu_runner.harness.model_server")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    chosen = parser.parse_args(argv)
+    requests, answers = _private_channel()
+    try:
+        here = machine.detect(chosen.device, None)
+        model, vocab = load_model(chosen.recipe, chosen.checkpoint, here.device)
+        answers.write(frames.hello(_about(model, vocab, here)))
+        answers.flush()
+        with torch.inference_mode(), machine.attention_kernels(here):
+            for tokens in read_requests(requests):
+                _answer(answers, model, vocab, tokens.to(here.device))
+    except BrokenPipeError:
+        return 1  # the scorer hung up: it has said why on its side
+    except Exception:  # noqa: BLE001  # whatever the recipe raises is told to the scorer
+        answers.write(frames.error(traceback.format_exc()))
+        answers.flush()
+        return 1
+    return 0
+
+
+def load_model(recipe: Path, saved: Path, device: str) -> tuple[torch.nn.Module, int]:
+    """The recipe's model with the run's weights, and its vocabulary as the config states it."""
+    config = checkpoint.load_config(saved)
+    model = load_recipe(recipe).build_model(config)
+    checkpoint.load(saved, model)
+    return model.to(device).eval(), int(config["vocab_size"])
+
+
+def read_requests(requests: BinaryIO) -> Iterator[torch.Tensor]:
+    """Token batches [B, T] int64 until the scorer hangs up."""
+    while head := requests.read(frames.HEAD.size + 4):
+        magic, rows = frames.HEAD.unpack(head[: frames.HEAD.size])
+        assert magic == frames.REQUEST, "the scorer speaks another protocol"
+        length = int.from_bytes(head[frames.HEAD.size :], "little")
+        tokens = np.frombuffer(requests.read(rows * length * 4), dtype="<i4").reshape(rows, length)
+        yield torch.from_numpy(tokens.astype(np.int64))
+
+
+def _answer(answers: BinaryIO, model: torch.nn.Module, vocab: int, tokens: torch.Tensor) -> None:
+    logits = model(tokens).float()
+    if logits.shape != (*tokens.shape, vocab):
+        raise ValueError(
+            f"the model gave logits {tuple(logits.shape)} for tokens {tuple(tokens.shape)}, vocabulary {vocab}"
+        )
+    answers.write(frames.answer_head(*logits.shape))
+    answers.write(logits.contiguous().cpu().numpy().astype("<f4", copy=False).data)
+    answers.flush()
+
+
+def _about(model: torch.nn.Module, vocab: int, here: machine.Machine) -> dict[str, Any]:
+    return {
+        "torch": torch.__version__,
+        "device": here.device,
+        "device_name": here.name,
+        "vocab_size": vocab,
+        "num_params": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def _private_channel() -> tuple[BinaryIO, BinaryIO]:
+    """Move the frames off descriptors 0 and 1, so that a print() in the recipe cannot break them."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

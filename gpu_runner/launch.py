@@ -1,0 +1,385 @@
+"""One leased run, from the source to the last word. Reads downward.
+
+    approval   recompute the digest; compare lock file, sandbox, scorer and dataset with this machine's
+    source     base commit from the bundle, patch on top
+    training   the harness in the sandbox; its reports go to the Reporter
+    scoring    the trusted scorer on the checkpoint
+    end        finished | failed | timed_out | cancelled | lost, delivered once
+
+Whatever ends a run before that is an EarlyEnd (endings.py).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpu_runner import contract, corpus, sandbox, source
+from gpu_runner.child import Child, Lines
+from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
+from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score
+from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
+from gpu_runner.folders import run_folder
+from gpu_runner.reporter import Reporter, deliver
+from gpu_runner.testimony import MAX_LINE_BYTES, Ended, Testimony, plain
+
+log = logging.getLogger(__name__)
+
+HARNESS = (sys.executable, "-m", "gpu_runner.harness")
+SCORER = (sys.executable, "-m", "gpu_runner.score")
+SCORING_DEADLINE_S = 900.0
+MIN_FREE_BYTES = 512 << 20
+MAX_SCORE_BYTES = 1 << 20
+LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of its last two messages
+SIGKILLED = (-9, 137)  # by the kernel when memory ran out; 128 + 9 through bubblewrap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What this worker is and where it keeps things."""
+
+    runs: Path
+    datasets: Path
+    hardware_class: str
+    sandbox_level: str
+    lock_sha256: str
+    num_kept: int = 0  # run folders that stay behind, for debugging
+    harness: tuple[str, ...] = HARNESS
+    scorer: tuple[str, ...] = SCORER
+    beat_s: float = contract.HEARTBEAT_S
+    gives_up_s: float = contract.WORKER_GIVES_UP_S
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What is known of a run so far, for its last word."""
+
+    device_since: float | None = None  # monotonic
+    ended: Ended | None = None
+    score: Score | None = None
+
+    def end(self, fence: int, outcome: str, failure: Failure | None = None) -> RunEnd:
+        ended = self.ended
+        return RunEnd.model_validate(
+            {
+                "fence": fence,
+                "outcome": outcome,
+                "failure": failure,
+                "score": self.score,
+                "device_s": 0.0 if self.device_since is None else time.monotonic() - self.device_since,
+                "train_s": ended.train_s if ended else None,
+                "compile_s": ended.compile_s if ended else None,
+                "peak_memory_mib": ended.peak_memory_mib if ended else None,
+                "num_steps": ended.num_steps if ended else None,
+                "num_tokens": ended.num_tokens if ended else None,
+            }
+        )
+
+
+@dataclass(kw_only=True)
+class Launch:
+    """The parts of one run that everything below needs."""
+
+    spec: RunSpec
+    machine: Machine
+    line: RunLine
+    reporter: Reporter
+    folder: Path
+    is_leaving: Callable[[], bool]
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def check(self) -> None:
+        """Raises the EarlyEnd that is due, if one is."""
+        if self.is_leaving():
+            raise GivenBack("worker_stopped", "The worker was stopped while it had this run.")
+        if (stop := self.reporter.stop) is not None:
+            raise early_end(stop)
+
+
+def run_lease(
+    lease: contract.Lease, *, machine: Machine, front: Front, is_leaving: Callable[[], bool]
+) -> RunEnd | None:
+    """Carry out one lease and deliver its end. None when the lease was lost to somebody else.
+
+    Never raises for what the run did; ``is_leaving`` is asked several times a second.
+    """
+    spec = lease.spec
+    reporter = Reporter(
+        front.line(lease),
+        fence=spec.fence,
+        next_seq=spec.next_seq,
+        beat_s=machine.beat_s,
+        gives_up_s=machine.gives_up_s,
+    )
+    line = front.line(lease)  # its own session: the reporter's belongs to the reporter's thread
+    reporter.start()
+
+    def patience_s() -> float:
+        return LEAVING_S if is_leaving() else machine.gives_up_s
+
+    try:
+        with run_folder(machine.runs, spec, num_kept=machine.num_kept) as folder:
+            end = _attempt(
+                Launch(spec=spec, machine=machine, line=line, reporter=reporter, folder=folder, is_leaving=is_leaving)
+            )
+    finally:
+        heard_all = reporter.close(within_s=patience_s())
+    if end is None:
+        return None
+    if not heard_all:
+        log.warning("run %d: its last reports were not acknowledged", spec.run_id)
+    deliver(line, end, within_s=patience_s)
+    return end
+
+
+def _attempt(launch: Launch) -> RunEnd | None:
+    spec, tally = launch.spec, launch.tally
+    try:
+        train_and_score(launch)
+    except RunFailure as early:
+        outcome = "timed_out" if early.failure.kind == "deadline" else "failed"
+        return tally.end(spec.fence, outcome, early.failure)
+    except Cancelled as early:
+        log.info("run %d: cancelled: %s", spec.run_id, early)
+        return tally.end(spec.fence, "cancelled")
+    except GivenBack as early:
+        return tally.end(spec.fence, "lost", early.failure)
+    except Dropped as early:
+        log.warning("run %d: dropped: %s", spec.run_id, early)
+        return None
+    except Exception as error:  # a bug of ours must end this run loudly, and not the worker
+        log.exception("run %d: the worker broke", spec.run_id)
+        message = f"The worker broke: {type(error).__name__}: {plain(str(error))}"[:2_000]
+        return tally.end(
+            spec.fence, "failed", Failure(kind="worker_error", message=message, todo="See the worker's log.")
+        )
+    return tally.end(spec.fence, "finished")
+
+
+def train_and_score(launch: Launch) -> None:
+    """The whole way; the tally holds what came of it. Raises an EarlyEnd."""
+    check_approval(launch.spec, launch.machine)
+    dataset = find_dataset(launch.spec, launch.machine)
+    recipe = fetch_source(launch)
+    launch.check()
+    launch.tally.device_since = time.monotonic()
+    train(launch, recipe, dataset)
+    launch.tally.score = score(launch, recipe, dataset)
+
+
+# --- approval -------------------------------------------------------------------------------
+
+
+def check_approval(spec: RunSpec, machine: Machine) -> None:
+    """Refuse whatever is not what a person countersigned, before any of its code is even fetched."""
+    approval = spec.approval
+    if approval.digest() != spec.digest:
+        raise RunFailure(
+            "digest_mismatch",
+            f"What was sent has the digest {approval.digest()[:12]}, countersigned was {spec.digest[:12]}.",
+            "Somebody changed the run after it was approved; look at the events, then review it again.",
+        )
+    for what, approved, here, todo in (
+        ("scorer version", approval.scorer_version, contract.SCORER_VERSION, "Update the worker or the web side."),
+        ("lock file", approval.lock_sha256, machine.lock_sha256, "Install the same constraints.txt on this worker."),
+    ):
+        if approved != here:
+            raise RunFailure(
+                "digest_mismatch", f"Approved was {what} {approved[:12]}, this worker has {here[:12]}.", todo
+            )
+    if approval.sandbox_level != machine.sandbox_level:
+        raise RunFailure(
+            "sandbox_missing",
+            f"Approved was sandbox level {approval.sandbox_level}, this worker has {machine.sandbox_level}.",
+            "Make that level work here (COUNTERSIGN_SANDBOX, `manage.py doctor`), or review the proposal again.",
+        )
+
+
+def find_dataset(spec: RunSpec, machine: Machine) -> Path:
+    """The folder of the approved dataset. Raises RunFailure when it is missing or another one."""
+    if not contract.is_safe_path(spec.dataset) or "/" in spec.dataset:
+        raise RunFailure("dataset_missing", f"{spec.dataset!r} is no dataset's name.")
+    folder = machine.datasets / spec.dataset
+    todo = f"On this worker run `python -m gpu_runner data prepare --name {spec.dataset}`, then `data verify`."
+    try:
+        here = corpus.manifest_sha256(folder)
+    except (ValueError, OSError) as error:
+        raise RunFailure("dataset_missing", f"{error}", todo) from error
+    if here != spec.approval.dataset_sha256:
+        approved = spec.approval.dataset_sha256[:12]
+        raise RunFailure("digest_mismatch", f"Approved was dataset {approved}, this worker's is {here[:12]}.", todo)
+    return folder
+
+
+# --- source ---------------------------------------------------------------------------------
+
+
+def fetch_source(launch: Launch) -> Path:
+    """``folder/source`` as approved. Raises RunFailure, GivenBack when the web side is away, or Dropped."""
+    approval = launch.spec.approval
+    try:
+        bundle = launch.line.source()
+        return source.check_out(bundle, base_commit=approval.base_commit, patch=approval.patch, folder=launch.folder)
+    except Unreachable as error:
+        raise GivenBack("lost_contact", f"The source could not be fetched: {error}") from error
+    except Superseded as error:
+        raise Dropped(str(error)) from error
+    except source.BadPatch as error:
+        raise RunFailure("bad_patch", str(error), "Rebase the proposal on the present incumbent.") from error
+    except (Refused, source.BadSource) as error:
+        raise RunFailure("worker_error", f"The source could not be had: {plain(str(error))}") from error
+
+
+# --- training -------------------------------------------------------------------------------
+
+
+def train(launch: Launch, recipe: Path, dataset: Path) -> None:
+    """The harness in the sandbox, until it ends by itself. Raises an EarlyEnd."""
+    spec_file = write_harness_spec(launch, dataset / "train")
+    launch.out.mkdir(mode=0o700)
+    hearing, speaking = os.pipe()
+    began_at = time.monotonic()
+    testimony = Testimony(launch.reporter, clock=lambda: time.monotonic() - began_at)
+    argv = sandbox.wrap(
+        [*launch.machine.harness, str(launch.folder), "--report-fd", str(speaking)],
+        level=launch.machine.sandbox_level,
+        read_only=(recipe, spec_file, dataset / "train"),
+        writable=launch.out,
+        pass_fds=(speaking,),
+    )
+    launch.reporter.enter("training")
+    with Child(
+        argv,
+        env=sandbox.child_environment(),
+        cwd=launch.folder,
+        stdout=Lines(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
+        stderr=Lines(lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES),
+        pass_fds=(speaking,),
+        extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
+    ) as child:
+        exit_code = child.follow(lambda: watch(launch, child, began_at + launch.spec.deadline_s))
+    testimony.close()
+    launch.tally.ended = testimony.ended
+    refuse_unless_trained(exit_code, testimony)
+
+
+def write_harness_spec(launch: Launch, shards: Path) -> Path:
+    """``spec.json`` for the harness: what it needs, and no token, fence or digest."""
+    spec = launch.spec
+    body = {
+        "run_id": spec.run_id,
+        "purpose": spec.purpose,
+        "seed": spec.seed,
+        "budget": spec.approval.budget.model_dump(mode="json"),
+        "overrides": spec.approval.overrides,
+        "dataset_dir": str(shards.resolve()),
+        "dataset_sha256": spec.approval.dataset_sha256,
+        "max_steps": spec.max_steps,
+        "threads": None,
+        "device": "auto",
+    }
+    path = launch.folder / "spec.json"
+    path.write_text(json.dumps(body, allow_nan=False))
+    return path
+
+
+def watch(launch: Launch, child: Child, deadline: float) -> None:
+    """Everything that may end a living child, asked on every tick."""
+    launch.check()
+    if time.monotonic() > deadline:
+        raise RunFailure(
+            "deadline",
+            f"Training did not end within {launch.spec.deadline_s:g} s of wall clock and was killed.",
+            "Make the change cheaper, or give the campaign a longer deadline.",
+        )
+    if child.has_too_many_processes():
+        raise RunFailure("recipe_error", "The run started thousands of processes and was killed.")
+    if shutil.disk_usage(launch.folder).free < MIN_FREE_BYTES:
+        raise RunFailure(
+            "worker_error",
+            f"Less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {launch.machine.runs}.",
+            "Free space on the worker, then run it again.",
+        )
+
+
+def refuse_unless_trained(exit_code: int, testimony: Testimony) -> None:
+    ended = testimony.ended
+    if ended is not None and ended.ok and exit_code == 0:
+        return
+    if ended is not None and ended.failure is not None:
+        raise RunFailure(ended.failure.kind, ended.failure.message, ended.failure.todo)
+    if exit_code in SIGKILLED:
+        raise RunFailure(
+            "out_of_memory",
+            "The training process was killed from outside (SIGKILL): most likely the machine ran out of memory.",
+            "Lower batch_size, seq_len, width or depth.",
+        )
+    last_words = "\n".join(testimony.last_words)
+    raise RunFailure(
+        "recipe_error", f"Training ended with exit code {exit_code} and without a last word.\n{last_words}"
+    )
+
+
+# --- scoring --------------------------------------------------------------------------------
+
+
+def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
+    """The trusted scorer in a process of its own, so that an order or a signal can end it too."""
+    checkpoint = launch.out / "checkpoint"
+    if not checkpoint.is_dir() or checkpoint.is_symlink():
+        raise RunFailure(
+            "no_checkpoint", "Training ended well but left no checkpoint.", "Call run.save(model, config)."
+        )
+    launch.reporter.enter("scoring")
+    said = bytearray()
+    exit_code = _run_scorer(launch, recipe, checkpoint, dataset, said)
+    try:
+        measured = contract.parse(Score, bytes(said))
+    except ValueError as error:
+        raise RunFailure("scorer_failed", f"The scorer ended with exit code {exit_code} and no score.") from error
+    if measured.outcome == "failed":
+        raise RunFailure("scorer_failed", "; ".join(measured.reasons) or "The scorer failed and gave no reason.")
+    ended = launch.tally.ended
+    return measured.model_copy(update={"self_reported_bpb": ended.self_reported_bpb if ended else None})
+
+
+def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, said: bytearray) -> int:
+    """Fills ``said`` with the scorer's stdout and returns its exit code."""
+    began_at = time.monotonic()
+
+    def complain(line: bytes | None) -> None:
+        text = "(a very long line is left out)" if line is None else plain(line.decode(errors="replace"))
+        launch.reporter.log(LogLine(at_s=time.monotonic() - began_at, level="warning", text=f"scorer: {text}"[:2_000]))
+
+    def check() -> None:
+        launch.check()
+        if time.monotonic() - began_at > SCORING_DEADLINE_S:
+            raise RunFailure("scorer_failed", f"Scoring did not end within {SCORING_DEADLINE_S:g} s.")
+
+    with Child(
+        _scorer_command(launch, recipe, checkpoint, dataset),
+        env=sandbox.child_environment(),
+        cwd=Path("/"),  # nothing that the run wrote may be imported by the trusted side
+        stdout=Lines(lambda line: said.extend(line or b""), MAX_SCORE_BYTES),
+        stderr=Lines(complain, MAX_LINE_BYTES),
+    ) as child:
+        return child.follow(check)
+
+
+def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path) -> list[str]:
+    where = ["--recipe", str(recipe), "--checkpoint", str(checkpoint), "--dataset", str(dataset.resolve())]
+    how = ["--split", "val", "--num-tokens", str(launch.spec.score_tokens)]
+    scorer = [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]
+    # Trusted, so not sandboxed; but limited, and killed with this worker, like everything that it starts.
+    return sandbox.wrap(scorer, level="none", read_only=(), writable=None)

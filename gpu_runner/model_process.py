@@ -1,0 +1,194 @@
+"""The scorer's hold on the process that has the model: hostile, in a sandbox, behind two pipes.
+
+Every read and write has a deadline, every frame's size is known before it is read, and the whole
+process group is killed however the scoring ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from gpu_runner import sandbox
+from gpu_runner.harness import frames
+from gpu_runner.harness.frames import Logits, Tokens
+
+START_S = 120.0  # import torch, build, load: a cold disk is slow
+ANSWER_S = 120.0  # one batch
+STDERR_KEPT = 4_096  # bytes
+MAX_VOCAB = 1 << 18
+BYTES_VOCAB = 256
+ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "num_params": int}
+
+
+class ModelFailed(Exception):
+    """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence."""
+
+
+class ModelProcess:
+    """Context manager around one model. ``about`` is what it says of itself: shown, never trusted."""
+
+    def __init__(self, recipe: Path, checkpoint: Path, *, level: str, device: str) -> None:
+        recipe, checkpoint = recipe.resolve(), checkpoint.resolve()
+        server = [sys.executable, "-m", "gpu_runner.harness.model_server", str(recipe), str(checkpoint)]
+        self._argv = sandbox.wrap(
+            [*server, "--device", device], level=level, read_only=(recipe, checkpoint), writable=None
+        )
+        self.about: dict[str, str | int] = {}
+
+    def __enter__(self) -> ModelProcess:
+        self._process = subprocess.Popen(
+            self._argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=sandbox.child_environment(),
+            start_new_session=True,
+            bufsize=0,
+        )
+        try:
+            self._pipes = _Pipes(self._process)
+            self.about = self._hello(time.monotonic() + START_S)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+
+    def ask(self, batches: Sequence[Tokens]) -> Iterator[Logits]:
+        """Logits [B, T, V] float32 for every batch of tokens [B, T]; the next batch is sent ahead.
+
+        Raises ModelFailed. The caller works on one answer while the model works on the next.
+        """
+        for i, batch in enumerate(batches):
+            deadline = time.monotonic() + ANSWER_S
+            if i == 0:
+                self._pipes.write(frames.request(batch), deadline)
+            if i + 1 < len(batches):
+                self._pipes.write(frames.request(batches[i + 1]), deadline)
+            yield self._answer(batch.shape, deadline)
+
+    def _answer(self, shape: tuple[int, ...], deadline: float) -> Logits:
+        rows, length = shape
+        vocab = int(self.about["vocab_size"])
+        expected = frames.answer_head(rows, length, vocab)
+        magic = self._pipes.read(4, deadline)
+        if magic == frames.ERROR:
+            raise ModelFailed(self._text("The model's process raised: ", deadline))
+        if magic + self._pipes.read(len(expected) - 4, deadline) != expected:
+            raise ModelFailed("The model's process answered with a malformed frame.")
+        body = self._pipes.read(rows * length * vocab * 4, deadline)
+        return np.frombuffer(body, dtype="<f4").reshape(rows, length, vocab)
+
+    def _hello(self, deadline: float) -> dict[str, str | int]:
+        magic = self._pipes.read(4, deadline)
+        if magic == frames.ERROR:
+            raise ModelFailed(self._text("The model could not be loaded: ", deadline))
+        if magic != frames.HELLO:
+            raise ModelFailed("The model's process answered with a malformed frame.")
+        return _checked_about(self._text("", deadline))
+
+    def _text(self, before: str, deadline: float) -> str:
+        length = int.from_bytes(self._pipes.read(4, deadline), "little")
+        if length > frames.MAX_TEXT:
+            raise ModelFailed("The model's process answered with a malformed frame.")
+        return before + self._pipes.read(length, deadline).decode(errors="replace")
+
+
+def _checked_about(text: str) -> dict[str, str | int]:
+    """The hello's fields, each of its type and short. ModelFailed otherwise."""
+    try:
+        about = json.loads(text)
+        checked = {name: kind(about[name]) for name, kind in ABOUT.items() if type(about[name]) is kind}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFailed(f"The model's process introduced itself wrongly: {error}") from error
+    if len(checked) != len(ABOUT) or checked["device"] not in ("cpu", "cuda"):
+        raise ModelFailed("The model's process introduced itself wrongly.")
+    if checked["vocab_size"] != BYTES_VOCAB:
+        raise ModelFailed(f"The model's vocabulary is {checked['vocab_size']}, but the text is bytes: {BYTES_VOCAB}.")
+    return {name: value[:200] if isinstance(value, str) else value for name, value in checked.items()}
+
+
+class _Pipes:
+    """Non-blocking pipes to one process: exact reads and writes by a deadline, stderr drained on the way."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin and process.stdout and process.stderr
+        self._process, self._stdin, self._stdout, self._stderr = process, process.stdin, process.stdout, process.stderr
+        self._said = b""  # the end of stderr
+        self._stderr_ended = False
+        for stream in (self._stdin, self._stdout, self._stderr):
+            os.set_blocking(stream.fileno(), False)
+
+    def read(self, num_bytes: int, deadline: float) -> bytearray:
+        """Exactly so many bytes of stdout. ModelFailed at end of file or at the deadline."""
+        buffer = bytearray(num_bytes)
+        view, filled = memoryview(buffer), 0
+        while filled < num_bytes:
+            self._wait(self._stdout, selectors.EVENT_READ, deadline)
+            got = os.readv(self._stdout.fileno(), [view[filled:]])
+            if not got:
+                raise ModelFailed(self._death())
+            filled += got
+        return buffer
+
+    def write(self, body: bytes, deadline: float) -> None:
+        """All of ``body`` to stdin. ModelFailed when nobody takes it."""
+        view = memoryview(body)
+        while view:
+            self._wait(self._stdin, selectors.EVENT_WRITE, deadline)
+            try:
+                view = view[os.write(self._stdin.fileno(), view) :]
+            except BrokenPipeError:
+                raise ModelFailed(self._death()) from None
+
+    def _wait(self, stream: IO[bytes], event: int, deadline: float) -> None:
+        """Until ``stream`` is ready; reads away what is on stderr meanwhile."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, event)
+            if not self._stderr_ended:
+                selector.register(self._stderr, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0:  # checked every time: stderr may never rest
+                ready = {key.fileobj for key, _ in selector.select(left)}
+                if self._stderr in ready and not self._drain():
+                    selector.unregister(self._stderr)
+                    self._stderr_ended = True
+                if stream in ready:
+                    return
+        raise ModelFailed(f"The model did not answer in time (limit {ANSWER_S:g} s a batch).")
+
+    def _drain(self) -> bool:
+        """Keep the end of what is on stderr now. False at its end."""
+        said = os.read(self._stderr.fileno(), 65_536)
+        self._said = (self._said + said)[-STDERR_KEPT:]
+        return bool(said)
+
+    def _death(self) -> str:
+        """Why the process is gone, as far as it said so."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(16):  # a living process could go on for ever
+                self._drain()
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "The model's process closed its output."
+        last = self._said.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        return f"The model's process ended with exit code {code}: {last[0]}"

@@ -1,0 +1,456 @@
+"""A small modern GPT and how it is trained. This file is what proposals edit.
+
+Read downward: layers -> model -> optimizer -> schedule -> train(run). Two names are called from
+outside and must stay: ``train(run)`` by the harness, ``build_model(config)`` by the scorer, in a
+process of its own, with nothing but ``config.json`` and the weights.
+
+Where it comes from: nanochat (layout, x0 and value embeddings), modded-nanogpt (ReLU², zero-init
+projections, soft-cap, smear, Muon by Keller Jordan), Amsel et al. 2025 (Polar Express), Zhang and
+Sennrich 2019 (RMSNorm), Su et al. 2021 (rotary), Henry et al. 2020 (QK-norm).
+
+Letters in shapes: B rows, T tokens of a row, D width, H query heads, G key/value heads,
+K = D / H the size of a head, F hidden width of the MLP, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# --- layers ------------------------------------------------------------------------------------
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Divide by the root mean square over the last axis. No gain: the next matrix can learn it.
+
+    By the norm, not by F.rms_norm: without a compiler that is eight passes over float32 copies.
+    """
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * (norm * x.size(-1) ** -0.5 + 1e-6).reciprocal()
+
+
+class Linear(nn.Linear):
+    """No bias; weights are kept in float32 and cast to the activations' dtype when they are used."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__(num_in, num_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+def rotary_tables(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of every position and frequency, each [1, T, 1, K/2]."""
+    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angle = torch.outer(torch.arange(seq_len, dtype=torch.float32), frequency)
+    return angle.cos()[None, :, None, :], angle.sin()[None, :, None, :]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn pairs of channels of x [B, T, H, K] by their position's angle."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention over the past. q [B, H, T, K], k and v [B, G, T, K] -> [B, H, T, K].
+
+    With a mask ([T, T], 0 or -inf) it is written out; without, it is torch's fused kernel.
+    FOOT-GUN: never give the fused kernel bfloat16 on a CPU (2.7 times slower than float32), and
+    never give it a dense mask on a GPU (27 % slower than ``is_causal``).
+    """
+    grouped = q.size(1) != k.size(1)
+    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    if grouped:
+        k, v = (t.repeat_interleave(q.size(1) // t.size(1), dim=1) for t in (k, v))
+    q3, k3, v3 = (t.flatten(0, 1) for t in (q, k, v))  # [B*H, T, K]
+    scores = torch.baddbmm(mask, q3, k3.mT, alpha=q.size(-1) ** -0.5)  # [B*H, T, T]
+    return (scores.softmax(dim=-1) @ v3).view_as(q)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        width, head_dim = config["width"], config["head_dim"]
+        self.head_dim = head_dim
+        self.qk_norm = config["qk_norm"]
+        self.num_heads = width // head_dim  # H
+        self.num_kv_heads = self.num_heads // config["kv_share"]  # G
+        kv_width = self.num_kv_heads * head_dim
+        self.query = Linear(width, width)
+        self.key = Linear(width, kv_width)
+        self.value = Linear(width, kv_width)
+        self.proj = Linear(width, width)
+
+    def forward(
+        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> Tensor:
+        """x [B, T, D], value_embedding [B, T, G*K] or None -> [B, T, D]."""
+        B, T, D = x.shape
+        # One product for all three: apart they are small, and small ones waste the machine.
+        weights = torch.cat((self.query.weight, self.key.weight, self.value.weight)).to(x.dtype)
+        heads = F.linear(x, weights).view(B, T, -1, self.head_dim)  # [B, T, H + 2G, K]
+        qk, v = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
+        if value_embedding is not None:
+            v = v + value_embedding.view_as(v)
+        qk = rotate(rms_norm(qk) if self.qk_norm else qk, *rotary).transpose(1, 2)
+        q, k = qk.split((self.num_heads, self.num_kv_heads), dim=1)
+        y = causal_attention(q, k, v.transpose(1, 2), mask)
+        return self.proj(y.transpose(1, 2).reshape(B, T, D))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        width, hidden = config["width"], config["width"] * config["mlp_ratio"]
+        self.activation = config["activation"]
+        self.up = Linear(width, hidden)
+        self.gate = Linear(width, hidden) if self.activation == "swiglu" else None
+        self.proj = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        h = self.up(x)  # [B, T, F]
+        if self.gate is not None:
+            h = F.silu(self.gate(x)) * h
+        elif self.activation == "relu2":
+            h = F.relu(h).square()
+        else:
+            h = F.gelu(h) if self.activation == "gelu" else F.silu(h)
+        return self.proj(h)
+
+
+class Block(nn.Module):
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> Tensor:
+        x = x + self.attention(rms_norm(x), value_embedding, rotary, mask)
+        return x + self.mlp(rms_norm(x))
+
+
+# --- model -------------------------------------------------------------------------------------
+
+# What config.json must hold, beside what the harness adds (vocab_size, dtype, attention).
+MODEL_KNOBS = (
+    "depth",
+    "width",
+    "head_dim",
+    "kv_share",
+    "mlp_ratio",
+    "activation",
+    "qk_norm",
+    "smear",
+    "value_embeddings",
+    "x0_skip",
+    "tied_head",
+    "softcap",
+    "rotary_base",
+    "seq_len",
+)
+
+
+class GPT(nn.Module):
+    """Tokens in, logits out: [B, T] int64 -> [B, T, V] float32, for T up to ``seq_len``."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        depth, width, vocab = config["depth"], config["width"], config["vocab_size"]
+        self.dtype = getattr(torch, config["dtype"])
+        self.softcap = config["softcap"]
+        self.embed = nn.Embedding(vocab, width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
+        self.head = None if config["tied_head"] else Linear(width, vocab)
+        # How much of the previous token's embedding is mixed into a token's own, by channel.
+        self.smear = nn.Parameter(torch.zeros(width)) if config["smear"] else None
+        # Every second layer, the last one included, adds a table of its own to its values.
+        kv_width = width // config["kv_share"]
+        with_table = range((depth - 1) % 2, depth, 2) if config["value_embeddings"] else ()
+        self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(vocab, kv_width) for i in with_table})
+        # The embedding is fed again to every layer, by a learned amount.
+        self.x0_lambdas = nn.Parameter(torch.zeros(depth)) if config["x0_skip"] else None
+        self._add_constants(config)
+
+    def _add_constants(self, config: dict[str, Any]) -> None:
+        """Buffers that follow from the config: not saved, but moved with the model."""
+        seq_len = config["seq_len"]
+        cos, sin = rotary_tables(seq_len, config["head_dim"], config["rotary_base"])
+        self.register_buffer("cos", cos.to(self.dtype), persistent=False)
+        self.register_buffer("sin", sin.to(self.dtype), persistent=False)
+        mask = None
+        if config["attention"] == "math":
+            mask = torch.full((seq_len, seq_len), -math.inf, dtype=self.dtype).triu(1)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        T = tokens.size(1)
+        rotary = self.cos[:, :T], self.sin[:, :T]
+        mask = None if self.mask is None else self.mask[:T, :T]
+        x = rms_norm(self.embed(tokens).to(self.dtype))  # [B, T, D]
+        if self.smear is not None:
+            x = x + F.pad(x[:, :-1], (0, 0, 1, 0)) * self.smear.to(self.dtype)
+        x0 = x
+        for i, block in enumerate(self.blocks):
+            if self.x0_lambdas is not None:
+                x = x + self.x0_lambdas[i].to(self.dtype) * x0
+            table = self.value_embeds[str(i)] if str(i) in self.value_embeds else None  # noqa: SIM401  # has no get
+            x = block(x, None if table is None else table(tokens).to(self.dtype), rotary, mask)
+        weight = self.embed.weight if self.head is None else self.head.weight
+        logits = F.linear(rms_norm(x), weight.to(self.dtype)).float()  # [B, T, V]
+        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
+
+
+def build_model(config: dict[str, Any]) -> nn.Module:
+    """The model that ``config`` describes, its weights not yet set. The scorer calls this too."""
+    return GPT(config)
+
+
+def model_config(run: Any) -> dict[str, Any]:
+    """What ``build_model`` needs, and nothing else. Refuses knobs that do not fit each other."""
+    k = run.knobs
+    num_heads, rest = divmod(k["width"], k["head_dim"])
+    if rest:
+        run.refuse(f"width: {k['width']} is not a multiple of head_dim {k['head_dim']}")
+    if num_heads % k["kv_share"]:
+        run.refuse(f"kv_share: {num_heads} heads (width / head_dim) cannot be shared {k['kv_share']} to one")
+    if k["warmup_fraction"] + k["cooldown_fraction"] > 1:
+        run.refuse("warmup_fraction: more than 1 together with cooldown_fraction; lower one of them")
+    about_machine = {"vocab_size": run.vocab_size, "dtype": run.dtype, "attention": run.attention}
+    return {key: k[key] for key in MODEL_KNOBS} | about_machine
+
+
+@torch.no_grad()
+def init_weights(model: nn.Module, knobs: dict[str, Any]) -> None:
+    """Embeddings normal, matrices uniform with the same spread, projections back to the stream zero.
+
+    With zero projections every block starts as the identity, so depth costs nothing at first.
+    """
+    spread = knobs["init_scale"]
+    nn.init.normal_(model.embed.weight, std=spread)
+    if model.head is None:
+        model.embed.weight.mul_(0.02)  # a tied table is the head as well: large logits at step 0 hurt
+    else:
+        nn.init.normal_(model.head.weight, std=0.001 * spread)
+    for table in model.value_embeds.values():
+        nn.init.normal_(table.weight, std=spread * knobs["width"] ** -0.5)
+    if model.x0_lambdas is not None:
+        model.x0_lambdas.fill_(0.1)
+    for name, weight in model.blocks.named_parameters():
+        bound = spread * 3**0.5 * weight.size(1) ** -0.5
+        if name.endswith("proj.weight") and knobs["zero_init_proj"]:
+            nn.init.zeros_(weight)
+        else:
+            nn.init.uniform_(weight, -bound, bound)
+
+
+def flops_per_token(model: nn.Module, config: dict[str, Any]) -> float:
+    """Forward and backward: 6 per matrix parameter (head included, tables not) and 12 T D per layer.
+
+    Causal attention is not halved: the convention of nanochat and of PaLM's appendix B.
+    """
+    matrices = sum(p.numel() for p in model.blocks.parameters()) + config["vocab_size"] * config["width"]
+    return float(6 * matrices + 12 * config["depth"] * config["seq_len"] * config["width"])
+
+
+# --- optimizer ---------------------------------------------------------------------------------
+
+# Polar Express (Amsel et al. 2025): best degree-5 polynomials for five iterations, safety factor 2 %.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+# Newton-Schulz as in the first Muon: one polynomial, which overshoots on purpose.
+NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
+
+
+def orthogonalize(g: Tensor, polynomials: tuple[tuple[float, float, float], ...]) -> Tensor:
+    """Bring all singular values of every matrix in g [N, R, C] near 1, by matrix products alone."""
+    tall = g.size(-2) > g.size(-1)
+    x = g.mT if tall else g  # the small side first: the products below are [N, small, small]
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
+    for a, b, c in polynomials:
+        s = x @ x.mT
+        x = a * x + (b * s + c * (s @ s)) @ x
+    return x.mT if tall else x
+
+
+def muon_update(
+    grads: Tensor,
+    momentum: Tensor,
+    beta: float,
+    polynomials: tuple[tuple[float, float, float], ...],
+    dtype: torch.dtype,
+) -> Tensor:
+    """The orthogonalised Nesterov step of a stack of equal-shaped matrices, [N, R, C]. Moves ``momentum``."""
+    momentum.lerp_(grads, 1 - beta)
+    step = orthogonalize(grads.lerp(momentum, beta).to(dtype), polynomials)
+    # Keller Jordan: a tall matrix's step is made larger, so that its outputs move as far as a square one's.
+    return step.float() * max(1.0, grads.size(-2) / grads.size(-1)) ** 0.5
+
+
+class Muon:
+    """Momentum, orthogonalised, for the matrices of the blocks (Jordan et al. 2024), batched by shape."""
+
+    def __init__(self, params: list[nn.Parameter], run: Any) -> None:
+        shapes = sorted({tuple(p.shape) for p in params})
+        self.stacks = [[p for p in params if tuple(p.shape) == shape] for shape in shapes]
+        self.momenta = [torch.zeros(len(s), *s[0].shape, device=s[0].device) for s in self.stacks]
+        self.lr, self.decay = run.knobs["matrix_lr"], run.knobs["weight_decay"]
+        self.cautious = run.knobs["cautious_decay"]
+        self.beta = run.knobs["muon_momentum"]
+        self.polynomials = POLAR_EXPRESS if run.knobs["orthogonalizer"] == "polar_express" else NEWTON_SCHULZ
+        self.dtype = getattr(torch, run.dtype)
+        self.update = run.compile(muon_update)
+
+    def state(self) -> list[Tensor]:
+        return self.momenta
+
+    def step(self, scale: float) -> None:
+        for stack, momentum in zip(self.stacks, self.momenta, strict=True):
+            grads = torch.stack([p.grad for p in stack])
+            step = self.update(grads, momentum, self.beta, self.polynomials, self.dtype).unbind(0)
+            self._decay(stack, step, scale)
+            torch._foreach_add_(stack, step, alpha=-self.lr * scale)
+
+    def _decay(self, stack: list[nn.Parameter], step: tuple[Tensor, ...], scale: float) -> None:
+        """Decoupled; the cautious kind shrinks a weight only where the step shrinks it too (Chen et al. 2024)."""
+        rate = self.lr * scale * self.decay
+        if rate and not self.cautious:
+            torch._foreach_mul_(stack, 1 - rate)
+        elif rate:
+            for p, s in zip(stack, step, strict=True):
+                p.sub_(torch.where(p * s > 0, p, 0.0), alpha=rate)
+
+
+class AdamW:
+    """Fused AdamW for one group of tensors, with its moments made up front.
+
+    Not torch.optim.AdamW: building any torch.optim.Optimizer imports the compiler (1.6 s).
+    """
+
+    def __init__(self, params: list[nn.Parameter], lr: float, decay: float, knobs: dict[str, Any]) -> None:
+        self.params, self.lr, self.decay, self.knobs = params, lr, decay, knobs
+        self.first = [torch.zeros_like(p) for p in params]
+        self.second = [torch.zeros_like(p) for p in params]
+        self.num_steps = [torch.zeros((), device=p.device) for p in params]
+
+    def state(self) -> list[Tensor]:
+        return [*self.first, *self.second, *self.num_steps]
+
+    def step(self, scale: float) -> None:
+        torch._foreach_add_(self.num_steps, 1)
+        torch._fused_adamw_(
+            self.params,
+            [p.grad for p in self.params],
+            self.first,
+            self.second,
+            [],
+            self.num_steps,
+            lr=self.lr * scale,
+            beta1=self.knobs["adam_beta1"],
+            beta2=self.knobs["adam_beta2"],
+            weight_decay=self.decay,
+            eps=self.knobs["adam_eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class Optimizer:
+    """Muon (or AdamW) for the matrices of the blocks, AdamW with rates of their own for the rest."""
+
+    def __init__(self, model: nn.Module, run: Any) -> None:
+        k = run.knobs
+        self.params = list(model.parameters())
+        self.clip = k["grad_clip"]
+        matrices = list(model.blocks.parameters())
+        tables = [model.embed.weight, *(t.weight for t in model.value_embeds.values())]
+        head = [] if model.head is None else [model.head.weight]
+        scalars = [p for p in (model.x0_lambdas, model.smear) if p is not None]
+        rates = ((tables, "embed_lr"), (head, "head_lr"), (scalars, "scalar_lr"))
+        self.groups: list[Muon | AdamW] = [AdamW(p, k[rate], 0.0, k) for p, rate in rates if p]
+        if k["matrix_optimizer"] == "muon":
+            self.groups.append(Muon(matrices, run))
+        else:
+            self.groups.append(AdamW(matrices, k["matrix_lr"], k["weight_decay"], k))
+
+    def state(self) -> list[Tensor]:
+        """Every tensor that a step changes, beside the parameters."""
+        return [tensor for group in self.groups for tensor in group.state()]
+
+    @torch.no_grad()
+    def step(self, scale: float) -> Tensor:
+        """Clip, step at ``scale`` times the learning rates, drop the gradients. Returns their norm, [] float32."""
+        norm = torch.stack(torch._foreach_norm([p.grad for p in self.params])).norm()
+        if self.clip:
+            torch._foreach_mul_([p.grad for p in self.params], (self.clip / (norm + 1e-6)).clamp(max=1.0))
+        for group in self.groups:
+            group.step(scale)
+        for p in self.params:
+            p.grad = None
+        return norm
+
+
+# --- schedule ----------------------------------------------------------------------------------
+
+
+def lr_scale(fraction: float, knobs: dict[str, Any]) -> float:
+    """What the learning rates are multiplied by when ``fraction`` (0..1) of the budget is spent.
+
+    Warm-up, then flat, then a cool-down of the chosen shape to ``final_lr_fraction``.
+    """
+    warmup, cooldown, floor = (knobs[key] for key in ("warmup_fraction", "cooldown_fraction", "final_lr_fraction"))
+    if fraction < warmup:
+        # Never 0: the first step would be lost.
+        return (fraction + 0.01) / (warmup + 0.01)
+    if fraction < 1 - cooldown:
+        return 1.0
+    left = (1 - fraction) / cooldown if cooldown else 1.0
+    shape = {"linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left), "sqrt": 1 - math.sqrt(1 - left)}
+    return floor + (1 - floor) * shape[knobs["cooldown_shape"]]
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+def losses(model: nn.Module, z_loss: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats per token, and what is differentiated: that and the z-loss (PaLM)."""
+    logits = model(x).flatten(0, 1)  # [B*T, V]
+    nats = F.cross_entropy(logits, y.flatten())
+    return nats, nats + z_loss * logits.logsumexp(-1).square().mean() if z_loss else nats
+
+
+def train(run: Any) -> None:
+    """Train until ``run`` says that the budget is spent, then save. ``run`` is gpu_runner.harness.run.Run."""
+    k = run.knobs
+    config = model_config(run)
+    model = build_model(config).to(run.device)
+    init_weights(model, k)
+    optimizer = Optimizer(model, run)
+    forward = run.compile(losses)
+    batches = run.batches(k["batch_size"], k["seq_len"])
+
+    def step(x: Tensor, y: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        nats, objective = forward(model, k["z_loss"], x, y)
+        objective.backward()
+        return nats.detach(), optimizer.step(scale)
+
+    run.begin(model, config, step=step, state=optimizer.state(), flops_per_token=flops_per_token(model, config))
+    for fraction in run.steps():
+        x, y = next(batches)  # each [B, T] int64
+        scale = lr_scale(fraction, k)
+        nats, grad_norm = step(x, y, scale)
+        run.report(nats, lr_scale=scale, grad_norm=grad_norm)
+    run.save(model, config)

@@ -1,0 +1,286 @@
+"""The trusted scorer: bits per byte of held-out text, from logits, by its own log-softmax.
+
+    python -m gpu_runner.score --recipe DIR --checkpoint DIR --dataset DIR [--split val]
+                               [--num-tokens N] [--sandbox LEVEL] --json
+
+It imports no proposed code and no torch. The model sits in a second sandbox (harness/model_server.py)
+that is given inputs only, batch by batch, and answers with raw logits; targets stay here. A leaky
+model can still cheat if its logits at a position depend on what comes later, on the other rows of the
+batch, or on how often it was called. So after the bulk pass some rows are asked again: in another
+order, in other company, half of them with other real text behind a prefix. Wherever the prefix is the
+same the losses must be the same; where they are not the score is *disputed*.
+
+How it ends:
+
+    ok           val_bpb is the number
+    disputed     val_bpb is a number, but the model's answers do not agree with each other
+    quarantined  val_bpb is better than text of this kind allows: a person must look
+    failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_runner import corpus
+from gpu_runner.contract import SCORER_VERSION, Score, canonical_json
+from gpu_runner.harness.frames import Logits, Tokens
+from gpu_runner.model_process import ModelFailed, ModelProcess
+
+DEFAULT_TOKENS = 131_072
+BATCH_TOKENS = 4_096  # of one request; the same for every model, so that scores compare
+MIN_SEQ_LEN, MAX_SEQ_LEN = 32, 4_096
+MAX_CONFIG_BYTES = 65_536
+RECHECK_BATCHES = 2
+# Largest difference, in nats at one position, between two answers to the same prefix. On a CPU the
+# same shapes give the same bits (facts: 0.0 in float32 and bfloat16); a GPU may choose another kernel.
+TOLERANCE_NATS = {"cpu": 1e-4, "cuda": 5e-2}
+# Nobody compresses source text this far with a model that trains on one machine: suspect a leak.
+PLAUSIBLE_BPB = 0.3
+
+Nats = npt.NDArray[np.float64]
+Outcome = Literal["ok", "disputed", "quarantined", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Held-out text cut into rows: what the model is given, and what it is measured by. Both [N, T] int32."""
+
+    inputs: Tokens
+    targets: Tokens
+
+
+def score(
+    recipe_dir: Path,
+    checkpoint_dir: Path,
+    dataset_dir: Path,
+    *,
+    split: str = "val",
+    num_tokens: int = DEFAULT_TOKENS,
+    level: str,
+    device: str = "auto",
+) -> Score:
+    """Measure one checkpoint. What is wrong with the model is in the Score; ValueError is for wrong arguments.
+
+    ``num_tokens`` is rounded to whole batches. The same arguments always read the same text.
+    """
+    began = time.monotonic()
+    text, manifest_sha = held_out_text(dataset_dir, split)
+    reasons: list[str] = []
+    provenance: dict[str, str | int | float | None] = {
+        "scorer_version": SCORER_VERSION,
+        "scorer_sha256": scorer_sha256(),
+        "manifest_sha256": manifest_sha,
+        "split": split,
+        "sandbox_level": level,
+    }
+    bpb: float | None = None
+    outcome: Outcome = "failed"
+    try:
+        provenance |= _hashes(recipe_dir, checkpoint_dir)
+        seq_len = _seq_len(checkpoint_dir)
+        rows = cut_rows(text, seq_len=seq_len, num_tokens=num_tokens)
+        provenance |= {"seq_len": seq_len, "num_tokens": rows.targets.size}
+        with ModelProcess(recipe_dir, checkpoint_dir, level=level, device=device) as model:
+            provenance |= model.about
+            bpb, largest = _measure(model, rows, text)
+        provenance["recheck_max_nats"] = largest
+        outcome, reasons = judge(bpb, largest, str(model.about["device"]))
+        if _hashes(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
+            outcome, reasons = "disputed", [*reasons, "The checkpoint changed while it was scored."]
+    except ModelFailed as failure:
+        reasons = [str(failure)[:2_000]]
+    return Score(val_bpb=bpb, outcome=outcome, reasons=reasons, provenance=provenance, seconds=time.monotonic() - began)
+
+
+# --- the text ---------------------------------------------------------------------------------
+
+
+def held_out_text(dataset_dir: Path, split: str) -> tuple[Tokens, str]:
+    """The split's bytes, [N] int32, checked against the manifest, and the manifest's hash. ValueError."""
+    manifest = corpus.load_manifest(dataset_dir)
+    if split not in manifest.splits:
+        raise ValueError(f"split: {split!r} is not one of {', '.join(manifest.splits)}")
+    path = corpus.shard(dataset_dir, split)
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; run `python -m gpu_runner data verify`") from error
+    if sha256(body).hexdigest() != manifest.splits[split].sha256:
+        raise ValueError(f"{path}: is not what the manifest says; remove the dataset and prepare it again")
+    return np.frombuffer(body, dtype=np.uint8).astype(np.int32), corpus.manifest_sha256(dataset_dir)
+
+
+def cut_rows(text: Tokens, *, seq_len: int, num_tokens: int) -> Rows:
+    """About ``num_tokens`` tokens in evenly spaced rows, in whole batches. ValueError when the text is too short."""
+    per_batch = max(BATCH_TOKENS // seq_len, 1)
+    wanted = max(num_tokens // (per_batch * seq_len), 1) * per_batch
+    available = (len(text) - 1) // seq_len // per_batch * per_batch
+    if not available:
+        raise ValueError(f"dataset: {len(text):,} held-out tokens are too few for rows of {seq_len}")
+    starts = np.linspace(0, len(text) - 1 - seq_len, min(wanted, available)).astype(np.int64)
+    rows = text[starts[:, None] + np.arange(seq_len + 1)]
+    return Rows(inputs=rows[:, :-1], targets=rows[:, 1:])
+
+
+# --- the measurement --------------------------------------------------------------------------
+
+
+def _measure(model: ModelProcess, rows: Rows, text: Tokens) -> tuple[float, float]:
+    """Bits per byte over all rows, and the largest disagreement (nats) of the answers asked for twice."""
+    per_batch = max(BATCH_TOKENS // rows.inputs.shape[1], 1)
+    batches = np.split(rows.inputs, len(rows.inputs) // per_batch)
+    answers = model.ask(batches)
+    targets = np.split(rows.targets, len(batches))
+    nats = np.concatenate([nats_of(a, t) for a, t in zip(answers, targets, strict=True)])  # [N, T]
+    largest = _recheck(model, rows, nats, text, per_batch)
+    return float(nats.sum() / nats.size / math.log(2)), largest
+
+
+def nats_of(logits: Logits, targets: Tokens) -> Nats:
+    """Negative log-likelihood per position. logits [B, T, V], targets [B, T] -> [B, T]. ModelFailed if not finite."""
+    if not np.isfinite(logits).all():
+        raise ModelFailed("The model gave logits that are not finite.")
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    picked = np.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0]
+    np.exp(shifted, out=shifted)
+    nats: Nats = np.log(shifted.sum(axis=-1, dtype=np.float64)) - picked
+    if not np.isfinite(nats).all():
+        raise ModelFailed("The model gave logits so far apart that a loss is infinite.")
+    return nats
+
+
+def _recheck(model: ModelProcess, rows: Rows, nats: Nats, text: Tokens, per_batch: int) -> float:
+    """Ask some rows again, shuffled among each other, every second one with other text behind a prefix."""
+    rng = np.random.default_rng()  # unforeseeable on purpose: what is asked again must not be guessable
+    num_rows, seq_len = rows.inputs.shape
+    chosen = rng.choice(num_rows, size=min(RECHECK_BATCHES * per_batch, num_rows), replace=False)
+    inputs, kept = rows.inputs[chosen].copy(), np.full(len(chosen), seq_len)
+    for i in range(0, len(chosen), 2):
+        kept[i] = rng.integers(1, seq_len)
+        elsewhere = int(rng.integers(0, len(text) - seq_len))
+        inputs[i, kept[i] :] = text[elsewhere : elsewhere + seq_len - kept[i]]
+    batches = np.split(inputs, len(chosen) // per_batch)
+    targets = np.split(rows.targets[chosen], len(batches))
+    again = np.concatenate([nats_of(a, t) for a, t in zip(model.ask(batches), targets, strict=True)])
+    same_prefix = np.arange(seq_len) < kept[:, None]
+    return float(np.abs(again - nats[chosen])[same_prefix].max())
+
+
+def judge(bpb: float, largest: float, device: str) -> tuple[Outcome, list[str]]:
+    """What is to be thought of the number, and why in sentences."""
+    if largest > TOLERANCE_NATS[device]:
+        return "disputed", [
+            f"Asked again in other company and with other text behind it, a prefix got another answer"
+            f" (by up to {largest:.3g} nats): the model looks ahead, at other rows, or counts its calls."
+        ]
+    if bpb < PLAUSIBLE_BPB:
+        return "quarantined", [
+            f"{bpb:.4f} bits per byte is below {PLAUSIBLE_BPB}, which no model of this size reaches."
+        ]
+    return "ok", []
+
+
+# --- what was measured ------------------------------------------------------------------------
+
+
+def scorer_sha256() -> str:
+    """One hash for the scorer's own files."""
+    here = Path(__file__).resolve().parent
+    return _tree_sha256(here, [here / "score.py", here / "model_process.py", here / "harness" / "frames.py"])
+
+
+def _hashes(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
+    """Proposed code made the checkpoint: a link in it could lead anywhere on this machine."""
+    weights, config = checkpoint_dir / "model.safetensors", checkpoint_dir / "config.json"
+    if any(path.is_symlink() for path in (checkpoint_dir, weights, config)):
+        raise ModelFailed("The checkpoint is, or holds, a symbolic link: not followed.")
+    for path in (weights, config, recipe_dir / "train.py"):
+        if not path.is_file():
+            raise ModelFailed(f"{path.name}: missing, there is nothing to score.")
+    return {
+        "checkpoint_sha256": _tree_sha256(checkpoint_dir, [weights, config]),
+        "recipe_sha256": _tree_sha256(recipe_dir, _files(recipe_dir)),
+    }
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _tree_sha256(base: Path, paths: Any) -> str:
+    """sha256 over {relative path: sha256 of the bytes}."""
+    hashes = {path.relative_to(base).as_posix(): corpus.file_sha256(path) for path in paths}
+    return sha256(canonical_json(hashes)).hexdigest()
+
+
+def _seq_len(checkpoint_dir: Path) -> int:
+    """Row length as config.json asks for it, within bounds: the config was written by proposed code."""
+    path = checkpoint_dir / "config.json"
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ModelFailed(f"config.json: larger than {MAX_CONFIG_BYTES:,} bytes.")
+    try:
+        asked = json.loads(path.read_bytes()).get("seq_len")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelFailed(f"config.json: not a JSON object: {error}") from error
+    if not isinstance(asked, int) or not MIN_SEQ_LEN <= asked <= MAX_SEQ_LEN:
+        raise ModelFailed(f"config.json: seq_len {asked!r} is not between {MIN_SEQ_LEN} and {MAX_SEQ_LEN}.")
+    return asked
+
+
+# --- by hand ----------------------------------------------------------------------------------
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m gpu_runner.score", description="Score one checkpoint.")
+    parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--dataset", type=Path, required=True, help="a dataset's folder")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--num-tokens", type=int, default=DEFAULT_TOKENS)
+    parser.add_argument("--sandbox", default=None, help="bubblewrap or none; default: the best that works here")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--json", action="store_true", help="print the whole Score")
+    chosen = parser.parse_args(argv)
+    try:
+        measured = score(
+            chosen.recipe,
+            chosen.checkpoint,
+            chosen.dataset,
+            split=chosen.split,
+            num_tokens=chosen.num_tokens,
+            level=chosen.sandbox or _best_level(),
+            device=chosen.device,
+        )
+    except ValueError as error:
+        print(f"score: {error}", file=sys.stderr)
+        return 2
+    print(measured.model_dump_json(indent=2) if chosen.json else _in_words(measured))
+    return 0 if measured.outcome == "ok" else 1
+
+
+def _best_level() -> str:
+    from gpu_runner import sandbox
+
+    return sandbox.probe()
+
+
+def _in_words(measured: Score) -> str:
+    number = "no number" if measured.val_bpb is None else f"{measured.val_bpb:.4f} bits per byte"
+    return " ".join([f"{measured.outcome}: {number} in {measured.seconds:.1f} s.", *measured.reasons])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The words sent to Claude: readable templates in ``prompts/``, filled from a Brief. Pure.
+
+What seldom changes comes first, so that it can be cached: the rules, then the recipe at the incumbent, then
+the campaign and its ledger, last the question. Text that others wrote is fenced and labelled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from anthropic.types import MessageParam, TextBlockParam
+
+from gpu_runner.contract import canonical_json, parse_recipe, sha256
+from research.drafts import Brief, Draft, Precedent
+
+FOLDER = Path(__file__).parent / "prompts"
+MAX_PATCH_CHARS = 3_000
+MAX_WITH_PATCH = 60  # the latest; older ones keep their reason and numbers
+MAX_COMMENT_CHARS = 8_000
+
+# An hour, not five minutes: the next wave comes after the runs of this one, which take longer than that.
+CACHE_TTL: Literal["5m", "1h"] = "1h"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompt:
+    system: list[TextBlockParam]
+    messages: list[MessageParam]
+
+    def sha256(self) -> str:
+        return sha256(canonical_json([self.system, self.messages]))
+
+
+def propose(brief: Brief) -> Prompt:
+    """Ask for up to ``brief.num_wanted`` drafts."""
+    return _prompt(brief, _template("propose").substitute(num_wanted=brief.num_wanted))
+
+
+def revise(brief: Brief, previous: Draft, comment: str) -> Prompt:
+    """Ask for one draft that answers ``comment`` on ``previous``."""
+    body = dataclasses.asdict(previous)
+    del body["source"]
+    question = _template("revise").substitute(
+        previous=fence("the earlier proposal", json.dumps(body, indent=1, ensure_ascii=False)),
+        comment=fence("the reviewer's comment", comment[:MAX_COMMENT_CHARS]),
+    )
+    return _prompt(brief, question)
+
+
+def _prompt(brief: Brief, question: str) -> Prompt:
+    content: list[TextBlockParam] = [
+        _block(_recipe(brief), cached=True),
+        _block(_context(brief)),
+        _block(_ledger(brief.precedents)),
+        _block(question),
+    ]
+    return Prompt(
+        system=[_block((FOLDER / "system.md").read_text(encoding="utf-8"), cached=True)],
+        messages=[{"role": "user", "content": content}],
+    )
+
+
+def _block(text: str, *, cached: bool = False) -> TextBlockParam:
+    block: TextBlockParam = {"type": "text", "text": text}
+    if cached:
+        block["cache_control"] = {"type": "ephemeral", "ttl": CACHE_TTL}
+    return block
+
+
+def _template(name: str) -> Template:
+    return Template((FOLDER / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def fence(label: str, text: str) -> str:
+    """``text`` between marks that it cannot contain: they carry its own hash. Same text, same marks, so caches hold."""
+    mark = sha256(text.encode())[:16]
+    return f"<data id={mark} label={json.dumps(label)}>\n{text}\n</data id={mark}>"
+
+
+# --- the parts ------------------------------------------------------------------------------
+
+
+def _recipe(brief: Brief) -> str:
+    files = [fence(f"file {path}", brief.files[path]) for path in sorted(brief.files)]
+    return "\n\n".join(["# The recipe at the incumbent", *files])
+
+
+def _context(brief: Brief) -> str:
+    best, noise = brief.incumbent_bpb, brief.noise_sd_bpb
+    return _template("context").substitute(
+        campaign=fence("campaign", brief.campaign),
+        goal=fence("goal", brief.goal),
+        program=fence("program", brief.program or "(none written)"),
+        incumbent="not measured yet" if best is None else f"{best:.5f} bpb",
+        noise="not measured yet" if noise is None else f"standard deviation {noise:.5f} bpb of a paired difference",
+        min_effect=f"{brief.min_effect_bpb:g}",
+        run_budget=brief.run_budget,
+        hardware=brief.hardware,
+        budget_left=brief.budget_left,
+        editable=", ".join(parse_recipe(brief.recipe_toml).editable),
+    )
+
+
+def _ledger(precedents: tuple[Precedent, ...]) -> str:
+    """One JSON object a line, oldest first, as they were numbered."""
+    if not precedents:
+        return "# Ledger\n\nNothing has been tried yet."
+    rows = sorted(precedents, key=lambda p: p.number)
+    bare = len(rows) - MAX_WITH_PATCH
+    lines = [json.dumps(_row(p, with_patch=i >= bare), ensure_ascii=False) for i, p in enumerate(rows)]
+    return "# Ledger: every earlier proposal and what became of it\n\n" + fence("ledger", "\n".join(lines))
+
+
+def _row(precedent: Precedent, *, with_patch: bool) -> dict[str, object]:
+    """Without its source: which arm proposed it is nobody's argument."""
+    row = dataclasses.asdict(precedent)
+    del row["source"]
+    if not with_patch:
+        del row["patch"]
+    elif len(precedent.patch) > MAX_PATCH_CHARS:
+        row["patch"] = precedent.patch[:MAX_PATCH_CHARS] + "\n(cut)"
+    return row

@@ -1,0 +1,131 @@
+"""What a proposer reads and what it answers, before anything is a row. Pure: no Django.
+
+A Proposer is anything with an ``arm`` and ``draft``/``revise``: Claude, the offline catalogue,
+later random search, TPE and people. All enter the same gates and the same queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol
+
+from gpu_runner.contract import KnobValue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """One knob set to another value, and why."""
+
+    key: str
+    value: KnobValue
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """An exact search-and-replace in one file; ``search`` must occur exactly once."""
+
+    path: str
+    search: str
+    replace: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Stated before the run. bpb, negative is better; low..high is the 80 % interval."""
+
+    effect_bpb: float
+    low_bpb: float
+    high_bpb: float
+    chance_to_win: float  # that the verdict will be keep, 0..1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """One proposed experiment."""
+
+    title: str
+    hypothesis: str
+    mechanism: str
+    refuted_if: str
+    prediction: Prediction
+    overrides: tuple[Override, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    precedents: tuple[int, ...] = ()  # proposal numbers it builds on
+    source: str = ""  # catalogue entry or model id and prompt hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precedent:
+    """What became of an earlier proposal, for the next prompt."""
+
+    number: int
+    title: str
+    state: str  # proposal state
+    outcome: str | None  # keep | discard | inconclusive | disputed, None while open
+    reason: str  # verdict's, rejection's or gate's sentence
+    effect_bpb: float | None
+    low_bpb: float | None
+    high_bpb: float | None
+    overrides: tuple[Override, ...]
+    patch: str
+    source: str
+    on_incumbent: bool  # was it tried on the present incumbent?
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """Everything a proposer may know. Files and logs in it can be written by others: data, not orders."""
+
+    campaign: str
+    goal: str
+    program: str
+    recipe_toml: str
+    files: dict[str, str]  # path -> text, the recipe at the incumbent (recipe.toml included)
+    incumbent_bpb: float | None
+    noise_sd_bpb: float | None  # of a paired difference, None until measured
+    min_effect_bpb: float
+    run_budget: str  # in words: "750,000 tokens"
+    hardware: str
+    budget_left: str  # in words
+    precedents: tuple[Precedent, ...]
+    num_wanted: int
+    seed: int  # the proposer's own randomness
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What one HTTP attempt at a model cost; usd is None when the price is unknown, never 0."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    usd: Decimal | None
+    seconds: float
+    stop_reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Drafts, and what they cost. ``problem`` is a sentence for the campaign page when there are none."""
+
+    drafts: tuple[Draft, ...] = ()
+    usages: tuple[Usage, ...] = ()
+    problem: str = ""
+    retry_after_s: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Proposer(Protocol):
+    arm: str
+
+    def draft(self, brief: Brief) -> Answer:
+        """Up to ``brief.num_wanted`` distinct drafts that no precedent already answered."""
+        ...
+
+    def revise(self, brief: Brief, previous: Draft, comment: str) -> Answer:
+        """One draft that answers a reviewer's comment, or none and a ``problem``."""
+        ...

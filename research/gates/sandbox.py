@@ -1,0 +1,21 @@
+"""May edited code run at the sandbox level that this campaign has?"""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from research.gates.found import Context, Found
+
+NAME = "sandbox"
+
+
+def check(context: Context) -> Found:
+    level = context.campaign.sandbox_level
+    trusted = not context.revision.patch or context.revision.proposal.arm == "offline"
+    if level == "none" and not trusted and not settings.ALLOW_UNSANDBOXED:
+        return Found.bad(
+            "Edited code would run on the worker without a sandbox, with your rights. Install bubblewrap there and "
+            "set the campaign's sandbox level, or take the risk with COUNTERSIGN_ALLOW_UNSANDBOXED=1.",
+            level=level,
+        )
+    return Found.ok(f"level {level}", level=level)

@@ -1,0 +1,87 @@
+"""What was learned, and how it reaches the next prompt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from django.db.models import Avg, Prefetch
+
+from research import events, statistics
+from research.drafts import Override, Precedent
+from research.models import Campaign, Finding, Incumbent, Proposal, Revision, Verdict
+
+MAX_PRECEDENTS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Noise of paired differences, pooled over the campaign's verdicts. NULL until two degrees of freedom."""
+
+    sum_of_squares: float
+    degrees_of_freedom: int
+
+    @property
+    def sd_bpb(self) -> float | None:
+        if self.degrees_of_freedom < 2:
+            return None
+        return math.sqrt(self.sum_of_squares / self.degrees_of_freedom)
+
+
+def noise(campaign: Campaign) -> Noise:
+    """Pool the residuals of every proposal that was paired: same hardware class and budget by construction."""
+    rows = Verdict.objects.filter(revision__proposal__campaign=campaign, num_pairs__gte=2).values_list(
+        "pairs", flat=True
+    )
+    differences = [[pair["difference_bpb"] for pair in pairs] for pairs in rows]
+    sum_of_squares, degrees_of_freedom = statistics.pool(differences)
+    return Noise(sum_of_squares=sum_of_squares, degrees_of_freedom=degrees_of_freedom)
+
+
+def incumbent_bpb(incumbent: Incumbent) -> float | None:
+    """Mean trusted score over the incumbent's own finished seeds; None before the first."""
+    scored = incumbent.runs.filter(purpose="baseline", score__outcome="ok")
+    if (newest := scored.order_by("pk").last()) is None:
+        return None
+    scored = scored.filter(digest=newest.digest)  # measured under one set of conditions
+    mean: float | None = scored.aggregate(mean=Avg("score__val_bpb"))["mean"]
+    return mean
+
+
+def record(proposal: Proposal, kind: str, text: str) -> Finding:
+    """Write down what we now believe about ``proposal``. Must run inside the transaction that ends it."""
+    finding, _ = Finding.objects.update_or_create(
+        proposal=proposal, defaults={"campaign": proposal.campaign, "kind": kind, "text": text}
+    )
+    events.record(
+        "finding.recorded", text, by="learn", campaign=proposal.campaign, proposal=proposal, finding=finding.pk
+    )
+    return finding
+
+
+def precedents(campaign: Campaign) -> tuple[Precedent, ...]:
+    """Everything tried or waiting, newest first: kept, discarded, rejected and blocked ones with their reasons."""
+    newest = Prefetch("revisions", queryset=Revision.objects.select_related("verdict", "incumbent").order_by("number"))
+    proposals = campaign.proposals.select_related("finding").prefetch_related(newest).order_by("-pk")[:MAX_PRECEDENTS]
+    incumbent = campaign.incumbent
+    return tuple(_precedent(proposal, incumbent) for proposal in proposals)
+
+
+def _precedent(proposal: Proposal, incumbent: Incumbent) -> Precedent:
+    revision = list(proposal.revisions.all())[-1]
+    verdict: Verdict | None = getattr(revision, "verdict", None)
+    finding: Finding | None = getattr(proposal, "finding", None)
+    return Precedent(
+        number=proposal.pk,
+        title=proposal.title,
+        state=proposal.state,
+        outcome=verdict.outcome if verdict else None,
+        reason=finding.text if finding else "",
+        effect_bpb=verdict.effect_bpb if verdict else None,
+        low_bpb=verdict.low_bpb if verdict else None,
+        high_bpb=verdict.high_bpb if verdict else None,
+        overrides=tuple(Override(**o) for o in revision.overrides),
+        patch=revision.patch,
+        source=proposal.source,
+        on_incumbent=revision.incumbent_id == incumbent.pk,
+    )

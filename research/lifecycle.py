@@ -1,0 +1,86 @@
+"""Every legal move of a campaign, a proposal and a run, in one table each. Pure: no Django.
+
+The tables are checked when this module is imported: a state that cannot be left or reached by
+mistake does not survive the first import. ``research.moves`` writes them by compare-and-set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Table = Mapping[str, frozenset[str]]
+
+
+class IllegalMove(ValueError):
+    """The table has no such move: whoever asked has to ask for something else."""
+
+
+class LostRace(Exception):
+    """The row was no longer in the state that the caller saw: somebody was first."""
+
+
+def _table(text: str) -> Table:
+    table: dict[str, frozenset[str]] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        old, news = line.split("->")
+        table[old.strip()] = frozenset(new.strip() for new in news.split("|"))
+    targets = frozenset().union(*table.values())
+    return table | {end: frozenset() for end in sorted(targets - table.keys())}
+
+
+CAMPAIGN = _table("""
+    active -> paused | halted | spent
+    paused -> active | halted
+    halted -> active | paused
+    spent  -> active | paused
+""")
+
+PROPOSAL = _table("""
+    drafted           -> checking | withdrawn
+    checking          -> pending_review | blocked | stale | withdrawn
+    blocked           -> pending_review | withdrawn
+    pending_review    -> approved | rejected | changes_requested | stale | withdrawn
+    changes_requested -> drafted | withdrawn
+    approved          -> running | stale | withdrawn
+    stale             -> drafted | withdrawn
+    running           -> judged | withdrawn
+""")
+
+RUN = _table("""
+    queued   -> leased | cancelled
+    leased   -> training | lost | cancelled | failed
+    training -> scoring | lost | cancelled | failed | timed_out
+    scoring  -> finished | lost | cancelled | failed
+    lost     -> queued | failed
+""")
+
+PROPOSAL_OPEN = frozenset(PROPOSAL) - {"judged", "rejected", "withdrawn"}
+PROPOSAL_WAITING = frozenset({"drafted", "checking", "pending_review", "changes_requested", "stale"})
+RUN_LIVE = frozenset({"leased", "training", "scoring"})
+RUN_OVER = frozenset({"finished", "cancelled", "failed", "timed_out"})
+
+
+def check(table: Table, start: str, ends: frozenset[str]) -> None:
+    """Refuse a table with an unreachable state, or a dead end that was not meant as one."""
+    reached, frontier = {start}, [start]
+    while frontier:
+        for new in table[frontier.pop()]:
+            if new not in reached:
+                reached.add(new)
+                frontier.append(new)
+    if unreachable := table.keys() - reached:
+        raise ValueError(f"no move leads to {', '.join(sorted(unreachable))}")
+    if (dead := {state for state, news in table.items() if not news}) != ends:
+        raise ValueError(f"ends are {', '.join(sorted(dead))}, meant are {', '.join(sorted(ends))}")
+
+
+def allowed(table: Table, old: str, new: str) -> None:
+    """Raise IllegalMove unless ``old -> new`` stands in ``table``."""
+    if new not in table.get(old, frozenset()):
+        ways = ", ".join(sorted(table.get(old, ()))) or "nowhere"
+        raise IllegalMove(f"{old} cannot become {new}; from {old} it goes to {ways}")
+
+
+check(CAMPAIGN, "active", frozenset())
+check(PROPOSAL, "drafted", frozenset({"judged", "rejected", "withdrawn"}))
+check(RUN, "queued", RUN_OVER)

@@ -1,0 +1,64 @@
+"""The only functions that write a state: compare-and-set, with an Event in the same transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from research import events, lifecycle
+from research.lifecycle import LostRace
+from research.models import Campaign, Proposal, Run
+
+
+def move_proposal(
+    proposal: Proposal, new: str, *, by: str, sentence: str, payload: dict[str, Any] | None = None, **changes: Any
+) -> None:
+    """Move ``proposal`` from the state it was read in. Raises IllegalMove, or LostRace when somebody was first."""
+    lifecycle.allowed(lifecycle.PROPOSAL, proposal.state, new)
+    changes |= {"state": new, "state_at": timezone.now()}
+    with transaction.atomic():
+        if Proposal.objects.filter(pk=proposal.pk, state=proposal.state).update(**changes) != 1:
+            raise _lost_race(proposal, f"P-{proposal.pk}")
+        _apply(proposal, changes)
+        events.record(
+            f"proposal.{new}", sentence, by=by, campaign=proposal.campaign, proposal=proposal, **(payload or {})
+        )
+
+
+def move_run(
+    run: Run, new: str, *, by: str, sentence: str, payload: dict[str, Any] | None = None, **changes: Any
+) -> None:
+    """Move ``run`` from the state and fence it was read in. Raises IllegalMove or LostRace."""
+    lifecycle.allowed(lifecycle.RUN, run.state, new)
+    changes |= {"state": new, "state_at": timezone.now()}
+    with transaction.atomic():
+        if Run.objects.filter(pk=run.pk, state=run.state, fence=run.fence).update(**changes) != 1:
+            raise _lost_race(run, f"R-{run.pk}")
+        _apply(run, changes)
+        proposal = run.revision.proposal if run.revision else None
+        events.record(
+            f"run.{new}", sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, **(payload or {})
+        )
+
+
+def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None:
+    """Pause, halt, resume or close a campaign. Raises IllegalMove or LostRace."""
+    lifecycle.allowed(lifecycle.CAMPAIGN, campaign.state, new)
+    changes = {"state": new, "state_reason": reason[:300]}
+    with transaction.atomic():
+        if Campaign.objects.filter(pk=campaign.pk, state=campaign.state).update(**changes) != 1:
+            raise _lost_race(campaign, campaign.name)
+        _apply(campaign, changes)
+        events.record(f"campaign.{new}", f"{campaign.name} is {new}: {reason}", by=by, campaign=campaign)
+
+
+def _apply(row: Campaign | Proposal | Run, changes: dict[str, Any]) -> None:
+    for field, value in changes.items():
+        setattr(row, field, value)
+
+
+def _lost_race(row: Campaign | Proposal | Run, name: str) -> LostRace:
+    now = type(row)._default_manager.filter(pk=row.pk).values_list("state", flat=True).first()
+    return LostRace(f"{name} is already {now}: somebody was first")

@@ -1,0 +1,234 @@
+"""The first verb of the loop: ask a proposer, write what it answers, keep a set number waiting.
+
+The proposer (Claude, or the catalogue without a key) is called outside any transaction: it may take minutes.
+``proposing_since`` on the campaign, taken by compare-and-set, keeps two callers from asking at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from research import approval, events, gates, learn, ledger, lifecycle, moves, patches, repository
+from research.drafts import Answer, Brief, Draft, Edit, Override, Prediction, Proposer
+from research.models import Campaign, Proposal, Revision
+
+ASKING_FOR_AT_MOST = timedelta(minutes=15)
+RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
+RETRY_AFTER_AT_MOST_S = 3600.0
+MAX_REVISIONS = 12
+TRIES_AT_A_REVISION = 3
+BY = "proposer"
+
+
+def proposer() -> Proposer:
+    """Claude when there is a key, else the offline catalogue, which says so."""
+    if settings.ANTHROPIC_CONFIGURED:
+        from research.claude.proposer import ClaudeProposer
+
+        return ClaudeProposer(model=settings.ANTHROPIC_MODEL) if settings.ANTHROPIC_MODEL else ClaudeProposer()
+    from research.offline.proposer import OfflineProposer
+
+    return OfflineProposer()
+
+
+def num_missing(campaign: Campaign) -> int:
+    """How many proposals the campaign should be asking for right now."""
+    now = timezone.now()
+    if campaign.state != "active" or (campaign.proposer_retry_at and campaign.proposer_retry_at > now):
+        return 0
+    waiting = campaign.proposals.filter(state__in=lifecycle.PROPOSAL_WAITING).count()
+    return max(0, campaign.num_waiting - waiting)
+
+
+def top_up(campaign: Campaign) -> list[Proposal]:
+    """Ask for as many proposals as are missing; none when somebody else is asking already."""
+    if (num_wanted := num_missing(campaign)) == 0 or not _begin_asking(campaign):
+        return []
+    try:
+        source = proposer()
+        answer = source.draft(brief(campaign, num_wanted))
+        note_answer(campaign, answer)
+        return _write_all(campaign, answer.drafts[:num_wanted], source.arm)
+    finally:
+        Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
+
+
+def _write_all(campaign: Campaign, drafts: tuple[Draft, ...], arm: str) -> list[Proposal]:
+    """One bad draft (the incumbent moved while it was written, say) must not take the others along."""
+    written = []
+    for draft in drafts:
+        try:
+            written.append(write(campaign, draft, arm=arm))
+        except ValueError as error:
+            note_answer(campaign, Answer(problem=f"{draft.title!r} could not be written down: {error}"))
+    return written
+
+
+def _begin_asking(campaign: Campaign) -> bool:
+    now = timezone.now()
+    free = Q(proposing_since=None) | Q(proposing_since__lt=now - ASKING_FOR_AT_MOST)
+    return Campaign.objects.filter(free, pk=campaign.pk).update(proposing_since=now) == 1
+
+
+def note_answer(campaign: Campaign, answer: Answer) -> None:
+    """Charge what the answer cost and show, on the campaign page, why there was none."""
+    num_problems = 0 if answer.drafts else campaign.num_problems + 1
+    retry_at = timezone.now() + _pause(answer, num_problems) if num_problems else None
+    with transaction.atomic():
+        ledger.charge_claude(campaign, answer.usages)
+        if answer.problem and answer.problem[:500] != campaign.proposer_problem:
+            events.record("proposer.problem", answer.problem, by=BY, campaign=campaign)
+        _update(
+            campaign,
+            proposer_problem=answer.problem[:500],
+            proposer_retry_at=retry_at,
+            num_problems=min(num_problems, 1_000),
+        )
+
+
+def _pause(answer: Answer, num_problems: int) -> timedelta:
+    doubled = RETRY_AFTER_S * 2 ** min(num_problems - 1, 10)
+    return timedelta(seconds=max(answer.retry_after_s or 0.0, min(doubled, RETRY_AFTER_AT_MOST_S)))
+
+
+def _update(campaign: Campaign, **changes: Any) -> None:
+    Campaign.objects.filter(pk=campaign.pk).update(**changes)
+    for field, value in changes.items():
+        setattr(campaign, field, value)
+
+
+def write(campaign: Campaign, draft: Draft, *, arm: str, author: User | None = None) -> Proposal:
+    """Write a draft as a Proposal with its first Revision and send it to the gates."""
+    by = f"user:{author.get_username()}" if author else f"{BY}:{arm}"
+    with transaction.atomic():
+        proposal = Proposal.objects.create(
+            campaign=campaign, arm=arm, title=draft.title[:200], source=draft.source[:200], author=author
+        )
+        proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
+        write_revision(proposal, draft)
+        events.record(
+            "proposal.drafted", f"P-{proposal.pk} {proposal.title}", by=by, campaign=campaign, proposal=proposal
+        )
+        transaction.on_commit(lambda: gates.request(proposal))
+    return proposal
+
+
+def write_revision(proposal: Proposal, draft: Draft, *, answers: str = "") -> Revision:
+    """The next immutable revision of ``proposal``, on the present incumbent."""
+    campaign = proposal.campaign
+    incumbent = campaign.incumbent
+    patch = patches.to_patch(repository.files_at(campaign, incumbent.commit), draft.edits)
+    signed = approval.of(campaign, incumbent, patch, {o.key: o.value for o in draft.overrides})
+    return Revision.objects.create(
+        proposal=proposal,
+        number=proposal.revisions.count() + 1,
+        incumbent=incumbent,
+        hypothesis=draft.hypothesis,
+        mechanism=draft.mechanism,
+        refuted_if=draft.refuted_if,
+        effect_bpb=draft.prediction.effect_bpb,
+        low_bpb=draft.prediction.low_bpb,
+        high_bpb=draft.prediction.high_bpb,
+        chance_to_win=draft.prediction.chance_to_win,
+        overrides=[vars(o) for o in draft.overrides],
+        edits=[vars(e) for e in draft.edits],
+        patch=patch,
+        answers=answers,
+        approval=signed.model_dump(mode="json"),
+        digest=signed.digest(),
+    )
+
+
+def revise(proposal: Proposal) -> None:
+    """Answer a reviewer's request for changes with a new revision, or withdraw with the reason."""
+    campaign = proposal.campaign
+    previous = proposal.revision
+    comment = previous.decisions.filter(choice="request_changes").latest("pk").reason
+    if not _begin_asking(campaign):
+        return
+    source = proposer()
+    try:
+        answer = source.revise(brief(campaign, 1), draft_of(previous), comment)
+    finally:
+        Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
+    if not answer.drafts and source.arm == "claude" and campaign.num_problems < TRIES_AT_A_REVISION:
+        note_answer(campaign, answer)  # asked again after a pause: the reviewer wanted this one
+        return
+    ledger.charge_claude(campaign, answer.usages)
+    if answer.drafts:
+        _redraft(proposal, answer.drafts[0], sentence=f"P-{proposal.pk} was revised", answers=comment)
+        return
+    sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
+    moves.move_proposal(proposal, "withdrawn", by=BY, sentence=sentence)
+
+
+def rebase(proposal: Proposal) -> None:
+    """Bring a stale proposal onto the present incumbent, or withdraw it with the reason."""
+    revision = proposal.revision
+    if revision.number >= MAX_REVISIONS:
+        problem = f"it was revised {revision.number} times"
+    else:
+        try:
+            _redraft(proposal, draft_of(revision), sentence=f"P-{proposal.pk} was rebased onto the new incumbent")
+            return
+        except ValueError as error:
+            if isinstance(error, lifecycle.IllegalMove):
+                raise
+            problem = f"it no longer applies to the incumbent: {error}"
+    moves.move_proposal(proposal, "withdrawn", by=BY, sentence=f"P-{proposal.pk} was withdrawn: {problem}")
+
+
+def _redraft(proposal: Proposal, draft: Draft, *, sentence: str, answers: str = "") -> None:
+    with transaction.atomic():
+        moves.move_proposal(proposal, "drafted", by=BY, sentence=sentence, title=draft.title[:200])
+        write_revision(proposal, draft, answers=answers)
+        transaction.on_commit(lambda: gates.request(proposal))
+
+
+def draft_of(revision: Revision) -> Draft:
+    """The draft that ``revision`` was written from."""
+    return Draft(
+        title=revision.proposal.title,
+        hypothesis=revision.hypothesis,
+        mechanism=revision.mechanism,
+        refuted_if=revision.refuted_if,
+        prediction=Prediction(
+            effect_bpb=revision.effect_bpb,
+            low_bpb=revision.low_bpb,
+            high_bpb=revision.high_bpb,
+            chance_to_win=revision.chance_to_win,
+        ),
+        overrides=tuple(Override(**o) for o in revision.overrides),
+        edits=tuple(Edit(**e) for e in revision.edits),
+        source=revision.proposal.source,
+    )
+
+
+def brief(campaign: Campaign, num_wanted: int) -> Brief:
+    """Everything a proposer may know of ``campaign``."""
+    incumbent = campaign.incumbent
+    files = repository.files_at(campaign, incumbent.commit)
+    return Brief(
+        campaign=campaign.name,
+        goal=campaign.goal,
+        program=campaign.program,
+        recipe_toml=files["recipe.toml"],
+        files=files,
+        incumbent_bpb=learn.incumbent_bpb(incumbent),
+        noise_sd_bpb=learn.noise(campaign).sd_bpb,
+        min_effect_bpb=campaign.min_effect_bpb,
+        run_budget=ledger.budget_in_words(campaign.run_budget),
+        hardware=campaign.hardware_class or "not known yet",
+        budget_left=ledger.left_in_words(campaign),
+        precedents=learn.precedents(campaign),
+        num_wanted=num_wanted,
+        seed=secrets.randbits(31),
+    )

@@ -1,0 +1,94 @@
+"""Every few seconds: do whatever a lost doorbell, a dead process or the passing of time left undone.
+
+Nothing here is needed while all goes well, and everything may be called twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.utils import timezone
+
+from research import approval, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
+from research.models import Campaign, Proposal
+
+log = logging.getLogger(__name__)
+OVERDUE = timedelta(seconds=20)  # a doorbell that has not been answered for so long was lost
+
+
+def reconcile(*, at_start: bool = False) -> None:
+    """Look after every campaign. One campaign's error is logged and does not stop the others.
+
+    ``at_start`` of the control worker nothing that was asked for before can still be on its way.
+    """
+    dispatch.expire_leases()
+    for campaign in Campaign.objects.all():
+        try:
+            _look_after(campaign, at_start)
+        except Exception:
+            log.exception("campaign %s could not be reconciled; trying again in a few seconds", campaign.slug)
+
+
+def _look_after(campaign: Campaign, at_start: bool) -> None:
+    _conclude_ended(campaign)
+    repository.follow(campaign)
+    if campaign.state != "active":
+        return
+    _expire_approvals(campaign)
+    if at_start:
+        _check_drafted(campaign)
+    _ring_for_proposals(campaign)
+    dispatch.advance(campaign)
+    if propose.num_missing(campaign) and campaign.proposing_since is None:
+        tasks.send("propose", campaign.pk)
+
+
+def _conclude_ended(campaign: Campaign) -> None:
+    """Runs that ended while nobody listened: smoke runs of proposals in the gates, pairs of running ones."""
+    for proposal in campaign.proposals.filter(state="checking"):
+        smoke = proposal.revision.runs.filter(purpose="smoke").order_by("-pk").first()
+        if smoke is not None and smoke.state in lifecycle.RUN_OVER:
+            gates.conclude(smoke)
+        elif smoke is None and proposal.state_at < timezone.now() - OVERDUE:
+            gates.recheck(proposal.revision)
+    for proposal in campaign.proposals.filter(state="running"):
+        judge.consider(proposal)
+
+
+def _check_drafted(campaign: Campaign) -> None:
+    """Into the gates here and now: their smoke runs, which people wait for, are to be claimed before any baseline."""
+    for proposal in campaign.proposals.filter(state="drafted"):
+        gates.check(proposal.revision)
+
+
+def _expire_approvals(campaign: Campaign) -> None:
+    """An approval is for today's incumbent and today's mind."""
+    old = timezone.now() - timedelta(hours=campaign.approval_ttl_h)
+    for proposal in campaign.proposals.filter(state__in=("pending_review", "approved")):
+        if proposal.state == "approved" and proposal.state_at < old:
+            why = f"{campaign.approval_ttl_h:g} hours passed since its approval"
+        elif approval.is_stale(proposal.revision):
+            why = "the incumbent, a setting of the campaign or the installed packages changed"
+        else:
+            continue
+        _unless_lost(proposal, "stale", f"P-{proposal.pk} {proposal.title} is stale: {why}")
+
+
+def _unless_lost(proposal: Proposal, new: str, sentence: str) -> None:
+    try:
+        moves.move_proposal(proposal, new, by="reconcile", sentence=sentence)
+    except lifecycle.LostRace as race:
+        log.info("%s", race)
+
+
+def _ring_for_proposals(campaign: Campaign) -> None:
+    """Proposals whose next step is a control task that has not come."""
+    overdue = timezone.now() - OVERDUE
+    for proposal in campaign.proposals.filter(state="stale"):
+        tasks.send("rebase", proposal.pk)
+    for proposal in campaign.proposals.filter(state__in=("drafted", "changes_requested"), state_at__lt=overdue):
+        if proposal.state == "drafted":
+            gates.request(proposal)
+        elif campaign.proposer_retry_at is None or campaign.proposer_retry_at < timezone.now():
+            tasks.send("revise", proposal.pk)

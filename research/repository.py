@@ -1,0 +1,147 @@
+"""The campaign's git repository: the recipe at every incumbent, clonable, one commit a keep.
+
+The database is the truth about which commit is the incumbent; ``refs/heads/main`` follows it.
+A commit is written before the transaction that names it, so a crash leaves an unreferenced object, never a
+promoted incumbent without a commit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.conf import settings
+
+from gpu_runner import contract
+from research.models import Campaign
+
+GIT_TIMEOUT_S = 30
+
+
+class GitError(ValueError):
+    """git refused; the message is its own last words."""
+
+
+def path_of(campaign: Campaign) -> Path:
+    return Path(settings.REPOSITORIES) / f"{campaign.slug}.git"
+
+
+def _git(*args: str, cwd: Path, stdin: bytes | None = None, env: dict[str, str] | None = None) -> bytes:
+    # No user or system configuration: a hook, filter or signing key of the machine's owner must not run here.
+    clean = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(cwd),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_AUTHOR_NAME": "Countersign",
+        "GIT_AUTHOR_EMAIL": "countersign@localhost",
+        "GIT_COMMITTER_NAME": "Countersign",
+        "GIT_COMMITTER_EMAIL": "countersign@localhost",
+        "LC_ALL": "C",
+    }
+    done = subprocess.run(
+        ["git", "-c", "core.autocrlf=false", *args],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        timeout=GIT_TIMEOUT_S,
+        env=clean | (env or {}),
+        check=False,
+    )
+    if done.returncode:
+        raise GitError(done.stderr.decode(errors="replace").strip()[-800:] or f"git {args[0]} failed")
+    return done.stdout
+
+
+def create(campaign: Campaign, recipe_dir: Path) -> str:
+    """Make the bare repository with the recipe as its first commit; returns the commit.
+
+    An unfinished repository of an earlier, interrupted attempt is replaced: no row names it yet.
+    """
+    bare = path_of(campaign)
+    bare.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=bare.parent) as scratch:
+        fresh = Path(scratch) / "repository.git"
+        fresh.mkdir()
+        _git("init", "--quiet", "--bare", "--initial-branch=main", ".", cwd=fresh)
+        files = {
+            str(p.relative_to(recipe_dir)): p.read_text()
+            for p in sorted(recipe_dir.rglob("*"))
+            if p.is_file() and "__pycache__" not in p.parts
+        }
+        commit = _commit(fresh, files, parent=None, message=f"Start from the recipe {recipe_dir.name}\n")
+        _git("update-ref", "refs/heads/main", commit, cwd=fresh)
+        shutil.rmtree(bare, ignore_errors=True)
+        fresh.rename(bare)
+    return commit
+
+
+def files_at(campaign: Campaign, commit: str) -> dict[str, str]:
+    """Path -> text of every file at ``commit``."""
+    bare = path_of(campaign)
+    names = _git("ls-tree", "-r", "-z", "--name-only", commit, cwd=bare).decode().split("\0")
+    return {name: _git("show", f"{commit}:{name}", cwd=bare).decode() for name in names if name}
+
+
+def bundle(campaign: Campaign, commit: str) -> bytes:
+    """A git bundle from which ``commit`` can be cloned as ``main``: what a worker is sent."""
+    bare = path_of(campaign)
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "repository.git"
+        _git("clone", "--quiet", "--bare", "--no-hardlinks", str(bare), str(copy), cwd=bare)
+        _git("update-ref", "refs/heads/main", commit, cwd=copy)
+        return _git("bundle", "create", "--quiet", "-", "refs/heads/main", cwd=copy)
+
+
+def problem_with_patch(campaign: Campaign, commit: str, patch: str) -> str | None:
+    """git's reason why ``patch`` does not apply to ``commit``; None when it does."""
+    with _index(path_of(campaign), commit) as env:
+        try:
+            _git("apply", "--cached", "--check", "-", cwd=path_of(campaign), stdin=patch.encode(), env=env)
+        except GitError as error:
+            return str(error)
+    return None
+
+
+def commit_keep(campaign: Campaign, parent: str, patch: str, overrides: contract.Knobs, message: str) -> str:
+    """The commit of a keep: ``patch`` applied and ``overrides`` made the defaults of ``recipe.toml``."""
+    bare = path_of(campaign)
+    with _index(bare, parent) as env:
+        if patch:
+            _git("apply", "--cached", "-", cwd=bare, stdin=patch.encode(), env=env)
+        if overrides:
+            toml = contract.with_defaults(_git("show", ":recipe.toml", cwd=bare, env=env).decode(), overrides)
+            blob = _git("hash-object", "-w", "--stdin", cwd=bare, stdin=toml.encode()).decode().strip()
+            _git("update-index", "--cacheinfo", f"100644,{blob},recipe.toml", cwd=bare, env=env)
+        tree = _git("write-tree", cwd=bare, env=env).decode().strip()
+    return _git("commit-tree", tree, "-p", parent, cwd=bare, stdin=message.encode()).decode().strip()
+
+
+def follow(campaign: Campaign) -> None:
+    """Point ``main`` at the incumbent that the database names."""
+    _git("update-ref", "refs/heads/main", campaign.incumbent.commit, cwd=path_of(campaign))
+
+
+def _commit(bare: Path, files: dict[str, str], *, parent: str | None, message: str) -> str:
+    with _index(bare, parent) as env:
+        for name, text in files.items():
+            blob = _git("hash-object", "-w", "--stdin", cwd=bare, stdin=text.encode()).decode().strip()
+            _git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", cwd=bare, env=env)
+        tree = _git("write-tree", cwd=bare, env=env).decode().strip()
+    parents = ("-p", parent) if parent else ()
+    return _git("commit-tree", tree, *parents, cwd=bare, stdin=message.encode()).decode().strip()
+
+
+@contextmanager
+def _index(bare: Path, commit: str | None) -> Iterator[dict[str, str]]:
+    """A private index at ``commit``, so that two callers never share one. A bare repository needs no work tree."""
+    with tempfile.TemporaryDirectory() as scratch:
+        env = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+        _git("read-tree", commit or "--empty", cwd=bare, env=env)
+        yield env

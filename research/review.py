@@ -1,0 +1,76 @@
+"""A person decides, on exactly what was on their screen."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+
+from research import approval, dispatch, learn, moves, tasks
+from research.lifecycle import LostRace
+from research.models import Decision, Proposal
+
+BECOMES = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}
+MAX_REASON = 4_000
+
+
+def decide(proposal_id: int, *, digest: str, choice: str, by: User, category: str = "", reason: str = "") -> Decision:
+    """Approve, reject or send back a proposal.
+
+    Raises PermissionDenied (no right, or one's own proposal), ValueError (a field is wrong; the sentence says which),
+    LostRace (somebody was first, or the revision is not the one that was shown).
+    """
+    reason = reason.strip()
+    _check_words(choice, category, reason)
+    with transaction.atomic():
+        proposal = Proposal.objects.select_related("campaign").get(pk=proposal_id)
+        _check_right(proposal, by)
+        revision = proposal.revision
+        if revision.digest != digest:
+            raise LostRace(f"P-{proposal.pk} changed while you read it: revision {revision.number} is on the table now")
+        if proposal.state != "pending_review":
+            raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
+        new = BECOMES[choice]
+        who = f"user:{by.get_username()}"
+        sentence = f"{by.get_full_name() or by.get_username()} {_PAST[choice]} P-{proposal.pk} {proposal.title}"
+        if choice == "approve" and approval.is_stale(revision):
+            raise LostRace(f"P-{proposal.pk} was made under other conditions than today's: it is being rebased")
+        moves.move_proposal(proposal, new, by=who, sentence=sentence, payload={"digest": digest, "reason": reason})
+        decision = Decision.objects.create(
+            revision=revision, choice=choice, category=category, reason=reason, digest=digest, by=by
+        )
+        if choice == "reject":
+            label = dict(Decision.CATEGORIES)[category].lower()
+            learn.record(proposal, "rejected", f"Rejected by a reviewer ({label}): {reason}")
+        transaction.on_commit(lambda: _after(proposal, choice))
+    return decision
+
+
+_PAST = {"approve": "approved", "reject": "rejected", "request_changes": "asked for changes to"}
+
+
+def _check_words(choice: str, category: str, reason: str) -> None:
+    if choice not in BECOMES:
+        raise ValueError(f"choice: must be one of {', '.join(BECOMES)}, not {choice!r}")
+    if len(reason) > MAX_REASON:
+        raise ValueError(f"reason: {len(reason):,} characters; at most {MAX_REASON:,}")
+    if choice != "approve" and not reason:
+        raise ValueError("reason: write a sentence; the proposer reads it")
+    if choice == "reject" and category not in dict(Decision.CATEGORIES):
+        raise ValueError("category: choose why it is rejected; the proposer reads it")
+
+
+def _check_right(proposal: Proposal, by: User) -> None:
+    if not by.has_perm("research.add_decision"):
+        raise PermissionDenied("Decisions need the reviewer role.")
+    if proposal.author_id == by.pk:
+        raise PermissionDenied("Nobody decides on their own proposal.")
+
+
+def _after(proposal: Proposal, choice: str) -> None:
+    if choice == "approve":
+        dispatch.advance(proposal.campaign)
+    elif choice == "request_changes":
+        tasks.send("revise", proposal.pk)
+    else:
+        tasks.send("propose", proposal.campaign_id)

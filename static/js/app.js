@@ -1,0 +1,132 @@
+// The frame of every page: theme, keyboard, menus, relative times, toasts. Nothing here is needed to decide anything.
+const root = document.documentElement;
+const stored = {
+  get: key => { try { return localStorage.getItem(key); } catch { return null; } },
+  set: (key, value) => { try { localStorage.setItem(key, value); } catch { /* private window: lasts for this page */ } },
+};
+
+// --- theme
+const isDark = () => root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+const themeButton = document.getElementById('theme');
+if (themeButton) {
+  themeButton.hidden = false;
+  themeButton.addEventListener('click', () => {
+    root.dataset.theme = isDark() ? 'light' : 'dark';
+    stored.set('theme', root.dataset.theme);
+    dispatchEvent(new Event('themechange'));
+  });
+}
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => dispatchEvent(new Event('themechange')));
+
+// --- relative times: the same words as ago() in templatetags/shown.py
+const ago = seconds => {
+  if (seconds < 45) return 'just now';
+  for (const [size, name] of [[86400, 'd'], [3600, 'h'], [60, 'min']])
+    if (seconds >= size * 0.75) return `${Math.max(1, Math.round(seconds / size))} ${name} ago`;
+  return 'just now';
+};
+const tellTime = () => {
+  for (const time of document.querySelectorAll('time[data-ago]')) {
+    const words = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+    if (time.textContent !== words) time.textContent = words;
+  }
+};
+setInterval(() => { if (!document.hidden) tellTime(); }, 20_000);
+
+// --- toasts, copy buttons, panels that close when something else is clicked
+const showEnhanced = (where = document) => where.querySelectorAll('[data-copy]').forEach(button => { button.hidden = !navigator.clipboard; });
+showEnhanced();
+addEventListener('htmx:after:swap', () => { showEnhanced(); tellTime(); watchToasts(); });
+document.addEventListener('click', async event => {
+  const button = event.target.closest('button');
+  if (button?.dataset.copy) {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.setAttribute('aria-label', 'Copied');
+  }
+  if (button?.hasAttribute('data-dismiss')) button.closest('.toast').remove();
+  for (const open of document.querySelectorAll('details.ask[open], details.menu[open], details.numbers[open]'))
+    if (!open.contains(event.target)) open.open = false;
+});
+const watchToasts = () => {
+  for (const toast of document.querySelectorAll('.toast:not([data-timed])')) {
+    toast.dataset.timed = '';
+    setTimeout(() => { if (!toast.matches(':hover, :focus-within')) toast.remove(); }, 8000);
+  }
+};
+watchToasts();
+const focusField = panel => panel.querySelector('select, textarea, input:not([type=hidden])')?.focus();
+document.addEventListener('toggle', event => {
+  const panel = event.target;
+  if (panel.matches?.('details.ask') && panel.open && !panel.contains(document.activeElement)) focusField(panel);
+}, true);
+
+// --- keyboard: single keys are off while typing, with modifiers, and when switched off on this device (WCAG 2.1.4)
+const keys = document.getElementById('keys');
+const keysOn = document.getElementById('keys-on');
+const help = document.querySelector('[data-keys-help]');
+if (keys && help) {
+  help.hidden = false;
+  help.addEventListener('click', () => keys.showModal());
+  keysOn.checked = stored.get('keys') !== 'off';
+  keysOn.addEventListener('change', () => stored.set('keys', keysOn.checked ? 'on' : 'off'));
+}
+const typing = target => target.isContentEditable || /^(TEXTAREA|SELECT)$/.test(target.tagName)
+  || (target.tagName === 'INPUT' && !/^(checkbox|radio|range|button|submit)$/.test(target.type));
+const step = by => {
+  const items = [...document.querySelectorAll('.item')];
+  const here = items.findIndex(item => item.contains(document.activeElement));
+  const at = here >= 0 ? here : items.findIndex(item => item.hasAttribute('aria-current'));
+  const link = items[Math.min(items.length - 1, Math.max(0, at + by))]?.querySelector('a');
+  link?.focus();
+  link?.closest('.item').scrollIntoView({ block: 'nearest' });
+};
+const places = { i: '/review/', r: '/runs/', c: '/campaigns/' };
+let leader = 0;
+addEventListener('keydown', event => {
+  if (event.key === 'Escape') {
+    const open = document.querySelector('details.ask[open], details.menu[open], details.numbers[open]');
+    if (open) { open.open = false; open.querySelector('summary').focus(); }
+    return;
+  }
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  // While a panel asks for words no key decides anything: what is typed a moment too early must not approve.
+  if (typing(event.target) || keys?.open || (keysOn && !keysOn.checked) || document.querySelector('details.ask[open]')) return;
+  const key = event.key.toLowerCase();
+  if (Date.now() - leader < 1200 && places[key]) { leader = 0; location.assign(places[key]); return; }
+  if (key === 'g') { leader = Date.now(); return; }
+  if (key === 'j' || key === 'k') step(key === 'j' ? 1 : -1);
+  else if (key === '?') keys?.showModal();
+  else if (!press(key)) return;
+  event.preventDefault();
+});
+// r and c open their panel; a approves what is on the screen, but not what arrived there a moment ago: a key meant for
+// the proposal before, or for a text field, must not decide on the next one unread.
+const UNREAD_MS = 1500;
+let arrivedAt = 0;
+document.addEventListener('htmx:after:swap', () => { if (document.activeElement?.id === 'h') arrivedAt = Date.now(); });
+const press = key => {
+  const control = document.querySelector(`[aria-keyshortcuts="${CSS.escape(key)}"]`);
+  if (!control || Date.now() - arrivedAt < UNREAD_MS) return false;
+  if (control.tagName === 'SUMMARY') {
+    control.parentElement.open = true;
+    focusField(control.parentElement); // at once: the toggle event comes after the next key
+  }
+  else control.click();
+  return true;
+};
+
+// --- a decision under way cannot be sent twice
+document.addEventListener('htmx:before:request', event => toggleSubmit(event, true));
+document.addEventListener('htmx:finally:request', event => toggleSubmit(event, false));
+const toggleSubmit = (event, busy) => {
+  if (event.target instanceof HTMLFormElement) event.target.querySelectorAll('[type=submit]').forEach(button => { button.disabled = busy; });
+};
+// The decision may have been stored although no answer came: say so, and let the page be looked at again.
+document.addEventListener('htmx:error', event => {
+  if (!(event.target instanceof HTMLFormElement)) return;
+  const toasts = document.getElementById('toasts');
+  const toast = document.createElement('div');
+  toast.className = 'toast';
+  toast.textContent = 'No answer from the server. Reload the page to see whether it was recorded.';
+  toasts.replaceChildren(toast);
+});

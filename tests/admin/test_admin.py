@@ -1,0 +1,228 @@
+"""An administrator looks at everything and can rewrite nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.db.models import Model
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from research import dispatch, review
+from research import tasks as research_tasks
+from research.models import (
+    Campaign,
+    Decision,
+    Event,
+    Gate,
+    LedgerEntry,
+    Proposal,
+    ReportBatch,
+    Revision,
+    Score,
+    Verdict,
+    Worker,
+)
+from tests import builders
+from webapp import accounts
+from webapp.notify.models import KINDS, Delivery, Endpoint
+
+pytestmark = pytest.mark.django_db
+AUDIT = [Event, Decision, Verdict, Gate, Revision, Score, ReportBatch, LedgerEntry]
+STATIC = Path(__file__).resolve().parents[2] / "static" / "css"
+
+
+@pytest.fixture(autouse=True)
+def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(research_tasks, "_send", lambda name, args, *, queue: None)
+
+
+@pytest.fixture
+def dana(db: None) -> User:
+    """Administers."""
+    return User.objects.create_superuser("dana", "dana@lab.example", "correct horse battery")
+
+
+@pytest.fixture
+def danas_browser(dana: User, client: Client) -> Client:
+    client.force_login(dana)
+    return client
+
+
+@pytest.fixture
+def campaign(db: None) -> Campaign:
+    return builders.make_campaign()
+
+
+@pytest.fixture
+def endpoint(db: None) -> Endpoint:
+    return Endpoint.objects.create(description="Experiment tracker", url="https://t.example/in", kinds=list(KINDS))
+
+
+@pytest.fixture
+def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Campaign:
+    """At least one row of everything that has a page."""
+    proposal = builders.make_pending(campaign)
+    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    dispatch.advance(campaign)
+    while Proposal.objects.get(pk=proposal.pk).state != "judged":
+        lease = builders.claim(builders.make_worker())
+        assert lease is not None
+        effect = -0.1 if lease.spec.purpose == "candidate" else 0.0
+        builders.finish(lease, val_bpb=1.6 + 0.001 * (lease.spec.seed % 7) + effect)
+    accounts.make_link(dana)
+    Group.objects.create(name="Reviewers")
+    return campaign
+
+
+def page(model: type[Model], which: str, *args: object) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{which}", args=args)
+
+
+def posted(answer: Any) -> dict[str, Any]:
+    """What a browser would post back from a change page, unchanged."""
+    form = answer.context["adminform"].form
+    values = {name: form.get_initial_for_field(field, name) for name, field in form.fields.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def test_every_list_and_every_page_opens(world: Campaign, danas_browser: Client) -> None:
+    assert danas_browser.get(reverse("admin:index")).status_code == 200
+    for model in admin.site._registry:
+        row = model._default_manager.first()
+        assert row is not None, f"the world lacks a {model.__name__}"
+        with CaptureQueriesContext(connection) as queries:
+            assert danas_browser.get(page(model, "changelist")).status_code == 200, model
+        assert len(queries) <= 14, f"{model.__name__}: a query for each row?"
+        assert danas_browser.get(page(model, "changelist"), {"q": "1"}).status_code == 200, model
+        assert danas_browser.get(page(model, "change", row.pk)).status_code == 200, model
+
+
+def test_pages_hold_no_inline_script_and_no_token(world: Campaign, endpoint: Endpoint, danas_browser: Client) -> None:
+    worker = Worker.objects.get()
+    for model in admin.site._registry:
+        row = model._default_manager.first()
+        assert row is not None
+        html = danas_browser.get(page(model, "change", row.pk)).content.decode()
+        assert not re.search(r"<script(?![^>]*\b(src|type=\"application/json\"))|<style|\son\w+=", html), model
+        for secret in (endpoint.secret, worker.token_sha256):
+            assert secret not in html, model
+
+
+def test_audit_rows_cannot_be_added_changed_or_deleted(world: Campaign, danas_browser: Client) -> None:
+    for model in AUDIT:
+        before = list(model._default_manager.values())
+        pk = before[0]["id"]
+        assert danas_browser.get(page(model, "add")).status_code == 403
+        assert danas_browser.post(page(model, "add"), {}).status_code == 403
+        forged = {"sentence": "It never happened.", "outcome": "keep", "choice": "approve"}
+        assert danas_browser.post(page(model, "change", pk), forged).status_code == 403
+        assert danas_browser.post(page(model, "delete", pk), {"post": "yes"}).status_code == 403
+        selected = {"action": "delete_selected", "_selected_action": [pk], "post": "yes"}
+        danas_browser.post(page(model, "changelist"), selected)
+        assert list(model._default_manager.values()) == before, model
+
+
+def test_whoever_is_no_administrator_sees_none_of_it(
+    campaign: Campaign, alice: User, charlie: User, client: Client
+) -> None:
+    for person in (alice, charlie):
+        client.force_login(person)
+        assert client.get(page(Event, "changelist")).status_code in (302, 403)
+    alice.user_permissions.add(Permission.objects.get(codename="view_event"))
+    client.force_login(User.objects.get(pk=alice.pk))
+    assert client.get(page(Event, "changelist")).status_code == 200
+
+
+def test_a_campaigns_policy_can_be_set_and_that_is_on_record(campaign: Campaign, danas_browser: Client) -> None:
+    form = posted(danas_browser.get(page(Campaign, "change", campaign.pk)))
+    assert "state" not in form
+    assert "slug" not in form
+    Campaign.objects.filter(pk=campaign.pk).update(state="paused")  # meanwhile bob pauses it
+    changed = form | {"max_pairs": 9, "program": "Look at the learning rate first.", "state": "spent"}
+    assert danas_browser.post(page(Campaign, "change", campaign.pk), changed).status_code == 302
+    campaign.refresh_from_db()
+    assert (campaign.max_pairs, campaign.program, campaign.state) == (9, "Look at the learning rate first.", "paused")
+    event = Event.objects.get(kind="campaign.changed")
+    assert (event.by, event.payload["values"]["max_pairs"]) == ("user:dana", "9")
+
+
+def test_a_policy_that_no_run_could_follow_is_refused(campaign: Campaign, danas_browser: Client) -> None:
+    form = posted(danas_browser.get(page(Campaign, "change", campaign.pk))) | {"min_pairs": 7, "max_pairs": 2}
+    answer = danas_browser.post(page(Campaign, "change", campaign.pk), form)
+    assert answer.status_code == 200
+    assert "max_pairs 2 is below min_pairs 7" in answer.content.decode()
+
+
+def test_a_worker_can_be_switched_off_but_not_renamed(danas_browser: Client) -> None:
+    worker = builders.make_worker()
+    assert danas_browser.post(page(Worker, "change", worker.pk), {"name": "other"}).status_code == 302
+    worker.refresh_from_db()
+    assert (worker.name, worker.enabled) == ("box", False)
+    assert Event.objects.get(kind="worker.switched_off").by == "user:dana"
+
+
+def test_a_secret_is_shown_once_when_the_endpoint_is_made(danas_browser: Client) -> None:
+    fields = {"description": "Paper bot", "url": "https://bot.example/in", "kinds": ["verdict"]}
+    answer = danas_browser.post(page(Endpoint, "add"), fields)
+    endpoint = Endpoint.objects.get(description="Paper bot")
+    assert endpoint.secret in answer.content.decode()
+    assert "no-store" in answer["Cache-Control"]
+    for url in (
+        page(Endpoint, "changelist"),
+        page(Endpoint, "change", endpoint.pk),
+        page(Endpoint, "history", endpoint.pk),
+    ):
+        assert endpoint.secret not in danas_browser.get(url).content.decode()
+    assert endpoint.kinds == ["verdict"]
+
+
+def test_an_endpoint_that_could_never_be_sent_to_is_not_made(danas_browser: Client) -> None:
+    fields = {"description": "Inwards", "url": "http://tracker.example/", "kinds": ["verdict"]}
+    answer = danas_browser.post(page(Endpoint, "add"), fields)
+    assert "must start with https://" in answer.content.decode()
+    assert not Endpoint.objects.exists()
+
+
+def act(danas_browser: Client, name: str, *rows: Model) -> Any:
+    chosen = {"action": name, "_selected_action": [row.pk for row in rows]}
+    return danas_browser.post(page(type(rows[0]), "changelist"), chosen, follow=True)
+
+
+def test_rotating_shows_the_new_secret_once_and_signs_with_both(endpoint: Endpoint, danas_browser: Client) -> None:
+    answer = act(danas_browser, "rotate_secret", endpoint)
+    rotated = Endpoint.objects.get()
+    assert rotated.secret != endpoint.secret
+    assert rotated.old_secret == endpoint.secret
+    assert rotated.secret in answer.content.decode()
+    assert endpoint.secret not in answer.content.decode()
+
+
+def test_send_test_replay_and_switching_off_and_on(endpoint: Endpoint, danas_browser: Client) -> None:
+    act(danas_browser, "send_test", endpoint)
+    test = Delivery.objects.get(kind="test")
+    assert "is still under way" in act(danas_browser, "replay", test).content.decode()
+    act(danas_browser, "switch_off", endpoint)
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"failed"}
+    assert "switch it on to replay" in act(danas_browser, "replay", test).content.decode()
+    assert "switch it on to send it a test" in act(danas_browser, "send_test", endpoint).content.decode()
+    act(danas_browser, "switch_on", endpoint)
+    act(danas_browser, "replay", test)
+    again = Delivery.objects.get(kind="test")
+    assert (again.state, again.num_attempts, again.webhook_id) == ("pending", 0, test.webhook_id)
+    assert list(Event.objects.filter(kind__startswith="endpoint.").values_list("by", flat=True)) == ["user:dana"] * 2
+
+
+def test_the_admins_colours_are_the_products() -> None:
+    ours = dict(re.findall(r"--([\w-]+):\s*(light-dark\(oklch[^;]+\));", (STATIC / "app.css").read_text()))
+    theirs = dict(re.findall(r"--cs-([\w-]+):\s*(light-dark\(oklch[^;]+\));", (STATIC / "admin.css").read_text()))
+    assert len(theirs) > 10
+    for name, value in theirs.items():
+        assert value.split() == ours[name].split(), name

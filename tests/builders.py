@@ -1,0 +1,117 @@
+"""Plain builders: ``make_x(**over)`` gives a real row, made by the verb that makes it in earnest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from gpu_runner import contract
+from research import campaigns, dispatch, gates, propose, report
+from research.drafts import Draft, Override, Prediction
+from research.models import Campaign, Proposal, Run, Worker
+
+LOCK = "0" * 64
+
+
+def make_campaign(**over: Any) -> Campaign:
+    fields: dict[str, Any] = {
+        "slug": "first",
+        "name": "First campaign",
+        "goal": "A lower val_bpb at equal tokens.",
+        "dataset_sha256": "d" * 64,
+        "run_budget_kind": "tokens",
+        "run_budget_amount": 700_000,
+        "sandbox_level": "bubblewrap",
+    }
+    return campaigns.create(by="user:alice", **(fields | over))
+
+
+def make_draft(**over: Any) -> Draft:
+    fields: dict[str, Any] = {
+        "title": "Warm up for longer",
+        "hypothesis": "A longer warm-up lets the first steps settle.",
+        "mechanism": "Smaller first steps.",
+        "refuted_if": "the gain is under 0.005 bpb",
+        "prediction": Prediction(effect_bpb=-0.01, low_bpb=-0.03, high_bpb=0.01, chance_to_win=0.3),
+        "overrides": (Override(key="warmup_fraction", value=0.1, reason="twice as long"),),
+    }
+    return Draft(**(fields | over))
+
+
+def make_proposal(campaign: Campaign, *, arm: str = "offline", author: User | None = None, **over: Any) -> Proposal:
+    """In state *drafted*, as a proposer leaves it."""
+    return propose.write(campaign, make_draft(**over), arm=arm, author=author)
+
+
+def make_pending(campaign: Campaign, worker: Worker | None = None, **over: Any) -> Proposal:
+    """In state *pending_review*: through every gate, its smoke run played by a worker."""
+    return pass_gates(make_proposal(campaign, **over), worker)
+
+
+def pass_gates(proposal: Proposal, worker: Worker | None = None) -> Proposal:
+    """From *drafted* to *pending_review*."""
+    gates.check(proposal.revision)
+    proposal.refresh_from_db()
+    assert proposal.state == "checking", list(proposal.revision.gates.values_list("name", "sentence"))
+    lease = claim(worker or make_worker())
+    assert lease is not None
+    assert lease.spec.purpose == "smoke"
+    finish(lease, val_bpb=5.0)
+    proposal.refresh_from_db()
+    return proposal
+
+
+def make_worker(**over: Any) -> Worker:
+    name = over.pop("name", "box")
+    worker, _ = Worker.objects.get_or_create(
+        name=name, defaults={"token_sha256": contract.sha256(f"token of {name}".encode()), **over}
+    )
+    return worker
+
+
+def claim(
+    worker: Worker, *, hardware_class: str = "cpu-x86_64", sandbox_level: str = "bubblewrap"
+) -> contract.Lease | None:
+    wanted = contract.Claim(run_id=None, hardware_class=hardware_class, sandbox_level=sandbox_level, lock_sha256=LOCK)
+    return dispatch.claim(worker, wanted)
+
+
+def make_points(first: int = 0, n: int = 5) -> contract.Points:
+    steps = list(range(first, first + n))
+    losses: list[float | None] = [5.0 - 0.01 * step for step in steps]
+    return contract.Points(
+        step=steps,
+        tokens=[step * 2_048 for step in steps],
+        elapsed_s=[0.1 * step for step in steps],
+        metrics={"train_loss": losses, "watch_bpb": [None] * (n - 1) + [4.0 - 0.01 * steps[-1]]},
+    )
+
+
+def make_score(val_bpb: float | None, **over: Any) -> contract.Score:
+    fields: dict[str, Any] = {"val_bpb": val_bpb, "outcome": "ok", "reasons": [], "provenance": {}, "seconds": 1.0}
+    return contract.Score(**(fields | over))
+
+
+def finish(lease: contract.Lease, *, val_bpb: float, device_s: float = 30.0, **over: Any) -> Run:
+    """Play a whole run: one report, then the end with a score, then what the end sets off."""
+    run = report.leased(lease.spec.run_id, lease.token)
+    batch = contract.Report(fence=lease.spec.fence, seq=lease.spec.next_seq, phase="training", points=make_points())
+    report.accept(run, batch)
+    score = make_score(val_bpb, **over)
+    last = contract.RunEnd(
+        fence=lease.spec.fence, outcome="finished", score=score, device_s=device_s, train_s=25.0, num_steps=5
+    )
+    report.end(run, last)
+    report.follow_up(run.pk)
+    run.refresh_from_db()
+    return run
+
+
+def fail(lease: contract.Lease, *, kind: str = "out_of_memory", outcome: str = "failed") -> Run:
+    run = report.leased(lease.spec.run_id, lease.token)
+    failure = contract.Failure(kind=kind, message="It ran out of memory at step 3.", todo="Make the batch smaller.")  # type: ignore[arg-type]
+    report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome=outcome, failure=failure, device_s=3.0))  # type: ignore[arg-type]
+    report.follow_up(run.pk)
+    run.refresh_from_db()
+    return run

@@ -1,0 +1,58 @@
+"""Shared ground: a home of its own for every test, and people to write sentences about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.test import Client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files() -> None:
+    """As `manage.py up` does: pages name their files by hash, and a missing one is an error."""
+    call_command("collectstatic", interactive=False, verbosity=0)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, settings: object) -> None:
+    settings.REPOSITORIES = tmp_path / "repositories"  # type: ignore[attr-defined]
+    settings.DATASETS = tmp_path / "datasets"  # type: ignore[attr-defined]
+
+
+def _person(name: str, *permissions: str) -> User:
+    user = User.objects.create_user(name, f"{name}@lab.example", "correct horse battery", first_name=name.title())
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return user
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """Researches: sees everything, decides nothing."""
+    user = _person("alice")
+    user.is_staff = True
+    user.save()
+    return user
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """Reviews: may decide, stop and pause."""
+    user = _person("bob", "add_decision", "change_campaign")
+    user.is_staff = True
+    user.save()
+    return user
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """A stranger with an account and no rights."""
+    return _person("charlie")
+
+
+@pytest.fixture
+def bobs_browser(bob: User, client: Client) -> Client:
+    client.force_login(bob)
+    return client

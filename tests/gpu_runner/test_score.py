@@ -1,0 +1,246 @@
+"""Bob reads a number only when it can be believed: honest models pass, models that cheat are named."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from gpu_runner import corpus, model_process, sandbox, score
+from gpu_runner.contract import Score
+from gpu_runner.harness import checkpoint
+from gpu_runner.harness.loading import load_recipe
+from tests.gpu_runner.training import RECIPE, TINY, listen, make_run_dir
+
+# A recipe of a few lines, so that each cheat is one line: what forward() gives for tokens [B, T].
+CHEAT = """
+import contextlib, os, sys, time, torch
+from torch import nn
+
+def forge():
+    for fd in range(3, 20):
+        with contextlib.suppress(OSError):
+            os.write(fd, b"z" * 64)
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(256, 256))
+        self.num_calls = 0
+
+    def forward(self, tokens):
+        self.num_calls += 1
+        honest = self.table[tokens]
+        {forward}
+
+def build_model(config):
+    {build}
+    return Model()
+
+def train(run): ...
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus.prepare(tmp_path_factory.mktemp("datasets"))
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the shipped recipe after five steps."""
+    folder = make_run_dir(tmp_path_factory.mktemp("runs") / "7", dataset, overrides=TINY)
+    heard = listen(folder)
+    assert heard.code == 0, heard.stderr
+    return folder
+
+
+def measure(folder: Path, dataset: Path, **over: Any) -> Score:
+    how: dict[str, Any] = {"num_tokens": 8_192, "level": "none", "device": "cpu"} | over
+    return score.score(folder / "source", folder / "out" / "checkpoint", dataset, **how)
+
+
+def make_model(folder: Path, *, forward: str = "return honest", build: str = "pass") -> Path:
+    """A run folder whose recipe is CHEAT and whose checkpoint is a table of zeros: 8 bits a byte when honest."""
+    (folder / "source").mkdir(parents=True)
+    (folder / "source" / "train.py").write_text(CHEAT.format(forward=forward, build=build))
+    model = torch.nn.Module()
+    model.register_parameter("table", torch.nn.Parameter(torch.zeros(256, 256)))
+    checkpoint.save(folder / "out", model, {"seq_len": 32, "vocab_size": 256})
+    return folder
+
+
+# --- honest models -------------------------------------------------------------------------------
+
+
+def test_the_number_is_the_one_that_torch_computes_from_the_same_text(trained: Path, dataset: Path) -> None:
+    measured = measure(trained, dataset)
+    assert (measured.outcome, measured.reasons) == ("ok", [])
+    saved = trained / "out" / "checkpoint"
+    model = load_recipe(RECIPE).build_model(checkpoint.load_config(saved)).eval()
+    checkpoint.load(saved, model)
+    text, _ = score.held_out_text(dataset, "val")
+    rows = score.cut_rows(text, seq_len=TINY["seq_len"], num_tokens=8_192)
+    x, y = (torch.from_numpy(part.astype(np.int64)) for part in (rows.inputs, rows.targets))
+    with torch.no_grad():
+        nats = F.cross_entropy(model(x).flatten(0, 1), y.flatten()).item()
+    assert y.numel() == measured.provenance["num_tokens"] == 8_192
+    assert measured.val_bpb == pytest.approx(nats / math.log(2), abs=2e-3)  # bfloat16 by another batch shape
+
+
+def test_scoring_twice_gives_the_same_number_and_the_same_provenance(trained: Path, dataset: Path) -> None:
+    first, second = measure(trained, dataset), measure(trained, dataset)
+    assert first.val_bpb == second.val_bpb
+    assert first.provenance == second.provenance
+    assert first.provenance["recheck_max_nats"] == 0.0
+    assert first.provenance["manifest_sha256"] == corpus.manifest_sha256(dataset)
+    assert first.provenance["torch"] == torch.__version__
+
+
+def test_a_model_that_knows_nothing_costs_eight_bits_a_byte_in_the_best_sandbox(dataset: Path, tmp_path: Path) -> None:
+    measured = measure(make_model(tmp_path / "run"), dataset, level=sandbox.probe())
+    assert (measured.outcome, measured.reasons) == ("ok", [])
+    assert measured.val_bpb == pytest.approx(8)
+
+
+def test_what_the_recipe_prints_does_not_disturb_the_scorer(dataset: Path, tmp_path: Path) -> None:
+    noisy = make_model(tmp_path / "run", forward="print('x' * 100_000); print('y', file=sys.stderr); return honest")
+    assert measure(noisy, dataset).outcome == "ok"
+
+
+# --- models that cheat -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "return honest + 3.0 * torch.nn.functional.one_hot(tokens.roll(-1, 1), 256)",
+        "return honest + tokens.float().mean(0)[None, :, None] * torch.arange(256) / 4096",
+        "return honest + self.num_calls * torch.arange(256) / 256",
+    ],
+    ids=["looks ahead", "looks at other rows", "counts its calls"],
+)
+def test_a_model_whose_answers_depend_on_more_than_the_past_is_disputed(
+    dataset: Path, tmp_path: Path, forward: str
+) -> None:
+    measured = measure(make_model(tmp_path / "run", forward=forward), dataset)
+    assert measured.outcome == "disputed"
+    assert "looks ahead" in measured.reasons[0]
+    assert measured.val_bpb is not None
+
+
+def test_text_that_is_known_too_well_waits_for_a_person() -> None:
+    outcome, reasons = score.judge(0.29, 0.0, "cpu")
+    assert outcome == "quarantined"
+    assert "0.29" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"forward": "return honest * float('nan')"}, "not finite"),
+        ({"forward": "return honest[:, :-1]"}, "logits (128, 31, 256)"),
+        ({"forward": "raise KeyError('lost')"}, "lost"),
+        ({"forward": "os._exit(3)"}, "exit code 3"),
+        ({"forward": "forge(); return honest"}, "malformed"),
+        ({"build": "return nn.Linear(2, 2)"}, "could not be loaded"),
+        ({"build": "raise SystemExit('no')"}, "exit code 1"),
+    ],
+    ids=["nan", "shape", "raises", "exits", "forges", "other weights", "leaves"],
+)  # fmt: skip
+def test_a_model_that_cannot_be_measured_has_no_number(
+    dataset: Path, tmp_path: Path, over: dict[str, str], said: str
+) -> None:
+    measured = measure(make_model(tmp_path / "run", **over), dataset)
+    assert (measured.outcome, measured.val_bpb) == ("failed", None)
+    assert said in measured.reasons[0]
+
+
+def test_a_model_that_never_answers_is_killed_with_all_its_children(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_process, "ANSWER_S", 0.5)
+    pids = tmp_path / "pids"
+    forward = f"child = os.fork(); open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(600)"
+    measured = measure(make_model(tmp_path / "run", forward=forward), dataset)
+    assert measured.outcome == "failed"
+    assert "did not answer in time" in measured.reasons[0]
+    numbers = pids.read_text().split()
+    assert numbers
+    give_up_at = time.monotonic() + 5  # SIGKILL is sent; on a busy machine a process takes a moment to die of it
+    while not all(is_gone(int(pid)) for pid in numbers):
+        assert time.monotonic() < give_up_at, "a child outlived the model"
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """No such process, or a zombie that waits for its reaper."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+# --- checkpoints and arguments ---------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_leads_elsewhere_is_not_followed(dataset: Path, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "run")
+    weights = folder / "out" / "checkpoint" / "model.safetensors"
+    weights.rename(tmp_path / "elsewhere")
+    weights.symlink_to(tmp_path / "elsewhere")
+    measured = measure(folder, dataset)
+    assert measured.outcome == "failed"
+    assert "symbolic link" in measured.reasons[0]
+    shutil.rmtree(folder / "out" / "checkpoint")
+    assert "missing" in measure(folder, dataset).reasons[0]
+
+
+@pytest.mark.parametrize("config", ["[" * 60_000, "[]", '{"seq_len": 1000000}', '{"seq_len": true}', "x" * 70_000])
+def test_a_config_that_makes_no_sense_is_a_failure_of_the_run(dataset: Path, tmp_path: Path, config: str) -> None:
+    folder = make_model(tmp_path / "run")
+    (folder / "out" / "checkpoint" / "config.json").write_text(config)
+    measured = measure(folder, dataset)
+    assert measured.outcome == "failed"
+    assert measured.reasons[0].startswith("config.json")
+
+
+def test_a_split_that_was_changed_is_never_read(trained: Path, tmp_path: Path) -> None:
+    home = corpus.prepare(tmp_path)
+    (home / "val" / "val.bin").write_bytes(b"easy" * 10_000)
+    with pytest.raises(ValueError, match="not what the manifest says"):
+        measure(trained, home)
+    with pytest.raises(ValueError, match="'test' is not one of"):
+        measure(trained, home, split="test")
+
+
+def test_the_scorer_imports_neither_torch_nor_the_recipe() -> None:
+    program = "import sys, gpu_runner.score; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=RECIPE.parents[2], timeout=60).returncode == 0
+
+
+def test_at_the_command_line_only_ok_is_success(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    def at_the_command_line(folder: Path) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "gpu_runner.score", "--recipe", str(folder / "source"), "--json"]
+        argv += ["--checkpoint", str(folder / "out" / "checkpoint"), "--dataset", str(dataset)]
+        argv += ["--num-tokens", "8192", "--sandbox", "none", "--device", "cpu"]
+        environment = os.environ | {"PYTHONPATH": str(RECIPE.parents[2])}
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path)
+
+    good = at_the_command_line(trained)
+    assert good.returncode == 0, good.stderr
+    assert Score.model_validate_json(good.stdout).outcome == "ok"
+    bad = at_the_command_line(make_model(tmp_path / "run", forward="raise KeyError('lost')"))
+    assert bad.returncode == 1
+    assert json.loads(bad.stdout)["val_bpb"] is None

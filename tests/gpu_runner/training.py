@@ -1,0 +1,82 @@
+"""A run folder as the worker makes one, and the real harness in a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_runner import corpus
+
+RECIPE = Path(corpus.__file__).parent / "recipes" / "gpt"
+# Trains a step in a few milliseconds; everything else as shipped.
+TINY: dict[str, Any] = {"depth": 2, "width": 64, "head_dim": 32, "seq_len": 32, "batch_size": 4}
+PATIENCE_S = 120
+
+
+def make_spec(dataset: Path, **over: Any) -> dict[str, Any]:
+    return {
+        "run_id": 7,
+        "purpose": "smoke",
+        "seed": 1,
+        "budget": {"kind": "tokens", "amount": 10_000},
+        "overrides": TINY,
+        "dataset_dir": str(dataset / "train"),
+        "dataset_sha256": corpus.manifest_sha256(dataset),
+        "max_steps": 5,
+        "threads": 1,
+        "device": "cpu",
+    } | over
+
+
+def make_run_dir(folder: Path, dataset: Path, *, edits: tuple[tuple[str, str], ...] = (), **over: Any) -> Path:
+    """source/ with the shipped recipe, each edit's text replaced once, and spec.json."""
+    shutil.copytree(RECIPE, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    train = folder / "source" / "train.py"
+    for old, new in edits:
+        text = train.read_text()
+        assert text.count(old) == 1, old
+        train.write_text(text.replace(old, new))
+    (folder / "out").mkdir()
+    (folder / "spec.json").write_text(json.dumps(make_spec(dataset, **over)))
+    return folder
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a harness process said until it ended."""
+
+    code: int
+    lines: list[dict[str, Any]]
+    stderr: str
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["kind"] == kind]
+
+    @property
+    def ended(self) -> dict[str, Any]:
+        assert self.lines, self.stderr
+        assert self.lines[-1]["kind"] == "ended", self.stderr
+        return self.lines[-1]
+
+    def curve(self, metric: str) -> list[float]:
+        return [p["metrics"][metric] for p in self.of("point") if metric in p["metrics"]]
+
+
+def listen(run_dir: Path) -> Heard:
+    """Run the harness in a process of its own until it ends."""
+    reading, writing = os.pipe()
+    argv = [sys.executable, "-m", "gpu_runner.harness", str(run_dir), "--report-fd", str(writing)]
+    process = subprocess.Popen(
+        argv, pass_fds=(writing,), cwd=RECIPE.parents[2], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        heard = [json.loads(line) for line in lines]
+    _, stderr = process.communicate(timeout=PATIENCE_S)
+    return Heard(process.returncode, heard, stderr)

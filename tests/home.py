@@ -1,0 +1,17 @@
+"""Loaded by pytest before Django's settings (``-p tests.home``): nothing of the developer's own is read or written."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+HOME = tempfile.mkdtemp(prefix="countersign-tests-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+for name in list(os.environ):
+    if name.startswith(("COUNTERSIGN_", "ANTHROPIC_")):
+        del os.environ[name]
+os.environ["COUNTERSIGN_HOME"] = HOME
+os.environ["COUNTERSIGN_SECRET_KEY"] = "only for tests"

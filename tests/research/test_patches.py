@@ -1,0 +1,131 @@
+"""alice signs a diff: what she sees is what git applies."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpu_runner.contract import parse_recipe
+from research.drafts import Draft, Edit, Override, Prediction
+from research.patches import apply_edits, problems_with, to_patch
+
+TRAIN = "import math\n\n\ndef act(x):\n    return x.relu()\n\n\nLR = 0.1\n"
+
+
+def git_apply(tree: Path, files: dict[str, str], patch: str) -> dict[str, str]:
+    for path, text in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_bytes(text.encode())
+    subprocess.run(["git", "apply", "--whitespace=nowarn", "-"], cwd=tree, input=patch.encode(), check=True, timeout=30)
+    return {path: (tree / path).read_bytes().decode() for path in files}
+
+
+def test_git_applies_what_alice_saw(tmp_path: Path) -> None:
+    files = {"train.py": TRAIN, "lib/my model.py": "a = 1\n", "untouched.py": "x = 0\n"}
+    edits = [
+        Edit(path="train.py", search="x.relu()", replace="x.relu().square()"),
+        Edit(path="lib/my model.py", search="a = 1\n", replace="a = 2\nb = 3\n"),
+        Edit(path="train.py", search=".square()\n", replace=".square()  # ReLU²\n"),
+    ]
+    patch = to_patch(files, edits)
+    assert "untouched.py" not in patch
+    assert git_apply(tmp_path, files, patch) == apply_edits(files, edits)
+
+
+@pytest.mark.parametrize(
+    ("before", "search", "replace"),
+    [
+        ("a\nb", "b", "c"),  # no newline at the end, before and after
+        ("a\nb", "b", "b\n"),  # gains one
+        ("a\nb\n", "b\n", "b"),  # loses one
+        ("a\r\nb\r\n", "b", "c"),  # CRLF
+        ("a\x0cb\u2028c\n", "c", "d"),  # characters at which str.splitlines would split
+        ("a\nb\n", "a\n", ""),  # deletion
+    ],
+)
+def test_line_ends_survive(tmp_path: Path, before: str, search: str, replace: str) -> None:
+    files, edits = {"train.py": before}, [Edit(path="train.py", search=search, replace=replace)]
+    assert git_apply(tmp_path, files, to_patch(files, edits)) == apply_edits(files, edits)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["a", "b", "", "  c", "d\t"]), min_size=1, max_size=30), st.text("xyz\n", max_size=9))
+def test_any_edit_in_any_file_applies(tmp_path: Path, lines: list[str], replace: str) -> None:
+    lines.insert(len(lines) // 2, "NEEDLE")
+    files, edits = {"train.py": "\n".join(lines)}, [Edit(path="train.py", search="NEEDLE", replace=replace)]
+    if not apply_edits(files, edits)["train.py"]:
+        return  # git removes a file that became empty; a recipe cannot
+    assert git_apply(tmp_path, files, to_patch(files, edits)) == apply_edits(files, edits)
+
+
+def test_the_same_edits_give_the_same_bytes_whatever_the_order_of_the_files() -> None:
+    one, two = {"a.py": "a\n", "b.py": "b\n"}, {"b.py": "b\n", "a.py": "a\n"}
+    edits = [Edit(path="b.py", search="b", replace="B"), Edit(path="a.py", search="a", replace="A")]
+    assert to_patch(one, edits) == to_patch(two, edits)
+    assert to_patch(one, []) == ""
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (Edit(path="train.py", search="gelu", replace="x"), r"edit 1 of train.py: .*'gelu' occurs 0 times"),
+        (Edit(path="train.py", search="\n\n", replace="x"), "occurs 4 times; it must occur exactly once"),
+        (Edit(path="train.py", search="", replace="x"), "the search text is empty"),
+        (Edit(path="train.py", search="LR", replace="LR"), "search and replacement are the same"),
+        (Edit(path="../etc/passwd", search="root", replace="x"), "there is no such file in the recipe"),
+    ],
+)
+def test_an_edit_that_cannot_be_made_is_named(edit: Edit, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        to_patch({"train.py": TRAIN}, [edit])
+
+
+RECIPE = parse_recipe(
+    '[recipe]\nname = "gpt"\nabout = ""\neditable = ["train.py"]\n'
+    '[knobs.lr]\ntype = "float"\ndefault = 0.1\nlow = 0.01\nhigh = 1.0\nhelp = ""\n'
+)
+FILES = {"train.py": TRAIN, "recipe.toml": "x\n"}
+
+
+def make_draft(**over: object) -> Draft:
+    base: dict[str, object] = {
+        "title": "t",
+        "hypothesis": "h",
+        "mechanism": "m",
+        "refuted_if": "r",
+        "prediction": Prediction(effect_bpb=-0.01, low_bpb=-0.02, high_bpb=0.01, chance_to_win=0.3),
+    }
+    return Draft(**(base | over))  # type: ignore[arg-type]  # a builder: the test names the fields
+
+
+@pytest.mark.parametrize(
+    ("over", "sentence"),
+    [
+        ({}, "it changes nothing"),
+        ({"overrides": (Override(key="lr", value=2.0, reason=""),)}, "lr: 2 is above its upper bound 1"),
+        ({"overrides": (Override(key="lr", value=0.1, reason=""),)}, "lr: 0.1 is already the incumbent's value"),
+        ({"overrides": (Override(key="wd", value=0.1, reason=""),)}, "wd: not declared"),
+        ({"overrides": (Override(key="lr", value=0.2, reason=""),) * 2}, "lr: overridden twice"),
+        ({"edits": (Edit(path="recipe.toml", search="x", replace="y"),)}, "recipe.toml: not editable"),
+        ({"edits": (Edit(path="train.py", search="x.relu()", replace="x.relu("),)}, "it is not Python"),
+        ({"edits": (Edit(path="train.py", search="x.relu()", replace="\0"),)}, "it is not Python"),
+        (
+            {"prediction": Prediction(effect_bpb=0.5, low_bpb=-0.1, high_bpb=0.1, chance_to_win=1.5)},
+            "outside its interval",
+        ),
+    ],
+)
+def test_a_draft_that_cannot_be_an_experiment_says_why(over: dict[str, object], sentence: str) -> None:
+    assert any(sentence in problem for problem in problems_with(make_draft(**over), RECIPE, FILES))
+
+
+def test_a_draft_in_order_has_no_problem() -> None:
+    draft = make_draft(
+        overrides=(Override(key="lr", value=0.2, reason="warmer"),),
+        edits=(Edit(path="train.py", search="x.relu()", replace="x.relu().square()"),),
+    )
+    assert problems_with(draft, RECIPE, FILES) == []

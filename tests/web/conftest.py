@@ -1,0 +1,25 @@
+"""One campaign and one proposal that waits: what most sentences about pages begin with."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.cache import cache
+
+from research.models import Campaign, Proposal
+from tests import builders
+
+
+@pytest.fixture(autouse=True)
+def _nobody_rests() -> None:
+    """Refused sign-ins of another test are forgotten."""
+    cache.clear()
+
+
+@pytest.fixture
+def campaign(db: None) -> Campaign:
+    return builders.make_campaign(target_bpb=1.5, budget_gpu_hours=10)
+
+
+@pytest.fixture
+def pending(campaign: Campaign) -> Proposal:
+    return builders.make_pending(campaign)

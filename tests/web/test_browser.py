@@ -1,0 +1,133 @@
+"""In Chromium: pages are accessible in both themes and widths, and no key decides by accident."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from playwright.sync_api import Page
+
+from research import dispatch
+from research.models import Proposal
+from tests import builders
+from tests.web.chromium import HOST, Site, in_browser, rendered
+from tests.web.people import judge_times
+
+pytestmark = pytest.mark.browser
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']}"
+
+
+@pytest.fixture
+def whole_site(bobs_browser: Client, pending: Proposal) -> Site:
+    """One page of each kind, none of them empty."""
+    campaign = pending.campaign
+    dispatch.advance(campaign)
+    lease = builders.claim(builders.make_worker())
+    assert lease is not None
+    run = builders.finish(lease, val_bpb=1.6)
+    judge_times(pending, 2)
+    judged = campaign.proposals.filter(state="judged").latest("pk")
+    pages = (
+        f"/proposals/{pending.pk}/", f"/proposals/{judged.pk}/", "/review/?queue=1", "/runs/", f"/runs/{run.pk}/",
+        "/campaigns/", f"/campaigns/{campaign.slug}/", "/nowhere/",
+    )  # fmt: skip
+    answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0") | rendered(Client(), "/login/")
+    return Site(answers)
+
+
+def problems_of(page: Page, address: str) -> list[str]:
+    """Violations of axe, and whether anything sticks out of the screen."""
+    # A run's page reads its points; leaving it in the middle would be a complaint of our own making.
+    page.goto(HOST + address, wait_until="networkidle" if address.startswith("/runs/") else "load")
+    page.evaluate(AXE)
+    found = page.evaluate(f"axe.run(document, {RULES})")["violations"]
+    problems = [f"{address}: {v['id']} {v['nodes'][0]['html'][:120]}" for v in found]
+    if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        problems.append(f"{address}: wider than the screen")
+    return problems
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_every_page_is_accessible_and_fits(whole_site: Site, theme: str, width: int) -> None:
+    pages = [address for address in whole_site.answers if "points.json" not in address]
+
+    def look(page: Page) -> list[str]:
+        return [problem for address in pages for problem in problems_of(page, address)]
+
+    assert in_browser(whole_site, look, theme=theme, width=width) == []
+    assert [line for line in whole_site.complaints if "404 (Not Found)" not in line] == []  # /nowhere/ is one
+
+
+@pytest.fixture
+def proposal_site(bobs_browser: Client, pending: Proposal) -> Site:
+    return Site(rendered(bobs_browser, f"/proposals/{pending.pk}/"))
+
+
+def test_words_for_the_proposer_are_not_taken_for_keys(proposal_site: Site) -> None:
+    (address,) = proposal_site.answers
+
+    def write(page: Page) -> str:
+        page.goto(HOST + address)
+        page.keyboard.press("c")
+        page.keyboard.type("a car, again")
+        return page.input_value("#reason-request_changes")
+
+    assert in_browser(proposal_site, write) == "a car, again"
+    assert proposal_site.posted == []
+
+
+def test_a_key_approves_with_the_digest_that_is_on_the_screen(proposal_site: Site, pending: Proposal) -> None:
+    (address,) = proposal_site.answers
+
+    def approve(page: Page) -> None:
+        page.goto(HOST + address)
+        with page.expect_request("**/decision/"):
+            page.keyboard.press("a")
+
+    in_browser(proposal_site, approve)
+    ((where, body),) = proposal_site.posted
+    assert where == f"/proposals/{pending.pk}/decision/"
+    assert f"digest={pending.revision.digest}" in body or pending.revision.digest in body
+    assert "approve" in body
+
+
+def test_single_keys_can_be_switched_off_on_this_device(proposal_site: Site) -> None:
+    (address,) = proposal_site.answers
+
+    def switch_off(page: Page) -> bool:
+        page.goto(HOST + address)
+        page.keyboard.press("?")
+        page.uncheck("#keys-on")
+        page.keyboard.press("Escape")
+        page.reload()
+        page.keyboard.press("a")
+        page.keyboard.press("r")
+        return page.evaluate("document.querySelector('details.ask[open]') !== null")  # type: ignore[no-any-return]
+
+    assert in_browser(proposal_site, switch_off) is False
+    assert proposal_site.posted == []
+
+
+def test_what_is_being_typed_survives_news_from_the_campaign(
+    proposal_site: Site, bobs_browser: Client, pending: Proposal
+) -> None:
+    (address,) = proposal_site.answers
+    builders.make_proposal(pending.campaign, title="A newcomer in the queue")
+    seen = f"{address}?seen={pending.revision.digest[:16]}.pending_review"
+    news = rendered(bobs_browser, seen, headers={"HX-Request": "true"})
+    site = Site({**proposal_site.answers, **news})
+
+    def type_through(page: Page) -> tuple[str, str, bool]:
+        page.goto(HOST + address)
+        page.keyboard.press("c")
+        page.keyboard.type("Half a ")
+        page.evaluate("document.getElementById('review').dispatchEvent(new CustomEvent('nudge'))")
+        page.get_by_text("A newcomer in the queue").wait_for(timeout=5_000)
+        page.keyboard.type("sentence")
+        still_open = page.evaluate("document.getElementById('ask-request_changes').open")
+        return page.input_value("#reason-request_changes"), page.evaluate("document.activeElement.id"), still_open
+
+    assert in_browser(site, type_through) == ("Half a sentence", "reason-request_changes", True)

@@ -1,0 +1,48 @@
+"""The real recipe, harness, sandbox and scorer, as a worker runs them: small, but nothing is played."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gpu_runner import contract, corpus, launch
+
+from .conftest import Bench
+from .world import Repository, git, make_lease
+
+RECIPE = Path(launch.__file__).parent / "recipes" / "gpt"
+
+
+def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> None:
+    repository = Repository(bench.folder / "recipe", "")
+    for name in ("train.py", "recipe.toml"):
+        shutil.copy(RECIPE / name, repository.folder / name)
+    git(repository.folder, "commit", "--quiet", "--all", "--message=the real recipe")
+    bench.web.bundle = repository.bundle()
+    dataset = corpus.prepare(bench.folder / "home" / "datasets")
+    lease = make_lease(
+        git(repository.folder, "rev-parse", "HEAD").strip(),
+        corpus.manifest_sha256(dataset),
+        dataset="stdlib",
+        purpose="smoke",
+        max_steps=3,
+        score_tokens=4096,
+        signed={"budget": contract.Budget(kind="tokens", amount=700_000.0)},
+    )
+    end = bench.run(lease, harness=launch.HARNESS, scorer=launch.SCORER)
+    web = bench.web
+    assert end is not None
+    assert (end.outcome, end.failure) == ("finished", None), web.log()
+    assert end.score is not None
+    assert end.score.outcome == "ok"
+    assert end.score.val_bpb is not None
+    assert 0 < end.score.val_bpb < 9
+    assert end.score.provenance
+    assert end.num_steps == 3
+    assert len(web.steps()) >= 3
+    losses = [loss for loss in web.column("train_loss") if loss is not None]
+    assert len(losses) >= 3
+    assert 0 < min(losses) <= max(losses) < 9
+    (started,) = [report.started for report in web.reports if report.started]
+    assert started["num_params"] > 0
+    assert started["knobs"]

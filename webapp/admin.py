@@ -1,0 +1,283 @@
+"""The record, for administrators: everything can be looked at, little can be changed.
+
+Rows are written by the verbs in ``research``; an edit here would be one that no Event tells of. So the
+record is read-only, audit rows may not even be deleted, and what an administrator may set (a campaign's
+policy and budget, whether a worker is trusted) is listed field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pydantic
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+
+from gpu_runner import contract
+from research import events
+from research.models import (
+    Campaign,
+    Decision,
+    Event,
+    Finding,
+    Gate,
+    Incumbent,
+    LedgerEntry,
+    Proposal,
+    ReportBatch,
+    Revision,
+    Run,
+    Score,
+    Verdict,
+    Worker,
+)
+from webapp.models import LoginLink
+
+admin.site.site_header = admin.site.site_title = "Countersign"
+admin.site.index_title = "Administration"
+admin.site.empty_value_display = "–"
+
+
+if TYPE_CHECKING:
+    AnyAdmin = admin.ModelAdmin[Any]  # generic in the stubs only
+    AnyForm = ModelForm[Any]
+else:
+    AnyAdmin, AnyForm = admin.ModelAdmin, ModelForm
+
+Permission = Callable[..., bool]
+
+
+def never(*_: object, **__: object) -> bool:
+    return False
+
+
+class RecordAdmin(AnyAdmin):
+    """Look, do not touch: no row is added, changed or deleted here."""
+
+    list_per_page = 50
+    show_full_result_count = False
+    date_hierarchy: ClassVar[str | None] = "created_at"
+    has_add_permission: Permission = never
+    has_change_permission: Permission = never
+    has_delete_permission: Permission = never
+
+
+class CampaignForm(AnyForm):
+    """Refuses a policy that no RunSpec could carry, before it is saved."""
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = {**(super().clean() or {})}
+        policy: dict[str, Any] = {
+            name: values.get(name) for name in ("min_pairs", "max_pairs", "alpha", "min_effect_bpb")
+        }
+        if None not in policy.values():
+            try:
+                contract.SeedPolicy(**policy)
+            except pydantic.ValidationError as error:
+                raise ValidationError("; ".join(str(found["msg"]) for found in error.errors())) from error
+        return values
+
+
+@admin.register(Campaign)
+class CampaignAdmin(RecordAdmin):
+    """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
+
+    A campaign is begun by ``research.campaigns.create``, which also makes its repository.
+    """
+
+    list_display = ("name", "slug", "state", "recipe", "dataset", "hardware_class", "budget_gpu_hours", "budget_usd")
+    list_filter = ("state", "recipe")
+    search_fields = ("name", "slug", "goal")
+    GOAL = ("name", "goal", "program", "target_bpb")
+    BUDGET = ("budget_gpu_hours", "budget_usd", "usd_per_gpu_hour")
+    POLICY = ("min_pairs", "max_pairs", "alpha", "min_effect_bpb", "num_waiting", "approval_ttl_h", "deadline_s")
+    MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
+    MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
+    NOW = ("state", "state_reason", "proposer_problem", "proposer_retry_at", "created_by", "created_at")
+    fieldsets = (
+        (None, {"fields": ("slug", *GOAL)}),
+        ("Budget", {"fields": BUDGET}),
+        ("Policy", {"fields": POLICY}),
+        ("Fixed when it began", {"fields": MEASURED + MACHINE}),
+        ("Now", {"fields": NOW}),
+    )
+    readonly_fields = ("slug", *MEASURED, *MACHINE, *NOW)
+    form = CampaignForm
+    has_change_permission: Permission = AnyAdmin.has_change_permission
+
+    def save_model(self, request: HttpRequest, obj: Campaign, form: ModelForm[Campaign], change: bool) -> None:
+        """Only what was changed is written: a verb may have moved the state since the form was opened."""
+        assert change, "campaigns are not added here"
+        if form.changed_data:
+            obj.save(update_fields=form.changed_data)
+            sentence = f"{obj.name}: an administrator set {', '.join(form.changed_data)}"
+            values = {name: str(getattr(obj, name))[:500] for name in form.changed_data}
+            events.record("campaign.changed", sentence, by=f"user:{request.user}", campaign=obj, values=values)
+
+
+@admin.register(Worker)
+class WorkerAdmin(RecordAdmin):
+    """A worker can be switched off: its next request is refused and its lease runs out."""
+
+    list_display = ("name", "enabled", "hardware_class", "sandbox_level", "seen_at", "created_at")
+    list_filter = ("enabled", "hardware_class")
+    search_fields = ("name",)
+    fields = ("name", "enabled", "hardware_class", "sandbox_level", "hardware", "lock_sha256", "seen_at", "created_at")
+    readonly_fields = ("name", "hardware_class", "sandbox_level", "hardware", "lock_sha256", "seen_at", "created_at")
+
+    has_change_permission: Permission = AnyAdmin.has_change_permission
+
+    def save_model(self, request: HttpRequest, obj: Worker, form: ModelForm[Worker], change: bool) -> None:
+        assert change, "workers are not added here"
+        if form.changed_data:
+            obj.save(update_fields=form.changed_data)
+            word = "on" if obj.enabled else "off"
+            events.record(f"worker.switched_{word}", f"Worker {obj.name} is switched {word}", by=f"user:{request.user}")
+
+
+@admin.register(Incumbent)
+class IncumbentAdmin(RecordAdmin):
+    list_display = ("__str__", "campaign", "number", "commit", "proposal", "created_at")
+    list_filter = ("campaign",)
+    list_select_related = ("campaign", "proposal")
+    search_fields = ("commit",)
+
+
+@admin.register(Proposal)
+class ProposalAdmin(RecordAdmin):
+    list_display = ("id", "title", "arm", "state", "campaign", "source", "state_at", "created_at")
+    list_display_links = ("id", "title")
+    list_filter = ("state", "arm", "campaign")
+    list_select_related = ("campaign",)
+    search_fields = ("=id", "title", "source")
+
+
+@admin.register(Revision)
+class RevisionAdmin(RecordAdmin):
+    list_display = (
+        "__str__",
+        "incumbent",
+        "effect_bpb",
+        "low_bpb",
+        "high_bpb",
+        "chance_to_win",
+        "digest",
+        "created_at",
+    )
+    list_select_related = ("incumbent__campaign",)
+    search_fields = ("=proposal__id", "hypothesis", "digest")
+
+
+@admin.register(Gate)
+class GateAdmin(RecordAdmin):
+    list_display = ("id", "revision", "name", "outcome", "sentence", "seconds")
+    list_filter = ("outcome", "name")
+    list_select_related = ("revision",)
+    search_fields = ("=revision__proposal__id", "sentence")
+    date_hierarchy = None
+
+
+@admin.register(Decision)
+class DecisionAdmin(RecordAdmin):
+    list_display = ("id", "revision", "choice", "category", "by", "digest", "created_at")
+    list_filter = ("choice", "category", "by")
+    list_select_related = ("revision", "by")
+    search_fields = ("=revision__proposal__id", "reason", "digest")
+
+
+@admin.register(Run)
+class RunAdmin(RecordAdmin):
+    list_display = (
+        "id",
+        "purpose",
+        "seed",
+        "state",
+        "campaign",
+        "revision",
+        "worker",
+        "attempt",
+        "device_s",
+        "created_at",
+    )
+    list_filter = ("state", "purpose", "campaign", "hardware_class")
+    list_select_related = ("campaign", "revision", "worker")
+    search_fields = ("=id", "=revision__proposal__id", "digest")
+    exclude = ("token_sha256",)
+
+
+@admin.register(ReportBatch)
+class ReportBatchAdmin(RecordAdmin):
+    list_display = ("id", "run", "seq", "attempt", "num_points", "created_at")
+    list_select_related = ("run",)
+    search_fields = ("=run__id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ReportBatch]:
+        batches: QuerySet[ReportBatch] = super().get_queryset(request)
+        return batches.defer("body")
+
+
+@admin.register(Score)
+class ScoreAdmin(RecordAdmin):
+    list_display = ("id", "run", "outcome", "val_bpb", "self_reported_bpb", "seconds", "created_at")
+    list_filter = ("outcome",)
+    list_select_related = ("run",)
+    search_fields = ("=run__id",)
+
+
+@admin.register(Verdict)
+class VerdictAdmin(RecordAdmin):
+    list_display = (
+        "id",
+        "revision",
+        "outcome",
+        "effect_bpb",
+        "low_bpb",
+        "high_bpb",
+        "e_value",
+        "num_pairs",
+        "created_at",
+    )
+    list_filter = ("outcome", "crashed")
+    list_select_related = ("revision",)
+    search_fields = ("=revision__proposal__id", "reason")
+
+
+@admin.register(Finding)
+class FindingAdmin(RecordAdmin):
+    list_display = ("id", "proposal", "kind", "text", "campaign", "created_at")
+    list_filter = ("kind", "campaign")
+    list_select_related = ("proposal", "campaign")
+    search_fields = ("text",)
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(RecordAdmin):
+    list_display = ("id", "kind", "gpu_s", "usd", "campaign", "run", "created_at")
+    list_filter = ("kind", "campaign")
+    list_select_related = ("campaign", "run")
+    search_fields = ("=run__id",)
+
+
+@admin.register(Event)
+class EventAdmin(RecordAdmin):
+    list_display = ("id", "at", "kind", "by", "sentence", "campaign")
+    list_filter = ("kind", "campaign")
+    list_select_related = ("campaign",)
+    search_fields = ("sentence", "by", "=proposal__id", "=run__id")
+    ordering = ("-id",)
+    date_hierarchy = "at"
+
+
+@admin.register(LoginLink)
+class LoginLinkAdmin(RecordAdmin):
+    """A link that was sent to the wrong person can be deleted; only its token's hash is known."""
+
+    list_display = ("user", "created_at", "expires_at", "used_at")
+    list_select_related = ("user",)
+    exclude = ("token_sha256",)
+
+    has_delete_permission: Permission = AnyAdmin.has_delete_permission

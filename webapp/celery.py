@@ -1,0 +1,20 @@
+"""The control worker's Celery app: ``celery -A webapp.celery worker -Q control``."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from celery.signals import worker_ready
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
+
+app = Celery("countersign")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["research", "webapp.notify"])
+
+
+@worker_ready.connect
+def look_around(**_: object) -> None:
+    """A control worker that starts does not wait for the first tick of the beat."""
+    app.send_task("research.tasks.reconcile", queue="control", kwargs={"at_start": True})

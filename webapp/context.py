@@ -1,0 +1,26 @@
+"""What every template may ask for. Lazy: a page that draws no frame pays for no query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+from webapp import standings
+from webapp.access import SINCE, may_decide, may_read, may_steer
+
+
+def chrome(request: HttpRequest) -> dict[str, Any]:
+    """``chrome`` (counts and budget), rights, and whether Claude is configured. Strangers get none of it."""
+    user = getattr(request, "user", None)
+    if user is None or not may_read(user):
+        return {}
+    return {
+        "chrome": SimpleLazyObject(standings.chrome),
+        "since": request.META.get(SINCE, 0),
+        "can_decide": may_decide(user),
+        "can_steer": may_steer(user),
+        "offline_proposer": not settings.ANTHROPIC_CONFIGURED,
+    }

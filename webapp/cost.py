@@ -1,0 +1,70 @@
+"""What finding out would take: runs that are still missing, times what a run really took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db.models import Avg, Count
+
+from gpu_runner import contract
+from research import ledger
+from research.models import Campaign, Incumbent, Revision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What finding out would take, from runs that were really measured. None where none was."""
+
+    num_runs_least: int
+    num_runs_most: int
+    run_s: float | None
+    num_measured: int
+    usd_per_gpu_hour: Decimal | None
+    gpu_s_left: float | None
+
+    @property
+    def gpu_s_most(self) -> float | None:
+        return None if self.run_s is None else self.run_s * self.num_runs_most
+
+    @property
+    def gpu_s_least(self) -> float | None:
+        return None if self.run_s is None else self.run_s * self.num_runs_least
+
+    @property
+    def usd_most(self) -> Decimal | None:
+        if self.gpu_s_most is None or self.usd_per_gpu_hour is None:
+            return None
+        return Decimal(self.gpu_s_most) * self.usd_per_gpu_hour / 3600
+
+    @property
+    def gpu_s_left_after(self) -> float | None:
+        if self.gpu_s_left is None or self.gpu_s_most is None:
+            return None
+        return max(0.0, self.gpu_s_left - self.gpu_s_most)
+
+
+def cost_of(campaign: Campaign, revision: Revision) -> Cost:
+    """Runs still missing for the fewest and the most pairs, times the mean device time of finished runs."""
+    signed = contract.Approval.model_validate(revision.approval)
+    seeds = signed.seeds
+    over = campaign.runs.filter(state="finished", device_s__isnull=False).exclude(purpose="smoke")
+    measured = over.aggregate(mean=Avg("device_s"), n=Count("pk"))
+    baselines = revision.incumbent.runs.filter(purpose="baseline", digest=signed.of_the_incumbent().digest())
+    have = set(baselines.filter(state="finished").values_list("seed", flat=True))
+    left = None
+    if campaign.budget_gpu_hours is not None:
+        left = max(0.0, campaign.budget_gpu_hours * 3600 - ledger.spent(campaign).gpu_s)
+    return Cost(
+        num_runs_least=_num_runs(revision.incumbent, have, seeds.min_pairs),
+        num_runs_most=_num_runs(revision.incumbent, have, seeds.max_pairs),
+        run_s=measured["mean"],
+        num_measured=measured["n"],
+        usd_per_gpu_hour=campaign.usd_per_gpu_hour,
+        gpu_s_left=left,
+    )
+
+
+def _num_runs(incumbent: Incumbent, have: set[int], num_pairs: int) -> int:
+    """A candidate for every pair, and an incumbent where that seed was not trained yet."""
+    return num_pairs + sum(incumbent.seed(pair) not in have for pair in range(1, num_pairs + 1))

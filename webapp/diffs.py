@@ -1,0 +1,148 @@
+"""A unified diff as rows for a table: text only, escaped by the template, coloured line by line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from pygments.lexers import get_lexer_for_filename
+from pygments.token import Token, _TokenType
+from pygments.util import ClassNotFound
+
+MAX_COLOURED_LINES = 3_000  # beyond, plain text: colour is not worth a slow page
+_HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)$")
+_GIT = re.compile(r"^diff --git a/.* b/(.*)$")
+_INDEX = re.compile(r"^index [0-9a-f]+\.\.[0-9a-f]+( [0-7]+)?$")  # says nothing that the file's name does not
+_CLASSES: list[tuple[_TokenType, str]] = [
+    (Token.Comment, "c"),
+    (Token.Keyword, "k"),
+    (Token.Literal.Number, "n"),
+    (Token.Literal.String, "st"),
+    (Token.Name.Function, "f"),
+    (Token.Name.Class, "f"),
+    (Token.Name.Builtin, "f"),
+    (Token.Name.Decorator, "f"),
+]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: kind is add, del, hunk or empty; ``parts`` are (class, text) pieces."""
+
+    kind: str
+    old: int | None
+    new: int | None
+    parts: list[tuple[str, str]]
+
+    @property
+    def sign(self) -> str:
+        return {"add": "+", "del": "\u2212"}.get(self.kind, "")
+
+
+@dataclass
+class FileDiff:
+    path: str
+    lines: list[Line] = field(default_factory=list)
+
+    @property
+    def num_added(self) -> int:
+        return sum(line.kind == "add" for line in self.lines)
+
+    @property
+    def num_removed(self) -> int:
+        return sum(line.kind == "del" for line in self.lines)
+
+    @property
+    def num_hunks(self) -> int:
+        return sum(line.kind == "hunk" and line.parts[0][1].startswith("@@") for line in self.lines)
+
+
+def parse(patch: str) -> list[FileDiff]:
+    """The files of ``patch`` as git reads them: hunk headers say how many lines are content.
+
+    A removed line ``-- x`` looks like a file header and is not one, so headers are only looked for between hunks.
+    Every line is shown: one that is neither header nor content stands by itself, as a reviewer has to see it.
+    """
+    rows = patch.splitlines()
+    reader = _Reader(colour=len(rows) <= MAX_COLOURED_LINES)
+    for row in rows:
+        reader.take(row)
+    return reader.files
+
+
+class _Reader:
+    """Where in the patch we are: how many old and new lines the present hunk still has."""
+
+    def __init__(self, *, colour: bool) -> None:
+        self.files: list[FileDiff] = []
+        self.colour = colour
+        self.pieces = _Colourist("")
+        self.old = self.new = self.old_left = self.new_left = 0
+
+    def take(self, row: str) -> None:
+        if (self.old_left or self.new_left) and row[:1] in ("+", "-", " ", "", "\\"):
+            self._content(row)
+        elif match := _HUNK.match(row):
+            self.old, self.new = int(match[1]), int(match[3])
+            self.old_left, self.new_left = int(match[2] or 1), int(match[4] or 1)
+            self._show(Line("hunk", None, None, [("", f"@@ {match[5] or f'line {self.new}'}")]))
+        elif match := _GIT.match(row):
+            self._open(match[1])
+        elif row.startswith(("--- ", "+++ ")):
+            self._name(row)
+        elif row and not _INDEX.match(row):
+            self._show(Line("hunk", None, None, [("", row)]))
+
+    def _open(self, path: str) -> None:
+        self.files.append(FileDiff(path))
+        self.pieces = _Colourist(path if self.colour else "")
+
+    def _name(self, row: str) -> None:
+        """``--- a/x`` opens a file unless ``diff --git`` has; ``+++ b/x`` says what it will be called."""
+        path = re.sub(r"^[ab]/", "", row[4:].split("\t")[0])
+        fresh = bool(self.files) and not self.files[-1].num_hunks
+        if not fresh or (row.startswith("--- ") and self.files[-1].path == "/dev/null"):
+            self._open(path)
+        elif path != "/dev/null":
+            self.files[-1].path = path
+            self.pieces = _Colourist(path if self.colour else "")
+
+    def _content(self, row: str) -> None:
+        text = self.pieces(row[1:])
+        if row.startswith("\\"):  # "\\ No newline at end of file"
+            self._show(Line("hunk", None, None, [("", row)]))
+        elif row.startswith("+"):
+            self._show(Line("add", None, self.new, text))
+            self.new, self.new_left = self.new + 1, self.new_left - 1
+        elif row.startswith("-"):
+            self._show(Line("del", self.old, None, text))
+            self.old, self.old_left = self.old + 1, self.old_left - 1
+        else:
+            self._show(Line("", self.old, self.new, text))
+            self.old, self.old_left = self.old + 1, self.old_left - 1
+            self.new, self.new_left = self.new + 1, self.new_left - 1
+
+    def _show(self, line: Line) -> None:
+        if not self.files:
+            self.files.append(FileDiff("patch"))
+        self.files[-1].lines.append(line)
+
+
+class _Colourist:
+    """Splits a line into classed pieces. Line by line, so a string over several lines loses its colour only."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self.lexer = get_lexer_for_filename(path, stripnl=False, ensurenl=False) if path else None
+        except ClassNotFound:
+            self.lexer = None
+
+    def __call__(self, text: str) -> list[tuple[str, str]]:
+        if self.lexer is None:
+            return [("", text)]
+        return [(_class_of(token), piece) for token, piece in self.lexer.get_tokens(text)]
+
+
+def _class_of(token: _TokenType) -> str:
+    """A token type is a tuple of names; a kind holds every type that it is a prefix of."""
+    return next((name for kind, name in _CLASSES if token[: len(kind)] == kind), "")

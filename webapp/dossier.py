@@ -1,0 +1,378 @@
+"""Everything a reviewer sees about one proposal, read in a bounded number of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from gpu_runner import contract
+from research import judge, learn, lifecycle, repository, statistics
+from research.models import Campaign, Decision, Event, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
+from webapp import diffs, figures
+from webapp.cost import Cost, cost_of
+from webapp.templatetags.shown import ARMS
+
+# Left out of the history: steps of runs that have pages of their own, and what another line says already.
+QUIET_EVENTS = (
+    "run.queued", "run.leased", "run.training", "run.scoring", "proposal.checking", "gate.passed", "verdict",
+    "finding.recorded",
+)  # fmt: skip
+MAX_EVENTS = 80
+MAX_PRECEDENTS = 3
+
+
+# --- what it changes -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OverrideRow:
+    key: str
+    before: contract.KnobValue | None
+    after: contract.KnobValue
+    reason: str
+    unit: str
+
+
+@lru_cache(maxsize=64)
+def _recipe_at(slug: str, commit: str) -> contract.Recipe:
+    """A commit never changes, so neither does its recipe. Failures are not remembered."""
+    campaign = Campaign.objects.get(slug=slug)
+    return contract.parse_recipe(repository.files_at(campaign, commit)["recipe.toml"])
+
+
+def recipe_of(campaign: Campaign, commit: str) -> contract.Recipe | None:
+    """The recipe at ``commit``; None when the repository cannot be read, which the page then says."""
+    try:
+        return _recipe_at(campaign.slug, commit)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+# --- the dossier -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A line of the history: an event, or a decision in a person's words."""
+
+    at: object
+    kind: str
+    sentence: str
+    quote: str
+    by: str
+
+
+class Dossier:
+    """One proposal at its newest revision. Lazy: a section that is not drawn is not read."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        self.proposal = proposal
+        self.campaign = proposal.campaign
+
+    @cached_property
+    def revision(self) -> Revision:
+        return self.proposal.revisions.select_related("incumbent__proposal", "verdict").latest("number")
+
+    @cached_property
+    def incumbent(self) -> Incumbent:
+        return self.revision.incumbent
+
+    @property
+    def incumbent_name(self) -> str:
+        """What the proposal is measured against: the proposal that made it, or the base recipe."""
+        return f"P-{self.incumbent.proposal_id}" if self.incumbent.proposal_id else "base recipe"
+
+    @cached_property
+    def is_current(self) -> bool:
+        """Does it still stand on the incumbent of today?"""
+        return self.campaign.incumbent.pk == self.revision.incumbent_id
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        return getattr(self.revision, "verdict", None)
+
+    @cached_property
+    def finding(self) -> Finding | None:
+        return Finding.objects.filter(proposal=self.proposal).first()
+
+    @property
+    def can_be_decided(self) -> bool:
+        return self.proposal.state == "pending_review"
+
+    @property
+    def is_solo(self) -> bool:
+        """Past the queue: its results take the width that the queue had."""
+        return self.proposal.state in ("running", "judged", "rejected", "withdrawn")
+
+    @property
+    def seen(self) -> str:
+        """What the page shows, for the question whether it still holds."""
+        return f"{self.revision.digest[:16]}.{self.proposal.state}"
+
+    @property
+    def speaker(self) -> str:
+        return "Claude" if self.proposal.arm == "claude" else ARMS[self.proposal.arm][2]
+
+    # --- the four facts
+
+    @cached_property
+    def cost(self) -> Cost:
+        return cost_of(self.campaign, self.revision)
+
+    @cached_property
+    def gates(self) -> list[Gate]:
+        return list(self.revision.gates.all())
+
+    @property
+    def num_passed(self) -> int:
+        return sum(gate.outcome == "passed" for gate in self.gates)
+
+    @property
+    def num_failed(self) -> int:
+        return sum(gate.outcome == "failed" for gate in self.gates)
+
+    @property
+    def gates_s(self) -> float | None:
+        known = [gate.seconds for gate in self.gates if gate.seconds is not None]
+        return sum(known) if known else None
+
+    @cached_property
+    def noise(self) -> learn.Noise:
+        return learn.noise(self.campaign)
+
+    # --- prediction, precedents
+
+    @cached_property
+    def predicted(self) -> figures.Effect:
+        r = self.revision
+        return figures.Effect(
+            label=figures.signed(r.effect_bpb, 4),
+            effect_bpb=r.effect_bpb,
+            low_bpb=r.low_bpb,
+            high_bpb=r.high_bpb,
+            tone="accent",
+        )
+
+    @cached_property
+    def precedents(self) -> list[Verdict]:
+        """Measured effects it names itself; where it names none, the newest that changed the same knobs."""
+        measured = Verdict.objects.filter(effect_bpb__isnull=False, revision__proposal__campaign=self.campaign).exclude(
+            revision__proposal=self.proposal
+        )
+        measured = measured.select_related("revision__proposal").order_by("-pk")
+        named = list(measured.filter(revision__proposal__in=self.proposal.precedents.all())[:MAX_PRECEDENTS])
+        mine = set(self.revision.knobs)
+        if named or not mine:
+            return named
+        return [v for v in measured[:60] if mine & set(v.revision.knobs)][:MAX_PRECEDENTS]
+
+    @cached_property
+    def effect_figure(self) -> figures.EffectFigure:
+        sd = self.noise.sd_bpb
+        others = [
+            figures.Effect(
+                label=f"P-{v.revision.proposal_id}",
+                effect_bpb=v.effect_bpb or 0.0,
+                low_bpb=v.low_bpb,
+                high_bpb=v.high_bpb,
+                tone=figures.tone_of(v.effect_bpb or 0.0, sd),
+            )
+            for v in self.precedents
+        ]
+        return figures.effect_figure(self.predicted, others, sd)
+
+    # --- the change
+
+    @cached_property
+    def overrides(self) -> list[OverrideRow]:
+        recipe = recipe_of(self.campaign, self.incumbent.commit)
+        rows = []
+        for override in self.revision.overrides:
+            knob = recipe.knob(override["key"]) if recipe else None
+            rows.append(
+                OverrideRow(
+                    key=override["key"],
+                    before=knob.default if knob else None,
+                    after=override["value"],
+                    reason=override.get("reason", ""),
+                    unit=knob.unit if knob else "",
+                )
+            )
+        return rows
+
+    @cached_property
+    def num_knobs(self) -> int | None:
+        recipe = recipe_of(self.campaign, self.incumbent.commit)
+        return len(recipe.knobs) if recipe else None
+
+    @cached_property
+    def files(self) -> list[diffs.FileDiff]:
+        return diffs.parse(self.revision.patch)
+
+    @property
+    def num_added(self) -> int:
+        return sum(file.num_added for file in self.files)
+
+    @property
+    def num_removed(self) -> int:
+        return sum(file.num_removed for file in self.files)
+
+    # --- runs, pairs, verdict
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Its own runs and the incumbent's of the same seeds, which are half of the comparison."""
+        mine = list(self.revision.runs.select_related("score", "worker").order_by("seed", "purpose"))
+        seeds = [run.seed for run in mine if run.purpose == "candidate"]
+        signed = self.signed.of_the_incumbent().digest()
+        theirs = self.incumbent.runs.filter(purpose="baseline", seed__in=seeds, digest=signed)
+        theirs = theirs.select_related("score", "worker")
+        return sorted([*mine, *theirs], key=lambda run: (run.purpose == "smoke", run.seed, run.purpose))
+
+    @cached_property
+    def pairs(self) -> list[figures.Pair]:
+        """From the verdict once there is one; until then from the scores that are in."""
+        return _judged_pairs(self.verdict) if self.verdict else _pairs_so_far(self.revision, self.noise, self.seeds)
+
+    @cached_property
+    def signed(self) -> contract.Approval:
+        return contract.Approval.model_validate(self.revision.approval)
+
+    @property
+    def seeds(self) -> contract.SeedPolicy:
+        return self.signed.seeds
+
+    @property
+    def needed(self) -> float:
+        """The e-value at which a difference is believed."""
+        return 1 / self.seeds.alpha
+
+    @cached_property
+    def pairs_figures(self) -> list[figures.PairsFigure]:
+        """One drawing for wide screens, one for a phone."""
+        name = f"P-{self.proposal.pk}"
+        return [figures.pairs_figure(self.pairs, name, self.incumbent_name, width=w) for w in (546, 330)]
+
+    @cached_property
+    def evidence_figures(self) -> list[figures.EvidenceFigure]:
+        e_values = [p.e_value for p in self.pairs if p.e_value is not None]
+        most = max(self.seeds.max_pairs, len(e_values))
+        return [figures.evidence_figure(e_values, max_pairs=most, needed=self.needed, width=w) for w in (546, 330)]
+
+    @cached_property
+    def outcome_figures(self) -> list[figures.OutcomeFigure]:
+        v = self.verdict
+        if v is None or v.effect_bpb is None:
+            return []
+        sd = self.noise.sd_bpb
+        who = "Claude said" if self.proposal.arm == "claude" else "predicted"
+        said = figures.Effect(
+            label=f"{who} {figures.signed(self.revision.effect_bpb, 4)}",
+            effect_bpb=self.revision.effect_bpb,
+            low_bpb=self.revision.low_bpb,
+            high_bpb=self.revision.high_bpb,
+            tone="claude" if self.proposal.arm == "claude" else "accent",
+        )
+        measured = figures.Effect(
+            label=f"measured {figures.signed(v.effect_bpb, 4)}",
+            effect_bpb=v.effect_bpb,
+            low_bpb=v.low_bpb,
+            high_bpb=v.high_bpb,
+            tone=figures.tone_of(v.effect_bpb, sd),
+        )
+        return [figures.outcome_figure(said, measured, sd, width=w) for w in (436, 330)]
+
+    @property
+    def interval_held(self) -> bool | None:
+        """Did the stated 80 % interval hold the measured effect?"""
+        v = self.verdict
+        if v is None or v.effect_bpb is None:
+            return None
+        return self.revision.low_bpb <= v.effect_bpb <= self.revision.high_bpb
+
+    @property
+    def brier(self) -> float | None:
+        """Squared error of the stated chance to win; 0 is best, 0.25 is a coin."""
+        if self.verdict is None or self.verdict.outcome == "disputed":
+            return None
+        return (self.revision.chance_to_win - (self.verdict.outcome == "keep")) ** 2
+
+    @property
+    def spent_s(self) -> float | None:
+        """Device time of its own runs."""
+        known = [run.device_s for run in self.runs if run.device_s is not None and run.revision_id == self.revision.pk]
+        return sum(known) if known else None
+
+    @property
+    def num_live(self) -> int:
+        return sum(run.state in lifecycle.RUN_LIVE for run in self.runs)
+
+    # --- history
+
+    @cached_property
+    def history(self) -> list[Moment]:
+        decided = ("proposal.approved", "proposal.rejected", "proposal.changes_requested")
+        told = Event.objects.filter(proposal=self.proposal).exclude(kind__in=[*QUIET_EVENTS, *decided])
+        moments = [Moment(e.at, e.kind, e.sentence, "", e.by) for e in told.order_by("-pk")[:MAX_EVENTS]]
+        moments += [_of_decision(d) for d in self.decisions]
+        return sorted(moments, key=lambda m: str(m.at), reverse=True)
+
+    @cached_property
+    def decisions(self) -> list[Decision]:
+        rows = Decision.objects.filter(revision__proposal=self.proposal).select_related("by", "revision")
+        return list(rows.order_by("-pk"))
+
+    @cached_property
+    def hardware(self) -> str:
+        return ", ".join(sorted({run.hardware_class for run in self.runs if run.hardware_class}))
+
+    @cached_property
+    def workers(self) -> str:
+        return ", ".join(sorted({run.worker.name for run in self.runs if run.worker}))
+
+
+def _of_decision(decision: Decision) -> Moment:
+    name = decision.by.get_full_name() or decision.by.get_username()
+    past = {"approve": "Approved", "reject": "Rejected", "request_changes": "Changes requested"}[decision.choice]
+    becomes = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}[decision.choice]
+    label = f" ({decision.get_category_display().lower()})" if decision.category else ""
+    on = f" on digest {decision.digest[:4]}…{decision.digest[-4:]}" if decision.choice == "approve" else ""
+    return Moment(
+        decision.created_at, f"proposal.{becomes}", f"{past} by {name}{label}{on}", decision.reason, f"user:{name}"
+    )
+
+
+def _judged_pairs(verdict: Verdict) -> list[figures.Pair]:
+    return [
+        figures.Pair(
+            seed=pair["seed"],
+            candidate_bpb=pair["candidate_bpb"],
+            incumbent_bpb=pair["incumbent_bpb"],
+            e_value=pair.get("e_value"),
+        )
+        for pair in verdict.pairs
+    ]
+
+
+def _pairs_so_far(revision: Revision, noise: learn.Noise, seeds: contract.SeedPolicy) -> list[figures.Pair]:
+    """The finished pairs, looked at as the judge looks at them: after each, with the noise pooled so far."""
+    finished = judge.pairs_of(revision)
+    differences = [pair.difference for pair in finished]
+    pairs = []
+    for n, pair in enumerate(finished, start=1):
+        look = statistics.look(
+            differences[:n], pooled_ss=noise.sum_of_squares, pooled_df=noise.degrees_of_freedom, seeds=seeds
+        )
+        candidate, baseline = pair.candidate.score.val_bpb, pair.baseline.score.val_bpb
+        assert candidate is not None and baseline is not None, "a finished pair has two scores"
+        pairs.append(
+            figures.Pair(
+                seed=pair.seed,
+                candidate_bpb=candidate,
+                incumbent_bpb=baseline,
+                e_value=look.e_value,
+                low_bpb=look.low,
+                high_bpb=look.high,
+            )
+        )
+    return pairs

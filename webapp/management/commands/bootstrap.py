@@ -1,0 +1,123 @@
+"""``manage.py bootstrap``: everything that a new home folder needs. Again changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import django
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from research import campaigns, propose
+from research.models import Campaign
+from webapp import doctor
+
+CORPUS = "stdlib"
+CORPUS_WITHIN_S = 300.0
+GOAL = "Fewer bits per byte of the Python standard library's source text, at the same number of training tokens."
+PROGRAM = """\
+Look first for what changes how much a short run learns from each token: learning rates and their schedule, batch size,
+initialisation, what the attention sees, where the parameters are. Prefer changes that should still help a larger model.
+
+One change a proposal, so that the verdict is about that change. Say what would refute it.
+"""
+
+
+class Command(BaseCommand):
+    help = "Prepares the database, static files, the corpus, an administrator and the first campaign."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.step("Preparing the database", lambda: call_command("migrate", interactive=False, verbosity=0))
+        if static_is_stale():
+            self.step("Collecting static files", collect_static)
+        administrator()
+        if not Campaign.objects.exists():
+            self.step("Starting a first campaign, on the Python standard library's own source text", first_campaign)
+            if not settings.ANTHROPIC_CONFIGURED:  # Claude takes a minute and money: the control worker asks it
+                self.step("Drawing the first proposals from the offline catalogue", first_proposals)
+
+    def step(self, sentence: str, act: Any) -> None:
+        self.stdout.write(f"{sentence} ...")
+        self.stdout.flush()
+        act()
+
+
+def static_stamp() -> str:
+    """Changes when a static file of ours, or Django, does."""
+    digest = hashlib.sha256(django.get_version().encode())
+    for path in sorted((settings.BASE_DIR / "static").rglob("*")):
+        digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def static_is_stale() -> bool:
+    stamp = Path(settings.STATIC_ROOT) / "collected"
+    return not stamp.exists() or stamp.read_text() != static_stamp()
+
+
+def collect_static() -> None:
+    call_command("collectstatic", interactive=False, verbosity=0)
+    (Path(settings.STATIC_ROOT) / "collected").write_text(static_stamp())
+
+
+def administrator() -> User:
+    """The first person. No password is made up: login links let them in, and the admin panel sets one."""
+    if found := User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first():
+        return found
+    return User.objects.create_superuser("admin", password=None)
+
+
+def prepare_corpus() -> str:
+    """Writes the corpus and returns its manifest's sha256. Raises CommandError with the reason."""
+    command = [
+        sys.executable,
+        "-m",
+        "gpu_runner",
+        "data",
+        "prepare",
+        "--name",
+        CORPUS,
+        "--root",
+        str(settings.DATASETS),
+    ]
+    try:
+        made = subprocess.run(
+            command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=CORPUS_WITHIN_S, check=True
+        )
+    except subprocess.CalledProcessError as failed:
+        raise CommandError((failed.stderr.strip().splitlines() or ["The corpus could not be written."])[-1]) from failed
+    except subprocess.TimeoutExpired as late:
+        raise CommandError(f"The corpus was not written within {CORPUS_WITHIN_S:.0f} s: is the disk busy?") from late
+    return made.stdout.splitlines()[0].rpartition(": ")[2]
+
+
+def first_proposals() -> None:
+    """Here, so that their smoke runs are queued before any long run when the worker first asks."""
+    propose.top_up(Campaign.objects.get())
+
+
+def first_campaign() -> Campaign:
+    """A campaign that anybody can start with: a small recipe, the corpus above, runs of half a minute on two cores."""
+    recipe = tomllib.loads((settings.RECIPES / "gpt" / "recipe.toml").read_text())["recipe"]
+    return campaigns.create(
+        by="bootstrap",
+        created_by=administrator(),
+        slug="standard-library",
+        name="Standard library",
+        goal=GOAL,
+        program=PROGRAM,
+        recipe="gpt",
+        dataset=CORPUS,
+        dataset_sha256=prepare_corpus(),
+        budget_gpu_hours=8.0,  # a night; the campaign page says when it is spent, the admin panel raises it
+        run_budget_kind="tokens",
+        run_budget_amount=float(recipe["budget_tokens"]),
+        sandbox_level=doctor.machine().get("sandbox") or "bubblewrap",
+    )

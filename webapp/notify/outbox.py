@@ -1,0 +1,116 @@
+"""What is owed to whom: written in the transaction of the event, so that neither can exist without the other."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from research.models import Campaign, Event, Proposal, Run, Score, Verdict
+from webapp.notify.models import KINDS, TEST, Delivery, Endpoint
+
+MAX_BODY = 20_000  # bytes; every text in a body is bounded by its column
+
+
+def on_event(event: Event, **_: Any) -> None:
+    """Put one Delivery a listening endpoint into the outbox, and ring once the transaction is through."""
+    kind = next((kind for kind, events in KINDS.items() if event.kind in events), None)
+    if kind is None:
+        return
+    endpoints = [endpoint for endpoint in Endpoint.objects.filter(enabled=True) if kind in endpoint.kinds]
+    if endpoints:
+        body = _as_text(body_of(kind, event))
+        for endpoint in endpoints:
+            put(endpoint, kind, body, event=event)
+
+
+def put_test(endpoint: Endpoint) -> Delivery:
+    """A message that says only that it is a test. ValueError when the endpoint is switched off."""
+    if not endpoint.enabled:
+        raise ValueError(f"{endpoint}: is switched off; switch it on to send it a test")
+    data = {
+        "endpoint": endpoint.description,
+        "sentence": "This is a test. Nothing happened.",
+        "url": settings.PUBLIC_URL,
+    }
+    return put(endpoint, TEST, _as_text({"type": TEST, "timestamp": _iso(timezone.now()), "data": data}))
+
+
+def put(endpoint: Endpoint, kind: str, body: str, *, event: Event | None = None) -> Delivery:
+    """One message into the outbox, to be sent at once."""
+    from webapp.notify import tasks
+
+    delivery = Delivery.objects.create(
+        endpoint=endpoint, event=event, kind=kind, body=body, next_attempt_at=timezone.now()
+    )
+    transaction.on_commit(lambda: tasks.ring(endpoint.pk))
+    return delivery
+
+
+def body_of(kind: str, event: Event) -> dict[str, Any]:
+    """type, timestamp, data. ``sequence`` counts up over the campaign's events; deliveries may arrive in any order."""
+    occurred_at = _iso(event.at)
+    data: dict[str, Any] = {
+        "sequence": event.pk,
+        "occurred_at": occurred_at,
+        "sentence": event.sentence,
+        "by": event.by,
+        "campaign": _campaign(event.campaign) if event.campaign else None,
+        "proposal": _proposal(event.proposal) if event.proposal else None,
+    }
+    if event.run is not None:
+        data["run"] = _run(event.run)
+    if kind == "verdict" and event.proposal is not None:
+        data["verdict"] = _verdict(event.proposal)
+    return {"type": kind, "timestamp": occurred_at, "data": data}
+
+
+def _campaign(campaign: Campaign) -> dict[str, Any]:
+    return {"slug": campaign.slug, "name": campaign.name, "url": f"{settings.PUBLIC_URL}/campaigns/{campaign.slug}/"}
+
+
+def _proposal(proposal: Proposal) -> dict[str, Any]:
+    return {
+        "id": proposal.pk,
+        "title": proposal.title,
+        "arm": proposal.arm,
+        "state": proposal.state,
+        "url": f"{settings.PUBLIC_URL}/proposals/{proposal.pk}/",
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    score = Score.objects.filter(run=run).first()
+    return {
+        "id": run.pk,
+        "purpose": run.purpose,
+        "seed": run.seed,
+        "state": run.state,
+        "score": score.outcome if score else None,
+        "val_bpb": score.val_bpb if score else None,
+        "failure": (run.failure or {}).get("kind"),
+        "device_s": run.device_s,
+        "url": f"{settings.PUBLIC_URL}/runs/{run.pk}/",
+    }
+
+
+def _verdict(proposal: Proposal) -> dict[str, Any] | None:
+    said = ("outcome", "reason", "num_pairs")
+    measured = ("effect_bpb", "low_bpb", "high_bpb", "e_value", "candidate_bpb", "incumbent_bpb")
+    newest = Verdict.objects.filter(revision__proposal=proposal).order_by("-pk")
+    verdict: dict[str, Any] | None = newest.values(*said, *measured).first()
+    return verdict
+
+
+def _as_text(body: dict[str, Any]) -> str:
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    assert len(text.encode()) < MAX_BODY, "a webhook body must stay small: link to what is long"
+    return text
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,202 @@
+"""One HTTP POST to an address that somebody typed in: bounded in time and bytes, never inwards.
+
+``requests-hardened`` resolves the name, refuses private, loopback, link-local and translated addresses
+and connects to the address it checked (no rebinding); redirects are not followed; proxies from the
+environment are ignored, since they would resolve the name again.
+
+    any answer            -> Answer(code=...)
+    time over, refused... -> Answer(code=None, problem=a sentence)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from django.conf import settings
+from django.utils import timezone
+from requests_hardened import Config, HTTPSession
+from requests_hardened.ip_filter import InvalidIPAddress
+from requests_hardened.ip_filter_adapter import IPFilterAdapter
+
+CONNECT_S = 5.0
+READ_S = 15.0  # between two bytes
+TOTAL_S = 20.0  # for everything: a receiver that trickles bytes would never hit READ_S
+MAX_RESPONSE = 65_536
+NUM_KEPT = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of one attempt. ``code`` is None when no HTTP answer came, and ``problem`` says why."""
+
+    code: int | None
+    latency_ms: int
+    problem: str = ""
+    retry_after_s: float | None = None
+    sha256: str = ""
+    start: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.code is not None and 200 <= self.code < 300 and not self.problem
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError (naming the field) for an address that could never be sent to."""
+    try:
+        parts = urlsplit(url)
+        port_is_sane = parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"url: {error}") from error
+    if parts.scheme != "https" and not (parts.scheme == "http" and settings.WEBHOOKS_ALLOW_LOOPBACK):
+        raise ValueError("url: must start with https://")
+    if not parts.hostname or not port_is_sane:
+        raise ValueError("url: names no host and port that can be connected to")
+    if parts.username or parts.password:
+        raise ValueError("url: must not hold a name or a password; the signature says who sends")
+
+
+def post(url: str, body: str, headers: dict[str, str]) -> Answer:
+    """Send ``body`` once. Never raises for what the other side does."""
+    started = time.monotonic()
+    try:
+        check_url(url)
+        with _Session() as session, _cut_off(session):
+            response = session.post(url, data=body.encode(), headers=headers, stream=True, timeout=(CONNECT_S, READ_S))
+            content = response.raw.read(MAX_RESPONSE, decode_content=False)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        return Answer(code=None, latency_ms=_ms_since(started), problem=_sentence(error, time.monotonic() - started))
+    return _answer(response, content, _ms_since(started))
+
+
+def _answer(response: requests.Response, content: bytes, latency_ms: int) -> Answer:
+    redirected = 300 <= response.status_code < 400
+    return Answer(
+        code=response.status_code,
+        latency_ms=latency_ms,
+        problem="It redirects, which is not followed; enter the address it leads to." if redirected else "",
+        retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
+        sha256=hashlib.sha256(content).hexdigest(),
+        start=content[:NUM_KEPT].decode("ascii", "backslashreplace").translate(_ESCAPES),
+    )
+
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\n\t"}
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date; None when it is neither."""
+    if not value:
+        return None
+    if value.strip().isdecimal():
+        return float(value[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - timezone.now()).total_seconds())
+    except (ValueError, TypeError):  # TypeError: a date without a zone
+        return None
+
+
+def _sentence(error: Exception, seconds: float) -> str:
+    if isinstance(error, InvalidIPAddress):
+        return "The address is private or local, where webhooks are never sent."
+    if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
+        return f"{error}."
+    if isinstance(error, requests.exceptions.SSLError):
+        return "The TLS certificate or handshake was refused."
+    if (
+        isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError | TimeoutError)
+        or seconds >= TOTAL_S
+    ):
+        return f"No complete answer within {seconds:.0f} s."
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return "No connection: the name does not resolve, or the other side refused or hung up."
+    return f"The answer could not be read ({type(error).__name__})."
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1_000)
+
+
+# --- the session ----------------------------------------------------------------------------
+
+
+class _Adapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types
+    """The hardened adapter, whose connections note their sockets so that they can be cut."""
+
+    def __init__(self, sockets: list[socket.socket], **kwargs: Any) -> None:
+        self._sockets = sockets
+        super().__init__(**kwargs)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {
+            scheme: type("Pool", (pool,), {"ConnectionCls": _noting(pool.ConnectionCls, self._sockets)})
+            for scheme, pool in self.poolmanager.pool_classes_by_scheme.items()
+        }
+
+
+def _noting(connection: Any, sockets: list[socket.socket]) -> Any:
+    class Connection(connection):  # type: ignore[misc]
+        def connect(self) -> None:
+            super().connect()
+            sockets.append(self.sock)
+
+    return Connection
+
+
+class _Session(HTTPSession):  # type: ignore[misc]  # the package has no types
+    """One request's session: hardened, without proxies, and able to be cut off."""
+
+    def __init__(self) -> None:
+        loopback = settings.WEBHOOKS_ALLOW_LOOPBACK
+        super().__init__(
+            Config(
+                ip_filter_enable=True,
+                ip_filter_allow_loopback_ips=loopback,
+                never_redirect=True,
+                default_timeout=(CONNECT_S, READ_S),
+                user_agent_override="Countersign-Webhooks/1",
+            )
+        )
+        self.trust_env = False
+        self.sockets: list[socket.socket] = []
+        for scheme in ("http", "https"):
+            adapter = _Adapter(self.sockets, is_https_proto=scheme == "https", allow_loopback=loopback)
+            self.mount(f"{scheme}://", adapter)
+
+
+@contextlib.contextmanager
+def _cut_off(session: _Session) -> Iterator[None]:
+    """End whatever is being read after TOTAL_S, by shutting the sockets down under the reader. Raises TimeoutError.
+
+    The reader takes the cut for the other side's end, so half a header would pass for a whole answer.
+    """
+    cut = threading.Event()
+    timer = threading.Timer(TOTAL_S, _shut, (session.sockets, cut))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if cut.is_set():
+        raise TimeoutError
+
+
+def _shut(sockets: list[socket.socket], cut: threading.Event) -> None:
+    cut.set()
+    for sock in sockets:
+        with contextlib.suppress(OSError):  # closed already: nothing left to cut
+            # The plain socket's method: an SSLSocket's own would pull the TLS object from under the reader.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -1,0 +1,24 @@
+"""Addresses of the pages that people open."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from webapp.views import campaigns, home, login, review, runs
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("navigation/", home.navigation, name="navigation"),
+    path("login/", login.SignInView.as_view(), name="login"),
+    path("login/<str:token>/", login.login_link, name="login-link"),
+    path("logout/", login.SignOutView.as_view(), name="logout"),
+    path("review/", review.review, name="review"),
+    path("proposals/<int:pk>/", review.proposal, name="proposal"),
+    path("proposals/<int:pk>/decision/", review.decide, name="decide"),
+    path("runs/", runs.runs, name="runs"),
+    path("runs/<int:pk>/", runs.run, name="run"),
+    path("runs/<int:pk>/stop/", runs.stop, name="stop-run"),
+    path("campaigns/", campaigns.campaigns, name="campaigns"),
+    path("campaigns/<slug:slug>/", campaigns.campaign, name="campaign"),
+    path("campaigns/<slug:slug>/state/", campaigns.state, name="campaign-state"),
+]

@@ -1,0 +1,291 @@
+"""How numbers, times and people are written on a page. A missing number is a dash that says why."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from webapp import figures
+
+register = template.Library()
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+@register.simple_tag
+def icon(name: str, classes: str = "") -> SafeString:
+    """An icon of the sprite; decoration only, so hidden from assistive technology."""
+    return format_html(
+        '<svg class="i {}" aria-hidden="true"><use href="{}#{}"/></svg>', classes, static("img/icons.svg"), name
+    )
+
+
+@register.simple_tag
+def number(value: float | Decimal | str | None, kind: str, why: str = "not measured yet") -> SafeString:
+    """``value`` written as ``kind`` (bpb, signed, percent, count, seconds, hours, usd), or a dash that says why.
+
+    The empty string is what a template makes of a row that does not exist, such as the score of a live run.
+    """
+    if value is None or isinstance(value, str) or not math.isfinite(value):
+        return format_html('<span class="none" title="{}">–<span class="sr"> {}</span></span>', why, why)
+    return format_html("{}", KINDS[kind](float(value)))
+
+
+@register.filter
+def bpb(value: float) -> str:
+    """Bits per byte, four digits: 1.0291."""
+    return figures.plain(value, 4)
+
+
+@register.filter
+def signed(value: float) -> str:
+    """A difference of bpb: −0.0047."""
+    return figures.signed(value, 4)
+
+
+@register.filter
+def percent(value: float) -> str:
+    """A share as a percentage: 0.714 is 71 %."""
+    return f"{100 * value:.0f} %"
+
+
+@register.filter
+def hundred(value: float) -> str:
+    """A share on a scale of a hundred, for custom properties: 68.2."""
+    return f"{100 * value:.1f}"
+
+
+@register.filter
+def count(value: float) -> str:
+    return figures.plain(value, 0)
+
+
+@register.filter
+def seconds(value: float) -> str:
+    """A stretch of time in its two largest units: 31 s, 2 min 4 s, 1 h 12 min."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < MINUTE:
+        return f"{value:.0f} s"
+    if value < HOUR:
+        return _two(value, MINUTE, "min", 1, "s")
+    return _two(value, HOUR, "h", MINUTE, "min") if value < DAY else _two(value, DAY, "d", HOUR, "h")
+
+
+def _two(value: float, large: int, large_name: str, small: int, small_name: str) -> str:
+    whole, rest = divmod(round(value / small) * small, large)
+    return f"{whole:.0f} {large_name}" + (f" {rest / small:.0f} {small_name}" if rest else "")
+
+
+@register.filter
+def minutes(value: float) -> str:
+    """Seconds as minutes, for what a machine is held: 0.8, 3.2, 41."""
+    return figures.plain(value / MINUTE, 0 if value >= 10 * MINUTE else 1)
+
+
+@register.filter
+def hours(value: float) -> str:
+    """Seconds as hours: 0.04, 6.4, 58."""
+    size = value / HOUR
+    return figures.plain(size, 0 if size >= 100 else 1 if size >= 1 else 2)
+
+
+@register.filter
+def usd(value: float | Decimal) -> str:
+    """Dollars, with cents below a thousand: $19.20, $0.0043, $1,214."""
+    size = float(value)
+    if size and abs(size) < 0.01:
+        return f"${size:.4f}"
+    return f"${size:,.0f}" if abs(size) >= 1_000 else f"${size:.2f}"
+
+
+@register.filter
+def big(value: float) -> str:
+    """A large count in short: 750 k, 1.84 M."""
+    for limit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g} {name}"
+    return f"{value:.3g}"
+
+
+@register.filter
+def short(digest: str) -> str:
+    """A hash short enough to compare by eye: 8c41…e07a."""
+    return f"{digest[:4]}…{digest[-4:]}" if len(digest) > 12 else digest
+
+
+@register.filter
+def knob(value: object) -> str:
+    """A knob's value as recipe.toml would write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+@register.filter
+def words(state: str) -> str:
+    return state.replace("_", " ")
+
+
+@register.filter
+def told(sentence: str, kind: str) -> str:
+    """An event's sentence; the ones that only name a proposal get their verb."""
+    return f"Proposed: {sentence}" if kind == "proposal.drafted" else sentence
+
+
+@register.filter
+def who(by: str) -> str:
+    """``user:mira`` as mira; ``judge`` as the room that acted."""
+    return by.partition(":")[2] or by
+
+
+@register.filter
+def plural(value: int, noun: str) -> str:
+    """``3|plural:"run"`` is 3 runs."""
+    return f"{value:,} {noun}" + ("" if value == 1 else "s")
+
+
+@register.filter
+def get(mapping: dict[str, Any], key: str) -> Any:
+    return mapping.get(key)
+
+
+@register.simple_tag
+def when(moment: datetime | None, why: str = "not yet") -> SafeString:
+    """A relative time whose title is the instant in UTC. The page's clock keeps it current."""
+    if moment is None:
+        return number(None, "count", why)
+    utc = moment.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{} UTC" data-ago>{}</time>',
+        utc.isoformat(timespec="seconds"),
+        utc.strftime("%Y-%m-%d %H:%M:%S"),
+        ago((timezone.now() - moment).total_seconds()),
+    )
+
+
+def ago(seconds_: float) -> str:
+    """The same words as ``ago`` in app.js."""
+    if seconds_ < 45:
+        return "just now"
+    for size, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+        if seconds_ >= size * 0.75:
+            return f"{max(1, round(seconds_ / size))} {name} ago"
+    return "just now"
+
+
+PILLS = {
+    # state or outcome: (tone, icon, words)
+    "drafted": ("", "sparkles", "Drafted"),
+    "checking": ("run", "list-checks", "In gates"),
+    "blocked": ("bad", "shield-alert", "Blocked"),
+    "pending_review": ("acc", "circle-dot", "Ready for review"),
+    "approved": ("good", "check", "Approved"),
+    "rejected": ("bad", "x", "Rejected"),
+    "changes_requested": ("warn", "pencil", "Changes requested"),
+    "stale": ("warn", "history", "Stale"),
+    "withdrawn": ("", "minus", "Withdrawn"),
+    "running": ("run", "activity", "Running"),
+    "judged": ("good", "scale", "Judged"),
+    "keep": ("good", "check", "Kept"),
+    "discard": ("", "x", "Discarded"),
+    "inconclusive": ("", "minus", "Within noise"),
+    "disputed": ("bad", "octagon-x", "Disputed"),
+    "crashed": ("bad", "triangle-alert", "Crashed"),
+    "queued": ("", "clock", "Queued"),
+    "leased": ("run", "server", "Starting"),
+    "training": ("run", "activity", "Training"),
+    "scoring": ("run", "scale", "Scoring"),
+    "finished": ("good", "circle-check", "Finished"),
+    "failed": ("bad", "circle-x", "Failed"),
+    "timed_out": ("bad", "clock", "Timed out"),
+    "cancelled": ("", "minus", "Cancelled"),
+    "lost": ("warn", "server-off", "Lost"),
+    "active": ("run", "activity", "Active"),
+    "paused": ("warn", "pause", "Paused"),
+    "halted": ("bad", "octagon-x", "Halted"),
+    "spent": ("warn", "circle-dollar-sign", "Budget spent"),
+}
+
+
+@register.simple_tag
+def pill(state: str) -> SafeString:
+    """A state as an icon, a colour and a word, so that none of them has to be understood alone."""
+    tone, name, text = PILLS[state]
+    return format_html('<span class="pill {}" data-state="{}">{}{}</span>', tone, state, icon(name), text)
+
+
+ARMS = {
+    "claude": ("claude", "sparkles", "Proposed by Claude"),
+    "offline": ("line", "cloud-off", "Offline proposer"),
+    "human": ("line", "pencil", "Proposed by a person"),
+    "random": ("line", "zap", "Random"),
+    "tpe": ("line", "gauge", "TPE"),
+}
+
+
+@register.simple_tag
+def arm(name: str) -> SafeString:
+    tone, image, text = ARMS[name]
+    return format_html('<span class="pill {}">{}{}</span>', tone, icon(image), text)
+
+
+EVENT_ICONS = {
+    "incumbent": ("trophy", "good"),
+    "verdict": ("scale", "runc"),
+    "finding": ("lightbulb", "cl"),
+    "proposer": ("cloud-off", "warn"),
+    "worker": ("server", "dim"),
+    "campaign": ("flask-conical", "dim"),
+    "gate.passed": ("circle-check", "good"),
+    "gate.failed": ("circle-x", "bad"),
+    "proposal.drafted": ("sparkles", "cl"),
+    "proposal.checking": ("list-checks", "dim"),
+    "proposal.pending_review": ("inbox", "runc"),
+    "proposal.approved": ("check", "good"),
+    "proposal.rejected": ("x", "bad"),
+    "proposal.changes_requested": ("message-square", "warn"),
+    "proposal.blocked": ("shield-alert", "bad"),
+    "proposal.stale": ("history", "warn"),
+    "proposal.judged": ("scale", "runc"),
+    "run.finished": ("circle-check", "good"),
+    "run.failed": ("circle-x", "bad"),
+    "run.timed_out": ("clock", "bad"),
+    "run.lost": ("server-off", "warn"),
+}
+
+
+@register.simple_tag
+def event_icon(kind: str) -> SafeString:
+    """The icon of an event kind, of its family, or a dot."""
+    name, tone = EVENT_ICONS.get(kind) or EVENT_ICONS.get(kind.partition(".")[0]) or ("circle-dot", "dim")
+    return icon(name, tone)
+
+
+@register.simple_tag
+def cross(x: float, y: float) -> SafeString:
+    """SVG path of a small x around a point."""
+    return mark_safe(f"M{x - 3:.1f} {y - 3:.1f}l6 6m0-6l-6 6")  # noqa: S308  # two numbers
+
+
+KINDS = {
+    "bpb": bpb,
+    "signed": signed,
+    "percent": percent,
+    "count": count,
+    "seconds": seconds,
+    "minutes": minutes,
+    "hours": hours,
+    "usd": usd,
+    "big": big,
+}

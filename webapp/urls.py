@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+from webapp import live_urls, pages
+from webapp.api import worker
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/worker/", include((worker.urlpatterns, "worker"))),
+    path("", include(live_urls.urlpatterns)),
+    path("", include(pages.urlpatterns)),
+]
+
+handler403 = "webapp.views.errors.forbidden"
+handler404 = "webapp.views.errors.not_found"
+handler500 = "webapp.views.errors.broken"

@@ -1,0 +1,64 @@
+"""Campaigns: all of them, one of them, and its state."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from research import dispatch, moves
+from research.lifecycle import IllegalMove, LostRace
+from research.models import Campaign
+from webapp import standings
+from webapp.access import campaign_for, is_fragment, may_steer, person, reader
+from webapp.forms import StateForm
+from webapp.views.errors import lost_race
+
+PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
+
+
+@require_safe
+@reader
+def campaigns(request: HttpRequest) -> HttpResponse:
+    spent = standings.gpu_seconds()
+    rows = [(campaign, spent[campaign.pk]) for campaign in standings.campaigns()]
+    template = "campaigns/_campaigns.html" if is_fragment(request) else "campaigns/campaigns.html"
+    return render(request, template, {"section": "campaigns", "rows": rows})
+
+
+@require_safe
+@reader
+def campaign(request: HttpRequest, slug: str) -> HttpResponse:
+    chosen = campaign_for(person(request), slug)
+    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen)}
+    template = "campaigns/_campaign.html" if is_fragment(request) else "campaigns/campaign.html"
+    return render(request, template, context)
+
+
+@require_POST
+@reader
+def state(request: HttpRequest, slug: str) -> HttpResponse:
+    """``POST /campaigns/SLUG/state/``: pause, resume or halt."""
+    if not may_steer(request.user):
+        raise PermissionDenied("Pausing and halting a campaign needs the right to steer it.")
+    chosen = campaign_for(person(request), slug)
+    form = StateForm(request.POST)
+    if not form.is_valid():
+        return lost_race(request, "Choose Resume, Pause or Halt.", reverse("campaign", args=[slug]))
+    try:
+        _steer(chosen, form.cleaned_data["state"], person(request).get_username(), form.cleaned_data["reason"])
+    except (LostRace, IllegalMove) as race:
+        return lost_race(request, str(race), reverse("campaign", args=[slug]))
+    messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
+    return redirect("campaign", slug)
+
+
+def _steer(chosen: Campaign, new: str, name: str, reason: str) -> None:
+    by, words = f"user:{name}", reason or f"asked for by {name}"
+    if new == "halted":
+        dispatch.halt(chosen, by=by, reason=words)
+    else:
+        moves.move_campaign(chosen, new, by=by, reason=words)

@@ -1,0 +1,65 @@
+"""Runs: those that are live, queued and over; one of them as it happens; stopping it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from research import dispatch, lifecycle
+from research.lifecycle import IllegalMove, LostRace
+from research.models import Run
+from webapp.access import is_fragment, may_steer, person, reader, run_for
+from webapp.forms import StopForm
+from webapp.logbook import Logbook
+from webapp.views.errors import lost_race
+
+A_PAGE = 40
+
+
+@require_safe
+@reader
+def runs(request: HttpRequest) -> HttpResponse:
+    rows = Run.objects.select_related("campaign", "incumbent", "worker", "revision__proposal", "score")
+    over = rows.filter(state__in=lifecycle.RUN_OVER).order_by("-ended_at", "-pk")
+    context: dict[str, Any] = {
+        "section": "runs",
+        "live": rows.filter(state__in=lifecycle.RUN_LIVE).order_by("pk"),
+        "queued": rows.filter(state__in=("queued", "lost")).order_by("rank", "pk"),
+        "over": Paginator(over, A_PAGE).get_page(request.GET.get("page")),
+    }
+    return render(request, "runs/_runs.html" if is_fragment(request) else "runs/runs.html", context)
+
+
+@require_safe
+@reader
+def run(request: HttpRequest, pk: int) -> HttpResponse:
+    """One run. Curves and log come over the socket or ``points.json``; facts are in the page, in two fragments."""
+    book = Logbook(run_for(person(request), pk))
+    template = "runs/run.html"
+    if is_fragment(request):
+        template = "runs/_side.html" if request.headers.get("HX-Target") == "div#side" else "runs/_run.html"
+    return render(request, template, {"section": "runs", "book": book, "run": book.run})
+
+
+@require_POST
+@reader
+def stop(request: HttpRequest, pk: int) -> HttpResponse:
+    if not may_steer(request.user):
+        raise PermissionDenied("Stopping a run needs the right to steer campaigns.")
+    chosen = run_for(person(request), pk)
+    form = StopForm(request.POST)
+    reason = form.cleaned_data["reason"] if form.is_valid() else ""
+    name = person(request).get_username()
+    try:
+        dispatch.stop_run(chosen, by=f"user:{name}", reason=reason or f"stopped by {name}")
+    except (LostRace, IllegalMove) as race:
+        return lost_race(request, str(race), reverse("run", args=[pk]))
+    messages.success(request, f"R-{pk} is told to stop")
+    return redirect("run", pk)
