@@ -184,6 +184,15 @@ class Budget(Wire):
     kind: Literal["seconds", "tokens", "flops"]
     amount: float = Field(gt=0)
 
+    @property
+    def longest_s(self) -> float | None:
+        """Wall clock from "started" to the last word that an honest run may take; None where seconds are not counted.
+
+        The harness keeps its clock in the process of the proposed code, which could turn it back; the supervisor
+        allows half as much again for the watch curve, and a minute for the checkpoint.
+        """
+        return 1.5 * self.amount + 60 if self.kind == "seconds" else None
+
 
 class SeedPolicy(Wire):
     """How many pairs of seeds may be spent, and when to stop looking."""
@@ -372,6 +381,9 @@ class Score(Wire):
 
 FailureKind = Literal[
     "out_of_memory",
+    "device_lost",
+    "no_compiler",
+    "snapshot_unfit",
     "not_finite",
     "bad_override",
     "bad_patch",

@@ -268,7 +268,7 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
         pass_fds=(speaking,),
         extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
     ) as child:
-        exit_code = child.follow(lambda: watch(launch, child, began_at + launch.spec.deadline_s))
+        exit_code = child.follow(lambda: watch(launch, child, testimony))
     testimony.close()
     launch.tally.ended = testimony.ended
     refuse_unless_trained(exit_code, testimony)
@@ -294,15 +294,10 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
     return path
 
 
-def watch(launch: Launch, child: Child, deadline: float) -> None:
+def watch(launch: Launch, child: Child, testimony: Testimony) -> None:
     """Everything that may end a living child, asked on every tick."""
     launch.check()
-    if time.monotonic() > deadline:
-        raise RunFailure(
-            "deadline",
-            f"Training did not end within {launch.spec.deadline_s:g} s of wall clock and was killed.",
-            "Make the change cheaper, or give the campaign a longer deadline.",
-        )
+    refuse_overrun(launch.spec, now_s=testimony.clock(), started_at_s=testimony.started_at_s)
     if child.has_too_many_processes():
         raise RunFailure("recipe_error", "The run started thousands of processes and was killed.")
     if shutil.disk_usage(launch.folder).free < MIN_FREE_BYTES:
@@ -310,6 +305,23 @@ def watch(launch: Launch, child: Child, deadline: float) -> None:
             "worker_error",
             f"Less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {launch.machine.runs}.",
             "Free space on the worker, then run it again.",
+        )
+
+
+def refuse_overrun(spec: RunSpec, *, now_s: float, started_at_s: float | None) -> None:
+    """By this process's own clock: the one inside training belongs to whoever is in there."""
+    if now_s > spec.deadline_s:
+        raise RunFailure(
+            "deadline",
+            f"Training did not end within {spec.deadline_s:g} s of wall clock and was killed.",
+            "Make the change cheaper, or give the campaign a longer deadline.",
+        )
+    budget = spec.approval.budget
+    if started_at_s is not None and budget.longest_s is not None and now_s - started_at_s > budget.longest_s:
+        raise RunFailure(
+            "deadline",
+            f"A budget of {budget.amount:g} s was not spent after {budget.longest_s:g} s of the supervisor's clock.",
+            "If the change touches no clock, its evaluation or checkpoint takes too long: make them cheaper.",
         )
 
 

@@ -40,7 +40,17 @@ METRIC_NAME = re.compile(r"[a-z][a-z0-9_/]{0,63}")
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 LEVELS: tuple[str, ...] = get_args(LogLine.model_fields["level"].annotation)
 # What training may say of itself. The other kinds are the supervisor's to say.
-RUN_FAILURES = ("out_of_memory", "not_finite", "bad_override", "recipe_error", "dataset_missing", "worker_error")
+RUN_FAILURES = (
+    "out_of_memory",
+    "device_lost",
+    "no_compiler",
+    "snapshot_unfit",
+    "not_finite",
+    "bad_override",
+    "recipe_error",
+    "dataset_missing",
+    "worker_error",
+)
 
 Level = Literal["info", "eval", "warning", "error"]
 
@@ -93,6 +103,7 @@ class Testimony:
     def __init__(self, listener: Listener, clock: Callable[[], float]) -> None:
         self.listener = listener
         self.clock = clock
+        self.started_at_s: float | None = None
         self.ended: Ended | None = None
         self.last_words: list[str] = []  # of stderr, for a process that dies without an "ended" line
         self._points = Allowance(POINTS_PER_S, POINTS_AT_ONCE, clock)
@@ -142,6 +153,8 @@ class Testimony:
     # --- kinds ------------------------------------------------------------------------------
 
     def _started(self, said: dict[str, Any]) -> None:
+        if self.started_at_s is None:  # saying it again does not turn the clock back
+            self.started_at_s = self.clock()
         facts = {key: _plain_fact(value) for key, value in said.items() if key != "kind" and METRIC_NAME.fullmatch(key)}
         if len(json.dumps(facts)) > MAX_STARTED_BYTES:
             return self._warn("started", "what the run says of its start is too long and left out")

@@ -1,42 +1,56 @@
-"""One training process: ``python -m gpu_runner.harness RUN_DIR --report-fd N``. Exits 0 only for ok."""
+"""One training process: ``python -m gpu_runner.harness RUN_DIR --report-fd N``. Exits 0 only for ok.
+
+Several GPUs: torchrun starts one of these for each, and the first one reports (``--report-to FIFO``).
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import random
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpu_runner.harness.failures import RecipeError, RunFailed, SpecError, from_exception, wire
+from gpu_runner.harness.failures import RecipeError, RunFailed, SpecError, Stopped, from_exception, wire
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.harness.pipe import Pipe
-from gpu_runner.harness.spec import HarnessSpec, effective_knobs, load_spec
+from gpu_runner.harness.spec import HarnessSpec, effective_knobs, identity, load_spec
 
+EX_TEMPFAIL = 75  # of sysexits.h: come back later
 NEVER_STARTED: dict[str, Any] = dict.fromkeys(
-    ("num_steps", "num_tokens", "train_s", "compile_s", "peak_memory_mib", "self_reported_bpb")
+    ("num_steps", "num_tokens", "train_s", "compile_s", "peak_memory_mib", "self_reported_bpb", "self_reported_loss")
 )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train, and say how it ended. 0 only when a checkpoint was written."""
+    """Train, and say how it ended. 0 only when a checkpoint was written, 75 when it may be gone on with."""
     parser = argparse.ArgumentParser(prog="python -m gpu_runner.harness", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="holds source/, spec.json and out/")
-    parser.add_argument("--report-fd", type=int, required=True, help="where JSON lines go")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--report-fd", type=int, help="an inherited descriptor that JSON lines go to")
+    where.add_argument(
+        "--report-to", type=Path, help="a file or FIFO that they go to: torchrun passes no descriptors on"
+    )
     chosen = parser.parse_args(argv)
-    pipe = Pipe(chosen.report_fd)
+    pipe = Pipe(_reporting_to(chosen.report_fd, chosen.report_to))
     failure, numbers = run_recipe(chosen.run_dir.resolve(), pipe)
     sys.stdout.flush()
+    stopped = isinstance(failure, Stopped)
     pipe.send(
         "ended",
-        outcome="failed" if failure else "ok",
+        outcome="stopped" if stopped else "failed" if failure else "ok",
         failure=wire(failure) if failure else None,
         num_dropped_points=pipe.num_dropped,
         **numbers,
     )
     pipe.close()
-    return 1 if failure else 0
+    if failure and not stopped and _is_follower():
+        print(f"process {os.environ['RANK']}: {failure}", file=sys.stderr)  # its reports go nowhere
+    return EX_TEMPFAIL if stopped else 1 if failure else 0
 
 
 def run_recipe(run_dir: Path, pipe: Pipe) -> tuple[RunFailed | None, dict[str, Any]]:
@@ -46,12 +60,13 @@ def run_recipe(run_dir: Path, pipe: Pipe) -> tuple[RunFailed | None, dict[str, A
         spec = load_spec(run_dir)
         knobs = effective_knobs(source, spec.overrides)
         _keep_caches_inside(run_dir / "out")
-        run, attention = _make_run(spec, knobs, pipe, run_dir / "out")
+        run, attention = _make_run(spec, knobs, pipe, run_dir)
         recipe = load_recipe(source)
-        with attention:
+        with attention, _stopping_at_sigterm(run, spec):
             recipe.train(run)
         if not run._saved:
             raise RecipeError("train(run) returned without run.save(model, config)")
+        run.team.part()
     except BrokenPipeError:
         raise  # nobody listens any more: there is nobody to explain it to
     except BaseException as error:  # noqa: BLE001  # the recipe may raise anything, SystemExit included
@@ -59,19 +74,52 @@ def run_recipe(run_dir: Path, pipe: Pipe) -> tuple[RunFailed | None, dict[str, A
     return None, run._ended()
 
 
-def _make_run(spec: HarnessSpec, knobs: dict[str, Any], pipe: Pipe, out: Path) -> tuple[Any, Any]:
+def _make_run(spec: HarnessSpec, knobs: dict[str, Any], pipe: Pipe, run_dir: Path) -> tuple[Any, Any]:
     import torch  # two seconds: only after the cheap checks
 
     from gpu_runner.harness.machine import attention_kernels, detect
     from gpu_runner.harness.run import Run
+    from gpu_runner.harness.team import join
 
     try:
-        machine = detect(spec.device, spec.threads)
+        machine = detect(spec.device, spec.threads, spec.dtype)
     except ValueError as error:
         raise SpecError(str(error)) from error
+    team = join(machine.device)
     torch.manual_seed(spec.seed)
     random.seed(spec.seed)
-    return Run(spec, knobs, machine, pipe, out), attention_kernels(machine)
+    of_run = identity(spec, knobs, run_dir / "source", team.size)
+    return Run(spec, knobs, machine, pipe, run_dir / "out", team=team, of_run=of_run), attention_kernels(machine)
+
+
+@contextmanager
+def _stopping_at_sigterm(run: Any, spec: HarnessSpec) -> Iterator[None]:
+    """Where snapshots are kept, SIGTERM asks for one more and for the end, both after the step that it comes in."""
+    if spec.snapshot_every_s is None:
+        yield
+        return
+
+    def note(*_: object) -> None:
+        run._told_to_stop = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _reporting_to(fd: int | None, path: Path | None) -> int:
+    if _is_follower():
+        return os.open(os.devnull, os.O_WRONLY)  # one process reports for the team
+    if fd is not None:
+        return fd
+    assert path is not None
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
+def _is_follower() -> bool:
+    return os.environ.get("RANK", "0") != "0"
 
 
 def _keep_caches_inside(out: Path) -> None:

@@ -24,6 +24,7 @@ class BudgetClock:
         self.num_steps = 0
         self.num_tokens = 0
         self.planned_steps: int | None = None  # None while only the clock can tell
+        self.agreed_s: float | None = None  # in a team: what the first process's clock said, for all to go by
         self._tokens_allowed = math.inf
         self._before = 0.0
         self._since: float | None = None
@@ -41,6 +42,11 @@ class BudgetClock:
                     f"batch_size: one step is {tokens_per_step:,} tokens, more than the budget's"
                     f" {self._tokens_allowed:,.0f}; lower batch_size or seq_len, or ask for more"
                 )
+
+    def resume(self, *, num_steps: int, num_tokens: int, elapsed_s: float) -> None:
+        """Go on where another process stopped."""
+        self.num_steps, self.num_tokens, self._before = num_steps, num_tokens, elapsed_s
+        self.agreed_s = elapsed_s if self.agreed_s is not None else None
 
     def start(self) -> None:
         assert self._since is None, "the clock runs already"
@@ -69,18 +75,23 @@ class BudgetClock:
         return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
 
     @property
+    def spent_s(self) -> float:
+        """What a budget in seconds goes by."""
+        return self.elapsed_s if self.agreed_s is None else self.agreed_s
+
+    @property
     def fraction(self) -> float:
         """0..1 of what will be spent: by steps where their number is known, else by the clock."""
         if self.planned_steps is not None:
             return min(self.num_steps / self.planned_steps, 1.0)
-        return min(self.elapsed_s / self.budget.amount, 1.0)
+        return min(self.spent_s / self.budget.amount, 1.0)
 
     def allows(self, tokens_in_step: int) -> bool:
         """May a step of so many tokens begin?"""
         if self.max_steps is not None:
             return self.num_steps < self.max_steps
         if self.budget.kind == "seconds":
-            return self.elapsed_s < self.budget.amount
+            return self.spent_s < self.budget.amount
         return self.num_tokens + tokens_in_step <= self._tokens_allowed
 
     @property

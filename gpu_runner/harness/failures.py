@@ -5,6 +5,10 @@ RunFailed
  ├─ DatasetMissing   dataset_missing   no shards, or other ones than were approved
  ├─ NotFinite        not_finite        the loss became NaN or infinite
  ├─ OutOfMemory      out_of_memory     the device or the machine had no more
+ ├─ DeviceLost       device_lost       the GPU is gone, or its driver does not answer
+ ├─ NoCompiler       no_compiler       compiling was asked for and cannot be done here
+ ├─ SnapshotUnfit    snapshot_unfit    what should be gone on from was taken of another run
+ ├─ Stopped          worker_stopped    told to stop, with a snapshot: nothing is wrong
  ├─ RecipeError      recipe_error      the proposed code raised, or broke the rules of Run
  └─ SpecError        worker_error      spec.json is wrong: our bug, not the proposal's
 """
@@ -46,6 +50,28 @@ class OutOfMemory(RunFailed):
     todo = "Lower batch_size, seq_len, width or depth."
 
 
+class DeviceLost(RunFailed):
+    kind: FailureKind = "device_lost"
+    todo = "Look at `nvidia-smi` and the kernel's log for Xid errors; reset the GPU, then run again."
+
+
+class NoCompiler(RunFailed):
+    kind: FailureKind = "no_compiler"
+    todo = (
+        'Install a C++ compiler (Debian: apt install g++), or ask for compile = "auto", which trains eager without one.'
+    )
+
+
+class SnapshotUnfit(RunFailed):
+    kind: FailureKind = "snapshot_unfit"
+    todo = "Start again without resuming, or bring back the recipe and settings that the snapshot was taken of."
+
+
+class Stopped(RunFailed):
+    kind: FailureKind = "worker_stopped"
+    todo = "Run it again with --resume: it goes on from the snapshot."
+
+
 class RecipeError(RunFailed):
     kind: FailureKind = "recipe_error"
     todo = "Correct the code at the last line of the traceback."
@@ -62,6 +88,8 @@ def from_exception(error: BaseException, source: Path) -> RunFailed:
         return error
     if is_out_of_memory(error):
         return OutOfMemory(_last_line(error))
+    if is_device_lost(error):
+        return DeviceLost(_last_line(error))
     if isinstance(error, SystemExit):
         return RecipeError("train.py ended the process itself; it must return from train(run)")
     return RecipeError(_traceback(error, source))
@@ -72,6 +100,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+# CUDA's own words for a device that is gone; a wrong index or a bad kernel has others, and is the recipe's.
+LOST_DEVICE = (
+    "unspecified launch failure",
+    "uncorrectable ECC",
+    "uncorrectable NVLink",
+    "GPU is lost",
+    "fallen off the bus",
+    "all CUDA-capable devices are busy or unavailable",
+    "no CUDA-capable device",
+    "unknown error",
+    "CUDA driver initialization failed",
+)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """A RuntimeError (torch.AcceleratorError is one) of CUDA's that says that the device is gone."""
+    said = str(error)
+    return isinstance(error, RuntimeError) and "CUDA" in said and any(words in said for words in LOST_DEVICE)
 
 
 def wire(failure: RunFailed) -> dict[str, str]:

@@ -11,7 +11,7 @@ from gpu_runner.harness.failures import RecipeError
 
 
 def load_recipe(source: Path) -> ModuleType:
-    """source/train.py as a module; the folder does not get onto sys.path. Whatever it raises comes through."""
+    """source/train.py as a module, which may import the files beside it. Whatever it raises comes through."""
     sys.dont_write_bytecode = True  # the source is mounted read-only
     path = source / "train.py"
     spec = importlib.util.spec_from_file_location("recipe_train", path)
@@ -19,6 +19,7 @@ def load_recipe(source: Path) -> ModuleType:
         raise RecipeError("train.py: missing from the recipe")
     module = importlib.util.module_from_spec(spec)
     sys.modules["recipe_train"] = module
+    sys.path.insert(0, str(source))
     spec.loader.exec_module(module)
     for name in ("train", "build_model"):
         if not callable(getattr(module, name, None)):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -28,9 +28,10 @@ class Machine:
     device: Device
     name: str
     dtype: Literal["float32", "bfloat16"]
-    attention: Literal["math", "sdpa"]
-    compiles: bool
+    attention: Literal["math", "sdpa"]  # written out, or torch's fused kernels
+    attention_kernel: str  # which of them full causal attention gets
     threads: int
+    has_fp8: bool = False
 
     @property
     def peak_flops(self) -> float | None:
@@ -40,38 +41,46 @@ class Machine:
         return next((flops for part, flops in PEAK_FLOPS.items() if part in self.name), None)
 
 
-def detect(wanted: str, threads: int | None) -> Machine:
-    """Choose. Raises ValueError when CUDA was asked for and is not there."""
+def detect(wanted: str, threads: int | None, dtype: str = "auto") -> Machine:
+    """Choose; a ``dtype`` other than auto is taken. Raises ValueError when CUDA was asked for and is not there."""
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise ValueError("device: cuda was asked for, but torch sees no GPU here; use cpu or auto")
     num_threads = threads or _num_cores()
     torch.set_num_threads(num_threads)
     if has_cuda and wanted != "cpu":
-        return _cuda(num_threads)
-    return _cpu(num_threads)
+        return _cuda(num_threads, dtype)
+    return _cpu(num_threads, dtype)
 
 
-def _cuda(threads: int) -> Machine:
+def _cuda(threads: int, dtype: str) -> Machine:
     torch.set_float32_matmul_precision("high")
-    name = torch.cuda.get_device_name()
-    return Machine(device="cuda", name=name, dtype="bfloat16", attention="sdpa", compiles=True, threads=threads)
+    return Machine(
+        device="cuda",
+        name=torch.cuda.get_device_name(),
+        dtype="float32" if dtype == "float32" else "bfloat16",
+        attention="sdpa",
+        attention_kernel=_first_that_works(),
+        threads=threads,
+        has_fp8=torch.cuda.get_device_capability() >= (8, 9),  # Ada, Hopper and newer
+    )
 
 
-def _cpu(threads: int) -> Machine:
+def _cpu(threads: int, dtype: str) -> Machine:
     """bf16 matrix products are twice as fast where the CPU has them and slower where it has not.
 
     FOOT-GUN: torch's fused attention in bf16 on a CPU is 2.7 times slower than in float32; written
-    out it is faster. Compiling takes 40 s cold, so short budgets train eager.
+    out it is faster.
     """
     _keep_freed_memory()
     fast_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    bf16 = dtype == "bfloat16" or (dtype == "auto" and fast_bf16)
     return Machine(
         device="cpu",
         name=_cpu_name(),
-        dtype="bfloat16" if fast_bf16 else "float32",
-        attention="math" if fast_bf16 else "sdpa",
-        compiles=False,
+        dtype="bfloat16" if bf16 else "float32",
+        attention="math" if bf16 else "sdpa",
+        attention_kernel="math" if bf16 else "cpu flash",
         threads=threads,
     )
 
@@ -108,14 +117,34 @@ def peak_memory_mib(device: Device) -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB
 
 
+def _kernels() -> dict[str, Any]:
+    """torch's fused attention on a GPU, the fastest first. Importing them costs, so only there."""
+    from torch.nn.attention import SDPBackend
+
+    order = ("CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
+    return {name.removesuffix("_ATTENTION").lower(): getattr(SDPBackend, name) for name in order}
+
+
+def _first_that_works() -> str:
+    """Tried on a small bf16 problem with its gradient, since each torch, driver and GPU allows others."""
+    from torch.nn.attention import sdpa_kernel
+
+    q = torch.zeros(1, 1, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    for name, backend in _kernels().items():
+        with contextlib.suppress(RuntimeError), sdpa_kernel(backend):  # RuntimeError: no such kernel here
+            y = torch.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True)
+            torch.autograd.grad(y.sum(), q)
+            return name
+    return "none"
+
+
 @contextlib.contextmanager
 def attention_kernels(machine: Machine) -> Iterator[None]:
     """On a GPU: cuDNN's attention first, then flash. On a CPU there is nothing to choose."""
     if machine.device == "cpu":
         yield
         return
-    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.nn.attention import sdpa_kernel
 
-    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    with sdpa_kernel(order, set_priority=True):
+    with sdpa_kernel(list(_kernels().values()), set_priority=True):
         yield

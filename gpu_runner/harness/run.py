@@ -3,7 +3,7 @@
     config = ...                                    # run.knobs, run.vocab_size, run.dtype, run.attention
     model = build_model(config).to(run.device)
     batches = run.batches(batch_size, seq_len)      # (x, y), each [B, T] int64, in the seed's order
-    run.begin(model, config, step=step, state=tensors, flops_per_token=...)
+    run.begin(model, config, step=step, state=tensors, flops_per_token=..., groups={"matrices": [...]})
     for fraction in run.steps():                    # 0..1 of the budget; the clock runs inside
         x, y = next(batches)
         loss, _ = step(x, y, scale)
@@ -11,7 +11,8 @@
     run.save(model, config)
 
 and must call ``begin``, ``report`` once a step, and ``save``. Between steps, the clock stopped, the
-harness takes the watch curve; it sends points, and ends the run when a loss is not finite.
+harness takes the watch curve and writes snapshots; it sends points, and ends the run when a loss is
+not finite. With several GPUs there is one such process for each: ``run.team`` (team.py).
 """
 
 from __future__ import annotations
@@ -19,26 +20,28 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
 from gpu_runner.contract import Knobs
-from gpu_runner.harness import checkpoint
-from gpu_runner.harness.batches import Batches, load_pinned_manifest, open_shard
+from gpu_runner.harness import checkpoint, snapshot
+from gpu_runner.harness.batches import Batches, Dataset
 from gpu_runner.harness.clock import BudgetClock
-from gpu_runner.harness.failures import BadOverride, NotFinite, RecipeError, is_out_of_memory
-from gpu_runner.harness.losses import Losses, Step
+from gpu_runner.harness.failures import BadOverride, NotFinite, RecipeError, Stopped
+from gpu_runner.harness.losses import Losses, Reading, Step, Word
 from gpu_runner.harness.machine import Machine, peak_memory_mib
 from gpu_runner.harness.pipe import Pipe
 from gpu_runner.harness.spec import HarnessSpec
+from gpu_runner.harness.team import Team
+from gpu_runner.harness.telemetry import Telemetry, UpdateRatios, percentiles_ms
+from gpu_runner.harness.warm_up import Compiled, WarmUp
 from gpu_runner.harness.watch import Watch
 
-POINT_EVERY_S = 0.25
 NUM_WATCHES = 10  # times that the watch curve is taken, the last time at the end
-NUM_WARM_UP_STEPS = 2
 
 StepFunction = Callable[[torch.Tensor, torch.Tensor, float], Any]
 
@@ -46,28 +49,47 @@ StepFunction = Callable[[torch.Tensor, torch.Tensor, float], Any]
 class Run:
     """One training process, as its recipe may see it. Names without underscore are the recipe's."""
 
-    def __init__(self, spec: HarnessSpec, knobs: Knobs, machine: Machine, pipe: Pipe, out: Path) -> None:
+    def __init__(
+        self,
+        spec: HarnessSpec,
+        knobs: Knobs,
+        machine: Machine,
+        pipe: Pipe,
+        out: Path,
+        *,
+        team: Team | None = None,
+        of_run: str = "",
+    ) -> None:
         self.knobs = knobs
         self.seed = spec.seed
         self.device = machine.device
         self.dtype = machine.dtype  # compute dtype; keep weights in float32
-        self.attention = machine.attention  # "math": write it out with a mask; "sdpa": torch's fused kernel
-        self._spec, self._machine, self._pipe, self._out = spec, machine, pipe, out
-        self._folder = Path(spec.dataset_dir)
-        self._manifest = load_pinned_manifest(self._folder, spec.dataset_sha256)
-        self.vocab_size = self._manifest.vocab
+        self.attention = machine.attention  # "math": write it out; "sdpa": torch's fused kernels
+        self.has_fp8 = machine.has_fp8  # matrix products in 8 bits
+        self.team = team or Team()
+        self._spec, self._machine, self._pipe, self._out, self._of_run = spec, machine, pipe, out, of_run
+        self._dataset = Dataset(Path(spec.dataset_dir), spec.dataset_sha256)
+        self.vocab_size = self._dataset.vocab
+        self.separator = self._dataset.separator  # the token between documents; None where they are not marked
         self._clock = BudgetClock(spec.budget, spec.max_steps)
-        self._losses = Losses(machine.device)
-        self._compiled: list[_Compiled] = []
+        self._clock.agreed_s = 0.0 if self.team.size > 1 else None
+        self._losses = Losses(machine.device, self.team)
+        self._compiled: list[Compiled] = []
         self._batches: Batches | None = None
         self._watch: Watch | None = None
         self._model: torch.nn.Module | None = None
-        self._flops_per_token = math.nan
-        self._compile_s: float | None = None  # with the warm-up
+        self._held: list[torch.Tensor] = []  # everything that a step changes
+        self._telemetry = Telemetry(bytes_per_token=None, flops_per_token=math.nan, peak_flops=None)
+        self._ratios = UpdateRatios({})
+        self._warm_up: WarmUp | None = None
         self._reported = True
-        self._recent: list[float] = []  # losses since the last point
-        self._last_point = (0.0, 0)  # elapsed_s, num_tokens
-        self._watch_bpb: float | None = None
+        self._next_watch = 1 / NUM_WATCHES
+        self._watched: dict[str, float] = {}
+        self._snapshot_at_s = spec.snapshot_every_s or math.inf
+        self._snapshot_wanted = self._stop_wanted = False  # as the team agreed
+        self._told_to_stop = False  # by a signal, to this process
+        self._step_began = 0.0
+        self._aside_s = {"watch_s": 0.0, "snapshot_s": 0.0, "save_s": 0.0}  # outside of the clock
         self._saved = False
 
     # --- before the clock --------------------------------------------------------------------
@@ -77,22 +99,29 @@ class Run:
         raise BadOverride(reason)
 
     def batches(self, batch_size: int, seq_len: int) -> Batches:
-        """Training text in the seed's order: an endless iterator over (x, y), each [B, T] int64."""
+        """Training text in the seed's order: an endless iterator over (x, y), each [B, T] int64.
+
+        ``batch_size`` is the whole team's; each process is given its share of the rows.
+        """
         if self._batches is not None:
             raise RecipeError("run.batches: may be called once; the order of the text belongs to the seed")
-        tokens = open_shard(self._folder, "train", self._manifest)
         self._batches = Batches(
-            tokens, batch_size=batch_size, seq_len=seq_len, seed=self.seed, device=self.device, drawn=self._drawn
+            self._dataset,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            seed=self.seed,
+            device=self.device,
+            drawn=self._drawn,
+            rank=self.team.rank,
+            world_size=self.team.size,
         )
-        held_out = open_shard(self._folder, "watch", self._manifest)
-        self._watch = Watch(held_out, seq_len=seq_len, device=self.device)
+        if self.team.leads:
+            self._watch = Watch(self._dataset, seq_len=seq_len, device=self.device)
         return self._batches
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` compiled for fixed shapes where that pays (GPU), else as it is."""
-        if not self._machine.compiles:
-            return function
-        self._compiled.append(_Compiled(function))
+        """``function`` compiled for fixed shapes where that pays (warm_up.py says where), else as it is."""
+        self._compiled.append(Compiled(function))
         return self._compiled[-1]
 
     def begin(
@@ -103,18 +132,31 @@ class Run:
         step: StepFunction,
         state: Sequence[torch.Tensor],
         flops_per_token: float,
+        groups: Mapping[str, Sequence[torch.Tensor]] | None = None,
     ) -> None:
         """Compile and warm up on dummy tokens, take it all back, say ``started``, start the clock.
 
         ``step(x, y, lr_scale)`` is one whole step; ``state`` is every tensor it changes beside the
         model's own. All are put back in place, so that warming up cannot be told from the weights.
+        ``groups`` are the parameters whose update-to-weight ratio is measured, by a name.
         """
-        if self._batches is None:
+        batches = self._batches
+        if batches is None:
             raise RecipeError("run.begin: call run.batches first")
-        self._model, self._flops_per_token = model, flops_per_token
-        self._clock.plan(self._batches.batch_size * self._batches.seq_len, flops_per_token)
-        self._warm_up(step, [*model.parameters(), *model.buffers(), *state])
-        self._pipe.send("started", **self._started(model, config))
+        self._model = model
+        self._held = [*model.parameters(), *model.buffers(), *state]
+        self._telemetry = Telemetry(
+            bytes_per_token=self._dataset.bytes_per_token,
+            flops_per_token=flops_per_token,
+            peak_flops=self._machine.peak_flops and self._machine.peak_flops * self.team.size,
+        )
+        self._ratios = UpdateRatios(groups or {})
+        self._clock.plan(batches.batch_size * batches.seq_len, flops_per_token)
+        self.team.same_for_all([*model.parameters(), *model.buffers()])
+        self._warm_up = WarmUp(self._compiled, mode=self._spec.compile, device=self.device, pipe=self._pipe)
+        self._warm_up.take(lambda: step(*batches.dummy(), 1.0), self._held, self._num_planned())
+        resumed_at_step = self._go_on() if self._spec.resume else None
+        self._pipe.send("started", **self._started(model, config, flops_per_token), resumed_at_step=resumed_at_step)
         gc.collect()
         gc.freeze()  # a collection in the middle of training stalls it for up to half a second
         self._clock.start()
@@ -125,117 +167,160 @@ class Run:
         """One turn a step while the budget lasts: the fraction (0..1) of it that is spent."""
         if self._model is None or self._batches is None:
             raise RecipeError("run.steps: call run.begin first")
-        next_watch = 1 / NUM_WATCHES
         tokens_in_step = self._batches.batch_size * self._batches.seq_len
         while self._clock.allows(tokens_in_step):
             before, self._reported = self._clock.num_tokens, False
+            self._ratios.step_begins()
+            self._step_began = time.monotonic()
             yield self._clock.fraction
             if not self._reported:
                 raise RecipeError("run.report: must be called once in every step")
             tokens_in_step = self._clock.num_tokens - before
             if not tokens_in_step:
                 raise RecipeError("run.batches: a step drew no batch, so the budget would never be spent")
-            if next_watch <= self._clock.fraction < 1 and self._spec.max_steps is None:
-                next_watch = math.floor(self._clock.fraction * NUM_WATCHES + 1) / NUM_WATCHES
-                self._take_watch()
+            self._between_steps()
         self._finish()
 
     def report(self, loss: torch.Tensor, **extras: float | torch.Tensor) -> None:
         """The step's loss in nats per token, [] float; ``extras`` (lr_scale, grad_norm) join the points."""
         self._clock.num_steps += 1
         self._reported = True
+        elapsed_s = self._clock.elapsed_s
+        word = Word(elapsed_s=elapsed_s, snapshot=elapsed_s >= self._snapshot_at_s, stop=self._told_to_stop)
         self._losses.push(
-            Step(number=self._clock.num_steps, num_tokens=self._clock.num_tokens, loss=loss, extras=extras)
+            Step(
+                number=self._clock.num_steps,
+                num_tokens=self._clock.num_tokens,
+                loss=loss,
+                word=word,
+                extras={**extras, **self._ratios.step_ended()},
+            )
         )
         self._take(self._losses.pop())
+        self._telemetry.took(time.monotonic() - self._step_began)
 
     def save(self, model: torch.nn.Module, config: dict[str, Any]) -> None:
         """Take the last watch measurement of ``model`` and write it and ``config`` for the scorer."""
-        if self._watch is None or self._model is None:
+        if self._batches is None or self._model is None:
             raise RecipeError("run.save: call run.batches, run.begin and run.steps first")
         self._finish()
-        self._watch_bpb = self._bits_per_byte(model)
-        self._send_point(self._clock.num_steps, {"watch_bpb": self._watch_bpb})
-        checkpoint.save(self._out, model, config)
+        if self.team.leads:
+            self._look(model)
+            with self._aside("save_s"):
+                checkpoint.save(self._out, model, config)
+                snapshot.drop(self._out)
+        self.team.meet()
         self._saved = True
 
-    # --- the harness's own -----------------------------------------------------------------------
+    # --- the harness's own: between steps ----------------------------------------------------------
+
+    def _between_steps(self) -> None:
+        """What the clock does not count: the watch curve, snapshots, and the end that was asked for."""
+        if self._next_watch <= self._clock.fraction < 1 and self._spec.max_steps is None:
+            self._next_watch = math.floor(self._clock.fraction * NUM_WATCHES + 1) / NUM_WATCHES
+            self._settle()
+            if self.team.leads and self._model is not None:
+                with self._clock.stopped():
+                    self._look(self._model)
+        if self._snapshot_wanted or self._stop_wanted:
+            with self._clock.stopped():
+                self._take_snapshot()
+        if self._stop_wanted:
+            raise Stopped(f"Told to stop after step {self._clock.num_steps:,}; a snapshot was written.")
+
+    def _look(self, model: torch.nn.Module) -> None:
+        """Measure ``model`` on the watch text and send what was found."""
+        assert self._watch is not None
+        with self._aside("watch_s"):
+            seen = self._watch.look(model)
+        step = self._clock.num_steps
+        if not math.isfinite(seen.nats_per_token):
+            raise NotFinite(f"The held-out loss became {seen.nats_per_token} at step {step}.")
+        self._watched = {"watch_loss": seen.nats_per_token, "logit_rms": seen.logit_rms}
+        if seen.bits_per_byte is not None:
+            self._watched["watch_bpb"] = seen.bits_per_byte
+        in_words = ", ".join(f"{value:.4f} {WATCHED[name]}" for name, value in self._watched.items())
+        self._pipe.log("eval", f"step {step}: {in_words}, on {self._watch.num_tokens:,} held-out tokens")
+        self._send_point(step, self._watched)
+
+    def _take_snapshot(self) -> None:
+        assert self._batches is not None
+        self._settle()
+        numbers = {
+            "of_run": self._of_run,
+            "num_tokens": self._clock.num_tokens,
+            "num_rows": self._batches.num_rows,
+            "elapsed_s": self._clock.spent_s,
+            "next_watch": self._next_watch,
+        }
+        with self._aside("snapshot_s"):
+            snapshot.save(self._out, self.team, step=self._clock.num_steps, tensors=self._held, numbers=numbers)
+        self._snapshot_wanted = False
+        self._snapshot_at_s = self._clock.elapsed_s + (self._spec.snapshot_every_s or math.inf)
+
+    def _go_on(self) -> int | None:
+        """Put the newest snapshot back, if there is one; the step that it was taken after."""
+        folder = snapshot.newest(self._out)
+        if folder is None:
+            return None
+        assert self._batches is not None
+        numbers = snapshot.load(folder, self.team, tensors=self._held, of_run=self._of_run)
+        clock = self._clock
+        clock.resume(num_steps=numbers["step"], num_tokens=numbers["num_tokens"], elapsed_s=numbers["elapsed_s"])
+        self._batches.seek(numbers["num_rows"])
+        self._telemetry.begin_at(clock.elapsed_s, clock.num_tokens)
+        self._next_watch = numbers["next_watch"]
+        self._snapshot_at_s = clock.elapsed_s + (self._spec.snapshot_every_s or math.inf)
+        return clock.num_steps
+
+    # --- the harness's own: what is said -----------------------------------------------------------
 
     def _drawn(self, num_tokens: int) -> None:
         self._clock.num_tokens += num_tokens
 
-    def _warm_up(self, step: StepFunction, tensors: Sequence[torch.Tensor]) -> None:
-        began = time.monotonic()
-        kept = [tensor.detach().clone() for tensor in tensors]
-        try:
-            self._dummy_steps(step)
-        except Exception as error:
-            if not self._compiled or is_out_of_memory(error):
-                raise
-            self._pipe.log("warning", f"torch.compile failed, training eager: {type(error).__name__}: {error}"[:1_500])
-            for compiled in self._compiled:
-                compiled.fall_back()
-            self._put_back(tensors, kept)
-            self._dummy_steps(step)
-        self._put_back(tensors, kept)
-        self._compile_s = time.monotonic() - began
+    def _num_planned(self) -> float:
+        """Steps of the whole budget; minus seconds where it is in seconds."""
+        steps = self._clock.planned_steps
+        return -self._spec.budget.amount if steps is None else steps
 
-    def _dummy_steps(self, step: StepFunction) -> None:
-        assert self._batches is not None
-        for _ in range(NUM_WARM_UP_STEPS):
-            step(*self._batches.dummy(), 1.0)
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-
-    @torch.no_grad()
-    def _put_back(self, tensors: Sequence[torch.Tensor], kept: Sequence[torch.Tensor]) -> None:
-        for tensor, old in zip(tensors, kept, strict=True):
-            tensor.copy_(old)  # in place: a compiled graph holds on to the tensor itself
-            tensor.grad = None
-
-    def _started(self, model: torch.nn.Module, config: dict[str, Any]) -> dict[str, Any]:
+    def _started(self, model: torch.nn.Module, config: dict[str, Any], flops_per_token: float) -> dict[str, Any]:
+        assert self._warm_up is not None
         return {
             "device": self._machine.device,
             "device_name": self._machine.name,
+            "world_size": self.team.size,
             "dtype": self._machine.dtype,
-            "compile": any(c.works for c in self._compiled),
+            "compile": self._warm_up.is_compiled,
             "attention": self._machine.attention,
+            "attention_kernel": self._machine.attention_kernel,
             "num_params": sum(p.numel() for p in model.parameters()),
-            "flops_per_token": self._flops_per_token,
+            "flops_per_token": flops_per_token,
             "knobs": self.knobs,
             "config": config,
             "torch": torch.__version__,
             "threads": self._machine.threads,
-            "compile_s": self._compile_s,
+            "compile_s": self._warm_up.seconds,
         }
 
-    def _take(self, known: list[tuple[Step, float]]) -> None:
-        for step, loss in known:
-            if not math.isfinite(loss):
-                raise NotFinite(f"The loss became {loss} at step {step.number}.")
-            self._recent.append(loss)
-            elapsed_s = self._clock.elapsed_s
-            if self._spec.max_steps is not None or elapsed_s - self._last_point[0] >= POINT_EVERY_S:
-                self._send_losses(step, elapsed_s)
+    def _take(self, known: list[Reading]) -> None:
+        for reading in known:
+            if not math.isfinite(reading.loss):
+                raise NotFinite(f"The loss became {reading.loss} at step {reading.number}.")
+            self._telemetry.heard(reading)
+            self._snapshot_wanted |= reading.word.snapshot
+            self._stop_wanted |= reading.word.stop
+            if self.team.size > 1:
+                self._clock.agreed_s = reading.word.elapsed_s
+            if self._spec.max_steps is not None or self._telemetry.is_due(self._clock.elapsed_s):
+                self._send_losses(reading)
 
-    def _send_losses(self, step: Step, elapsed_s: float) -> None:
-        """A point: the mean loss since the last one, the rate since the last one, the step's extras."""
-        since_s, since_tokens = self._last_point
-        rate = (step.num_tokens - since_tokens) / max(elapsed_s - since_s, 1e-9)
-        nats = math.fsum(self._recent) / len(self._recent)
-        metrics = {
-            "train_loss": nats,
-            "train_bpb": nats / math.log(2),
-            "tokens_per_s": rate,
-            "peak_memory_mib": peak_memory_mib(self._machine.device),
-            **{name: float(value) for name, value in step.extras.items()},
-        }
-        if self._machine.peak_flops is not None:
-            metrics["mfu_percent"] = 100 * rate * self._flops_per_token / self._machine.peak_flops
-        self._recent.clear()
-        self._last_point = (elapsed_s, step.num_tokens)
-        self._send_point(step.number, metrics, num_tokens=step.num_tokens)
+    def _send_losses(self, reading: Reading) -> None:
+        assert self._batches is not None
+        metrics = self._telemetry.point(
+            elapsed_s=self._clock.elapsed_s, num_tokens=reading.num_tokens, wait_s=self._batches.wait_s
+        )
+        metrics["peak_memory_mib"] = peak_memory_mib(self._machine.device)
+        self._send_point(reading.number, metrics, num_tokens=reading.num_tokens)
         self._send_progress()
 
     def _send_point(self, step: int, metrics: dict[str, float], *, num_tokens: int | None = None) -> None:
@@ -252,8 +337,17 @@ class Run:
         """Read the losses that are still on their way, and send what no point has carried yet."""
         last = self._losses.pop(everything=True)
         self._take(last)
-        if self._recent and last:
-            self._send_losses(last[-1][0], self._clock.elapsed_s)
+        if self._telemetry.losses and last:
+            self._send_losses(last[-1])
+
+    @contextmanager
+    def _aside(self, name: str) -> Iterator[None]:
+        """Count what training does not pay for."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._aside_s[name] += time.monotonic() - began
 
     def _finish(self) -> None:
         """End training time; again when ``steps`` ran out and ``save`` follows, once when the recipe left its loop."""
@@ -261,46 +355,20 @@ class Run:
             self._settle()
             self._clock.stop()
 
-    def _take_watch(self) -> None:
-        assert self._model is not None
-        self._settle()
-        with self._clock.stopped():
-            self._watch_bpb = self._bits_per_byte(self._model)
-            self._send_point(self._clock.num_steps, {"watch_bpb": self._watch_bpb})
-
-    def _bits_per_byte(self, model: torch.nn.Module) -> float:
-        assert self._watch is not None
-        bpb = self._watch.bits_per_byte(model)
-        step = self._clock.num_steps
-        if not math.isfinite(bpb):
-            raise NotFinite(f"The held-out loss became {bpb} at step {step}.")
-        self._pipe.log("eval", f"step {step}: {bpb:.4f} bits per byte on {self._watch.num_tokens:,} held-out bytes")
-        return bpb
-
     def _ended(self) -> dict[str, Any]:
         """Numbers for the last line; null for those that this run never got to."""
+        step_s = self._telemetry.all_step_s + self._telemetry.step_s
         return {
             "num_steps": self._clock.num_steps,
             "num_tokens": self._clock.num_tokens,
             "train_s": self._clock.elapsed_s if self._model is not None else None,
-            "compile_s": self._compile_s,
+            "compile_s": self._warm_up.seconds if self._warm_up else None,
             "peak_memory_mib": peak_memory_mib(self._machine.device),
-            "self_reported_bpb": self._watch_bpb if self._saved else None,
+            "self_reported_bpb": self._watched.get("watch_bpb") if self._saved else None,
+            "self_reported_loss": self._watched.get("watch_loss") if self._saved else None,
+            **self._aside_s,
+            **(percentiles_ms(step_s) if step_s else {}),
         }
 
 
-class _Compiled:
-    """A function that is compiled when it is first called, and can go back to being the plain one."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.plain = function
-        self.function: Callable[..., Any] | None = None
-        self.works = True
-
-    def fall_back(self) -> None:
-        self.function, self.works = self.plain, False
-
-    def __call__(self, *args: Any) -> Any:
-        if self.function is None:
-            self.function = torch.compile(self.plain, dynamic=False)
-        return self.function(*args)
+WATCHED = {"watch_bpb": "bits per byte", "watch_loss": "nats per token", "logit_rms": "logit RMS"}

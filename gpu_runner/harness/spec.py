@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gpu_runner.contract import Budget, Knobs, Purpose, Recipe, Wire, parse_recipe
+from gpu_runner.contract import Budget, Knobs, Purpose, Recipe, Wire, canonical_json, parse_recipe, sha256
 from gpu_runner.harness.failures import BadOverride, RecipeError, SpecError
 
 
@@ -24,6 +24,10 @@ class HarnessSpec(Wire):
     max_steps: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the computation; weights are kept in float32
+    compile: Literal["auto", "always", "never"] = "auto"
+    resume: bool = False  # go on from out/snapshot when there is one
+    snapshot_every_s: float | None = Field(default=None, gt=0)  # None: a killed run starts again
 
 
 def load_spec(run_dir: Path) -> HarnessSpec:
@@ -44,3 +48,15 @@ def effective_knobs(source: Path, overrides: Knobs) -> Knobs:
         return recipe.effective(overrides)
     except ValueError as error:
         raise BadOverride(str(error)) from error
+
+
+def identity(spec: HarnessSpec, knobs: Knobs, source: Path, world_size: int) -> str:
+    """sha256 (hex) of all that a snapshot depends on: going on under anything else would be another run."""
+    files = {
+        path.relative_to(source).as_posix(): sha256(path.read_bytes())
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    settled = {"seed": spec.seed, "budget": spec.budget.model_dump(mode="json"), "max_steps": spec.max_steps}
+    settled |= {"knobs": knobs, "dataset": spec.dataset_sha256, "source": files, "world_size": world_size}
+    return sha256(canonical_json(settled))

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from gpu_runner import corpus
-from gpu_runner.contract import Budget, parse
+from gpu_runner.contract import Budget
 from gpu_runner.harness import failures
-from gpu_runner.harness.batches import Batches, load_pinned_manifest, open_shard, row_starts
+from gpu_runner.harness.batches import Batches, Dataset, row_starts
 from gpu_runner.harness.clock import BudgetClock
 from gpu_runner.harness.loading import load_recipe
-from gpu_runner.harness.machine import Machine
 from gpu_runner.harness.pipe import MAX_WAITING, Pipe
-from gpu_runner.harness.run import Run
-from gpu_runner.harness.spec import HarnessSpec
+from gpu_runner.harness.telemetry import UpdateRatios
+from gpu_runner.harness.warm_up import COMPILE_FROM_S
 from gpu_runner.harness.watch import Watch
-from tests.gpu_runner.training import TINY, listen, make_run_dir, make_spec
+from tests.gpu_runner.training import TINY, listen, make_run_dir
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +151,13 @@ def test_a_missing_shard_is_named(dataset: Path, tmp_path: Path) -> None:
 # --- the order of the text ---------------------------------------------------------------------
 
 
-def batches_of(dataset: Path, *, seed: int, batch_size: int, seq_len: int = 64) -> Batches:
-    manifest = load_pinned_manifest(dataset / "train", corpus.manifest_sha256(dataset))
-    tokens = open_shard(dataset / "train", "train", manifest)
-    return Batches(tokens, batch_size=batch_size, seq_len=seq_len, seed=seed, device="cpu", drawn=lambda _: None)
+def open_dataset(dataset: Path) -> Dataset:
+    return Dataset(dataset / "train", corpus.manifest_sha256(dataset))
+
+
+def batches_of(dataset: Path, *, seed: int, batch_size: int, seq_len: int = 64, **over: int) -> Batches:
+    chosen: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "device": "cpu"} | over
+    return Batches(open_dataset(dataset), drawn=lambda _: None, **chosen)
 
 
 def test_the_order_belongs_to_the_seed_and_not_to_the_batch_size_or_the_models_luck(dataset: Path) -> None:
@@ -165,6 +167,22 @@ def test_the_order_belongs_to_the_seed_and_not_to_the_batch_size_or_the_models_l
     torch.manual_seed(99)
     assert torch.equal(rows, next(batches_of(dataset, seed=5, batch_size=24))[0])
     assert not torch.equal(rows, next(batches_of(dataset, seed=6, batch_size=24))[0])
+
+
+def test_two_processes_are_given_the_rows_of_one_between_them(dataset: Path) -> None:
+    alone = next(batches_of(dataset, seed=5, batch_size=8))[0]
+    shares = [next(batches_of(dataset, seed=5, batch_size=8, rank=rank, world_size=2))[0] for rank in range(2)]
+    assert [len(share) for share in shares] == [4, 4]
+    assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), alone)
+
+
+def test_going_on_is_reading_on(dataset: Path) -> None:
+    unbroken, later = (batches_of(dataset, seed=5, batch_size=8) for _ in range(2))
+    for _ in range(3):
+        next(unbroken)
+    later.seek(unbroken.num_rows)
+    assert later.num_rows == 24
+    assert torch.equal(next(unbroken)[0], next(later)[0])
 
 
 def test_targets_are_the_inputs_one_further(dataset: Path) -> None:
@@ -221,10 +239,11 @@ def test_watching_a_model_that_knows_nothing_gives_eight_bits_a_byte(dataset: Pa
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
             return torch.zeros(*tokens.shape, 256)
 
-    tokens = np.memmap(dataset / "train" / "watch.bin", dtype=np.uint8, mode="r")
-    watch = Watch(tokens, seq_len=64, device="cpu")
+    watch = Watch(open_dataset(dataset), seq_len=64, device="cpu")
     assert watch.num_tokens == 16_384
-    assert watch.bits_per_byte(Ignorant()) == pytest.approx(8, abs=1e-5)
+    seen = watch.look(Ignorant())
+    assert (seen.bits_per_byte, seen.logit_rms) == (pytest.approx(8, abs=1e-5), 0.0)
+    assert seen.nats_per_token == pytest.approx(math.log(256), abs=1e-5)
 
 
 # --- the way out -----------------------------------------------------------------------------------
@@ -265,33 +284,61 @@ def test_a_reader_that_never_comes_back_costs_points_and_not_memory() -> None:
 # --- compiling -------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, on importing its compiler
-def test_where_the_compiler_fails_training_goes_on_eager_and_says_so(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    reports = os.open(tmp_path / "reports", os.O_CREAT | os.O_WRONLY)
-    spec = parse(HarnessSpec, json.dumps(make_spec(dataset)).encode())
-    machine = Machine(device="cpu", name="x", dtype="float32", attention="math", compiles=True, threads=1)
-    run = Run(spec, {"batch_size": 4}, machine, Pipe(reports), tmp_path)
-    weight = torch.nn.Parameter(torch.ones(()))
-    model = torch.nn.Module()
-    model.register_parameter("weight", weight)
-    forward = run.compile(lambda x: (x.float() * weight).sin().mean())
-    run.batches(4, 32)
+LONG: dict[str, Any] = {"max_steps": None, "budget": {"kind": "seconds", "amount": COMPILE_FROM_S}}
 
-    def step(x: torch.Tensor, y: torch.Tensor, scale: float) -> None:
-        forward(x).backward()
-        with torch.no_grad():
-            weight.add_(1)
 
-    run.begin(model, {}, step=step, state=[], flops_per_token=1.0)
-    os.close(reports)
-    said = [json.loads(line) for line in (tmp_path / "reports").read_text().splitlines()]
-    assert [line["level"] for line in said if line["kind"] == "log"] == ["warning"]
-    assert "training eager" in said[0]["text"]
-    assert said[-1]["compile"] is False
-    assert weight.item() == 1  # warming up, twice, left no trace
+def test_where_the_compiler_fails_training_goes_on_eager_and_says_so(dataset: Path, tmp_path: Path) -> None:
+    folder = make_run_dir(tmp_path / "run", dataset, **LONG)
+    heard = listen(folder, ending=(1, signal.SIGKILL), CXX="no-such-compiler")
+    (warning,) = heard.of("log")
+    assert warning["level"] == "warning"
+    assert "training eager" in warning["text"]
+    assert heard.of("started")[0]["compile"] is False
+    assert heard.of("point")
+
+
+def test_where_compiling_was_asked_for_a_missing_compiler_ends_the_run(dataset: Path, tmp_path: Path) -> None:
+    heard = listen(make_run_dir(tmp_path / "run", dataset, compile="always"), CXX="no-such-compiler")
+    failure = heard.ended["failure"]
+    assert (failure["kind"], "g++" in failure["todo"]) == ("no_compiler", True)
+    assert not heard.of("point")
+
+
+def test_a_run_compiles_where_that_was_asked_for_and_learns_the_same(dataset: Path, tmp_path: Path) -> None:
+    eager, compiled = (
+        listen(make_run_dir(tmp_path / mode, dataset, compile=mode, dtype="float32")) for mode in ("never", "always")
+    )
+    assert [heard.of("started")[0]["compile"] for heard in (eager, compiled)] == [False, True]
+    assert compiled.curve("train_loss") == pytest.approx(eager.curve("train_loss"), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "over", [{"max_steps": 5}, {"compile": "never"}, {"budget": {"kind": "seconds", "amount": 60}}]
+)
+def test_a_short_run_on_a_cpu_does_not_even_try_to_compile(dataset: Path, tmp_path: Path, over: dict[str, Any]) -> None:
+    folder = make_run_dir(tmp_path / "run", dataset, **(LONG | over))
+    heard = listen(folder, ending=(1, signal.SIGKILL), CXX="no-such-compiler")
+    assert heard.of("started")[0]["compile"] is False
+    assert heard.of("log") == []
+
+
+def test_a_gpu_that_is_gone_is_told_from_a_proposal_that_broke_its_kernel() -> None:
+    gone = RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+    failure = failures.from_exception(gone, Path("/source"))
+    assert (failure.kind, "Xid" in failure.todo) == ("device_lost", True)
+    broken = RuntimeError("CUDA error: device-side assert triggered")
+    assert failures.from_exception(broken, Path("/source")).kind == "recipe_error"
+
+
+def test_update_ratios_say_how_far_a_step_moved_the_weights() -> None:
+    weights = [torch.full((300, 300), 2.0), torch.full((10,), 2.0)]
+    ratios = UpdateRatios({"matrices": weights})
+    ratios.step_begins()
+    for weight in weights:
+        weight.mul_(1.01)
+    assert ratios.step_ended()["update_ratio/matrices"].item() == pytest.approx(0.01 / 1.01, rel=1e-3)
+    ratios.step_begins()
+    assert ratios.step_ended() == {}, "not again within two seconds"
 
 
 def test_running_out_of_memory_is_told_from_other_errors() -> None:

@@ -15,7 +15,7 @@ from gpu_runner import corpus
 
 RECIPE = Path(corpus.__file__).parent / "recipes" / "gpt"
 # Trains a step in a few milliseconds; everything else as shipped.
-TINY: dict[str, Any] = {"depth": 2, "width": 64, "head_dim": 32, "seq_len": 32, "batch_size": 4}
+TINY: dict[str, Any] = {"depth": 2, "head_dim": 32, "seq_len": 32, "batch_size": 4}
 PATIENCE_S = 120
 
 
@@ -68,15 +68,41 @@ class Heard:
         return [p["metrics"][metric] for p in self.of("point") if metric in p["metrics"]]
 
 
-def listen(run_dir: Path) -> Heard:
-    """Run the harness in a process of its own until it ends."""
+def listen(run_dir: Path, *, ending: tuple[int, int] | None = None, **environment: str) -> Heard:
+    """Run the harness in a process of its own until it ends; ``ending`` is (step, signal that is sent after it)."""
     reading, writing = os.pipe()
     argv = [sys.executable, "-m", "gpu_runner.harness", str(run_dir), "--report-fd", str(writing)]
     process = subprocess.Popen(
-        argv, pass_fds=(writing,), cwd=RECIPE.parents[2], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        argv,
+        pass_fds=(writing,),
+        cwd=RECIPE.parents[2],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     os.close(writing)
+    heard: list[dict[str, Any]] = []
     with os.fdopen(reading) as lines:
-        heard = [json.loads(line) for line in lines]
+        for line in lines:
+            heard.append(json.loads(line))
+            if ending and heard[-1].get("step", 0) >= ending[0]:
+                process.send_signal(ending[1])
+                ending = None
     _, stderr = process.communicate(timeout=PATIENCE_S)
     return Heard(process.returncode, heard, stderr)
+
+
+def listen_to_team(run_dir: Path, size: int) -> Heard:
+    """The same with ``size`` processes under torchrun."""
+    reports = run_dir / "out" / "reports"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
+    ran = subprocess.run(
+        [*launcher, "-m", "gpu_runner.harness", str(run_dir), "--report-to", str(reports)],
+        cwd=RECIPE.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    heard = [json.loads(line) for line in reports.read_text().splitlines()] if reports.exists() else []
+    return Heard(ran.returncode, heard, ran.stderr)

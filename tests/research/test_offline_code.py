@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,14 +16,17 @@ from research.offline.catalogue import Entry, catalogue, values_of
 from research.patches import apply_edits
 
 SHIPPED = Path(__file__).parents[2] / "gpu_runner" / "recipes" / "gpt"
-FILES = {name: (SHIPPED / name).read_text(encoding="utf-8") for name in ("recipe.toml", "train.py")}
+FILES = {name: (SHIPPED / name).read_text(encoding="utf-8") for name in ("recipe.toml", "train.py", "kernels.py")}
 RECIPE = parse_recipe(FILES["recipe.toml"])
 EDITED = {e.slug: e for e in catalogue() if e.edits}
 
 
-def load(source: str, folder: Path) -> ModuleType:
+def load(files: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
     path = folder / "train.py"
-    path.write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
     spec = importlib.util.spec_from_file_location(f"recipe_{folder.name}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -31,16 +35,17 @@ def load(source: str, folder: Path) -> ModuleType:
     return module
 
 
-def build(entry: Entry, folder: Path) -> torch.nn.Module:
+def build(entry: Entry, folder: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     """The edited model with every weight random: zero projections would hide what attention does."""
     edits = [Edit(path=e.path, search=e.search, replace=e.replace) for e in entry.edits]
-    module = load(apply_edits(FILES, edits)["train.py"], folder)
+    module = load(apply_edits(FILES, edits), folder, monkeypatch)
     knobs = RECIPE.effective(values_of(entry, RECIPE) or {})
-    about_machine = {"vocab_size": 256, "dtype": "float32", "attention": "math"}
-    model = module.build_model({key: knobs[key] for key in module.MODEL_KNOBS} | about_machine)
+    width = knobs["depth"] * knobs["aspect"]
+    about = {"width": width, "vocab_size": 256, "separator": 0, "dtype": "float32", "attention": "math", "fp8": False}
+    model = module.build_model({key: knobs[key] for key in module.MODEL_KNOBS} | about)
     assert isinstance(model, torch.nn.Module)
     torch.manual_seed(1)
-    module.init_weights(model, knobs)
+    module.init_weights(model, knobs, width)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
@@ -48,8 +53,10 @@ def build(entry: Entry, folder: Path) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", EDITED)
-def test_an_edited_model_is_causal_rows_are_independent_and_every_weight_learns(name: str, tmp_path: Path) -> None:
-    model = build(EDITED[name], tmp_path)
+def test_an_edited_model_is_causal_rows_are_independent_and_every_weight_learns(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(EDITED[name], tmp_path, monkeypatch)
     tokens = torch.randint(0, 256, (2, 24), generator=torch.Generator().manual_seed(2))
     other = tokens.clone()
     other[0, 16:] = (other[0, 16:] + 1) % 256

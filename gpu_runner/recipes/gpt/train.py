@@ -15,8 +15,9 @@ K = D / H the size of a head, F hidden width of the MLP, V vocabulary.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+import kernels
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,13 +35,15 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """No bias; weights are kept in float32 and cast to the activations' dtype when they are used."""
+    """No bias; weights are kept in float32 and cast to the activations' dtype, or to fp8, when they are used."""
 
-    def __init__(self, num_in: int, num_out: int) -> None:
+    def __init__(self, num_in: int, num_out: int, *, fp8: bool = False) -> None:
         super().__init__(num_in, num_out, bias=False)
+        self.fp8 = fp8
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+        weight = self.weight.to(x.dtype)
+        return kernels.fp8_linear(x, weight) if self.fp8 else F.linear(x, weight)
 
 
 def rotary_tables(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
@@ -56,28 +59,32 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+class Place(NamedTuple):
+    """Where a row's tokens stand."""
+
+    cos: Tensor  # [1, T, 1, K/2]
+    sin: Tensor
+    documents: Tensor | None  # [B, T] int64, which document of the row; None: attention crosses their borders
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, window: int, documents: Tensor | None, fused: bool) -> Tensor:
     """Attention over the past. q [B, H, T, K], k and v [B, G, T, K] -> [B, H, T, K].
 
-    With a mask ([T, T], 0 or -inf) it is written out; without, it is torch's fused kernel.
+    ``window`` is how far back, 0 for all; ``documents`` [B, T] keeps a token from looking into another one.
     FOOT-GUN: never give the fused kernel bfloat16 on a CPU (2.7 times slower than float32), and
     never give it a dense mask on a GPU (27 % slower than ``is_causal``).
     """
-    grouped = q.size(1) != k.size(1)
-    if mask is None:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
-    if grouped:
-        k, v = (t.repeat_interleave(q.size(1) // t.size(1), dim=1) for t in (k, v))
-    q3, k3, v3 = (t.flatten(0, 1) for t in (q, k, v))  # [B*H, T, K]
-    scores = torch.baddbmm(mask, q3, k3.mT, alpha=q.size(-1) ** -0.5)  # [B*H, T, T]
-    return (scores.softmax(dim=-1) @ v3).view_as(q)
+    if fused and not window and documents is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
+    return kernels.windowed_attention(q, k, v, window or q.size(2), documents)
 
 
 class Attention(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], window: int) -> None:
         super().__init__()
-        width, head_dim = config["width"], config["head_dim"]
-        self.head_dim = head_dim
+        width, head_dim, fp8 = config["width"], config["head_dim"], config["fp8"]
+        self.window, self.head_dim, self.fp8 = window, head_dim, fp8
+        self.fused = config["attention"] == "sdpa"
         self.qk_norm = config["qk_norm"]
         self.num_heads = width // head_dim  # H
         self.num_kv_heads = self.num_heads // config["kv_share"]  # G
@@ -85,22 +92,21 @@ class Attention(nn.Module):
         self.query = Linear(width, width)
         self.key = Linear(width, kv_width)
         self.value = Linear(width, kv_width)
-        self.proj = Linear(width, width)
+        self.proj = Linear(width, width, fp8=fp8)
 
-    def forward(
-        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, value_embedding: Tensor | None, place: Place) -> Tensor:
         """x [B, T, D], value_embedding [B, T, G*K] or None -> [B, T, D]."""
         B, T, D = x.shape
         # One product for all three: apart they are small, and small ones waste the machine.
         weights = torch.cat((self.query.weight, self.key.weight, self.value.weight)).to(x.dtype)
-        heads = F.linear(x, weights).view(B, T, -1, self.head_dim)  # [B, T, H + 2G, K]
+        heads = kernels.fp8_linear(x, weights) if self.fp8 else F.linear(x, weights)
+        heads = heads.view(B, T, -1, self.head_dim)  # [B, T, H + 2G, K]
         qk, v = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
         if value_embedding is not None:
             v = v + value_embedding.view_as(v)
-        qk = rotate(rms_norm(qk) if self.qk_norm else qk, *rotary).transpose(1, 2)
+        qk = rotate(rms_norm(qk) if self.qk_norm else qk, place.cos, place.sin).transpose(1, 2)
         q, k = qk.split((self.num_heads, self.num_kv_heads), dim=1)
-        y = causal_attention(q, k, v.transpose(1, 2), mask)
+        y = attend(q, k, v.transpose(1, 2), window=self.window, documents=place.documents, fused=self.fused)
         return self.proj(y.transpose(1, 2).reshape(B, T, D))
 
 
@@ -109,12 +115,16 @@ class MLP(nn.Module):
         super().__init__()
         width, hidden = config["width"], config["width"] * config["mlp_ratio"]
         self.activation = config["activation"]
-        self.up = Linear(width, hidden)
-        self.gate = Linear(width, hidden) if self.activation == "swiglu" else None
-        self.proj = Linear(hidden, width)
+        # fp8 has a product of its own; elsewhere the activation is fused into the first one.
+        self.fused = self.activation == "relu2" and config["attention"] == "sdpa" and not config["fp8"]
+        self.up = Linear(width, hidden, fp8=config["fp8"])
+        self.gate = Linear(width, hidden, fp8=config["fp8"]) if self.activation == "swiglu" else None
+        self.proj = Linear(hidden, width, fp8=config["fp8"])
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
+        if self.fused:
+            return kernels.relu2_mlp(x, self.up.weight.to(x.dtype), self.proj.weight.to(x.dtype))
         h = self.up(x)  # [B, T, F]
         if self.gate is not None:
             h = F.silu(self.gate(x)) * h
@@ -126,29 +136,29 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], window: int) -> None:
         super().__init__()
-        self.attention = Attention(config)
+        self.attention = Attention(config, window)
         self.mlp = MLP(config)
 
-    def forward(
-        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> Tensor:
-        x = x + self.attention(rms_norm(x), value_embedding, rotary, mask)
+    def forward(self, x: Tensor, value_embedding: Tensor | None, place: Place) -> Tensor:
+        x = x + self.attention(rms_norm(x), value_embedding, place)
         return x + self.mlp(rms_norm(x))
 
 
 # --- model -------------------------------------------------------------------------------------
 
-# What config.json must hold, beside what the harness adds (vocab_size, dtype, attention).
+# What config.json must hold, beside what follows from them, the machine and the text (model_config).
 MODEL_KNOBS = (
     "depth",
-    "width",
     "head_dim",
     "kv_share",
+    "window",
+    "full_every",
     "mlp_ratio",
     "activation",
     "qk_norm",
+    "document_mask",
     "smear",
     "value_embeddings",
     "x0_skip",
@@ -168,7 +178,7 @@ class GPT(nn.Module):
         self.dtype = getattr(torch, config["dtype"])
         self.softcap = config["softcap"]
         self.embed = nn.Embedding(vocab, width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(config, window_of(config, i)) for i in range(depth))
         self.head = None if config["tied_head"] else Linear(width, vocab)
         # How much of the previous token's embedding is mixed into a token's own, by channel.
         self.smear = nn.Parameter(torch.zeros(width)) if config["smear"] else None
@@ -181,20 +191,27 @@ class GPT(nn.Module):
         self._add_constants(config)
 
     def _add_constants(self, config: dict[str, Any]) -> None:
-        """Buffers that follow from the config: not saved, but moved with the model."""
-        seq_len = config["seq_len"]
-        cos, sin = rotary_tables(seq_len, config["head_dim"], config["rotary_base"])
+        """What follows from the config: not saved, but moved with the model."""
+        self.separator = config["separator"] if config["document_mask"] else None
+        cos, sin = rotary_tables(config["seq_len"], config["head_dim"], config["rotary_base"])
         self.register_buffer("cos", cos.to(self.dtype), persistent=False)
         self.register_buffer("sin", sin.to(self.dtype), persistent=False)
-        mask = None
-        if config["attention"] == "math":
-            mask = torch.full((seq_len, seq_len), -math.inf, dtype=self.dtype).triu(1)
-        self.register_buffer("mask", mask, persistent=False)
+
+    def place(self, tokens: Tensor) -> Place:
+        """A document ends with its separator: what comes behind it is the next one."""
+        T, documents = tokens.size(1), None
+        if self.separator is not None:
+            ends = (tokens == self.separator).long()
+            documents = ends.cumsum(1) - ends
+        return Place(self.cos[:, :T], self.sin[:, :T], documents)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        T = tokens.size(1)
-        rotary = self.cos[:, :T], self.sin[:, :T]
-        mask = None if self.mask is None else self.mask[:T, :T]
+        logits = self.raw_logits(tokens).float()
+        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
+
+    def raw_logits(self, tokens: Tensor) -> Tensor:
+        """Before the soft cap and in the compute dtype, [B, T, V]: the loss caps them as it reads them."""
+        place = self.place(tokens)
         x = rms_norm(self.embed(tokens).to(self.dtype))  # [B, T, D]
         if self.smear is not None:
             x = x + F.pad(x[:, :-1], (0, 0, 1, 0)) * self.smear.to(self.dtype)
@@ -203,10 +220,15 @@ class GPT(nn.Module):
             if self.x0_lambdas is not None:
                 x = x + self.x0_lambdas[i].to(self.dtype) * x0
             table = self.value_embeds[str(i)] if str(i) in self.value_embeds else None  # noqa: SIM401  # has no get
-            x = block(x, None if table is None else table(tokens).to(self.dtype), rotary, mask)
+            x = block(x, None if table is None else table(tokens).to(self.dtype), place)
         weight = self.embed.weight if self.head is None else self.head.weight
-        logits = F.linear(rms_norm(x), weight.to(self.dtype)).float()  # [B, T, V]
-        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
+        return F.linear(rms_norm(x), weight.to(self.dtype))
+
+
+def window_of(config: dict[str, Any], layer: int) -> int:
+    """How far back a layer looks, 0 for all: every ``full_every``-th, the last one included, looks all the way."""
+    from_last = config["depth"] - 1 - layer
+    return config["window"] if from_last % config["full_every"] else 0
 
 
 def build_model(config: dict[str, Any]) -> nn.Module:
@@ -217,19 +239,34 @@ def build_model(config: dict[str, Any]) -> nn.Module:
 def model_config(run: Any) -> dict[str, Any]:
     """What ``build_model`` needs, and nothing else. Refuses knobs that do not fit each other."""
     k = run.knobs
-    num_heads, rest = divmod(k["width"], k["head_dim"])
-    if rest:
-        run.refuse(f"width: {k['width']} is not a multiple of head_dim {k['head_dim']}")
+    num_heads = -(-k["depth"] * k["aspect"] // k["head_dim"])  # rounded up, as nanochat does
     if num_heads % k["kv_share"]:
-        run.refuse(f"kv_share: {num_heads} heads (width / head_dim) cannot be shared {k['kv_share']} to one")
+        run.refuse(f"kv_share: {num_heads} heads (depth x aspect / head_dim) cannot be shared {k['kv_share']} to one")
+    if k["micro_batch"] and k["batch_size"] // run.team.size % k["micro_batch"]:
+        run.refuse(f"micro_batch: {k['micro_batch']} does not divide a GPU's {k['batch_size'] // run.team.size} rows")
     if k["warmup_fraction"] + k["cooldown_fraction"] > 1:
         run.refuse("warmup_fraction: more than 1 together with cooldown_fraction; lower one of them")
-    about_machine = {"vocab_size": run.vocab_size, "dtype": run.dtype, "attention": run.attention}
-    return {key: k[key] for key in MODEL_KNOBS} | about_machine
+    if k["document_mask"] and run.separator is None:
+        run.refuse(
+            "document_mask: this dataset does not mark where documents end; prepare it with a tokenizer that does"
+        )
+    about_run = {"width": num_heads * k["head_dim"], "vocab_size": run.vocab_size, "separator": run.separator}
+    about_machine = {"dtype": run.dtype, "attention": run.attention, "fp8": takes_fp8(run)}
+    return {key: k[key] for key in MODEL_KNOBS} | about_run | about_machine
+
+
+def takes_fp8(run: Any) -> bool:
+    """Where asked for, and by itself from 24 layers on: below, casting costs more than it saves (nanochat)."""
+    asked = run.knobs["fp8"]
+    if asked == "on" and not run.has_fp8:
+        run.refuse(
+            "fp8: this machine's device has no fp8 products (NVIDIA Hopper or Ada and newer do); use auto or off"
+        )
+    return bool(run.has_fp8) and (asked == "on" or (asked == "auto" and run.knobs["depth"] >= 24))
 
 
 @torch.no_grad()
-def init_weights(model: nn.Module, knobs: dict[str, Any]) -> None:
+def init_weights(model: nn.Module, knobs: dict[str, Any], width: int) -> None:
     """Embeddings normal, matrices uniform with the same spread, projections back to the stream zero.
 
     With zero projections every block starts as the identity, so depth costs nothing at first.
@@ -241,7 +278,7 @@ def init_weights(model: nn.Module, knobs: dict[str, Any]) -> None:
     else:
         nn.init.normal_(model.head.weight, std=0.001 * spread)
     for table in model.value_embeds.values():
-        nn.init.normal_(table.weight, std=spread * knobs["width"] ** -0.5)
+        nn.init.normal_(table.weight, std=spread * width**-0.5)
     if model.x0_lambdas is not None:
         model.x0_lambdas.fill_(0.1)
     for name, weight in model.blocks.named_parameters():
@@ -253,12 +290,13 @@ def init_weights(model: nn.Module, knobs: dict[str, Any]) -> None:
 
 
 def flops_per_token(model: nn.Module, config: dict[str, Any]) -> float:
-    """Forward and backward: 6 per matrix parameter (head included, tables not) and 12 T D per layer.
+    """Forward and backward: 6 per matrix parameter (head included, tables not) and 12 D min(window, T) per layer.
 
     Causal attention is not halved: the convention of nanochat and of PaLM's appendix B.
     """
     matrices = sum(p.numel() for p in model.blocks.parameters()) + config["vocab_size"] * config["width"]
-    return float(6 * matrices + 12 * config["depth"] * config["seq_len"] * config["width"])
+    seen = sum(min(window_of(config, i) or config["seq_len"], config["seq_len"]) for i in range(config["depth"]))
+    return float(6 * matrices + 12 * config["width"] * seen)
 
 
 # --- optimizer ---------------------------------------------------------------------------------
@@ -293,20 +331,28 @@ def muon_update(
     polynomials: tuple[tuple[float, float, float], ...],
     dtype: torch.dtype,
 ) -> Tensor:
-    """The orthogonalised Nesterov step of a stack of equal-shaped matrices, [N, R, C]. Moves ``momentum``."""
+    """The orthogonalised Nesterov step of matrices of one shape, [N, R, C] in ``dtype``. Moves ``momentum``."""
     momentum.lerp_(grads, 1 - beta)
     step = orthogonalize(grads.lerp(momentum, beta).to(dtype), polynomials)
     # Keller Jordan: a tall matrix's step is made larger, so that its outputs move as far as a square one's.
-    return step.float() * max(1.0, grads.size(-2) / grads.size(-1)) ** 0.5
+    return step * max(1.0, grads.size(-2) / grads.size(-1)) ** 0.5
 
 
 class Muon:
-    """Momentum, orthogonalised, for the matrices of the blocks (Jordan et al. 2024), batched by shape."""
+    """Momentum, orthogonalised, for the matrices of the blocks (Jordan et al. 2024), batched by shape.
+
+    In a team each process keeps the momentum of its part of every stack and orthogonalises that; the
+    steps are gathered in the compute dtype, and all add the same ones to the same weights.
+    """
 
     def __init__(self, params: list[nn.Parameter], run: Any) -> None:
+        self.team = run.team
         shapes = sorted({tuple(p.shape) for p in params})
         self.stacks = [[p for p in params if tuple(p.shape) == shape] for shape in shapes]
-        self.momenta = [torch.zeros(len(s), *s[0].shape, device=s[0].device) for s in self.stacks]
+        each = [-(-len(stack) // self.team.size) for stack in self.stacks]
+        self.momenta = [
+            torch.zeros(n, *stack[0].shape, device=stack[0].device) for n, stack in zip(each, self.stacks, strict=True)
+        ]
         self.lr, self.decay = run.knobs["matrix_lr"], run.knobs["weight_decay"]
         self.cautious = run.knobs["cautious_decay"]
         self.beta = run.knobs["muon_momentum"]
@@ -317,10 +363,21 @@ class Muon:
     def state(self) -> list[Tensor]:
         return self.momenta
 
+    def send(self) -> None:
+        """Begin to average the gradients over the team."""
+        self.arriving = [self.team.mean_shard(torch.stack([p.grad for p in stack])) for stack in self.stacks]
+
+    def grads(self) -> list[Tensor]:
+        """This process's part of the mean gradients, each [N / size, R, C]; waits for them."""
+        return [pending.wait() for pending in self.arriving]
+
     def step(self, scale: float) -> None:
-        for stack, momentum in zip(self.stacks, self.momenta, strict=True):
-            grads = torch.stack([p.grad for p in stack])
-            step = self.update(grads, momentum, self.beta, self.polynomials, self.dtype).unbind(0)
+        steps = [
+            self.team.gather(self.update(pending.wait(), momentum, self.beta, self.polynomials, self.dtype), len(stack))
+            for stack, pending, momentum in zip(self.stacks, self.arriving, self.momenta, strict=True)
+        ]
+        for stack, pending in zip(self.stacks, steps, strict=True):
+            step = pending.wait().float().unbind(0)
             self._decay(stack, step, scale)
             torch._foreach_add_(stack, step, alpha=-self.lr * scale)
 
@@ -335,25 +392,35 @@ class Muon:
 
 
 class AdamW:
-    """Fused AdamW for one group of tensors, with its moments made up front.
+    """Fused AdamW for one group of tensors, with its moments made up front; in a team, for its part of their rows.
 
     Not torch.optim.AdamW: building any torch.optim.Optimizer imports the compiler (1.6 s).
     """
 
-    def __init__(self, params: list[nn.Parameter], lr: float, decay: float, knobs: dict[str, Any]) -> None:
-        self.params, self.lr, self.decay, self.knobs = params, lr, decay, knobs
-        self.first = [torch.zeros_like(p) for p in params]
-        self.second = [torch.zeros_like(p) for p in params]
+    def __init__(self, params: list[nn.Parameter], lr: float, decay: float, run: Any) -> None:
+        self.team, self.knobs = run.team, run.knobs
+        self.params, self.lr, self.decay = params, lr, decay
+        self.mine = [p.detach()[self.team.part_of(len(p))] for p in params]  # views of this process's rows
+        self.first = [torch.zeros_like(p) for p in self.mine]
+        self.second = [torch.zeros_like(p) for p in self.mine]
         self.num_steps = [torch.zeros((), device=p.device) for p in params]
 
     def state(self) -> list[Tensor]:
         return [*self.first, *self.second, *self.num_steps]
 
+    def send(self) -> None:
+        """Begin to average the gradients over the team."""
+        self.arriving = [self.team.mean_shard(p.grad) for p in self.params]
+
+    def grads(self) -> list[Tensor]:
+        """The mean gradients of this process's rows; waits for them."""
+        return [pending.wait()[: len(p)] for pending, p in zip(self.arriving, self.mine, strict=True)]
+
     def step(self, scale: float) -> None:
         torch._foreach_add_(self.num_steps, 1)
         torch._fused_adamw_(
-            self.params,
-            [p.grad for p in self.params],
+            self.mine,
+            self.grads(),
             self.first,
             self.second,
             [],
@@ -366,6 +433,10 @@ class AdamW:
             amsgrad=False,
             maximize=False,
         )
+        if self.team.size > 1:
+            arriving = [self.team.gather(mine, len(p)) for mine, p in zip(self.mine, self.params, strict=True)]
+            for p, pending in zip(self.params, arriving, strict=True):
+                p.copy_(pending.wait())
 
 
 class Optimizer:
@@ -373,31 +444,41 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, run: Any) -> None:
         k = run.knobs
-        self.params = list(model.parameters())
-        self.clip = k["grad_clip"]
+        self.team, self.params, self.clip = run.team, list(model.parameters()), k["grad_clip"]
         matrices = list(model.blocks.parameters())
         tables = [model.embed.weight, *(t.weight for t in model.value_embeds.values())]
         head = [] if model.head is None else [model.head.weight]
         scalars = [p for p in (model.x0_lambdas, model.smear) if p is not None]
+        # By name: how far a step moves each of them is measured.
+        self.weights = {"matrices": matrices, "tables": tables, "head": head, "scalars": scalars}
         rates = ((tables, "embed_lr"), (head, "head_lr"), (scalars, "scalar_lr"))
-        self.groups: list[Muon | AdamW] = [AdamW(p, k[rate], 0.0, k) for p, rate in rates if p]
+        self.groups: list[Muon | AdamW] = [AdamW(p, k[rate], 0.0, run) for p, rate in rates if p]
         if k["matrix_optimizer"] == "muon":
             self.groups.append(Muon(matrices, run))
         else:
-            self.groups.append(AdamW(matrices, k["matrix_lr"], k["weight_decay"], k))
+            self.groups.append(AdamW(matrices, k["matrix_lr"], k["weight_decay"], run))
 
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes, beside the parameters."""
         return [tensor for group in self.groups for tensor in group.state()]
 
+    def norm(self) -> Tensor:
+        """The gradient's norm over the whole team, [] float32."""
+        grads = [grad for group in self.groups for grad in group.grads()]
+        return self.team.sum(torch.stack(torch._foreach_norm(grads)).square().sum()).sqrt()
+
     @torch.no_grad()
     def step(self, scale: float) -> Tensor:
         """Clip, step at ``scale`` times the learning rates, drop the gradients. Returns their norm, [] float32."""
-        norm = torch.stack(torch._foreach_norm([p.grad for p in self.params])).norm()
-        if self.clip:
-            torch._foreach_mul_([p.grad for p in self.params], (self.clip / (norm + 1e-6)).clamp(max=1.0))
+        for group in self.groups:
+            group.send()
+        norm = self.norm() if self.clip else None  # which waits for all; else each group waits for its own
+        if norm is not None:
+            grads = [grad for group in self.groups for grad in group.grads()]
+            torch._foreach_mul_(grads, (self.clip / (norm + 1e-6)).clamp(max=1.0))
         for group in self.groups:
             group.step(scale)
+        norm = self.norm() if norm is None else norm
         for p in self.params:
             p.grad = None
         return norm
@@ -427,9 +508,10 @@ def lr_scale(fraction: float, knobs: dict[str, Any]) -> float:
 
 def losses(model: nn.Module, z_loss: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats per token, and what is differentiated: that and the z-loss (PaLM)."""
-    logits = model(x).flatten(0, 1)  # [B*T, V]
-    nats = F.cross_entropy(logits, y.flatten())
-    return nats, nats + z_loss * logits.logsumexp(-1).square().mean() if z_loss else nats
+    logits = model.raw_logits(x).flatten(0, 1)  # [B*T, V]
+    each, log_z = kernels.softcapped_cross_entropy(logits, y.flatten(), model.softcap)
+    nats = each.mean()
+    return nats, nats + z_loss * log_z.square().mean() if z_loss else nats
 
 
 def train(run: Any) -> None:
@@ -437,17 +519,28 @@ def train(run: Any) -> None:
     k = run.knobs
     config = model_config(run)
     model = build_model(config).to(run.device)
-    init_weights(model, k)
+    init_weights(model, k, config["width"])
     optimizer = Optimizer(model, run)
     forward = run.compile(losses)
     batches = run.batches(k["batch_size"], k["seq_len"])
 
     def step(x: Tensor, y: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        nats, objective = forward(model, k["z_loss"], x, y)
-        objective.backward()
-        return nats.detach(), optimizer.step(scale)
+        parts = list(zip(*(rows.split(k["micro_batch"] or len(rows)) for rows in (x, y)), strict=True))
+        total = torch.zeros((), device=x.device)
+        for some_x, some_y in parts:
+            nats, objective = forward(model, k["z_loss"], some_x, some_y)
+            (objective / len(parts)).backward()
+            total += nats.detach() / len(parts)
+        return total, optimizer.step(scale)
 
-    run.begin(model, config, step=step, state=optimizer.state(), flops_per_token=flops_per_token(model, config))
+    run.begin(
+        model,
+        config,
+        step=step,
+        state=optimizer.state(),
+        flops_per_token=flops_per_token(model, config),
+        groups=optimizer.weights,
+    )
     for fraction in run.steps():
         x, y = next(batches)  # each [B, T] int64
         scale = lr_scale(fraction, k)

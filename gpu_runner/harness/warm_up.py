@@ -1,0 +1,106 @@
+"""Before the clock: compile, take a few steps on dummy tokens, take them back.
+
+A GPU always trains compiled. On a CPU compiling costs 40 to 60 s and saves a fifth to a third of
+every step, so it is done when the budget is long enough; the eager steps that are taken anyway tell
+how long it is. A compiler that fails costs speed and not the run, unless compiling was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+
+from gpu_runner.harness.failures import NoCompiler, is_out_of_memory
+from gpu_runner.harness.pipe import Pipe
+
+NUM_STEPS = 2
+COMPILE_FROM_S = 180.0  # of eager training on a CPU; below, compiling costs more than it saves
+
+Mode = Literal["auto", "always", "never"]
+
+
+class Compiled:
+    """A function that trains eager until it is told to compile, and can go back."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.plain = self.function = function
+
+    def compile(self) -> None:
+        self.function = torch.compile(self.plain, dynamic=False)
+
+    def fall_back(self) -> None:
+        self.function = self.plain
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+class WarmUp:
+    """``take`` leaves every tensor as it found it and the compiled functions ready."""
+
+    def __init__(self, compiled: Sequence[Compiled], *, mode: Mode, device: str, pipe: Pipe) -> None:
+        self.compiled, self.mode, self.device, self.pipe = compiled, mode, device, pipe
+        self.is_compiled = False
+        self.seconds = 0.0
+
+    def take(self, step: Callable[[], object], tensors: Sequence[torch.Tensor], num_planned: float) -> None:
+        """``step`` is one dummy step; ``num_planned`` of them, or seconds if negative, is the whole budget.
+
+        Raises NoCompiler when compiling was asked for and cannot be done.
+        """
+        began = time.monotonic()
+        # On the host: a second copy of weights and state would raise a GPU's peak memory.
+        kept = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
+        if self.mode != "never" and self.compiled and self._pays(step, num_planned):
+            self._compile(step, lambda: put_back(tensors, kept))
+        else:
+            self._steps(step)
+        put_back(tensors, kept)
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.seconds = time.monotonic() - began
+
+    def _pays(self, step: Callable[[], object], num_planned: float) -> bool:
+        if self.mode == "always" or self.device == "cuda":
+            return True
+        if num_planned < 0:
+            return -num_planned >= COMPILE_FROM_S
+        return num_planned * self._steps(step) >= COMPILE_FROM_S
+
+    def _compile(self, step: Callable[[], object], undo: Callable[[], None]) -> None:
+        try:
+            for function in self.compiled:
+                function.compile()
+            self._steps(step)
+            self.is_compiled = True
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            why = f"{type(error).__name__}: {error}"[:1_500]
+            if self.mode == "always":
+                raise NoCompiler(f"torch.compile failed: {why}") from error
+            self.pipe.log("warning", f"torch.compile failed, training eager: {why}")
+            for function in self.compiled:
+                function.fall_back()
+            undo()
+            self._steps(step)
+
+    def _steps(self, step: Callable[[], object]) -> float:
+        """Seconds of the last of a few steps: the first one pays for what is lazy."""
+        for _ in range(NUM_STEPS):
+            began = time.monotonic()
+            step()
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+        return time.monotonic() - began
+
+
+@torch.no_grad()
+def put_back(tensors: Sequence[torch.Tensor], kept: Sequence[torch.Tensor]) -> None:
+    """In place: a compiled graph holds on to the tensor itself."""
+    for tensor, old in zip(tensors, kept, strict=True):
+        tensor.copy_(old)
+        tensor.grad = None
