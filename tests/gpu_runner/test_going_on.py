@@ -15,8 +15,8 @@ from tests.gpu_runner.training import Heard, listen, listen_to_team, make_run_di
 BUDGET: dict[str, Any] = {
     "max_steps": None,
     "purpose": "candidate",
-    "budget": {"kind": "tokens", "amount": 60_000},
-    "snapshot_every_s": 0.5,
+    "budget": {"kind": "tokens", "amount": 30_000},
+    "snapshot_every_s": 0.3,
 }
 
 
@@ -52,20 +52,20 @@ def test_a_run_that_was_stopped_goes_on_to_the_very_same_weights(
     dataset: Path, tmp_path: Path, unbroken: bytes
 ) -> None:
     folder = make_run_dir(tmp_path / "run", dataset, **BUDGET)
-    stopped = listen(folder, ending=(100, signal.SIGTERM))
+    stopped = listen(folder, ending=(60, signal.SIGTERM))
     assert (stopped.code, stopped.ended["outcome"]) == (75, "stopped")
     assert "--resume" in stopped.ended["failure"]["todo"]
     assert snapshot_steps(folder) == [stopped.ended["num_steps"]]
     went_on = resume(folder)
     assert went_on.of("started")[0]["resumed_at_step"] == stopped.ended["num_steps"]
     assert went_on.of("point")[0]["step"] > stopped.ended["num_steps"]
-    assert went_on.ended["num_tokens"] == 59_904
+    assert went_on.ended["num_tokens"] == 29_952
     assert weights(folder) == unbroken
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_snapshot(dataset: Path, tmp_path: Path, unbroken: bytes) -> None:
     folder = make_run_dir(tmp_path / "run", dataset, **BUDGET)
-    assert listen(folder, ending=(250, signal.SIGKILL)).code == -signal.SIGKILL
+    assert listen(folder, ending=(120, signal.SIGKILL)).code == -signal.SIGKILL
     assert len(snapshot_steps(folder)) == 1, "each replaces the one before"
     assert resume(folder).of("started")[0]["resumed_at_step"] > 0
     assert weights(folder) == unbroken
@@ -93,12 +93,12 @@ def test_two_processes_learn_what_one_does(dataset: Path, tmp_path: Path) -> Non
 
 
 def test_a_team_stops_and_goes_on_together(dataset: Path, tmp_path: Path) -> None:
-    budget = {"kind": "seconds", "amount": 3}
+    budget = {"kind": "seconds", "amount": 2}
     folder = make_run_dir(tmp_path / "run", dataset, **(BUDGET | {"budget": budget}))
     heard = listen_to_team(folder, 2)
     assert heard.code == 0, heard.stderr
     assert heard.ended["outcome"] == "ok"
-    assert 3 <= heard.ended["train_s"] < 4
+    assert 2 <= heard.ended["train_s"] < 3
     assert [p["step"] for p in heard.of("point")] == sorted(p["step"] for p in heard.of("point"))
 
 

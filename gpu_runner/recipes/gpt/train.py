@@ -320,7 +320,7 @@ def orthogonalize(g: Tensor, polynomials: tuple[tuple[float, float, float], ...]
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
     for a, b, c in polynomials:
         s = x @ x.mT
-        x = a * x + (b * s + c * (s @ s)) @ x
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)  # a x + (b s + c s s) x
     return x.mT if tall else x
 
 
