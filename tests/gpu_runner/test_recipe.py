@@ -151,9 +151,9 @@ def lively(recipe: Any, config: dict[str, Any]) -> torch.nn.Module:
     ("over", "width", "num_heads"),
     [
         ({}, 128, 2),
-        ({"depth": 6}, 192, 3),
-        ({"depth": 5}, 192, 3),
-        ({"depth": 26, "aspect": 64, "head_dim": 128}, 1664, 13),
+        ({"depth": 12}, 768, 12),
+        ({"depth": 3, "aspect": 50}, 192, 3),
+        ({"depth": 26, "head_dim": 128}, 1664, 13),
     ],
 )
 def test_depth_sizes_the_model_in_whole_heads(recipe: Any, over: dict[str, Any], width: int, num_heads: int) -> None:

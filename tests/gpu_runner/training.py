@@ -15,7 +15,7 @@ from gpu_runner import corpus
 
 RECIPE = Path(corpus.__file__).parent / "recipes" / "gpt"
 # Trains a step in a few milliseconds; everything else as shipped.
-TINY: dict[str, Any] = {"depth": 2, "head_dim": 32, "seq_len": 32, "batch_size": 4}
+TINY: dict[str, Any] = {"depth": 2, "aspect": 32, "head_dim": 32, "ngram_rows": 1024, "seq_len": 32, "batch_size": 4}
 PATIENCE_S = 120
 
 

@@ -214,13 +214,13 @@ def make_draft(*overrides: Override, edits: tuple[Edit, ...] = ()) -> Draft:
 
 
 def test_bob_gets_a_milder_variant_that_says_why_it_is_one() -> None:
-    before = make_draft(Override(key="matrix_lr", value=0.08, reason=""), Override(key="depth", value=8, reason=""))
+    before = make_draft(Override(key="matrix_lr", value=0.12, reason=""), Override(key="depth", value=8, reason=""))
     [milder] = OfflineProposer().revise(make_brief(), before, "too far").drafts
-    assert {o.key: o.value for o in milder.overrides} == {"matrix_lr": 0.04, "depth": 6}
+    assert {o.key: o.value for o in milder.overrides} == {"matrix_lr": 0.06, "depth": 5}
     assert milder.hypothesis.startswith("This proposer cannot read the comment")
     assert problems_with(milder, RECIPE, FILES) == []
     [again] = OfflineProposer().revise(make_brief(), milder, "still too far").drafts
-    assert {o.key: o.value for o in again.overrides} == {"matrix_lr": 0.0283, "depth": 5}
+    assert {o.key: o.value for o in again.overrides} == {"matrix_lr": 0.0424, "depth": 4}
     assert again.title == "Milder: T"
     assert again.hypothesis.count("cannot read") == 1
 
@@ -230,7 +230,7 @@ def test_bob_gets_a_milder_variant_that_says_why_it_is_one() -> None:
     [
         make_draft(Override(key="qk_norm", value=False, reason="")),
         make_draft(Override(key="activation", value="gelu", reason="")),
-        make_draft(Override(key="depth", value=5, reason="")),  # nothing between 4 and 5
+        make_draft(Override(key="depth", value=3, reason="")),  # nothing between 2 and 3
         make_draft(edits=(Edit(path="train.py", search="import math\n", replace="import  math\n"),)),
     ],
 )
@@ -241,8 +241,8 @@ def test_bob_is_told_when_there_is_nothing_to_soften(before: Draft) -> None:
 
 
 def test_bob_is_told_when_the_milder_variant_was_tried() -> None:
-    tried = as_precedent(make_draft(Override(key="matrix_lr", value=0.04, reason="")), number=12)
-    before = make_draft(Override(key="matrix_lr", value=0.08, reason=""))
+    tried = as_precedent(make_draft(Override(key="matrix_lr", value=0.06, reason="")), number=12)
+    before = make_draft(Override(key="matrix_lr", value=0.12, reason=""))
     answer = OfflineProposer().revise(make_brief(precedents=(tried,)), before, "milder")
     assert answer.problem == "The milder variant is the change of proposal 12."
     elsewhere = dataclasses.replace(tried, on_incumbent=False)

@@ -15,6 +15,9 @@ K = D / H the size of a head, F hidden width of the MLP, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import kernels
@@ -25,13 +28,62 @@ from torch import Tensor, nn
 # --- layers ------------------------------------------------------------------------------------
 
 
-def rms_norm(x: Tensor) -> Tensor:
-    """Divide by the root mean square over the last axis. No gain: the next matrix can learn it.
+# Three operations come with their gradients. Left to autograd without a compiler, each goes over the
+# activations two to three times as often; on a CPU such passes cost more than the matrix products do.
 
-    By the norm, not by F.rms_norm: without a compiler that is eight passes over float32 copies.
-    """
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * (norm * x.size(-1) ** -0.5 + 1e-6).reciprocal()
+
+class RMSNorm(torch.autograd.Function):
+    """By the norm, not by F.rms_norm: without a compiler that is eight passes over float32 copies."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = norm.mul_(x.size(-1) ** -0.5).add_(1e-6).reciprocal_()
+        y = x * inverse
+        ctx.save_for_backward(y, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        y, inverse = ctx.saved_tensors
+        along = torch.linalg.vecdot(grad, y).unsqueeze(-1)  # longer or shorter x gives the same y: that part is lost
+        return torch.addcmul(grad, y, along, value=-1 / y.size(-1)).mul_(inverse)
+
+
+class ReluSquared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return (grad * positive).mul_(2)
+
+
+class Rotate(torch.autograd.Function):
+    """Its gradient is turned back by the same angle."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _turned(grad, *ctx.saved_tensors, -1), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
+    a, b = x.chunk(2, dim=-1)
+    return torch.addcmul(x * cos, torch.cat((b, a), dim=-1), sin, value=way)
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Divide by the root mean square over the last axis. No gain: the next matrix can learn it."""
+    return RMSNorm.apply(x)
 
 
 class Linear(nn.Linear):
@@ -47,22 +99,21 @@ class Linear(nn.Linear):
 
 
 def rotary_tables(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of every position and frequency, each [1, T, 1, K/2]."""
+    """cos and sin of every position and channel, sin negated in the second half; each [1, T, 1, K]."""
     frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angle = torch.outer(torch.arange(seq_len, dtype=torch.float32), frequency)
-    return angle.cos()[None, :, None, :], angle.sin()[None, :, None, :]
+    angle = torch.outer(torch.arange(seq_len, dtype=torch.float32), frequency)[None, :, None, :]
+    return torch.cat((angle.cos(), angle.cos()), dim=-1), torch.cat((angle.sin(), -angle.sin()), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs of channels of x [B, T, H, K] by their position's angle."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
+    """Turn pairs of channels (k, k + K/2) of x [B, T, H, K] by their position's angle."""
+    return Rotate.apply(x, cos, sin)
 
 
 class Place(NamedTuple):
     """Where a row's tokens stand."""
 
-    cos: Tensor  # [1, T, 1, K/2]
+    cos: Tensor  # [1, T, 1, K]
     sin: Tensor
     documents: Tensor | None  # [B, T] int64, which document of the row; None: attention crosses their borders
 
@@ -76,7 +127,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, window: int, documents: Tensor | 
     """
     if fused and not window and documents is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
-    return kernels.windowed_attention(q, k, v, window or q.size(2), documents)
+    if window or documents is not None:
+        return kernels.windowed_attention(q, k, v, window or q.size(2), documents)
+    # On a CPU one product over the whole square is faster than parts without its empty half: fewer, larger operations.
+    k, v = (t.repeat_interleave(q.size(1) // t.size(1), dim=1) if t.size(1) != q.size(1) else t for t in (k, v))
+    q3, k3, v3 = (t.flatten(0, 1) for t in (q, k, v))  # [B*H, T, K]
+    future = q3.new_full((q.size(2), q.size(2)), -math.inf).triu(1)
+    scores = torch.baddbmm(future, q3, k3.mT, alpha=q.size(-1) ** -0.5)  # [B*H, T, T]
+    return (scores.softmax(dim=-1) @ v3).view_as(q)
 
 
 class Attention(nn.Module):
@@ -129,7 +187,7 @@ class MLP(nn.Module):
         if self.gate is not None:
             h = F.silu(self.gate(x)) * h
         elif self.activation == "relu2":
-            h = F.relu(h).square()
+            h = ReluSquared.apply(h)
         else:
             h = F.gelu(h) if self.activation == "gelu" else F.silu(h)
         return self.proj(h)
@@ -146,6 +204,38 @@ class Block(nn.Module):
         return x + self.mlp(rms_norm(x))
 
 
+class NGrams(nn.Module):
+    """What a token means together with those just before it: embeddings of the last 2, 3, ... tokens, added up.
+
+    Rows of one table, found by a hash: there are more n-grams than rows, and rare ones share (hash n-gram
+    embeddings: Pagnoni et al. 2024, BLT). They start at zero, so that one never seen says nothing.
+    """
+
+    PRIME = 2**31 - 1  # products of two numbers below it fit into int64
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.num_orders, self.num_rows = config["ngram_order"] - 1, config["ngram_rows"]
+        self.table = nn.Parameter(torch.zeros(self.num_orders * self.num_rows, config["width"]))
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T] int64 -> [B, T, orders] int64: the table's rows for every position and its past."""
+        earlier = hashed = tokens + 1  # 0 stands for what was before the row
+        rows = []
+        for first_row in range(0, len(self.table), self.num_rows):
+            earlier = F.pad(earlier[:, :-1], (1, 0))
+            hashed = (hashed * 1_000_003 + earlier) % self.PRIME
+            rows.append(hashed % self.num_rows + first_row)
+        return torch.stack(rows, dim=-1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T] int64 -> [B, T, D] float32."""
+        # A step touches few rows: on a CPU the gradient holds only those. A compiler wants it dense.
+        sparse = tokens.device.type == "cpu" and not torch.compiler.is_compiling()
+        summed = F.embedding_bag(self.rows(tokens).flatten(0, 1), self.table, mode="sum", sparse=sparse)
+        return summed.view(*tokens.shape, -1)
+
+
 # --- model -------------------------------------------------------------------------------------
 
 # What config.json must hold, beside what follows from them, the machine and the text (model_config).
@@ -160,6 +250,8 @@ MODEL_KNOBS = (
     "qk_norm",
     "document_mask",
     "smear",
+    "ngram_order",
+    "ngram_rows",
     "value_embeddings",
     "x0_skip",
     "tied_head",
@@ -180,6 +272,7 @@ class GPT(nn.Module):
         self.embed = nn.Embedding(vocab, width)
         self.blocks = nn.ModuleList(Block(config, window_of(config, i)) for i in range(depth))
         self.head = None if config["tied_head"] else Linear(width, vocab)
+        self.ngrams = NGrams(config) if config["ngram_order"] > 1 else None
         # How much of the previous token's embedding is mixed into a token's own, by channel.
         self.smear = nn.Parameter(torch.zeros(width)) if config["smear"] else None
         # Every second layer, the last one included, adds a table of its own to its values.
@@ -212,13 +305,15 @@ class GPT(nn.Module):
     def raw_logits(self, tokens: Tensor) -> Tensor:
         """Before the soft cap and in the compute dtype, [B, T, V]: the loss caps them as it reads them."""
         place = self.place(tokens)
-        x = rms_norm(self.embed(tokens).to(self.dtype))  # [B, T, D]
+        x = self.embed(tokens)  # [B, T, D]
+        x = x if self.ngrams is None else x + self.ngrams(tokens)
+        x = rms_norm(x.to(self.dtype))
         if self.smear is not None:
             x = x + F.pad(x[:, :-1], (0, 0, 1, 0)) * self.smear.to(self.dtype)
         x0 = x
         for i, block in enumerate(self.blocks):
             if self.x0_lambdas is not None:
-                x = x + self.x0_lambdas[i].to(self.dtype) * x0
+                x = torch.addcmul(x, self.x0_lambdas[i].to(self.dtype), x0)
             table = self.value_embeds[str(i)] if str(i) in self.value_embeds else None  # noqa: SIM401  # has no get
             x = block(x, None if table is None else table(tokens).to(self.dtype), place)
         weight = self.embed.weight if self.head is None else self.head.weight
@@ -439,6 +534,47 @@ class AdamW:
                 p.copy_(pending.wait())
 
 
+class RowAdagrad:
+    """Adagrad with one rate a row (Duchi et al. 2011; by rows as in DLRM, Mudigere et al. 2022), for the n-grams.
+
+    A row that a step did not touch stays as it is, and often none but the touched ones are looked at;
+    the first time that an n-gram is seen moves it by the whole learning rate, later ones by less and less.
+    """
+
+    def __init__(self, table: nn.Parameter, lr: float, run: Any) -> None:
+        self.team, self.table, self.lr = run.team, table, lr
+        self.mine = table.detach()[self.team.part_of(len(table))]  # a view of this process's rows
+        self.squares = torch.zeros(len(self.mine), 1, device=table.device)  # summed over the steps, mean of a row's
+
+    def state(self) -> list[Tensor]:
+        return [self.squares]
+
+    def send(self) -> None:
+        """Begin to average the gradient over the team; alone, find the rows that it touches."""
+        grad = self.table.grad
+        assert grad is not None
+        if grad.is_sparse and self.team.size == 1:
+            grad = grad.coalesce()
+            self.rows, self.grad = grad.indices()[0], grad.values()
+            return
+        self.rows = slice(None)
+        self.arriving = self.team.mean_shard(grad.to_dense() if grad.is_sparse else grad)
+
+    def grads(self) -> list[Tensor]:
+        """The mean gradient of this process's touched rows; waits for it."""
+        if isinstance(self.rows, slice):
+            self.grad = self.arriving.wait()[: len(self.mine)]
+        return [self.grad]
+
+    def step(self, scale: float) -> None:
+        (grad,) = self.grads()
+        squares = self.squares[self.rows] + grad.square().mean(dim=-1, keepdim=True)
+        self.squares[self.rows] = squares
+        self.mine[self.rows] -= grad * (self.lr * scale / (squares.sqrt() + 1e-12))
+        if self.team.size > 1:
+            self.table.copy_(self.team.gather(self.mine, len(self.table)).wait())
+
+
 class Optimizer:
     """Muon (or AdamW) for the matrices of the blocks, AdamW with rates of their own for the rest."""
 
@@ -452,11 +588,14 @@ class Optimizer:
         # By name: how far a step moves each of them is measured.
         self.weights = {"matrices": matrices, "tables": tables, "head": head, "scalars": scalars}
         rates = ((tables, "embed_lr"), (head, "head_lr"), (scalars, "scalar_lr"))
-        self.groups: list[Muon | AdamW] = [AdamW(p, k[rate], 0.0, run) for p, rate in rates if p]
+        self.groups: list[Muon | AdamW | RowAdagrad] = [AdamW(p, k[rate], 0.0, run) for p, rate in rates if p]
         if k["matrix_optimizer"] == "muon":
             self.groups.append(Muon(matrices, run))
         else:
             self.groups.append(AdamW(matrices, k["matrix_lr"], k["weight_decay"], run))
+        if model.ngrams is not None:
+            self.weights["ngrams"] = [model.ngrams.table]
+            self.groups.append(RowAdagrad(model.ngrams.table, k["ngram_lr"], run))
 
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes, beside the parameters."""
@@ -514,23 +653,50 @@ def losses(model: nn.Module, z_loss: float, x: Tensor, y: Tensor) -> tuple[Tenso
     return nats, nats + z_loss * log_z.square().mean() if z_loss else nats
 
 
+class Crew:
+    """Splits a step over the CPU's cores by rows, not inside every operation as torch would.
+
+    An operation of a small model takes 20 to 200 us, and waking the other cores for it costs as much;
+    spinning until the next one is worse as soon as anybody else uses a core. Torch's operations
+    release Python's lock, so threads with whole forward and backward passes really run at once.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.size = torch.get_num_threads() if run.device == "cpu" else 1
+        self.pool = None
+        if self.size > 1:
+            torch.set_num_threads(1)
+            self.pool = ThreadPoolExecutor(self.size, initializer=torch.set_num_threads, initargs=(1,))
+
+    def map(self, function: Callable[..., Any], *parts: Any) -> Iterator[Any]:
+        """As the builtin; in order, whoever is done first."""
+        return self.pool.map(function, *parts) if self.pool else map(function, *parts)
+
+
 def train(run: Any) -> None:
     """Train until ``run`` says that the budget is spent, then save. ``run`` is gpu_runner.harness.run.Run."""
     k = run.knobs
     config = model_config(run)
     model = build_model(config).to(run.device)
     init_weights(model, k, config["width"])
+    crew, params = Crew(run), list(model.parameters())
     optimizer = Optimizer(model, run)
     forward = run.compile(losses)
     batches = run.batches(k["batch_size"], k["seq_len"])
 
+    def gradients(x: Tensor, y: Tensor, num_rows: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Of some of a step's rows, as their share of its mean."""
+        nats, objective = forward(model, k["z_loss"], x, y)
+        share = len(x) / num_rows
+        return nats.detach() * share, torch.autograd.grad(objective * share, params)
+
     def step(x: Tensor, y: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        parts = list(zip(*(rows.split(k["micro_batch"] or len(rows)) for rows in (x, y)), strict=True))
+        at_once = k["micro_batch"] or -(-len(x) // crew.size)
         total = torch.zeros((), device=x.device)
-        for some_x, some_y in parts:
-            nats, objective = forward(model, k["z_loss"], some_x, some_y)
-            (objective / len(parts)).backward()
-            total += nats.detach() / len(parts)
+        for nats, grads in crew.map(gradients, x.split(at_once), y.split(at_once), repeat(len(x))):
+            total += nats
+            for p, grad in zip(params, grads, strict=True):
+                p.grad = grad if p.grad is None else p.grad + grad
         return total, optimizer.step(scale)
 
     run.begin(
