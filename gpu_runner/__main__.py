@@ -1,6 +1,7 @@
 """``python -m gpu_runner``: what a person runs on a GPU machine by hand.
 
 worker                                       ask for approved runs and train them, until told to stop
+train SPEC.toml                              train one run by hand, without the dashboard (train.py)
 data prepare [--name stdlib] [--root DIR]    write the corpus
 data verify  [--name stdlib] [--root DIR]    hash it again
 """
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gpu_runner import corpus
+from gpu_runner import corpus, train
 
 
 def default_root() -> Path:
@@ -26,6 +27,10 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m gpu_runner", description="What runs on a GPU machine.")
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("worker", help="ask for approved runs and train them").set_defaults(run=serve)
+    by_hand = commands.add_parser("train", help="train one run by hand", description=train.__doc__)
+    by_hand.formatter_class = argparse.RawDescriptionHelpFormatter
+    train.add_arguments(by_hand)
+    by_hand.set_defaults(run=train_by_hand)
     acts = commands.add_parser("data", help="prepare or verify a corpus").add_subparsers(dest="act", required=True)
     for act, run, about in (("prepare", data_prepare, "write the corpus"), ("verify", data_verify, "hash it again")):
         sub = acts.add_parser(act, help=about)
@@ -39,6 +44,10 @@ def serve(_: argparse.Namespace) -> int:
     from gpu_runner import worker  # celery and requests: not needed to prepare data
 
     return worker.main()
+
+
+def train_by_hand(chosen: argparse.Namespace) -> int:
+    return train.run(chosen, default_root())
 
 
 def data_prepare(chosen: argparse.Namespace) -> int:

@@ -159,13 +159,14 @@ def num_descendants(pid: int, enough: int) -> int:
     """Processes below ``pid``, counted up to ``enough``. 0 where the kernel does not say (macOS)."""
     waiting, found = [pid], 0
     while waiting and found < enough:
-        children = _children(waiting.pop())
+        children = children_of(waiting.pop())
         found += len(children)
         waiting += children
     return found
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Direct children. Empty for a process that has ended, and where the kernel does not say (macOS)."""
     tasks = Path(f"/proc/{pid}/task")
     try:
         return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]

@@ -76,6 +76,8 @@ class Ended:
     compile_s: float | None
     peak_memory_mib: float | None
     self_reported_bpb: float | None
+    stopped: bool  # as it was told to, with a snapshot
+    numbers: dict[str, float]  # everything finite that it said, the above among it
 
 
 class Allowance:
@@ -215,6 +217,12 @@ class Testimony:
             compile_s=_number(said.get("compile_s")),
             peak_memory_mib=_number(said.get("peak_memory_mib")),
             self_reported_bpb=_number(said.get("self_reported_bpb")),
+            stopped=said.get("outcome") == "stopped",
+            numbers={
+                name: value
+                for name, value in list(said.items())[:MAX_METRICS]
+                if METRIC_NAME.fullmatch(name) and _number(value) is not None
+            },
         )
 
     # --- saying -----------------------------------------------------------------------------

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     pipe.close()
     if failure and not stopped and _is_follower():
-        print(f"process {os.environ['RANK']}: {failure}", file=sys.stderr)  # its reports go nowhere
+        *before, last = str(failure).splitlines()  # its reports go nowhere; whoever started the team reads this line
+        print(*before, f"process {os.environ['RANK']}: {failure.kind}: {last}", sep="\n", file=sys.stderr)
     return EX_TEMPFAIL if stopped else 1 if failure else 0
 
 

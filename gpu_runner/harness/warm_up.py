@@ -1,12 +1,14 @@
 """Before the clock: compile, take a few steps on dummy tokens, take them back.
 
-A GPU always trains compiled. On a CPU compiling costs 40 to 60 s and saves a fifth to a third of
-every step, so it is done when the budget is long enough; the eager steps that are taken anyway tell
-how long it is. A compiler that fails costs speed and not the run, unless compiling was asked for.
+A GPU always trains compiled. On a CPU compiling costs 40 to 60 s and saves up to a third of every
+step, or nothing: it is tried when the budget is long enough, which the eager steps that are taken
+anyway tell, and undone when eager was faster. A compiler that fails costs speed and not the run,
+unless compiling was asked for.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -16,8 +18,8 @@ import torch
 from gpu_runner.harness.failures import NoCompiler, is_out_of_memory
 from gpu_runner.harness.pipe import Pipe
 
-NUM_STEPS = 2
-COMPILE_FROM_S = 180.0  # of eager training on a CPU; below, compiling costs more than it saves
+NUM_STEPS = 3
+COMPILE_FROM_S = 600.0  # of eager training on a CPU; below, compiling costs more than it can save
 
 Mode = Literal["auto", "always", "never"]
 
@@ -44,6 +46,7 @@ class WarmUp:
     def __init__(self, compiled: Sequence[Compiled], *, mode: Mode, device: str, pipe: Pipe) -> None:
         self.compiled, self.mode, self.device, self.pipe = compiled, mode, device, pipe
         self.is_compiled = False
+        self.eager_s = math.inf  # one step, where it was measured
         self.seconds = 0.0
 
     def take(self, step: Callable[[], object], tensors: Sequence[torch.Tensor], num_planned: float) -> None:
@@ -56,7 +59,7 @@ class WarmUp:
         kept = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
         if self.mode != "never" and self.compiled and self._pays(step, num_planned):
             self._compile(step, lambda: put_back(tensors, kept))
-        else:
+        elif math.isinf(self.eager_s):
             self._steps(step)
         put_back(tensors, kept)
         if self.device == "cuda":
@@ -66,36 +69,45 @@ class WarmUp:
     def _pays(self, step: Callable[[], object], num_planned: float) -> bool:
         if self.mode == "always" or self.device == "cuda":
             return True
-        if num_planned < 0:
-            return -num_planned >= COMPILE_FROM_S
-        return num_planned * self._steps(step) >= COMPILE_FROM_S
+        self.eager_s = self._steps(step)
+        return (num_planned * self.eager_s if num_planned > 0 else -num_planned) >= COMPILE_FROM_S
 
     def _compile(self, step: Callable[[], object], undo: Callable[[], None]) -> None:
         try:
             for function in self.compiled:
                 function.compile()
-            self._steps(step)
-            self.is_compiled = True
+            compiled_s = self._steps(step)
+            if compiled_s < self.eager_s or self.mode == "always":
+                self.is_compiled = True
+            else:
+                self._go_back(
+                    "info", f"Compiled, a step takes {compiled_s:.3f} s; eager {self.eager_s:.3f} s: eager it is."
+                )
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             why = f"{type(error).__name__}: {error}"[:1_500]
             if self.mode == "always":
                 raise NoCompiler(f"torch.compile failed: {why}") from error
-            self.pipe.log("warning", f"torch.compile failed, training eager: {why}")
-            for function in self.compiled:
-                function.fall_back()
+            self._go_back("warning", f"torch.compile failed, training eager: {why}")
             undo()
             self._steps(step)
 
+    def _go_back(self, level: str, why: str) -> None:
+        self.pipe.log(level, why)
+        for function in self.compiled:
+            function.fall_back()
+
     def _steps(self, step: Callable[[], object]) -> float:
-        """Seconds of the last of a few steps: the first one pays for what is lazy."""
+        """Seconds of the fastest of a few steps: the first one pays for what is lazy."""
+        took = []
         for _ in range(NUM_STEPS):
             began = time.monotonic()
             step()
             if self.device == "cuda":
                 torch.cuda.synchronize()
-        return time.monotonic() - began
+            took.append(time.monotonic() - began)
+        return min(took)
 
 
 @torch.no_grad()

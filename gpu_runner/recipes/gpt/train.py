@@ -230,8 +230,7 @@ class NGrams(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens [B, T] int64 -> [B, T, D] float32."""
-        # A step touches few rows: on a CPU the gradient holds only those. A compiler wants it dense.
-        sparse = tokens.device.type == "cpu" and not torch.compiler.is_compiling()
+        sparse = tokens.device.type == "cpu"  # a step touches few rows: there the gradient holds only those
         summed = F.embedding_bag(self.rows(tokens).flatten(0, 1), self.table, mode="sum", sparse=sparse)
         return summed.view(*tokens.shape, -1)
 
@@ -302,11 +301,15 @@ class GPT(nn.Module):
         logits = self.raw_logits(tokens).float()
         return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
 
-    def raw_logits(self, tokens: Tensor) -> Tensor:
-        """Before the soft cap and in the compute dtype, [B, T, V]: the loss caps them as it reads them."""
+    def raw_logits(self, tokens: Tensor, grams: Tensor | None = None) -> Tensor:
+        """Before the soft cap and in the compute dtype, [B, T, V]: the loss caps them as it reads them.
+
+        ``grams`` [B, T, D] is what ``ngrams`` gives, where that was looked up before.
+        """
         place = self.place(tokens)
         x = self.embed(tokens)  # [B, T, D]
-        x = x if self.ngrams is None else x + self.ngrams(tokens)
+        if self.ngrams is not None:
+            x = x + (self.ngrams(tokens) if grams is None else grams)
         x = rms_norm(x.to(self.dtype))
         if self.smear is not None:
             x = x + F.pad(x[:, :-1], (0, 0, 1, 0)) * self.smear.to(self.dtype)
@@ -645,9 +648,9 @@ def lr_scale(fraction: float, knobs: dict[str, Any]) -> float:
 # --- training ----------------------------------------------------------------------------------
 
 
-def losses(model: nn.Module, z_loss: float, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def losses(model: nn.Module, z_loss: float, x: Tensor, y: Tensor, grams: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats per token, and what is differentiated: that and the z-loss (PaLM)."""
-    logits = model.raw_logits(x).flatten(0, 1)  # [B*T, V]
+    logits = model.raw_logits(x, grams).flatten(0, 1)  # [B*T, V]
     each, log_z = kernels.softcapped_cross_entropy(logits, y.flatten(), model.softcap)
     nats = each.mean()
     return nats, nats + z_loss * log_z.square().mean() if z_loss else nats
@@ -686,7 +689,9 @@ def train(run: Any) -> None:
 
     def gradients(x: Tensor, y: Tensor, num_rows: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Of some of a step's rows, as their share of its mean."""
-        nats, objective = forward(model, k["z_loss"], x, y)
+        # A compiler would make the table's gradient dense: on a CPU it is looked up outside of what is compiled.
+        grams = model.ngrams(x) if model.ngrams is not None and run.device == "cpu" else None
+        nats, objective = forward(model, k["z_loss"], x, y, grams)
         share = len(x) / num_rows
         return nats.detach() * share, torch.autograd.grad(objective * share, params)
 
