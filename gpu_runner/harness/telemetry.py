@@ -107,4 +107,5 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 
 def _norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Of all of them together, []."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors]))
+    return norm

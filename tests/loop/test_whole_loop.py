@@ -11,7 +11,7 @@ import requests
 
 from tests.loop.house import House
 
-STEP_TOKENS = 8 * 128  # the recipe's default batch
+STEP_TOKENS = 8 * 256  # the recipe's default batch
 
 
 @pytest.fixture

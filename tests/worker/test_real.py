@@ -15,9 +15,9 @@ RECIPE = Path(launch.__file__).parent / "recipes" / "gpt"
 
 def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> None:
     repository = Repository(bench.folder / "recipe", "")
-    for name in ("train.py", "recipe.toml"):
-        shutil.copy(RECIPE / name, repository.folder / name)
-    git(repository.folder, "commit", "--quiet", "--all", "--message=the real recipe")
+    shutil.copytree(RECIPE, repository.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    git(repository.folder, "add", "--all")
+    git(repository.folder, "commit", "--quiet", "--message=the real recipe")
     bench.web.bundle = repository.bundle()
     dataset = corpus.prepare(bench.folder / "home" / "datasets")
     lease = make_lease(
