@@ -29,7 +29,7 @@ LOCK_HEAD = """\
 # What is installed, to the version. pyproject.toml says what the code needs; `make lock` writes this file anew.
 # PyTorch pins its own CUDA packages, which only its Linux builds have; they are not repeated here.
 """
-NOT_OURS = ("nvidia-", "cuda-", "triton", "pip=", "wheel=")
+NOT_OURS = ("nvidia-", "cuda-", "pip=", "wheel=")
 SPACE_BYTES = 1_500_000_000  # installed with a CPU build of PyTorch: measured 1.1 GB with the test extra
 
 

@@ -45,7 +45,7 @@ class Place:
         """A recipe of Dana's own: the shipped one with ``step`` before every step of the training loop."""
         folder = self.folder / name
         folder.mkdir()
-        for file in ("recipe.toml", "kernels.py"):
+        for file in ("recipe.toml", "kernels.py", "fp8.py", "attention.py"):
             (folder / file).write_text((RECIPE / file).read_text())
         text = (RECIPE / "train.py").read_text()
         assert text.count(STEP) == 1

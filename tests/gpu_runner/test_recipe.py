@@ -273,4 +273,4 @@ def test_flops_are_counted_as_the_literature_counts_them(recipe: Any) -> None:
 
 def test_the_toml_recommends_a_budget_for_a_newcomer() -> None:
     assert "\nbudget_tokens = " in (RECIPE / "recipe.toml").read_text()
-    assert SHIPPED.editable == ("train.py", "kernels.py")
+    assert SHIPPED.editable == ("train.py", "kernels.py", "fp8.py", "attention.py")

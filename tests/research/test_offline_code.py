@@ -16,7 +16,9 @@ from research.offline.catalogue import Entry, catalogue, values_of
 from research.patches import apply_edits
 
 SHIPPED = Path(__file__).parents[2] / "gpu_runner" / "recipes" / "gpt"
-FILES = {name: (SHIPPED / name).read_text(encoding="utf-8") for name in ("recipe.toml", "train.py", "kernels.py")}
+MODULES = ("kernels", "fp8", "attention")  # which train.py imports
+NAMES = ("recipe.toml", "train.py", *(f"{module}.py" for module in MODULES))
+FILES = {name: (SHIPPED / name).read_text(encoding="utf-8") for name in NAMES}
 RECIPE = parse_recipe(FILES["recipe.toml"])
 EDITED = {e.slug: e for e in catalogue() if e.edits}
 
@@ -26,7 +28,8 @@ def load(files: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -
         (folder / name).write_text(text, encoding="utf-8")
     path = folder / "train.py"
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    for module in MODULES:
+        monkeypatch.delitem(sys.modules, module, raising=False)
     spec = importlib.util.spec_from_file_location(f"recipe_{folder.name}", path)
     assert spec is not None
     assert spec.loader is not None

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import kernels
 import torch
 import torch.nn.functional as F
+from attention import windowed_attention
+from fp8 import fp8_linear
 from torch import Tensor, nn
 
 # --- layers ------------------------------------------------------------------------------------
@@ -94,8 +96,8 @@ class Linear(nn.Linear):
         self.fp8 = fp8
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.to(x.dtype)
-        return kernels.fp8_linear(x, weight) if self.fp8 else F.linear(x, weight)
+        # fp8 rounds the float32 weight by itself, once.
+        return fp8_linear(x, self.weight) if self.fp8 else F.linear(x, self.weight.to(x.dtype))
 
 
 def rotary_tables(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
@@ -127,14 +129,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, window: int, documents: Tensor | 
     """
     if fused and not window and documents is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
-    if window or documents is not None:
-        return kernels.windowed_attention(q, k, v, window or q.size(2), documents)
-    # On a CPU one product over the whole square is faster than parts without its empty half: fewer, larger operations.
-    k, v = (t.repeat_interleave(q.size(1) // t.size(1), dim=1) if t.size(1) != q.size(1) else t for t in (k, v))
-    q3, k3, v3 = (t.flatten(0, 1) for t in (q, k, v))  # [B*H, T, K]
-    future = q3.new_full((q.size(2), q.size(2)), -math.inf).triu(1)
-    scores = torch.baddbmm(future, q3, k3.mT, alpha=q.size(-1) ** -0.5)  # [B*H, T, T]
-    return (scores.softmax(dim=-1) @ v3).view_as(q)
+    return windowed_attention(q, k, v, window or q.size(2), documents)
 
 
 class Attention(nn.Module):
@@ -156,8 +151,8 @@ class Attention(nn.Module):
         """x [B, T, D], value_embedding [B, T, G*K] or None -> [B, T, D]."""
         B, T, D = x.shape
         # One product for all three: apart they are small, and small ones waste the machine.
-        weights = torch.cat((self.query.weight, self.key.weight, self.value.weight)).to(x.dtype)
-        heads = kernels.fp8_linear(x, weights) if self.fp8 else F.linear(x, weights)
+        weights = torch.cat((self.query.weight, self.key.weight, self.value.weight))
+        heads = fp8_linear(x, weights) if self.fp8 else F.linear(x, weights.to(x.dtype))
         heads = heads.view(B, T, -1, self.head_dim)  # [B, T, H + 2G, K]
         qk, v = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
         if value_embedding is not None:
@@ -417,8 +412,8 @@ def orthogonalize(g: Tensor, polynomials: tuple[tuple[float, float, float], ...]
     x = g.mT if tall else g  # the small side first: the products below are [N, small, small]
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
     for a, b, c in polynomials:
-        s = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)  # a x + (b s + c s s) x
+        s = kernels.symmetric_product(x)
+        x = torch.baddbmm(x, kernels.symmetric_polynomial(s, b, c), x, beta=a)  # a x + (b s + c s s) x
     return x.mT if tall else x
 
 
