@@ -169,14 +169,14 @@ class MLP(nn.Module):
         width, hidden = config["width"], config["width"] * config["mlp_ratio"]
         self.activation = config["activation"]
         # fp8 has a product of its own; elsewhere the activation is fused into the first one.
-        self.fused = self.activation == "relu2" and config["attention"] == "sdpa" and not config["fp8"]
+        self.fused = self.activation == "relu2" and not config["fp8"]
         self.up = Linear(width, hidden, fp8=config["fp8"])
         self.gate = Linear(width, hidden, fp8=config["fp8"]) if self.activation == "swiglu" else None
         self.proj = Linear(hidden, width, fp8=config["fp8"])
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        if self.fused:
+        if self.fused and x.is_cuda:
             return kernels.relu2_mlp(x, self.up.weight.to(x.dtype), self.proj.weight.to(x.dtype))
         h = self.up(x)  # [B, T, F]
         if self.gate is not None:
