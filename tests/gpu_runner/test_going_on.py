@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from gpu_runner import corpus
-from tests.gpu_runner.training import Heard, listen, listen_to_team, make_run_dir
+from tests.gpu_runner.training import Heard, after, listen, listen_to_team, make_run_dir
 
 BUDGET: dict[str, Any] = {
     "max_steps": None,
     "purpose": "candidate",
     "budget": {"kind": "tokens", "amount": 30_000},
-    "snapshot_every_s": 0.3,
+    "snapshot_every_s": 0.1,
 }
 
 
@@ -52,10 +52,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_very_same_weights(
     dataset: Path, tmp_path: Path, unbroken: bytes
 ) -> None:
     folder = make_run_dir(tmp_path / "run", dataset, **BUDGET)
-    stopped = listen(folder, ending=(60, signal.SIGTERM))
+    stopped = listen(folder, ending=(after(60), signal.SIGTERM))
     assert (stopped.code, stopped.ended["outcome"]) == (75, "stopped")
     assert "--resume" in stopped.ended["failure"]["todo"]
-    assert snapshot_steps(folder) == [stopped.ended["num_steps"]]
+    assert snapshot_steps(folder) == [stopped.ended["num_steps"]], "each replaces the one before"
     went_on = resume(folder)
     assert went_on.of("started")[0]["resumed_at_step"] == stopped.ended["num_steps"]
     assert went_on.of("point")[0]["step"] > stopped.ended["num_steps"]
@@ -65,15 +65,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_very_same_weights(
 
 def test_a_run_that_was_killed_goes_on_from_its_last_snapshot(dataset: Path, tmp_path: Path, unbroken: bytes) -> None:
     folder = make_run_dir(tmp_path / "run", dataset, **BUDGET)
-    assert listen(folder, ending=(120, signal.SIGKILL)).code == -signal.SIGKILL
-    assert len(snapshot_steps(folder)) == 1, "each replaces the one before"
+    assert listen(folder, ending=(lambda _: snapshot_steps(folder), signal.SIGKILL)).code == -signal.SIGKILL
+    assert snapshot_steps(folder)
     assert resume(folder).of("started")[0]["resumed_at_step"] > 0
     assert weights(folder) == unbroken
 
 
 def test_a_snapshot_of_another_run_is_refused(dataset: Path, tmp_path: Path) -> None:
     folder = make_run_dir(tmp_path / "run", dataset, **BUDGET)
-    listen(folder, ending=(50, signal.SIGTERM))
+    listen(folder, ending=(after(50), signal.SIGTERM))
     heard = resume(folder, seed=2)
     assert heard.ended["failure"]["kind"] == "snapshot_unfit"
     assert "seed" in heard.ended["failure"]["message"]
@@ -98,7 +98,7 @@ def test_a_team_stops_and_goes_on_together(dataset: Path, tmp_path: Path) -> Non
     heard = listen_to_team(folder, 2)
     assert heard.code == 0, heard.stderr
     assert heard.ended["outcome"] == "ok"
-    assert 2 <= heard.ended["train_s"] < 3
+    assert 2 <= heard.ended["train_s"] < 6
     assert [p["step"] for p in heard.of("point")] == sorted(p["step"] for p in heard.of("point"))
 
 

@@ -23,7 +23,7 @@ from gpu_runner.harness.pipe import MAX_WAITING, Pipe
 from gpu_runner.harness.telemetry import UpdateRatios
 from gpu_runner.harness.warm_up import COMPILE_FROM_S
 from gpu_runner.harness.watch import Watch
-from tests.gpu_runner.training import TINY, listen, make_run_dir
+from tests.gpu_runner.training import TINY, after, listen, make_run_dir
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +289,7 @@ LONG: dict[str, Any] = {"max_steps": None, "budget": {"kind": "seconds", "amount
 
 def test_where_the_compiler_fails_training_goes_on_eager_and_says_so(dataset: Path, tmp_path: Path) -> None:
     folder = make_run_dir(tmp_path / "run", dataset, **LONG)
-    heard = listen(folder, ending=(1, signal.SIGKILL), CXX="no-such-compiler")
+    heard = listen(folder, ending=(after(1), signal.SIGKILL), CXX="no-such-compiler")
     (warning,) = heard.of("log")
     assert warning["level"] == "warning"
     assert "training eager" in warning["text"]
@@ -319,7 +319,7 @@ def test_a_run_compiles_where_that_was_asked_for_and_learns_the_same(dataset: Pa
 )
 def test_a_short_run_on_a_cpu_does_not_even_try_to_compile(dataset: Path, tmp_path: Path, over: dict[str, Any]) -> None:
     folder = make_run_dir(tmp_path / "run", dataset, **(LONG | over))
-    heard = listen(folder, ending=(1, signal.SIGKILL), CXX="no-such-compiler")
+    heard = listen(folder, ending=(after(1), signal.SIGKILL), CXX="no-such-compiler")
     assert heard.of("started")[0]["compile"] is False
     assert heard.of("log") == []
 

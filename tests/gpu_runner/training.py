@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,16 @@ class Heard:
         return [p["metrics"][metric] for p in self.of("point") if metric in p["metrics"]]
 
 
-def listen(run_dir: Path, *, ending: tuple[int, int] | None = None, **environment: str) -> Heard:
-    """Run the harness in a process of its own until it ends; ``ending`` is (step, signal that is sent after it)."""
+Line = dict[str, Any]
+
+
+def after(step: int) -> Callable[[Line], bool]:
+    """Whether a line speaks of that step or a later one."""
+    return lambda line: line.get("step", 0) >= step
+
+
+def listen(run_dir: Path, *, ending: tuple[Callable[[Line], object], int] | None = None, **environment: str) -> Heard:
+    """Run the harness in a process of its own until it ends; ``ending`` is (on which line, the signal that it gets)."""
     reading, writing = os.pipe()
     argv = [sys.executable, "-m", "gpu_runner.harness", str(run_dir), "--report-fd", str(writing)]
     process = subprocess.Popen(
@@ -86,7 +95,7 @@ def listen(run_dir: Path, *, ending: tuple[int, int] | None = None, **environmen
     with os.fdopen(reading) as lines:
         for line in lines:
             heard.append(json.loads(line))
-            if ending and heard[-1].get("step", 0) >= ending[0]:
+            if ending and ending[0](heard[-1]):
                 process.send_signal(ending[1])
                 ending = None
     _, stderr = process.communicate(timeout=PATIENCE_S)
