@@ -2,6 +2,9 @@
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+PEERS ?=
+TEXT ?=
+DRY_RUN ?=
 NEWER_OR_OLDER = Countersign needs Python 3.11, 3.12 or 3.13 and found none. Install one, or name one: make run PYTHON=/path/to/python3.12
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in $(BIN)/python python3 python3.13 python3.12 python3.11; do \
@@ -33,13 +36,13 @@ check: python browser ## format, lint, types, import directions, migrations, tes
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python -m pytest $(ARGS)
 
-benchmarks: python ## measures, and says what was measured
+benchmarks: python ## measures, and says what was measured; PEERS=FOLDER holds the trainers to compare with
 	@$(INSTALL) test
-	$(BIN)/python -m pytest -m benchmark -p no:randomly -s $(ARGS)
+	PEERS="$(PEERS)" $(BIN)/python -m pytest -m benchmark -p no:randomly -s $(ARGS)
 
-gpu: python ## the tests that need an NVIDIA GPU
+gpu: python ## kernels, speed and profile on an NVIDIA GPU; PEERS=FOLDER as above; DRY_RUN=1 tries it without
 	@$(INSTALL) test
-	$(BIN)/python -m pytest -m gpu -s $(ARGS)
+	PEERS="$(PEERS)" TEXT="$(TEXT)" DRY_RUN="$(DRY_RUN)" $(BIN)/python -m pytest -m gpu tests/gpu -p no:randomly -s $(ARGS)
 
 lock: python ## constraints.txt anew, from what pyproject.toml allows today
 	@$(PYTHON) webapp/install.py --lock

@@ -1,0 +1,168 @@
+"""Tokens per second, FLOPs used and memory beside peers' own trainers, at equal shape, in the same minutes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.checkouts import folder_of_peers
+from tests.benchmarks.measuring import Rounds, contest, disturbance, interleave, ratio
+from tests.benchmarks.order import Order, Shape
+from tests.benchmarks.record import Record
+from tests.gpu.conftest import TokenFiles
+from tests.gpu.machine import DEVICE, FILES, IS_DRY_RUN, LENGTH, mfu_percent, percent, shape_here, verdict
+
+pytestmark = pytest.mark.gpu
+
+# Modded-nanogpt's track 3 has neither value embeddings, smear nor x0: at equal shape ours goes without them.
+NO_NGRAMS: dict[str, Any] = {"ngram_order": 1}  # nobody else has such tables
+PLAIN: dict[str, Any] = NO_NGRAMS | {"value_embeddings": False, "smear": False, "x0_skip": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A peer, the shape that both train, and what we mean to reach."""
+
+    peer: str
+    shape: Shape
+    knobs: dict[str, Any]
+    times: float
+    mfu_percent: float | None = None
+
+
+MATCHES = {
+    "modded-nanogpt": Match(
+        peer="modded-nanogpt",
+        shape=Shape(depth=12, width=768, head_dim=128, vocab=50304, seq_len=1024, batch_rows=512, micro_rows=64),
+        knobs=PLAIN,
+        times=1.15,
+    ),
+    "nanochat-d12": Match(
+        peer="nanochat",
+        shape=Shape(depth=12, width=768, head_dim=128, vocab=32768, seq_len=2048, batch_rows=256, micro_rows=32),
+        knobs=NO_NGRAMS,
+        times=1.15,
+        mfu_percent=46,
+    ),
+    "autoresearch-d8": Match(
+        peer="autoresearch",
+        shape=Shape(depth=8, width=512, head_dim=128, vocab=8192, seq_len=2048, batch_rows=256, micro_rows=128),
+        knobs=NO_NGRAMS,
+        times=1.10,
+        mfu_percent=42,
+    ),
+}
+D24 = Shape(depth=24, width=1536, head_dim=128, vocab=32768, seq_len=2048, batch_rows=64, micro_rows=16)
+D24_MFU_PERCENT = 52
+
+
+def make_order(who: str, shape: Shape, folder: Path, dataset: Path, tokens: Path, **rest: Any) -> Order:
+    """Compiled on a GPU, eager in a dry run."""
+    return Order(
+        who=who,
+        shape=shape,
+        folder=str(folder / who),
+        dataset=str(dataset),
+        token_file=str(tokens),
+        device=DEVICE,
+        compile=not IS_DRY_RUN,
+        **rest,
+    )
+
+
+@pytest.mark.parametrize("name", MATCHES)
+def test_tokens_per_second_beside(name: str, dataset: Path, token_files: TokenFiles, tmp_path: Path) -> None:
+    match, folder = MATCHES[name], str(folder_of_peers(MATCHES[name].peer))
+    shape = shape_here(match.shape)
+    tokens = token_files[shape.vocab]
+    orders = {
+        match.peer: make_order(match.peer, shape, tmp_path, dataset, tokens, peers=folder),
+        "ours": make_order("ours", shape, tmp_path, dataset, tokens, knobs=match.knobs),
+    }
+    with contest(orders, warm_up_s=LENGTH.warm_up_s) as contenders:
+        rounds = interleave(contenders, num_turns=LENGTH.num_turns, seconds=LENGTH.round_s)
+    ours, peer = rounds["ours"], rounds[match.peer]
+    assert ours.built["flops_per_token"] == pytest.approx(peer.built["flops_per_token"], rel=0.03)
+    assert ours.built["tokens_per_step"] == peer.built["tokens_per_step"]
+    assert learns(ours, shape) and learns(peer, shape)
+    _publish(name, match, shape, ours, peer)
+
+
+def test_flops_used_by_24_layers(dataset: Path, token_files: TokenFiles, tmp_path: Path) -> None:
+    """In bfloat16, so that the number is comparable; and in fp8 where the GPU has it, labelled."""
+    shape = shape_here(D24)
+    orders = {}
+    for fp8 in ("off", "auto"):
+        knobs = NO_NGRAMS | {"fp8": fp8}
+        orders[f"fp8 {fp8}"] = make_order("ours", shape, tmp_path / fp8, dataset, token_files[shape.vocab], knobs=knobs)
+    with contest(orders, warm_up_s=LENGTH.warm_up_s) as contenders:
+        rounds = interleave(contenders, num_turns=LENGTH.num_turns, seconds=LENGTH.round_s)
+    assert all(learns(one, shape) for one in rounds.values())
+    Record(
+        name=f"{FILES}-24-layers",
+        title="Ours, 24 layers, 1536 wide, T 2048",
+        columns=COLUMNS,
+        rows=[_row(one, rounds["fp8 off"]) for one in rounds.values()],
+        notes=[
+            f"Target: {D24_MFU_PERCENT} % in bfloat16: {verdict(_mfu(rounds['fp8 off']), D24_MFU_PERCENT)}."
+            " Under fp8 the FLOPs used are bf16-equivalent.",
+            HOW,
+        ],
+        raw={"shape": asdict(shape), "rounds": {one.name: asdict(one) for one in rounds.values()}},
+    ).publish()
+
+
+def learns(one: Rounds, shape: Shape) -> bool:
+    """Every loss is a number, and below that of guessing: Zipf's tokens are no even draw."""
+    losses = one.of("loss").values
+    return all(math.isfinite(loss) for loss in losses) and losses[-1] < math.log(shape.vocab)
+
+
+COLUMNS = ("trainer", "tokens/s", "x", "FLOPs used", "peak MiB", "parameters", "what it does")
+HOW = (
+    f"{LENGTH.num_turns} turns of {LENGTH.round_s:g} s each, interleaved: median (lowest to highest); x is turn by"
+    " turn. FLOPs: 6 per matrix weight, head included, and 12 D T per layer, of the dense bf16 peak."
+    + (" DRY RUN on a CPU in toy shapes: these numbers mean nothing." if IS_DRY_RUN else "")
+)
+
+
+def _mfu(one: Rounds) -> float | None:
+    return mfu_percent(one.of("tokens_per_s").median, one.built["flops_per_token"])
+
+
+def _row(one: Rounds, base: Rounds) -> tuple[str, ...]:
+    return (
+        one.name,
+        f"{one.of('tokens_per_s'):,.0f}",
+        f"{ratio(one, base):.3f}",
+        percent(_mfu(one)),
+        f"{max(one.of('peak_memory_mib').values):,.0f}",
+        f"{one.built['num_params']:,}",
+        one.built["about"],
+    )
+
+
+def _publish(name: str, match: Match, shape: Shape, ours: Rounds, peer: Rounds) -> None:
+    Record(
+        name=f"{FILES}-beside-{name}",
+        title=f"Beside {name}: {shape.depth} layers, {shape.width} wide, T {shape.seq_len}, V {shape.vocab}",
+        columns=COLUMNS,
+        rows=[_row(one, peer) for one in (peer, ours)],
+        notes=[*_targets(match, ours, peer), disturbance({o.name: o for o in (ours, peer)}), HOW],
+        raw={"shape": asdict(shape), "knobs": match.knobs, "rounds": {o.name: asdict(o) for o in (peer, ours)}},
+    ).publish()
+
+
+def _targets(match: Match, ours: Rounds, peer: Rounds) -> Iterator[str]:
+    times = ratio(ours, peer).median
+    yield f"Target: {match.times} x the tokens/s: {verdict(times, match.times)} ({times:.3f})."
+    if match.mfu_percent is not None:
+        used = _mfu(ours)
+        yield f"Target: {match.mfu_percent} % of the FLOPs: {verdict(used, match.mfu_percent)} ({percent(used)})."
+    memory, allowed = (max(one.of("peak_memory_mib").values) for one in (ours, peer))
+    yield f"Target: no more memory: {verdict(allowed, memory)} ({memory:,.0f} of {allowed:,.0f} MiB)."
