@@ -21,10 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpu_runner import contract, corpus, sandbox, source
+from gpu_runner import contract, sandbox, source
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score
+from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
 from gpu_runner.folders import run_folder
 from gpu_runner.reporter import Reporter, deliver
@@ -213,7 +214,7 @@ def find_dataset(spec: RunSpec, machine: Machine) -> Path:
     folder = machine.datasets / spec.dataset
     todo = f"On this worker run `python -m gpu_runner data prepare --name {spec.dataset}`, then `data verify`."
     try:
-        here = corpus.manifest_sha256(folder)
+        here = manifest_sha256(folder)
     except (ValueError, OSError) as error:
         raise RunFailure("dataset_missing", f"{error}", todo) from error
     if here != spec.approval.dataset_sha256:

@@ -27,8 +27,7 @@ from gpu_runner.harness.frames import Logits, Tokens
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
 STDERR_KEPT = 4_096  # bytes
-MAX_VOCAB = 1 << 18
-BYTES_VOCAB = 256
+PIECE_BYTES = 64 << 20  # of logits held at once, however long an answer is
 ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "num_params": int}
 
 
@@ -39,12 +38,13 @@ class ModelFailed(Exception):
 class ModelProcess:
     """Context manager around one model. ``about`` is what it says of itself: shown, never trusted."""
 
-    def __init__(self, recipe: Path, checkpoint: Path, *, level: str, device: str) -> None:
+    def __init__(self, recipe: Path, checkpoint: Path, *, vocab: int, level: str, device: str) -> None:
         recipe, checkpoint = recipe.resolve(), checkpoint.resolve()
         server = [sys.executable, "-m", "gpu_runner.harness.model_server", str(recipe), str(checkpoint)]
         self._argv = sandbox.wrap(
             [*server, "--device", device], level=level, read_only=(recipe, checkpoint), writable=None
         )
+        self._vocab = vocab
         self.about: dict[str, str | int] = {}
 
     def __enter__(self) -> ModelProcess:
@@ -74,9 +74,10 @@ class ModelProcess:
             stream.close()
 
     def ask(self, batches: Sequence[Tokens]) -> Iterator[Logits]:
-        """Logits [B, T, V] float32 for every batch of tokens [B, T]; the next batch is sent ahead.
+        """Logits of every position in order, in pieces [n, V] float32, for batches of tokens [B, T].
 
-        Raises ModelFailed. The caller works on one answer while the model works on the next.
+        No piece is of two batches or larger than PIECE_BYTES. Raises ModelFailed. The next batch is sent
+        ahead: the caller works on one answer while the model works on the next.
         """
         for i, batch in enumerate(batches):
             deadline = time.monotonic() + ANSWER_S
@@ -84,19 +85,21 @@ class ModelProcess:
                 self._pipes.write(frames.request(batch), deadline)
             if i + 1 < len(batches):
                 self._pipes.write(frames.request(batches[i + 1]), deadline)
-            yield self._answer(batch.shape, deadline)
+            yield from self._answer(batch.shape, deadline)
 
-    def _answer(self, shape: tuple[int, ...], deadline: float) -> Logits:
+    def _answer(self, shape: tuple[int, ...], deadline: float) -> Iterator[Logits]:
         rows, length = shape
-        vocab = int(self.about["vocab_size"])
-        expected = frames.answer_head(rows, length, vocab)
+        expected = frames.answer_head(rows, length, self._vocab)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
             raise ModelFailed(self._text("The model's process raised: ", deadline))
         if magic + self._pipes.read(len(expected) - 4, deadline) != expected:
             raise ModelFailed("The model's process answered with a malformed frame.")
-        body = self._pipes.read(rows * length * vocab * 4, deadline)
-        return np.frombuffer(body, dtype="<f4").reshape(rows, length, vocab)
+        per_piece = max(PIECE_BYTES // (4 * self._vocab), 1)
+        for first in range(0, rows * length, per_piece):
+            num = min(per_piece, rows * length - first)
+            body = self._pipes.read(num * self._vocab * 4, deadline)
+            yield np.frombuffer(body, dtype="<f4").reshape(num, self._vocab)
 
     def _hello(self, deadline: float) -> dict[str, str | int]:
         magic = self._pipes.read(4, deadline)
@@ -104,7 +107,7 @@ class ModelProcess:
             raise ModelFailed(self._text("The model could not be loaded: ", deadline))
         if magic != frames.HELLO:
             raise ModelFailed("The model's process answered with a malformed frame.")
-        return _checked_about(self._text("", deadline))
+        return _checked_about(self._text("", deadline), self._vocab)
 
     def _text(self, before: str, deadline: float) -> str:
         length = int.from_bytes(self._pipes.read(4, deadline), "little")
@@ -113,8 +116,8 @@ class ModelProcess:
         return before + self._pipes.read(length, deadline).decode(errors="replace")
 
 
-def _checked_about(text: str) -> dict[str, str | int]:
-    """The hello's fields, each of its type and short. ModelFailed otherwise."""
+def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
+    """The hello's fields, each of its type and short, and the dataset's vocabulary. ModelFailed otherwise."""
     try:
         about = json.loads(text)
         checked = {name: kind(about[name]) for name, kind in ABOUT.items() if type(about[name]) is kind}
@@ -122,8 +125,8 @@ def _checked_about(text: str) -> dict[str, str | int]:
         raise ModelFailed(f"The model's process introduced itself wrongly: {error}") from error
     if len(checked) != len(ABOUT) or checked["device"] not in ("cpu", "cuda"):
         raise ModelFailed("The model's process introduced itself wrongly.")
-    if checked["vocab_size"] != BYTES_VOCAB:
-        raise ModelFailed(f"The model's vocabulary is {checked['vocab_size']}, but the text is bytes: {BYTES_VOCAB}.")
+    if checked["vocab_size"] != vocab:
+        raise ModelFailed(f"The model's vocabulary is {checked['vocab_size']}, but the dataset's is {vocab}.")
     return {name: value[:200] if isinstance(value, str) else value for name, value in checked.items()}
 
 
@@ -151,14 +154,17 @@ class _Pipes:
         return buffer
 
     def write(self, body: bytes, deadline: float) -> None:
-        """All of ``body`` to stdin. ModelFailed when nobody takes it."""
+        """All of ``body`` to stdin; less when the process is gone, since what it said last is still to be read.
+
+        ModelFailed when nobody takes it in time.
+        """
         view = memoryview(body)
         while view:
             self._wait(self._stdin, selectors.EVENT_WRITE, deadline)
             try:
                 view = view[os.write(self._stdin.fileno(), view) :]
             except BrokenPipeError:
-                raise ModelFailed(self._death()) from None
+                return
 
     def _wait(self, stream: IO[bytes], event: int, deadline: float) -> None:
         """Until ``stream`` is ready; reads away what is on stderr meanwhile."""

@@ -3,7 +3,9 @@
     python -m gpu_runner.score --recipe DIR --checkpoint DIR --dataset DIR [--split val]
                                [--num-tokens N] [--sandbox LEVEL] --json
 
-It imports no proposed code and no torch. The model sits in a second sandbox (harness/model_server.py)
+It imports no proposed code and no torch. Bits are counted per byte of text, as the dataset's manifest says
+how many bytes each token stands for; a position whose target stands for none, such as the end of a
+document, does not count. The model sits in a second sandbox (harness/model_server.py)
 that is given inputs only, batch by batch, and answers with raw logits; targets stay here. A leaky
 model can still cheat if its logits at a position depend on what comes later, on the other rows of the
 batch, or on how often it was called. So after the bulk pass some rows are asked again: in another
@@ -15,7 +17,8 @@ How it ends:
     ok           val_bpb is the number
     disputed     val_bpb is a number, but the model's answers do not agree with each other
     quarantined  val_bpb is better than text of this kind allows: a person must look
-    failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline
+    failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline, or a dataset
+                 of tokens whose bytes are not known
 """
 
 from __future__ import annotations
@@ -34,16 +37,18 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gpu_runner import corpus
 from gpu_runner.contract import SCORER_VERSION, Score, canonical_json
+from gpu_runner.data.manifest import Manifest, file_sha256, load_manifest, manifest_sha256, shard_paths
+from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.model_process import ModelFailed, ModelProcess
 
 DEFAULT_TOKENS = 131_072
-BATCH_TOKENS = 4_096  # of one request; the same for every model, so that scores compare
+BATCH_TOKENS = 4_096  # of one request at most; the same for every model, so that scores compare
+BATCH_BYTES = 64 << 20  # of logits of one request, where the vocabulary is large; one row at least
 MIN_SEQ_LEN, MAX_SEQ_LEN = 32, 4_096
 MAX_CONFIG_BYTES = 65_536
-RECHECK_BATCHES = 2
+RECHECK_BATCHES, RECHECK_ROWS = 2, 8  # at least both
 # Largest difference, in nats at one position, between two answers to the same prefix. On a CPU the
 # same shapes give the same bits (facts: 0.0 in float32 and bfloat16); a GPU may choose another kernel.
 TOLERANCE_NATS = {"cpu": 1e-4, "cuda": 5e-2}
@@ -55,11 +60,25 @@ Outcome = Literal["ok", "disputed", "quarantined", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """A split that the scorer reads, its hashes checked. ``token_bytes`` is None where they are not known."""
+
+    manifest: Manifest
+    text: TokenArray
+    token_bytes: TokenBytes | None
+
+    @property
+    def vocab(self) -> int:
+        return self.manifest.tokenizer.vocab
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """Held-out text cut into rows: what the model is given, and what it is measured by. Both [N, T] int32."""
 
     inputs: Tokens
     targets: Tokens
+    per_batch: int  # rows of one request
 
 
 def score(
@@ -77,12 +96,13 @@ def score(
     ``num_tokens`` is rounded to whole batches. The same arguments always read the same text.
     """
     began = time.monotonic()
-    text, manifest_sha = held_out_text(dataset_dir, split)
+    held_out = open_held_out(dataset_dir, split)
     reasons: list[str] = []
     provenance: dict[str, str | int | float | None] = {
         "scorer_version": SCORER_VERSION,
         "scorer_sha256": scorer_sha256(),
-        "manifest_sha256": manifest_sha,
+        "manifest_sha256": manifest_sha256(dataset_dir),
+        "tokenizer_sha256": held_out.manifest.tokenizer.sha256,
         "split": split,
         "sandbox_level": level,
     }
@@ -91,11 +111,12 @@ def score(
     try:
         provenance |= _hashes(recipe_dir, checkpoint_dir)
         seq_len = _seq_len(checkpoint_dir)
-        rows = cut_rows(text, seq_len=seq_len, num_tokens=num_tokens)
+        rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
+        num_bytes = _num_bytes(held_out, rows)
         provenance |= {"seq_len": seq_len, "num_tokens": rows.targets.size}
-        with ModelProcess(recipe_dir, checkpoint_dir, level=level, device=device) as model:
+        with ModelProcess(recipe_dir, checkpoint_dir, vocab=held_out.vocab, level=level, device=device) as model:
             provenance |= model.about
-            bpb, largest = _measure(model, rows, text)
+            bpb, largest = _measure(model, rows, held_out.text, num_bytes)
         provenance["recheck_max_nats"] = largest
         outcome, reasons = judge(bpb, largest, str(model.about["device"]))
         if _hashes(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
@@ -108,49 +129,82 @@ def score(
 # --- the text ---------------------------------------------------------------------------------
 
 
-def held_out_text(dataset_dir: Path, split: str) -> tuple[Tokens, str]:
-    """The split's bytes, [N] int32, checked against the manifest, and the manifest's hash. ValueError."""
-    manifest = corpus.load_manifest(dataset_dir)
+def open_held_out(dataset_dir: Path, split: str) -> HeldOut:
+    """The split's tokens and what they stand for, checked against the manifest. ValueError."""
+    manifest = load_manifest(dataset_dir)
     if split not in manifest.splits:
         raise ValueError(f"split: {split!r} is not one of {', '.join(manifest.splits)}")
-    path = corpus.shard(dataset_dir, split)
+    paths = shard_paths(dataset_dir, manifest, split)
+    for path, shard in zip(paths, manifest.splits[split].shards, strict=True):
+        _refuse_other_bytes(path, shard.sha256)
+    return HeldOut(
+        manifest=manifest,
+        text=TokenArray(paths[0].parent, manifest, split),
+        token_bytes=read_token_bytes(dataset_dir / "train", manifest),
+    )
+
+
+def _refuse_other_bytes(path: Path, expected_sha256: str) -> None:
     try:
-        body = path.read_bytes()
+        found = file_sha256(path)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; run `python -m gpu_runner data verify`") from error
-    if sha256(body).hexdigest() != manifest.splits[split].sha256:
+    if found != expected_sha256:
         raise ValueError(f"{path}: is not what the manifest says; remove the dataset and prepare it again")
-    return np.frombuffer(body, dtype=np.uint8).astype(np.int32), corpus.manifest_sha256(dataset_dir)
 
 
-def cut_rows(text: Tokens, *, seq_len: int, num_tokens: int) -> Rows:
+def cut_rows(held_out: HeldOut, *, seq_len: int, num_tokens: int) -> Rows:
     """About ``num_tokens`` tokens in evenly spaced rows, in whole batches. ValueError when the text is too short."""
-    per_batch = max(BATCH_TOKENS // seq_len, 1)
-    wanted = max(num_tokens // (per_batch * seq_len), 1) * per_batch
-    available = (len(text) - 1) // seq_len // per_batch * per_batch
-    if not available:
+    text = held_out.text
+    if not (available := (len(text) - 1) // seq_len):
         raise ValueError(f"dataset: {len(text):,} held-out tokens are too few for rows of {seq_len}")
-    starts = np.linspace(0, len(text) - 1 - seq_len, min(wanted, available)).astype(np.int64)
-    rows = text[starts[:, None] + np.arange(seq_len + 1)]
-    return Rows(inputs=rows[:, :-1], targets=rows[:, 1:])
+    per_batch = min(rows_at_once(held_out.vocab, seq_len), available)
+    num_batches = min(max(num_tokens // (per_batch * seq_len), 1), available // per_batch)
+    starts = np.linspace(0, len(text) - 1 - seq_len, num_batches * per_batch).astype(np.int64)
+    rows = text.rows(starts, seq_len + 1).astype(np.int32)
+    return Rows(inputs=rows[:, :-1], targets=rows[:, 1:], per_batch=per_batch)
+
+
+def rows_at_once(vocab: int, seq_len: int) -> int:
+    """Rows of one request."""
+    return max(min(BATCH_TOKENS, BATCH_BYTES // (4 * vocab)) // seq_len, 1)
+
+
+def _num_bytes(held_out: HeldOut, rows: Rows) -> npt.NDArray[np.uint16]:
+    """Bytes of text that each target stands for, [N, T]. ModelFailed when they are not known: there is no number."""
+    if held_out.token_bytes is None:
+        raise ModelFailed(
+            "The dataset was made of tokens without their tokenizer, so their bytes of text are not known and there are"
+            " no bits per byte; prepare it again with --tokenizer."
+        )
+    return held_out.token_bytes[rows.targets]
 
 
 # --- the measurement --------------------------------------------------------------------------
 
 
-def _measure(model: ModelProcess, rows: Rows, text: Tokens) -> tuple[float, float]:
+def _measure(
+    model: ModelProcess, rows: Rows, text: TokenArray, num_bytes: npt.NDArray[np.uint16]
+) -> tuple[float, float]:
     """Bits per byte over all rows, and the largest disagreement (nats) of the answers asked for twice."""
-    per_batch = max(BATCH_TOKENS // rows.inputs.shape[1], 1)
-    batches = np.split(rows.inputs, len(rows.inputs) // per_batch)
-    answers = model.ask(batches)
-    targets = np.split(rows.targets, len(batches))
-    nats = np.concatenate([nats_of(a, t) for a, t in zip(answers, targets, strict=True)])  # [N, T]
-    largest = _recheck(model, rows, nats, text, per_batch)
-    return float(nats.sum() / nats.size / math.log(2)), largest
+    nats = _ask(model, rows.inputs, rows.targets, rows.per_batch)
+    largest = _recheck(model, rows, nats, text)
+    counted = nats[num_bytes > 0]
+    return float(counted.sum() / num_bytes.sum(dtype=np.int64) / math.log(2)), largest
+
+
+def _ask(model: ModelProcess, inputs: Tokens, targets: Tokens, per_batch: int) -> Nats:
+    """Negative log-likelihood of every target, [N, T], in nats."""
+    nats, flat, done = np.empty(targets.size), targets.ravel(), 0
+    for logits in model.ask(np.split(inputs, len(inputs) // per_batch)):
+        here = slice(done, done + len(logits))
+        nats[here] = nats_of(logits, flat[here])
+        done = here.stop
+    return nats.reshape(targets.shape)
 
 
 def nats_of(logits: Logits, targets: Tokens) -> Nats:
-    """Negative log-likelihood per position. logits [B, T, V], targets [B, T] -> [B, T]. ModelFailed if not finite."""
+    """Negative log-likelihood per position. logits [n, V], targets [n] -> [n]. ModelFailed if not finite."""
     if not np.isfinite(logits).all():
         raise ModelFailed("The model gave logits that are not finite.")
     shifted = logits - logits.max(axis=-1, keepdims=True)
@@ -162,19 +216,18 @@ def nats_of(logits: Logits, targets: Tokens) -> Nats:
     return nats
 
 
-def _recheck(model: ModelProcess, rows: Rows, nats: Nats, text: Tokens, per_batch: int) -> float:
+def _recheck(model: ModelProcess, rows: Rows, nats: Nats, text: TokenArray) -> float:
     """Ask some rows again, shuffled among each other, every second one with other text behind a prefix."""
     rng = np.random.default_rng()  # unforeseeable on purpose: what is asked again must not be guessable
     num_rows, seq_len = rows.inputs.shape
-    chosen = rng.choice(num_rows, size=min(RECHECK_BATCHES * per_batch, num_rows), replace=False)
+    num_batches = max(RECHECK_BATCHES, math.ceil(RECHECK_ROWS / rows.per_batch))
+    chosen = rng.choice(num_rows, size=min(num_batches * rows.per_batch, num_rows), replace=False)
     inputs, kept = rows.inputs[chosen].copy(), np.full(len(chosen), seq_len)
     for i in range(0, len(chosen), 2):
         kept[i] = rng.integers(1, seq_len)
         elsewhere = int(rng.integers(0, len(text) - seq_len))
-        inputs[i, kept[i] :] = text[elsewhere : elsewhere + seq_len - kept[i]]
-    batches = np.split(inputs, len(chosen) // per_batch)
-    targets = np.split(rows.targets[chosen], len(batches))
-    again = np.concatenate([nats_of(a, t) for a, t in zip(model.ask(batches), targets, strict=True)])
+        inputs[i, kept[i] :] = text.span(elsewhere, elsewhere + seq_len - kept[i])
+    again = _ask(model, inputs, rows.targets[chosen], rows.per_batch)
     same_prefix = np.arange(seq_len) < kept[:, None]
     return float(np.abs(again - nats[chosen])[same_prefix].max())
 
@@ -199,7 +252,8 @@ def judge(bpb: float, largest: float, device: str) -> tuple[Outcome, list[str]]:
 def scorer_sha256() -> str:
     """One hash for the scorer's own files."""
     here = Path(__file__).resolve().parent
-    return _tree_sha256(here, [here / "score.py", here / "model_process.py", here / "harness" / "frames.py"])
+    own = ("score.py", "model_process.py", "harness/frames.py", "data/manifest.py", "data/tokens.py")
+    return _tree_sha256(here, [here / name for name in own])
 
 
 def _hashes(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
@@ -222,7 +276,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _tree_sha256(base: Path, paths: Any) -> str:
     """sha256 over {relative path: sha256 of the bytes}."""
-    hashes = {path.relative_to(base).as_posix(): corpus.file_sha256(path) for path in paths}
+    hashes = {path.relative_to(base).as_posix(): file_sha256(path) for path in paths}
     return sha256(canonical_json(hashes)).hexdigest()
 
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from gpu_runner import contract, corpus, folders, hardware, sandbox
+from gpu_runner import contract, folders, hardware, sandbox
 from gpu_runner.client import Front, Refused, Superseded, Unreachable, checked_url
+from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.doorbell import Doorbell
 from gpu_runner.launch import Machine, run_lease
 from gpu_runner.reporter import SLICE_S
@@ -137,7 +138,7 @@ class Worker:
         """Say now what would otherwise fail every run of a campaign."""
         for name, wanted in datasets.items():
             try:
-                here = corpus.manifest_sha256(self.machine.datasets / name)
+                here = manifest_sha256(self.machine.datasets / name)
             except ValueError as error:
                 log.warning("%s", error)
                 continue

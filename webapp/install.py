@@ -50,7 +50,8 @@ def requirements_of(line: str, known: dict[str, list[str]]) -> list[str]:
     """``countersign[test,postgres]`` stands for the lines of these extras; other lines for themselves."""
     if not line.startswith("countersign["):
         return [line]
-    return [inner for extra in line[len("countersign[") : -1].split(",") for inner in known[extra]]
+    extras = line[len("countersign[") : -1].split(",")
+    return [deep for extra in extras for inner in known[extra] for deep in requirements_of(inner, known)]
 
 
 def fingerprint() -> str:

@@ -6,73 +6,40 @@ not on the model's randomness, the batch size, the device, or over how many proc
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from itertools import islice
-from pathlib import Path
+from queue import Empty, Queue
 
 import numpy as np
 import torch
 
-from gpu_runner.corpus import Manifest
-from gpu_runner.harness.failures import BadOverride, DatasetMissing, RecipeError
+from gpu_runner.harness.dataset import Dataset
+from gpu_runner.harness.failures import BadOverride, RecipeError
 
-Tokens = np.memmap[tuple[int], np.dtype[np.uint8]]
-
-
-class Dataset:
-    """What a run may read, as its approval pinned it. Raises DatasetMissing."""
-
-    def __init__(self, folder: Path, pinned_sha256: str) -> None:
-        manifest = load_pinned_manifest(folder, pinned_sha256)
-        self.vocab = manifest.vocab
-        self.separator: int | None = 0  # the byte behind every document
-        self.bytes_per_token: float | None = 1.0
-        self.train = open_shard(folder, "train", manifest)
-        self.watch = open_shard(folder, "watch", manifest)
+NUM_AHEAD = 2  # batches gathered before they are asked for: one to copy from, one to fill
 
 
-def open_shard(folder: Path, split: str, manifest: Manifest) -> Tokens:
-    """A split's bytes as a memory map, [N] uint8. Raises DatasetMissing."""
-    path = folder / f"{split}.bin"
-    try:
-        tokens: Tokens = np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError) as error:
-        raise DatasetMissing(f"{path}: {error}") from error
-    expected = manifest.splits[split].num_bytes
-    if len(tokens) != expected:
-        raise DatasetMissing(f"{path}: {len(tokens):,} bytes where the manifest says {expected:,}")
-    return tokens
-
-
-def load_pinned_manifest(folder: Path, pinned_sha256: str) -> Manifest:
-    """The manifest beside the shards, if it is the approved one. Raises DatasetMissing."""
-    from gpu_runner import corpus
-
-    try:
-        found = corpus.manifest_sha256(folder)
-    except ValueError as error:
-        raise DatasetMissing(str(error)) from error
-    if found != pinned_sha256:
-        raise DatasetMissing(f"{folder}: holds dataset {found[:12]}, but {pinned_sha256[:12]} was approved")
-    return corpus.load_manifest(folder)
-
-
-def row_starts(num_tokens: int, seq_len: int, seed: int) -> Iterator[int]:
-    """Where rows begin, for ever. An epoch is every row once, in shuffled order, from a fresh phase."""
+def row_starts(num_tokens: int, seq_len: int, seed: int, first: int = 0) -> Iterator[int]:
+    """Where rows begin, for ever, from the ``first`` on. An epoch is every row once, shuffled, from a fresh phase."""
     rng = np.random.Generator(np.random.PCG64(seed))
     while True:
         phase = int(rng.integers(seq_len))
         num_rows = (num_tokens - phase - 1) // seq_len  # 1: the last row's last target
-        for row in rng.permutation(num_rows):
+        order = rng.permutation(num_rows)
+        for row in order[first:]:
             yield phase + int(row) * seq_len
+        first = max(first - num_rows, 0)
 
 
 class Batches:
     """Iterator over (inputs, targets), each [B, T] int64 on the run's device; targets are one further.
 
     ``batch_size`` rows are drawn for all ``world_size`` processes together; process ``rank`` is given every
-    so manyth of them. Raises BadOverride when they cannot be shared evenly.
+    so manyth of them. For a GPU a thread gathers ahead into pinned memory; a CPU that computes has no core
+    for it. ``ahead`` overrules that. Raises BadOverride when the rows cannot be shared evenly.
     """
 
     def __init__(
@@ -86,41 +53,103 @@ class Batches:
         drawn: Callable[[int], None],
         rank: int = 0,
         world_size: int = 1,
+        ahead: bool | None = None,
     ) -> None:
         if batch_size % world_size:
             raise BadOverride(f"batch_size: {batch_size} rows cannot be shared evenly by {world_size} processes")
         if len(dataset.train) < 2 * seq_len + 1:
             raise RecipeError(f"seq_len: {seq_len} is too long for {len(dataset.train):,} tokens of training text")
-        self.tokens, self.vocab = dataset.train, dataset.vocab
+        self.tokens, self.vocab, self.seed = dataset.train, dataset.vocab, seed
         self.batch_size, self.seq_len, self.device, self.drawn = batch_size, seq_len, device, drawn
         self.mine = slice(rank, None, world_size)
-        self.starts = row_starts(len(self.tokens), seq_len, seed)
-        self.offsets = np.arange(seq_len + 1)
+        self.num_mine = batch_size // world_size
+        self.is_ahead = device == "cuda" if ahead is None else ahead
         self.num_rows = 0  # drawn so far, by all processes together
         self.wait_s = 0.0  # for which training has waited here
+        self._gathered: _Ahead | Generator[torch.Tensor, None, None] | None = None
 
     def __iter__(self) -> Batches:
         return self
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
         began = time.monotonic()
-        starts = np.fromiter(self.starts, dtype=np.int64, count=self.batch_size)[self.mine]
-        rows = torch.from_numpy(self.tokens[starts[:, None] + self.offsets])  # [B, T + 1] uint8
-        if self.device == "cuda":  # a byte a token over the bus, and the host does not wait for it
-            rows = rows.pin_memory().to("cuda", non_blocking=True)
-        rows = rows.long()
+        if self._gathered is None:
+            rows = self._rows_from(self.num_rows)
+            self._gathered = _Ahead(rows, self.device) if self.is_ahead else rows
+        # Two or four bytes a token over the bus, one for bytes, and the host does not wait for it.
+        drawn = next(self._gathered).to(self.device, non_blocking=True).long()
         self.num_rows += self.batch_size
         self.drawn(self.batch_size * self.seq_len)
         self.wait_s += time.monotonic() - began
-        return rows[:, :-1], rows[:, 1:]
+        return drawn[:, :-1], drawn[:, 1:]
 
     def seek(self, num_rows: int) -> None:
-        """Go on as if so many rows had been drawn already."""
-        self.num_rows += sum(1 for _ in islice(self.starts, num_rows - self.num_rows))
+        """Go on as if so many rows had been drawn, by all processes together."""
+        self.close()
+        self.num_rows = num_rows
+
+    def close(self) -> None:
+        """End the thread, if there is one. The next batch begins where the last one ended."""
+        if self._gathered is not None:
+            self._gathered.close()
+            self._gathered = None
 
     def dummy(self) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch of the same shape and strides that is no text: for warming up before the clock starts."""
         generator = torch.Generator().manual_seed(0)
-        num_mine = len(range(self.batch_size)[self.mine])
-        rows = torch.randint(0, self.vocab, (num_mine, self.seq_len + 1), generator=generator).to(self.device)
+        rows = torch.randint(0, self.vocab, (self.num_mine, self.seq_len + 1), generator=generator).to(self.device)
         return rows[:, :-1], rows[:, 1:]
+
+    def _rows_from(self, num_rows: int) -> Generator[torch.Tensor, None, None]:
+        """This process's rows of each batch, [B, T + 1] on the host, in pinned memory where they go to a GPU."""
+        starts = row_starts(len(self.tokens), self.seq_len, self.seed, first=num_rows)
+        shape, dtype = (self.num_mine, self.seq_len + 1), HOST_DTYPES[self.tokens.dtype.itemsize]
+        while True:
+            mine = list(islice(starts, self.batch_size))[self.mine]
+            # torch keeps pinned blocks, and gives one out again when the copy from it has ended.
+            rows = torch.empty(shape, dtype=dtype, pin_memory=self.device == "cuda")
+            self.tokens.rows(mine, self.seq_len + 1, out=rows.numpy())
+            yield rows
+
+
+# torch computes little with uint16 and uint32; an id of uint32 fits int32, since vocabularies end at 2**18.
+HOST_DTYPES = {1: torch.uint8, 2: torch.int32, 4: torch.int32}
+
+
+class _Ahead:
+    """Runs a generator in a thread, NUM_AHEAD items before they are asked for. What it raises is raised here."""
+
+    def __init__(self, rows: Iterator[torch.Tensor], device: str) -> None:
+        self._rows, self._ready = rows, Queue[torch.Tensor | BaseException](NUM_AHEAD)
+        self._gpu = torch.cuda.current_device() if device == "cuda" else None
+        self._closed = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._gather, name="batches", daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> torch.Tensor:
+        if self._failure is None:
+            ready = self._ready.get()
+            if isinstance(ready, torch.Tensor):
+                return ready
+            self._failure = ready
+        raise self._failure
+
+    def close(self) -> None:
+        """Wait until the thread has ended."""
+        self._closed.set()
+        with suppress(Empty):
+            while True:
+                self._ready.get_nowait()  # makes room, where the thread waits for it
+        self._thread.join()
+
+    def _gather(self) -> None:
+        try:
+            if self._gpu is not None:
+                torch.cuda.set_device(self._gpu)  # each thread begins at GPU 0
+            for rows in self._rows:
+                self._ready.put(rows)
+                if self._closed.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001  # training has to hear of it
+            self._ready.put(error)

@@ -29,8 +29,9 @@ import torch
 
 from gpu_runner.contract import Knobs
 from gpu_runner.harness import checkpoint, snapshot
-from gpu_runner.harness.batches import Batches, Dataset
+from gpu_runner.harness.batches import Batches
 from gpu_runner.harness.clock import BudgetClock
+from gpu_runner.harness.dataset import open_dataset
 from gpu_runner.harness.failures import BadOverride, NotFinite, RecipeError, Stopped
 from gpu_runner.harness.losses import Losses, Reading, Step, Word
 from gpu_runner.harness.machine import Machine, peak_memory_mib
@@ -68,7 +69,7 @@ class Run:
         self.has_fp8 = machine.has_fp8  # matrix products in 8 bits
         self.team = team or Team()
         self._spec, self._machine, self._pipe, self._out, self._of_run = spec, machine, pipe, out, of_run
-        self._dataset = Dataset(Path(spec.dataset_dir), spec.dataset_sha256)
+        self._dataset = open_dataset(Path(spec.dataset_dir), spec.dataset_sha256)
         self.vocab_size = self._dataset.vocab
         self.separator = self._dataset.separator  # the token between documents; None where they are not marked
         self._clock = BudgetClock(spec.budget, spec.max_steps)
@@ -354,6 +355,8 @@ class Run:
         if self._clock.is_running:
             self._settle()
             self._clock.stop()
+            if self._batches is not None:
+                self._batches.close()
 
     def _ended(self) -> dict[str, Any]:
         """Numbers for the last line; null for those that this run never got to."""

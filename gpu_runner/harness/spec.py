@@ -19,7 +19,7 @@ class HarnessSpec(Wire):
     seed: int = Field(ge=0)
     budget: Budget
     overrides: Knobs
-    dataset_dir: str  # the folder with train.bin, watch.bin and a copy of the manifest
+    dataset_dir: str  # the folder with the shards of train and watch and a copy of the manifest
     dataset_sha256: str
     max_steps: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)

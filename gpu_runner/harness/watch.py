@@ -1,8 +1,8 @@
 """The live validation curve: bits per byte on text that is held out from training.
 
 Self-reported: the proposed code sits in the same process and could see this text. It shows people
-how a run is going; verdicts use gpu_runner/score.py. The rows are evenly spaced over watch.bin and
-do not depend on the batch size, which a proposal may change.
+how a run is going; verdicts use gpu_runner/score.py. The rows are evenly spaced over the watch split
+and do not depend on the batch size, which a proposal may change.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from gpu_runner.harness.batches import Dataset
+from gpu_runner.harness.dataset import Dataset
+from gpu_runner.harness.failures import RecipeError
 
 WATCH_TOKENS = {"cpu": 16_384, "cuda": 1_048_576}
 ROWS_AT_ONCE = 16
+LOGITS_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # of rows that are looked at together; one row at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +27,30 @@ class Watched:
     """One look at a model."""
 
     nats_per_token: float  # NaN when the model's logits are
-    bits_per_byte: float | None
+    bits_per_byte: float | None  # over tokens that stand for text; None where their bytes are not known
     logit_rms: float  # of all logits: grows when training is about to go wrong
 
 
 class Watch:
-    """Rows of held-out text, evenly spaced: inputs and targets [N, T] int64."""
+    """Rows of held-out text, evenly spaced: inputs and targets [N, T] int64, and which targets count.
+
+    Raises RecipeError when ``seq_len`` is longer than the watch text.
+    """
 
     def __init__(self, dataset: Dataset, *, seq_len: int, device: str) -> None:
-        tokens, self.bytes_per_token = dataset.watch, dataset.bytes_per_token
+        tokens = dataset.watch
         num_rows = min(WATCH_TOKENS[device] // seq_len, (len(tokens) - 1) // seq_len)
+        if len(tokens) < seq_len + 1:
+            raise RecipeError(f"seq_len: {seq_len} is too long for {len(tokens):,} tokens of watch text")
         starts = np.linspace(0, len(tokens) - seq_len - 1, max(num_rows, 1)).astype(np.int64)
-        rows = torch.from_numpy(tokens[starts[:, None] + np.arange(seq_len + 1)]).long()
-        self.x, self.y = rows[:, :-1].to(device), rows[:, 1:].to(device)
+        rows = tokens.rows(starts, seq_len + 1).astype(np.int64)
+        self.x, self.y = (torch.from_numpy(part.copy()).to(device) for part in (rows[:, :-1], rows[:, 1:]))
+        table = dataset.token_bytes
+        num_bytes = None if table is None else table[rows[:, 1:]].astype(np.int64)
+        self.num_bytes = None if num_bytes is None else int(num_bytes.sum())
+        # [N, T] 1.0 where a target stands for text, 0.0 at the ends of documents
+        self.counted = None if num_bytes is None else torch.from_numpy((num_bytes > 0).astype(np.float32)).to(device)
+        self.rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_BYTES[device] // (4 * dataset.vocab * self.x.shape[1])))
 
     @property
     def num_tokens(self) -> int:
@@ -46,17 +59,20 @@ class Watch:
     @torch.no_grad()
     def look(self, model: torch.nn.Module) -> Watched:
         """Measure over all positions, in evaluation mode."""
-        nats, squares = torch.zeros((2,), dtype=torch.float32, device=self.x.device).unbind()
+        nats, of_text, squares = torch.zeros((3,), dtype=torch.float64, device=self.x.device).unbind()
         was_training = model.training
         model.eval()
-        for x, y in zip(torch.split(self.x, ROWS_AT_ONCE), torch.split(self.y, ROWS_AT_ONCE), strict=True):
-            logits = model(x).float().flatten(0, 1)
-            nats += cross_entropy(logits, y.flatten(), reduction="sum")
-            squares += logits.square().mean(dim=-1).sum()
+        for first in range(0, len(self.x), self.rows_at_once):
+            here = slice(first, first + self.rows_at_once)
+            logits = model(self.x[here]).float().flatten(0, 1)
+            losses = cross_entropy(logits, self.y[here].flatten(), reduction="none")
+            nats += losses.sum(dtype=torch.float64)
+            squares += logits.square().mean(dim=-1).sum(dtype=torch.float64)
+            if self.counted is not None:
+                of_text += (losses * self.counted[here].flatten()).sum(dtype=torch.float64)
         model.train(was_training)
-        per_token = nats.item() / self.num_tokens
         return Watched(
-            nats_per_token=per_token,
-            bits_per_byte=per_token / math.log(2) / self.bytes_per_token if self.bytes_per_token else None,
+            nats_per_token=nats.item() / self.num_tokens,
+            bits_per_byte=of_text.item() / math.log(2) / self.num_bytes if self.num_bytes else None,
             logit_rms=math.sqrt(squares.item() / self.num_tokens),
         )

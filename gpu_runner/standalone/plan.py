@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_runner import corpus, hardware, sandbox
+from gpu_runner import hardware, sandbox
 from gpu_runner.contract import Knobs, Recipe, parse_recipe
+from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.prepare import prepare
 from gpu_runner.standalone.spec import MachineTable, TrainSpec, closest
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -46,7 +48,7 @@ def make_plan(spec: TrainSpec, path: Path, *, root: Path, out: Path | None) -> P
         spec=spec,
         recipe=recipe,
         dataset=dataset,
-        dataset_sha256=corpus.manifest_sha256(dataset),
+        dataset_sha256=manifest_sha256(dataset),
         folder=(out or RUNS / f"{path.stem}-{spec.seed}").absolute(),
         sandbox_level=sandbox_level(spec.machine.sandbox),
         threads=spec.machine.threads or _fair_share(spec.machine.processes),
@@ -81,7 +83,7 @@ def find_dataset(wanted: str, beside: Path, root: Path) -> Path:
         if (folder / "manifest.json").is_file():
             return folder.resolve()
     if wanted == DEFAULT_DATASET:
-        return corpus.prepare(root, wanted).resolve()
+        return prepare(root, wanted).resolve()
     prepared = sorted(path.parent.name for path in root.glob("*/manifest.json"))
     raise ValueError(
         f"dataset: neither {root / wanted} nor {beside / wanted} holds one;"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner import corpus
+from gpu_runner.data.prepare import prepare
 
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets"))
+    return prepare(tmp_path_factory.mktemp("datasets"))

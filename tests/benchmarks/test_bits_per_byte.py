@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner import corpus
+from gpu_runner.data.manifest import load_manifest, shard_paths
 from gpu_runner.score import score
 from tests.benchmarks.record import Record
 from tests.gpu_runner.training import RECIPE, listen, make_run_dir
@@ -41,7 +41,7 @@ def test_a_minute_of_training_beside_compressors(dataset: Path, tmp_path: Path) 
     )
     heard = listen(folder)
     assert heard.ended["outcome"] == "ok", heard.stderr
-    text = corpus.shard(dataset, "val").read_bytes()
+    text = b"".join(path.read_bytes() for path in shard_paths(dataset, load_manifest(dataset), "val"))
     scored = score(RECIPE, folder / "out" / "checkpoint", dataset, num_tokens=len(text), level="none")
     assert scored.outcome == "ok", scored.reasons
     assert scored.val_bpb is not None and 0.5 < scored.val_bpb < 8  # 8: knows nothing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner import corpus
+from gpu_runner.data.prepare import prepare
 from tests.benchmarks.texts import write_llmc, zipf_tokens
 from tests.gpu.machine import IS_DRY_RUN, LENGTH, require_gpu
 
@@ -48,7 +48,7 @@ def _gpu() -> None:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets"))
+    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="session")

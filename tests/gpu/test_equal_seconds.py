@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_runner import corpus
+from gpu_runner.data.manifest import load_manifest, shard_paths
 from tests.benchmarks.checkouts import folder_of_peers
 from tests.benchmarks.measuring import Contender
 from tests.benchmarks.order import Order
@@ -36,7 +36,15 @@ def texts(folder: Path, dataset: Path) -> tuple[Path, Path]:
     if IS_DRY_RUN and not named:
         files = {split: folder / f"{split}.bin" for split in ("train", "val")}
         for split, path in files.items():
-            write_llmc(path, np.fromfile(corpus.shard(dataset, split), dtype=np.uint8).astype(np.uint16))
+            write_llmc(
+                path,
+                np.concatenate(
+                    [
+                        np.fromfile(shard, dtype=np.uint8)
+                        for shard in shard_paths(dataset, load_manifest(dataset), split)
+                    ]
+                ).astype(np.uint16),
+            )
         return files["train"], files["val"]
     found = [sorted(Path(named).glob(f"*{split}*.bin")) for split in ("train", "val")] if named else []
     if not found or not all(found):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpu_runner import corpus
+from gpu_runner.data.prepare import prepare
 from tests.gpu_runner.training import Heard, after, listen, listen_to_team, make_run_dir
 
 BUDGET: dict[str, Any] = {
@@ -22,7 +22,7 @@ BUDGET: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets"))
+    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="module")

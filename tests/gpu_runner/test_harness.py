@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpu_runner import corpus
 from gpu_runner.contract import Budget
+from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import failures
-from gpu_runner.harness.batches import Batches, Dataset, row_starts
+from gpu_runner.harness.batches import Batches, row_starts
 from gpu_runner.harness.clock import BudgetClock
+from gpu_runner.harness.dataset import Dataset, open_dataset
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.harness.pipe import MAX_WAITING, Pipe
 from gpu_runner.harness.telemetry import UpdateRatios
@@ -28,7 +30,7 @@ from tests.gpu_runner.training import TINY, after, listen, make_run_dir
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets"))
+    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 # --- whole processes ---------------------------------------------------------------------------
@@ -151,13 +153,13 @@ def test_a_missing_shard_is_named(dataset: Path, tmp_path: Path) -> None:
 # --- the order of the text ---------------------------------------------------------------------
 
 
-def open_dataset(dataset: Path) -> Dataset:
-    return Dataset(dataset / "train", corpus.manifest_sha256(dataset))
+def open_text(dataset: Path) -> Dataset:
+    return open_dataset(dataset / "train", manifest_sha256(dataset))
 
 
 def batches_of(dataset: Path, *, seed: int, batch_size: int, seq_len: int = 64, **over: int) -> Batches:
     chosen: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "device": "cpu"} | over
-    return Batches(open_dataset(dataset), drawn=lambda _: None, **chosen)
+    return Batches(open_text(dataset), drawn=lambda _: None, **chosen)
 
 
 def test_the_order_belongs_to_the_seed_and_not_to_the_batch_size_or_the_models_luck(dataset: Path) -> None:
@@ -239,7 +241,7 @@ def test_watching_a_model_that_knows_nothing_gives_eight_bits_a_byte(dataset: Pa
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
             return torch.zeros(*tokens.shape, 256)
 
-    watch = Watch(open_dataset(dataset), seq_len=64, device="cpu")
+    watch = Watch(open_text(dataset), seq_len=64, device="cpu")
     assert watch.num_tokens == 16_384
     seen = watch.look(Ignorant())
     assert (seen.bits_per_byte, seen.logit_rms) == (pytest.approx(8, abs=1e-5), 0.0)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from gpu_runner import corpus
 from gpu_runner.contract import Knob, KnobValue, Recipe, parse_recipe
+from gpu_runner.data.prepare import prepare
 from gpu_runner.harness.__main__ import run_recipe
 from gpu_runner.harness.failures import BadOverride, RunFailed
 from gpu_runner.harness.loading import load_recipe
@@ -39,7 +39,7 @@ NEEDS_A_GPU = {"fp8"}
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets"))
+    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="module")

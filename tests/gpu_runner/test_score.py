@@ -17,10 +17,13 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from gpu_runner import corpus, model_process, sandbox, score
+from gpu_runner import model_process, sandbox, score
 from gpu_runner.contract import Score
+from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.harness import checkpoint
 from gpu_runner.harness.loading import load_recipe
+from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
 from tests.gpu_runner.training import RECIPE, TINY, listen, make_run_dir
 
 # A recipe of a few lines, so that each cheat is one line: what forward() gives for tokens [B, T].
@@ -54,7 +57,7 @@ def train(run): ...
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets"))
+    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +93,7 @@ def test_the_number_is_the_one_that_torch_computes_from_the_same_text(trained: P
     saved = trained / "out" / "checkpoint"
     model = load_recipe(RECIPE).build_model(checkpoint.load_config(saved)).eval()
     checkpoint.load(saved, model)
-    text, _ = score.held_out_text(dataset, "val")
-    rows = score.cut_rows(text, seq_len=TINY["seq_len"], num_tokens=8_192)
+    rows = score.cut_rows(score.open_held_out(dataset, "val"), seq_len=TINY["seq_len"], num_tokens=8_192)
     x, y = (torch.from_numpy(part.astype(np.int64)) for part in (rows.inputs, rows.targets))
     with torch.no_grad():
         nats = F.cross_entropy(model(x).flatten(0, 1), y.flatten()).item()
@@ -104,7 +106,7 @@ def test_scoring_twice_gives_the_same_number_and_the_same_provenance(trained: Pa
     assert first.val_bpb == second.val_bpb
     assert first.provenance == second.provenance
     assert first.provenance["recheck_max_nats"] == 0.0
-    assert first.provenance["manifest_sha256"] == corpus.manifest_sha256(dataset)
+    assert first.provenance["manifest_sha256"] == manifest_sha256(dataset)
     assert first.provenance["torch"] == torch.__version__
 
 
@@ -117,6 +119,64 @@ def test_a_model_that_knows_nothing_costs_eight_bits_a_byte_in_the_best_sandbox(
 def test_what_the_recipe_prints_does_not_disturb_the_scorer(dataset: Path, tmp_path: Path) -> None:
     noisy = make_model(tmp_path / "run", forward="print('x' * 100_000); print('y', file=sys.stderr); return honest")
     assert measure(noisy, dataset).outcome == "ok"
+
+
+# --- other tokens than bytes ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text in 301 tokens, of which the last ends a document."""
+    folder = tmp_path_factory.mktemp("ranks")
+    origin = Origin(path=write_texts(folder / "texts"), tokenizer=str(write_rank_file(folder)))
+    return prepare(folder, "mine", origin)
+
+
+def of_vocab(folder: Path, vocab: int, forward: str = "return honest") -> Path:
+    """``make_model`` with another vocabulary."""
+    made = make_model(folder, forward=forward)
+    train = folder / "source" / "train.py"
+    train.write_text(train.read_text().replace("256, 256", f"{vocab}, {vocab}"))
+    model = torch.nn.Module()
+    model.register_parameter("table", torch.nn.Parameter(torch.zeros(vocab, vocab)))
+    checkpoint.save(folder / "out", model, {"seq_len": 32, "vocab_size": vocab})
+    return made
+
+
+def test_bits_are_counted_per_byte_of_text_and_not_per_token(
+    in_ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "BATCH_TOKENS", 128)
+    monkeypatch.setattr(model_process, "PIECE_BYTES", 5 * 301 * 4)  # answers are read five positions at a time
+    measured = measure(of_vocab(tmp_path / "run", 301), in_ranks, num_tokens=1_024)
+    assert (measured.outcome, measured.reasons) == ("ok", [])
+    held_out = score.open_held_out(in_ranks, "val")
+    targets = score.cut_rows(held_out, seq_len=32, num_tokens=1_024).targets
+    assert held_out.token_bytes is not None
+    num_counted, num_bytes = int((targets != 300).sum()), int(held_out.token_bytes[targets].sum())
+    assert num_counted < targets.size, "the end of a document is among them"
+    assert measured.val_bpb == pytest.approx(num_counted * math.log2(301) / num_bytes)
+    assert measured.provenance["tokenizer_sha256"] == held_out.manifest.tokenizer.sha256
+
+
+def test_a_model_of_another_vocabulary_is_no_model_of_this_dataset(in_ranks: Path, tmp_path: Path) -> None:
+    measured = measure(make_model(tmp_path / "run"), in_ranks, num_tokens=1_024)
+    assert (measured.outcome, measured.val_bpb) == ("failed", None)
+    assert measured.reasons == ["The model's vocabulary is 256, but the dataset's is 301."]
+
+
+def test_tokens_whose_bytes_nobody_knows_give_no_score(tmp_path: Path) -> None:
+    write_llmc(tmp_path / "bin" / "train.bin", tokens_of(100))
+    write_llmc(tmp_path / "bin" / "val.bin", tokens_of(400))
+    unknown = prepare(tmp_path, "unknown", Origin(path=tmp_path / "bin"))
+    measured = measure(make_model(tmp_path / "run"), unknown)
+    assert (measured.outcome, measured.val_bpb) == ("failed", None)
+    assert "prepare it again with --tokenizer" in measured.reasons[0]
+
+
+def test_a_large_vocabulary_is_asked_for_in_small_batches() -> None:
+    shapes = {(256, 128): 32, (256, 4_096): 1, (50_257, 128): 2, (50_257, 1_024): 1}
+    assert {shape: score.rows_at_once(*shape) for shape in shapes} == shapes
 
 
 # --- models that cheat -----------------------------------------------------------------------------
@@ -217,8 +277,8 @@ def test_a_config_that_makes_no_sense_is_a_failure_of_the_run(dataset: Path, tmp
 
 
 def test_a_split_that_was_changed_is_never_read(trained: Path, tmp_path: Path) -> None:
-    home = corpus.prepare(tmp_path)
-    (home / "val" / "val.bin").write_bytes(b"easy" * 10_000)
+    home = prepare(tmp_path)
+    (home / "val" / "val-00000.bin").write_bytes(b"easy" * 10_000)
     with pytest.raises(ValueError, match="not what the manifest says"):
         measure(trained, home)
     with pytest.raises(ValueError, match="'test' is not one of"):

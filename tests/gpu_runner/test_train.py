@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from gpu_runner import corpus
 from gpu_runner.contract import Score
+from gpu_runner.data.prepare import prepare
 from gpu_runner.endings import RunFailure
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.standalone.folder import state_of
@@ -31,7 +31,7 @@ from tests.gpu_runner.training import PATIENCE_S, RECIPE, TINY
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets")).parent
+    return prepare(tmp_path_factory.mktemp("datasets")).parent
 
 
 @pytest.fixture

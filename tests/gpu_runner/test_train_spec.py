@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_runner import corpus
+from gpu_runner.data.prepare import prepare
 from gpu_runner.standalone.plan import refuse_knobs
 from gpu_runner.standalone.spec import EXAMPLE, BudgetTable, MachineTable, TrainSpec, as_toml, load_spec
 from tests.gpu_runner.by_hand import BUDGET, Place, Refusals
@@ -19,7 +19,7 @@ from tests.gpu_runner.training import RECIPE
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.prepare(tmp_path_factory.mktemp("datasets")).parent
+    return prepare(tmp_path_factory.mktemp("datasets")).parent
 
 
 @pytest.fixture

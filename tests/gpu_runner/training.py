@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_runner import corpus
+from gpu_runner import contract
+from gpu_runner.data.manifest import manifest_sha256
 
-RECIPE = Path(corpus.__file__).parent / "recipes" / "gpt"
+RECIPE = Path(contract.__file__).parent / "recipes" / "gpt"
 # Trains a step in a few milliseconds; everything else as shipped.
 TINY: dict[str, Any] = {"depth": 2, "aspect": 32, "head_dim": 32, "ngram_rows": 1024, "seq_len": 32, "batch_size": 4}
 PATIENCE_S = 120
@@ -28,7 +29,7 @@ def make_spec(dataset: Path, **over: Any) -> dict[str, Any]:
         "budget": {"kind": "tokens", "amount": 10_000},
         "overrides": TINY,
         "dataset_dir": str(dataset / "train"),
-        "dataset_sha256": corpus.manifest_sha256(dataset),
+        "dataset_sha256": manifest_sha256(dataset),
         "max_steps": 5,
         "threads": 1,
         "device": "cpu",

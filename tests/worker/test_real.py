@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gpu_runner import contract, corpus, launch
+from gpu_runner import contract, launch
+from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.prepare import prepare
 
 from .conftest import Bench
 from .world import Repository, git, make_lease
@@ -19,10 +21,10 @@ def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> N
     git(repository.folder, "add", "--all")
     git(repository.folder, "commit", "--quiet", "--message=the real recipe")
     bench.web.bundle = repository.bundle()
-    dataset = corpus.prepare(bench.folder / "home" / "datasets")
+    dataset = prepare(bench.folder / "home" / "datasets")
     lease = make_lease(
         git(repository.folder, "rev-parse", "HEAD").strip(),
-        corpus.manifest_sha256(dataset),
+        manifest_sha256(dataset),
         dataset="stdlib",
         purpose="smoke",
         max_steps=3,

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpu_runner import contract, corpus
+from gpu_runner import contract
+from gpu_runner.data import tokenizers
+from gpu_runner.data.manifest import FOLDER, Manifest, Shard, Split, manifest_sha256
 from gpu_runner.launch import Machine
 
 RUN_TOKEN = "run-token-of-this-test"
@@ -106,19 +108,27 @@ class Repository:
 def make_dataset(root: Path) -> str:
     """A dataset with a real manifest; its sha256."""
     home = root / "tiny"
-    shards = {"train": b"to train on\0" * 50, "watch": b"to watch\0" * 9, "val": b"held out\0" * 9, "sealed": b"s\0"}
-    splits = {}
-    for name, body in shards.items():
-        path = corpus.shard(home, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-        splits[name] = corpus.Split(num_bytes=len(body), num_documents=1, sha256=contract.sha256(body))
-    manifest = corpus.Manifest(
-        name="tiny", kind="bytes", vocab=256, separator="one 0 byte", source={"text": "made up"}, splits=splits
+    texts = {"train": b"to train on\0" * 50, "watch": b"to watch\0" * 9, "val": b"held out\0" * 9, "sealed": b"s\0"}
+    encoder = tokenizers.open_tokenizer("bytes")
+    manifest = Manifest(
+        name="tiny",
+        tokenizer=encoder.about,
+        dtype="uint8",
+        source={"text": "made up"},
+        splits={split: write_split(home, split, body) for split, body in texts.items()},
     )
+    (home / "train" / "token_bytes.bin").write_bytes(encoder.token_bytes.tobytes())
     for folder in (home, home / "train"):
         (folder / "manifest.json").write_text(manifest.model_dump_json())
-    return corpus.manifest_sha256(home)
+    return manifest_sha256(home)
+
+
+def write_split(home: Path, split: str, body: bytes) -> Split:
+    path = home / FOLDER[split] / f"{split}-00000.bin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)
+    shard = Shard(file=path.name, num_tokens=len(body), sha256=contract.sha256(body))
+    return Split(shards=(shard,), num_tokens=len(body), num_bytes=len(body), num_documents=body.count(0))
 
 
 def make_machine(tmp_path: Path, **over: Any) -> Machine:

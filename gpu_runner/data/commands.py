@@ -1,0 +1,76 @@
+"""``python -m gpu_runner data ...``"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from gpu_runner.data import progress
+from gpu_runner.data.manifest import SPLITS, load_manifest, manifest_sha256
+from gpu_runner.data.prepare import Origin, prepare
+from gpu_runner.data.sources import FORMATS
+from gpu_runner.data.verify import verify
+
+
+def default_root() -> Path:
+    """Where datasets lie when nobody says otherwise."""
+    home = Path(os.environ.get("COUNTERSIGN_HOME") or ".countersign")
+    return Path(os.environ.get("COUNTERSIGN_DATASETS") or home / "datasets")
+
+
+def add_data_commands(commands: Any) -> None:
+    """The command ``data`` with its three acts."""
+    acts = commands.add_parser("data", help="prepare, inspect or verify a dataset").add_subparsers(
+        dest="act", required=True
+    )
+    making = acts.add_parser("prepare", help="make a dataset of text or tokens")
+    making.add_argument("--name", default="stdlib", help="what it is called; default: %(default)s")
+    making.add_argument("--from", dest="path", type=Path, help="a folder; without it the standard library's own text")
+    making.add_argument("--format", dest="kind", choices=FORMATS, help="default: what the folder looks like")
+    making.add_argument("--tokenizer", help="bytes, a rank file of tiktoken, or a Hugging Face tokenizer.json")
+    making.add_argument("--separator", help="the token that ends a document, as the tokenizer spells or numbers it")
+    making.set_defaults(run=data_prepare)
+    for act, run, about in (("inspect", data_inspect, "say what is in it"), ("verify", data_verify, "hash it again")):
+        sub = acts.add_parser(act, help=about)
+        sub.add_argument("dataset", nargs="?", default="stdlib", help="a name or a folder; default: %(default)s")
+        sub.set_defaults(run=run)
+    for sub in acts.choices.values():
+        sub.add_argument("--root", type=Path, default=default_root(), help="default: %(default)s")
+
+
+def data_prepare(chosen: argparse.Namespace) -> int:
+    origin = Origin(path=chosen.path, kind=chosen.kind, tokenizer=chosen.tokenizer, separator=chosen.separator)
+    _describe(prepare(chosen.root, chosen.name, origin, progress.for_people()))
+    return 0
+
+
+def data_inspect(chosen: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from gpu_runner.data import inspect
+
+    return 0 if inspect.show(_find(chosen), Console()) else 1
+
+
+def data_verify(chosen: argparse.Namespace) -> int:
+    home = _find(chosen)
+    verify(home, progress.for_people())
+    _describe(home)
+    return 0
+
+
+def _find(chosen: argparse.Namespace) -> Path:
+    """A dataset by its name under the root, or by its folder."""
+    named: Path = chosen.root / chosen.dataset
+    return named if (named / "manifest.json").exists() or "/" not in chosen.dataset else Path(chosen.dataset)
+
+
+def _describe(home: Path) -> None:
+    print(f"{home}: {manifest_sha256(home)}")
+    for name in SPLITS:
+        split = load_manifest(home).splits[name]
+        num_bytes = "" if split.num_bytes is None else f", {split.num_bytes:,} bytes of text"
+        documents = "" if split.num_documents is None else f" in {split.num_documents:,} documents"
+        print(f"  {name:<7}{split.num_tokens:>14,} tokens{num_bytes}{documents}")

@@ -1,0 +1,167 @@
+"""A source, a tokenizer and a name to a dataset: piece by piece, into a scratch folder that is renamed when whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_runner.data import overlap
+from gpu_runner.data.encoding import write_texts, write_tokens
+from gpu_runner.data.manifest import HELD_OUT, TOKEN_BYTES, TOKENIZER_FILE, Manifest, load_manifest
+from gpu_runner.data.progress import Silent
+from gpu_runner.data.sources import open_source
+from gpu_runner.data.sources.source import TextSource, TokenSource
+from gpu_runner.data.splits import settle
+from gpu_runner.data.tokenizers import open_tokenizer
+from gpu_runner.data.tokenizers.encoder import Encoder
+from gpu_runner.data.verify import is_there, is_whole
+
+MUCH_OVERLAP = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a dataset is to be made of, as a person says it. All None: the standard library, as bytes."""
+
+    path: Path | None = None
+    kind: str | None = None  # one of sources.FORMATS; None: what the folder looks like
+    tokenizer: str | None = None  # None: bytes for text, unknown for tokens
+    separator: str | None = None  # the token behind every document, by its text or number
+
+    @property
+    def is_stdlib(self) -> bool:
+        return self.path is None and self.kind in (None, "stdlib")
+
+
+def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progress: Silent = Silent()) -> Path:  # noqa: B008  # both are immutable
+    """Write the dataset ``name`` under ``root`` and return its folder.
+
+    The standard library is left alone where it is whole already. Raises ValueError when something is
+    wrong with the origin, or another text stands under the name; OSError when it cannot be written.
+    """
+    home = root / name
+    if _stands(home, name, origin):
+        return home
+    source = open_source(origin.path, origin.kind)
+    with _told_in_one_sentence(home), _scratch(root, name) as scratch:
+        made = _write(scratch, name, source, origin, progress)
+        _refuse_other_text(home, made)
+        if not is_whole(home):  # somebody else may have finished first
+            _swap_in(scratch, home)
+    return home
+
+
+def _stands(home: Path, name: str, origin: Origin) -> bool:
+    """Whether there is nothing to do. ValueError when there is something that must not be written over."""
+    if origin.path is None and origin.kind is None and name != "stdlib":
+        raise ValueError(f"--from: {name!r} has to be made of something; name a folder, or --format stdlib")
+    if origin.is_stdlib and origin.tokenizer is None:
+        return is_whole(home)
+    if is_there(home):
+        raise ValueError(f"--name: {home} is there already; give another name, or remove it first")
+    return False
+
+
+def _write(scratch: Path, name: str, source: TextSource | TokenSource, origin: Origin, progress: Silent) -> Manifest:
+    for note in source.notes:
+        progress.say(note)
+    if isinstance(source, TextSource):
+        encoder: Encoder | None = open_tokenizer(origin.tokenizer or "bytes", origin.separator)
+        assert encoder is not None
+        written = write_texts(scratch, source, encoder, progress)
+    else:
+        encoder = _encoder_of_tokens(origin)
+        written = write_tokens(scratch, source, encoder, origin.separator, progress)
+    made = Manifest(name=name, source=source.facts, **written)
+    _write_tokenizer(scratch, encoder)
+    made = overlap.measure(scratch, made, progress)
+    _warn(made, progress)
+    body = json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True).encode() + b"\n"
+    for path in (scratch / "manifest.json", scratch / "train" / "manifest.json"):
+        _write_durably(path, body)
+    return made
+
+
+def _encoder_of_tokens(origin: Origin) -> Encoder | None:
+    """The tokenizer that made a source's tokens, where a person named it; bytes make no such files."""
+    if origin.tokenizer == "bytes":
+        raise ValueError("--tokenizer: the source holds tokens, not bytes; name the tokenizer that made them, or none")
+    return None if origin.tokenizer is None else open_tokenizer(origin.tokenizer, origin.separator)
+
+
+def _write_tokenizer(scratch: Path, encoder: Encoder | None) -> None:
+    if encoder is None:
+        return
+    _write_durably(scratch / "train" / TOKEN_BYTES, encoder.token_bytes.tobytes())
+    if encoder.file is not None:
+        _write_durably(scratch / TOKENIZER_FILE[encoder.about.kind], encoder.file)
+
+
+def _warn(made: Manifest, progress: Silent) -> None:
+    for split in HELD_OUT:
+        found = made.splits[split].overlap
+        if found and found.share > MUCH_OVERLAP:
+            progress.say(
+                f"Of the runs of {overlap.N} {found.unit} in {split}, {found.share:.1%} stand in the training text as"
+                " well: a model may know them by heart, and its score flatters it."
+            )
+
+
+def _write_durably(path: Path, body: bytes) -> None:
+    file = open(path, "wb")  # noqa: SIM115  # settle closes it
+    file.write(body)
+    settle(file, 0o644)
+
+
+@contextmanager
+def _scratch(root: Path, name: str) -> Iterator[Path]:
+    """A folder beside the final one (same file system, so that a rename is atomic); gone afterwards."""
+    root.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+    scratch.chmod(0o755)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)  # after a successful swap it is gone already
+
+
+def _swap_in(scratch: Path, home: Path) -> None:
+    """Give the finished folder its name. A broken one that stood there goes out with the scratch folder."""
+    broken = scratch.with_name(scratch.name + ".broken")
+    if home.exists():
+        os.rename(home, broken)
+    os.rename(scratch, home)
+    shutil.rmtree(broken, ignore_errors=True)
+
+
+def _refuse_other_text(home: Path, fresh: Manifest) -> None:
+    """Repair what is damaged, but never put another text under a name that runs were measured on."""
+    try:
+        standing = load_manifest(home)
+    except ValueError:
+        return  # there is none, or it cannot be read: nothing was pinned to it
+    if standing == fresh:
+        return
+    python = standing.source.get("python")
+    was = f" (Python {python}) cannot be made again by Python {platform.python_version()}" if python else " is another"
+    raise ValueError(f"{home}: damaged, and its text{was}; remove the folder, and start campaigns on the new text")
+
+
+@contextmanager
+def _told_in_one_sentence(home: Path) -> Iterator[None]:
+    """Full disks and forbidden folders, said plainly; the kind of OSError stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename and not str(error.filename).startswith(str(home.parent)):
+            message = f"cannot read {error.filename}: {error.strerror}"
+        else:
+            message = f"cannot write the dataset to {home}: {error.strerror}; free space or name another --root"
+        raise OSError(error.errno, message) from error
