@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from gpu_runner.harness.loading import load_recipe
@@ -99,6 +101,29 @@ def _read_instead(run: PacedRun, order: Order) -> None:
     """Other tokens than the dataset's, without a word on how many bytes they stand for."""
     train, watch = order.texts()
     run._dataset = SimpleNamespace(  # type: ignore[assignment]
-        vocab=order.shape.vocab, separator=None, bytes_per_token=None, train=train, watch=watch
+        vocab=order.shape.vocab,
+        separator=None,
+        bytes_per_token=None,
+        token_bytes=None,
+        train=InOneFile(train),
+        watch=InOneFile(watch),
     )
     run.vocab_size, run.separator = order.shape.vocab, None
+
+
+class InOneFile:
+    """Tokens of a file [N] as the harness reads a dataset's."""
+
+    def __init__(self, tokens: npt.NDArray[Any]) -> None:
+        self.tokens, self.dtype = tokens, tokens.dtype
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rows(self, starts: Any, length: int, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """The tokens [start, start + length) for each start, [B, length]; written to ``out`` where it is given."""
+        rows = self.tokens[np.asarray(starts)[:, None] + np.arange(length)]
+        if out is None:
+            return rows
+        out[:] = rows
+        return out

@@ -91,7 +91,7 @@ def nanogpt(order: Order, pace: Pace, checkout: Path) -> tuple[Edits, list[str]]
     shape = order.shape
     text = Path("data/ours")
     text.mkdir(parents=True)
-    tokens = np.fromfile(Path(order.dataset) / "train" / "train.bin", dtype=np.uint8)
+    tokens = np.fromfile(Path(order.dataset) / "train" / "train-00000.bin", dtype=np.uint8)
     for split in ("train", "val"):
         tokens.astype(np.uint16).tofile(text / f"{split}.bin")
     settings = {
