@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from gpu_runner.data.manifest import SPLITS, Manifest, Split, load_manifest, manifest_sha256
+from gpu_runner.data.overlap import N
 from gpu_runner.data.tokenizers import decode, stored_table
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.data.verify import problem_with
 
 SHOWN_TOKENS = 64
-COLUMNS = ("split", "shards", "tokens", "bytes of text", "bytes/token", "documents", "also in train")
+COLUMNS = ("split", "shards", "tokens", "bytes of text", "a token", "documents", "in train")
 UNKNOWN = "unknown"
 
 
@@ -44,9 +46,15 @@ def _in_words(manifest: Manifest) -> str:
 
 
 def _table(manifest: Manifest) -> Table:
-    table = Table(*COLUMNS)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    unit = next(found.unit for split in manifest.splits.values() if (found := split.overlap))
+    table = Table(
+        *COLUMNS,
+        caption=f"in train: of a split's runs of {N} {unit}, those in train as well",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    for column in table.columns:
+        column.justify, column.no_wrap = "left" if column.header == "split" else "right", True
     for name in SPLITS:
         table.add_row(name, *_row(manifest.splits[name]))
     return table
@@ -54,7 +62,7 @@ def _table(manifest: Manifest) -> Table:
 
 def _row(split: Split) -> tuple[str, ...]:
     per_token = UNKNOWN if split.num_bytes is None else f"{split.num_bytes / split.num_tokens:.3f}"
-    shared = "" if split.overlap is None else f"{split.overlap.share:.2%} of runs of 13 {split.overlap.unit}"
+    shared = "" if split.overlap is None else f"{split.overlap.share:.2%}"
     known = (f"{number:,}" if number is not None else UNKNOWN for number in (split.num_bytes, split.num_documents))
     num_bytes, num_documents = known
     return f"{len(split.shards):,}", f"{split.num_tokens:,}", num_bytes, per_token, num_documents, shared
