@@ -133,4 +133,4 @@ except ValueError as error:
     print(error)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert 'pip install "countersign[data]"' in said.stdout
+    assert "webapp/install.py .venv data" in said.stdout

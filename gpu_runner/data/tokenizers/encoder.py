@@ -22,7 +22,7 @@ Table = list[bytes]
 
 MAX_VOCAB = 1 << 18
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|bos|>")  # the first that a tokenizer has
-WAY_OUT = 'install it with `pip install "countersign[data]"`, or in a checkout `pip install -e ".[data]"`'
+WAY_OUT = "install it with `python3 webapp/install.py .venv data`, in the checkout"
 
 
 @dataclass(frozen=True, kw_only=True)
