@@ -91,7 +91,11 @@ def test_a_token_budget_is_never_exceeded_and_the_curve_is_watched_on_the_way(da
     ("edit", "kind", "said"),
     [
         (("return nats, nats + z_loss", "return nats * float('nan'), nats + z_loss"), "not_finite", "step 1"),
-        (("optimizer = Optimizer(model, run)", "optimizer = Optimiser(model, run)"), "recipe_error", "Optimiser"),
+        (
+            ("optimizer = Optimizer(model, run, crew)", "optimizer = Optimiser(model, run, crew)"),
+            "recipe_error",
+            "Optimiser",
+        ),
         (("run.save(model, config)", "raise SystemExit(0)"), "recipe_error", "ended the process itself"),
         (("run.save(model, config)", "return"), "recipe_error", "without run.save"),
         (("run.report(nats, lr_scale=scale", "dict(nats=nats, lr_scale=scale"), "recipe_error", "run.report"),
@@ -115,7 +119,7 @@ def test_a_broken_proposal_ends_with_a_reason(
 
 
 def test_a_traceback_begins_in_the_proposed_code(dataset: Path, tmp_path: Path) -> None:
-    edit = ("    optimizer = Optimizer(model, run)", "    optimizer = Optimiser(model, run)")
+    edit = ("    optimizer = Optimizer(model, run, crew)", "    optimizer = Optimiser(model, run, crew)")
     message = listen(make_run_dir(tmp_path / "run", dataset, edits=(edit,))).ended["failure"]["message"]
     assert message.splitlines()[0].strip().startswith('File "train.py", line')
     assert message.splitlines()[-1].startswith("NameError")

@@ -392,6 +392,42 @@ def flops_per_token(model: nn.Module, config: dict[str, Any]) -> float:
     return float(6 * matrices + 12 * config["width"] * seen)
 
 
+# --- the CPU's cores --------------------------------------------------------------------------
+
+
+class Crew:
+    """Splits a step over the CPU's cores by rows, not inside every operation as torch would.
+
+    An operation of a small model takes 20 to 200 us, and waking the other cores for it costs as much;
+    spinning until the next one is worse as soon as anybody else uses a core. Torch's operations
+    release Python's lock, so threads with whole forward and backward passes really run at once.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.size = torch.get_num_threads() if run.device == "cpu" else 1
+        self.pool = None
+        if self.size > 1:
+            torch.set_num_threads(1)
+            self.pool = ThreadPoolExecutor(self.size, initializer=torch.set_num_threads, initargs=(1,))
+
+    def map(self, function: Callable[..., Any], *parts: Any) -> Iterator[Any]:
+        """As the builtin; in order, whoever is done first."""
+        return self.pool.map(function, *parts) if self.pool else map(function, *parts)
+
+
+def add_gradients(params: list[nn.Parameter], grads: tuple[Tensor, ...]) -> None:
+    """To what is there, in one call for all; those of a table looked up by rows hold only the touched ones."""
+    if params[0].grad is None:
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad
+        return
+    dense = [(p.grad, grad) for p, grad in zip(params, grads, strict=True) if not grad.is_sparse]
+    torch._foreach_add_(*zip(*dense, strict=True))
+    for p, grad in zip(params, grads, strict=True):
+        if grad.is_sparse:
+            p.grad = p.grad + grad
+
+
 # --- optimizer ---------------------------------------------------------------------------------
 
 # Polar Express (Amsel et al. 2025): best degree-5 polynomials for five iterations, safety factor 2 %.
@@ -446,6 +482,7 @@ class Muon:
         self.momenta = [
             torch.zeros(n, *stack[0].shape, device=stack[0].device) for n, stack in zip(each, self.stacks, strict=True)
         ]
+        self.num_parts = len(self.stacks)
         self.lr, self.decay = run.knobs["matrix_lr"], run.knobs["weight_decay"]
         self.cautious = run.knobs["cautious_decay"]
         self.beta = run.knobs["muon_momentum"]
@@ -464,15 +501,17 @@ class Muon:
         """This process's part of the mean gradients, each [N / size, R, C]; waits for them."""
         return [pending.wait() for pending in self.arriving]
 
-    def step(self, scale: float) -> None:
-        steps = [
-            self.team.gather(self.update(pending.wait(), momentum, self.beta, self.polynomials, self.dtype), len(stack))
-            for stack, pending, momentum in zip(self.stacks, self.arriving, self.momenta, strict=True)
-        ]
-        for stack, pending in zip(self.stacks, steps, strict=True):
-            step = pending.wait().float().unbind(0)
-            self._decay(stack, step, scale)
-            torch._foreach_add_(stack, step, alpha=-self.lr * scale)
+    def compute(self, i: int, scale: float) -> Tensor:
+        grads = self.arriving[i].wait()
+        return self.update(grads, self.momenta[i], self.beta, self.polynomials, self.dtype)
+
+    def gather(self, i: int, step: Tensor) -> Any:
+        return self.team.gather(step, len(self.stacks[i]))
+
+    def apply(self, i: int, coming: Any, scale: float) -> None:
+        stack, step = self.stacks[i], coming.wait().float().unbind(0)
+        self._decay(stack, step, scale)
+        torch._foreach_add_(stack, step, alpha=-self.lr * scale)
 
     def _decay(self, stack: list[nn.Parameter], step: tuple[Tensor, ...], scale: float) -> None:
         """Decoupled; the cautious kind shrinks a weight only where the step shrinks it too (Chen et al. 2024)."""
@@ -497,6 +536,7 @@ class AdamW:
         self.first = [torch.zeros_like(p) for p in self.mine]
         self.second = [torch.zeros_like(p) for p in self.mine]
         self.num_steps = [torch.zeros((), device=p.device) for p in params]
+        self.num_parts = 1
 
     def state(self) -> list[Tensor]:
         return [*self.first, *self.second, *self.num_steps]
@@ -509,7 +549,7 @@ class AdamW:
         """The mean gradients of this process's rows; waits for them."""
         return [pending.wait()[: len(p)] for pending, p in zip(self.arriving, self.mine, strict=True)]
 
-    def step(self, scale: float) -> None:
+    def compute(self, i: int, scale: float) -> None:
         torch._foreach_add_(self.num_steps, 1)
         torch._fused_adamw_(
             self.mine,
@@ -526,9 +566,13 @@ class AdamW:
             amsgrad=False,
             maximize=False,
         )
-        if self.team.size > 1:
-            arriving = [self.team.gather(mine, len(p)) for mine, p in zip(self.mine, self.params, strict=True)]
-            for p, pending in zip(self.params, arriving, strict=True):
+
+    def gather(self, i: int, done: None) -> list[Any]:
+        return [self.team.gather(mine, len(p)) for mine, p in zip(self.mine, self.params, strict=True)]
+
+    def apply(self, i: int, coming: list[Any], scale: float) -> None:
+        if self.team.size > 1:  # alone, what was moved are the parameters themselves
+            for p, pending in zip(self.params, coming, strict=True):
                 p.copy_(pending.wait())
 
 
@@ -543,42 +587,62 @@ class RowAdagrad:
         self.team, self.table, self.lr = run.team, table, lr
         self.mine = table.detach()[self.team.part_of(len(table))]  # a view of this process's rows
         self.squares = torch.zeros(len(self.mine), 1, device=table.device)  # summed over the steps, mean of a row's
+        self.num_parts = 1
 
     def state(self) -> list[Tensor]:
         return [self.squares]
 
     def send(self) -> None:
-        """Begin to average the gradient over the team; alone, find the rows that it touches."""
+        """Begin to average the gradient over the team."""
         grad = self.table.grad
         assert grad is not None
-        if grad.is_sparse and self.team.size == 1:
-            grad = grad.coalesce()
-            self.rows, self.grad = grad.indices()[0], grad.values()
-            return
-        self.rows = slice(None)
-        self.arriving = self.team.mean_shard(grad.to_dense() if grad.is_sparse else grad)
+        self.by_rows = grad.is_sparse and self.team.size == 1
+        self.found: tuple[Any, Tensor] | None = None
+        self.arriving = self.team.mean_shard(grad if self.by_rows or not grad.is_sparse else grad.to_dense())
+
+    def touched(self) -> tuple[Any, Tensor]:
+        """Which of this process's rows have a gradient, and their mean gradients; waits for them."""
+        if self.found is None:
+            grad = self.arriving.wait()
+            if self.by_rows:
+                grad = grad.coalesce()
+                self.found = grad.indices()[0], grad.values()
+            else:
+                self.found = slice(None), grad[: len(self.mine)]
+        return self.found
 
     def grads(self) -> list[Tensor]:
-        """The mean gradient of this process's touched rows; waits for it."""
-        if isinstance(self.rows, slice):
-            self.grad = self.arriving.wait()[: len(self.mine)]
-        return [self.grad]
+        return [self.touched()[1]]
 
-    def step(self, scale: float) -> None:
-        (grad,) = self.grads()
-        squares = self.squares[self.rows] + grad.square().mean(dim=-1, keepdim=True)
-        self.squares[self.rows] = squares
-        self.mine[self.rows] -= grad * (self.lr * scale / (squares.sqrt() + 1e-12))
+    def compute(self, i: int, scale: float) -> None:
+        rows, grad = self.touched()
+        new = torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square_().div_(grad.size(-1))
+        self.squares[rows] = squares = self.squares[rows] + new
+        step = grad * (-self.lr * scale / (squares.sqrt() + 1e-12))
+        if self.by_rows:  # four times as fast as reading, adding and writing by an index
+            self.mine.index_add_(0, rows, step)
+        else:
+            self.mine.add_(step)
+
+    def gather(self, i: int, done: None) -> Any:
+        return self.team.gather(self.mine, len(self.table))
+
+    def apply(self, i: int, coming: Any, scale: float) -> None:
         if self.team.size > 1:
-            self.table.copy_(self.team.gather(self.mine, len(self.table)).wait())
+            self.table.copy_(coming.wait())
 
 
 class Optimizer:
-    """Muon (or AdamW) for the matrices of the blocks, AdamW with rates of their own for the rest."""
+    """Muon (or AdamW) for the matrices of the blocks, AdamW with rates of their own for the rest.
 
-    def __init__(self, model: nn.Module, run: Any) -> None:
+    Every group of tensors ``send``s its gradients off to be averaged over the team; then, part by part, it
+    ``compute``s a step, ``gather``s it from the team and ``apply``s it.
+    """
+
+    def __init__(self, model: nn.Module, run: Any, crew: Crew) -> None:
         k = run.knobs
-        self.team, self.params, self.clip = run.team, list(model.parameters()), k["grad_clip"]
+        self.team, self.crew = run.team, crew
+        self.params, self.clip = list(model.parameters()), k["grad_clip"]
         matrices = list(model.blocks.parameters())
         tables = [model.embed.weight, *(t.weight for t in model.value_embeds.values())]
         head = [] if model.head is None else [model.head.weight]
@@ -586,14 +650,15 @@ class Optimizer:
         # By name: how far a step moves each of them is measured.
         self.weights = {"matrices": matrices, "tables": tables, "head": head, "scalars": scalars}
         rates = ((tables, "embed_lr"), (head, "head_lr"), (scalars, "scalar_lr"))
-        self.groups: list[Muon | AdamW | RowAdagrad] = [AdamW(p, k[rate], 0.0, run) for p, rate in rates if p]
+        self.groups: list[Muon | AdamW | RowAdagrad] = []  # the longest first
+        if model.ngrams is not None:
+            self.weights["ngrams"] = [model.ngrams.table]
+            self.groups.append(RowAdagrad(model.ngrams.table, k["ngram_lr"], run))
         if k["matrix_optimizer"] == "muon":
             self.groups.append(Muon(matrices, run))
         else:
             self.groups.append(AdamW(matrices, k["matrix_lr"], k["weight_decay"], run))
-        if model.ngrams is not None:
-            self.weights["ngrams"] = [model.ngrams.table]
-            self.groups.append(RowAdagrad(model.ngrams.table, k["ngram_lr"], run))
+        self.groups += [AdamW(p, k[rate], 0.0, run) for p, rate in rates if p]
 
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes, beside the parameters."""
@@ -613,12 +678,21 @@ class Optimizer:
         if norm is not None:
             grads = [grad for group in self.groups for grad in group.grads()]
             torch._foreach_mul_(grads, (self.clip / (norm + 1e-6)).clamp(max=1.0))
-        for group in self.groups:
-            group.step(scale)
+        parts = [(group, i) for group in self.groups for i in range(group.num_parts)]
+        if self.team.size > 1:  # all send in the same order, and what is sent travels while the next one is computed
+            coming = [group.gather(i, group.compute(i, scale)) for group, i in parts]
+            for (group, i), step in zip(parts, coming, strict=True):
+                group.apply(i, step, scale)
+        else:
+            list(self.crew.map(lambda part: self._move(*part, scale), parts))
         norm = self.norm() if norm is None else norm
         for p in self.params:
             p.grad = None
         return norm
+
+    @torch.no_grad()  # which holds for one thread
+    def _move(self, group: Muon | AdamW | RowAdagrad, i: int, scale: float) -> None:
+        group.apply(i, group.gather(i, group.compute(i, scale)), scale)
 
 
 # --- schedule ----------------------------------------------------------------------------------
@@ -651,26 +725,6 @@ def losses(model: nn.Module, z_loss: float, x: Tensor, y: Tensor, grams: Tensor 
     return nats, nats + z_loss * log_z.square().mean() if z_loss else nats
 
 
-class Crew:
-    """Splits a step over the CPU's cores by rows, not inside every operation as torch would.
-
-    An operation of a small model takes 20 to 200 us, and waking the other cores for it costs as much;
-    spinning until the next one is worse as soon as anybody else uses a core. Torch's operations
-    release Python's lock, so threads with whole forward and backward passes really run at once.
-    """
-
-    def __init__(self, run: Any) -> None:
-        self.size = torch.get_num_threads() if run.device == "cpu" else 1
-        self.pool = None
-        if self.size > 1:
-            torch.set_num_threads(1)
-            self.pool = ThreadPoolExecutor(self.size, initializer=torch.set_num_threads, initargs=(1,))
-
-    def map(self, function: Callable[..., Any], *parts: Any) -> Iterator[Any]:
-        """As the builtin; in order, whoever is done first."""
-        return self.pool.map(function, *parts) if self.pool else map(function, *parts)
-
-
 def train(run: Any) -> None:
     """Train until ``run`` says that the budget is spent, then save. ``run`` is gpu_runner.harness.run.Run."""
     k = run.knobs
@@ -678,7 +732,7 @@ def train(run: Any) -> None:
     model = build_model(config).to(run.device)
     init_weights(model, k, config["width"])
     crew, params = Crew(run), list(model.parameters())
-    optimizer = Optimizer(model, run)
+    optimizer = Optimizer(model, run, crew)
     forward = run.compile(losses)
     batches = run.batches(k["batch_size"], k["seq_len"])
 
@@ -695,8 +749,7 @@ def train(run: Any) -> None:
         total = torch.zeros((), device=x.device)
         for nats, grads in crew.map(gradients, x.split(at_once), y.split(at_once), repeat(len(x))):
             total += nats
-            for p, grad in zip(params, grads, strict=True):
-                p.grad = grad if p.grad is None else p.grad + grad
+            add_gradients(params, grads)
         return total, optimizer.step(scale)
 
     run.begin(
