@@ -96,7 +96,10 @@ class Brief:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one HTTP attempt at a model cost; usd is None when the price is unknown, never 0."""
+    """What one HTTP attempt at a model cost; usd is None when it is unknown, never 0.
+
+    ``usd_at_most`` is what it cannot have exceeded; caps count that where usd is None.
+    """
 
     model: str
     input_tokens: int
@@ -106,6 +109,16 @@ class Usage:
     usd: Decimal | None
     seconds: float
     stop_reason: str
+    usd_at_most: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What may be spent on a model: for one call, and until ``name`` (a cap, in words) is reached."""
+
+    usd_per_call: Decimal
+    usd_left: Decimal
+    name: str = "allowance"
 
 
 @dataclass(frozen=True, kw_only=True)

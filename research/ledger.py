@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from decimal import Decimal
 
-from django.db.models import Count, Q, Sum
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet, Sum
+from django.utils import timezone
 
 from gpu_runner import contract
-from research.drafts import Usage
+from research.drafts import Allowance, Usage
 from research.models import Campaign, LedgerEntry, Run
 
 
@@ -19,6 +22,7 @@ class Spent:
     gpu_s: float
     usd: Decimal
     num_unpriced: int
+    usd_unpriced_at_most: Decimal  # of those together
 
     @property
     def gpu_hours(self) -> float:
@@ -29,7 +33,17 @@ def spent(campaign: Campaign) -> Spent:
     sums = campaign.ledger.aggregate(
         all_s=Sum("gpu_s"), all_usd=Sum("usd"), num_unpriced=Count("pk", filter=Q(kind="claude", usd=None))
     )
-    return Spent(gpu_s=sums["all_s"] or 0.0, usd=sums["all_usd"] or Decimal(0), num_unpriced=sums["num_unpriced"])
+    return Spent(
+        gpu_s=sums["all_s"] or 0.0,
+        usd=sums["all_usd"] or Decimal(0),
+        num_unpriced=sums["num_unpriced"],
+        usd_unpriced_at_most=_unpriced_at_most(campaign.ledger.all()) if sums["num_unpriced"] else Decimal(0),
+    )
+
+
+def _unpriced_at_most(entries: QuerySet[LedgerEntry]) -> Decimal:
+    usages = entries.filter(kind="claude", usd=None).values_list("usage", flat=True)
+    return sum((Decimal(usage.get("usd_at_most") or 0) for usage in usages), Decimal(0))
 
 
 def charge_run(run: Run, device_s: float) -> None:
@@ -42,7 +56,9 @@ def charge_run(run: Run, device_s: float) -> None:
 def charge_claude(campaign: Campaign, usages: tuple[Usage, ...]) -> None:
     """One entry for every HTTP attempt. An unknown price stays NULL."""
     for usage in usages:
-        fields = {k: v for k, v in vars(usage).items() if k != "usd"}
+        fields = {k: v for k, v in vars(usage).items() if k not in ("usd", "usd_at_most")}
+        if usage.usd_at_most is not None:
+            fields["usd_at_most"] = str(usage.usd_at_most)
         LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=usage.usd, usage=fields)
 
 
@@ -51,9 +67,28 @@ def exhausted(campaign: Campaign) -> str:
     total = spent(campaign)
     if campaign.budget_gpu_hours is not None and total.gpu_hours >= campaign.budget_gpu_hours:
         return f"{total.gpu_hours:.2f} of {campaign.budget_gpu_hours:g} GPU-hours are spent"
-    if campaign.budget_usd is not None and total.usd >= campaign.budget_usd:
-        return f"${total.usd:.2f} of ${campaign.budget_usd:.2f} are spent"
+    if campaign.budget_usd is not None and total.usd + total.usd_unpriced_at_most >= campaign.budget_usd:
+        unsure = f", up to ${total.usd_unpriced_at_most:.2f} more of unknown price" if total.num_unpriced else ""
+        return f"${total.usd:.2f} of ${campaign.budget_usd:.2f} are spent{unsure}"
     return ""
+
+
+def allowance(campaign: Campaign) -> Allowance:
+    """What Claude may cost now: the smaller of what the campaign and what today have left."""
+    midnight = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = LedgerEntry.objects.filter(kind="claude", created_at__gte=midnight)
+    spent_today = (today.aggregate(usd=Sum("usd"))["usd"] or Decimal(0)) + _unpriced_at_most(today)
+    of_the_day = settings.CLAUDE_USD_PER_DAY - spent_today
+    left, name = (
+        of_the_day,
+        f"${settings.CLAUDE_USD_PER_DAY:.2f} a day (COUNTERSIGN_CLAUDE_USD_PER_DAY, until 0:00 UTC)",
+    )
+    if campaign.budget_usd is not None:
+        total = spent(campaign)
+        of_the_campaign = campaign.budget_usd - total.usd - total.usd_unpriced_at_most
+        if of_the_campaign < left:
+            left, name = of_the_campaign, f"campaign's ${campaign.budget_usd:.2f}"
+    return Allowance(usd_per_call=settings.CLAUDE_USD_PER_CALL, usd_left=left, name=name)
 
 
 def left_in_words(campaign: Campaign) -> str:

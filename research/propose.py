@@ -28,12 +28,16 @@ TRIES_AT_A_REVISION = 3
 BY = "proposer"
 
 
-def proposer() -> Proposer:
-    """Claude when there is a key, else the offline catalogue, which says so."""
+def proposer(campaign: Campaign) -> Proposer:
+    """Claude when there is a key, within what may be spent; else the offline catalogue, which says so."""
     if settings.ANTHROPIC_CONFIGURED:
-        from research.claude.proposer import ClaudeProposer
+        from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer
 
-        return ClaudeProposer(model=settings.ANTHROPIC_MODEL) if settings.ANTHROPIC_MODEL else ClaudeProposer()
+        return ClaudeProposer(
+            model=settings.ANTHROPIC_MODEL or DEFAULT_MODEL,
+            fallback_model=settings.ANTHROPIC_FALLBACK_MODEL or None,
+            allowance=ledger.allowance(campaign),
+        )
     from research.offline.proposer import OfflineProposer
 
     return OfflineProposer()
@@ -53,7 +57,7 @@ def top_up(campaign: Campaign) -> list[Proposal]:
     if (num_wanted := num_missing(campaign)) == 0 or not _begin_asking(campaign):
         return []
     try:
-        source = proposer()
+        source = proposer(campaign)
         answer = source.draft(brief(campaign, num_wanted))
         note_answer(campaign, answer)
         return _write_all(campaign, answer.drafts[:num_wanted], source.arm)
@@ -154,7 +158,7 @@ def revise(proposal: Proposal) -> None:
     comment = previous.decisions.filter(choice="request_changes").latest("pk").reason
     if not _begin_asking(campaign):
         return
-    source = proposer()
+    source = proposer(campaign)
     try:
         answer = source.revise(brief(campaign, 1), draft_of(previous), comment)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,17 @@ def _whole(name: str, default: int) -> int:
     if value and not value.isdecimal():
         raise ValueError(f"{name}: must be a whole number, not {value!r}")
     return int(value) if value else default
+
+
+def _dollars(name: str, default: str) -> Decimal:
+    value = os.environ.get(name, "").strip() or default
+    try:
+        dollars = Decimal(value)
+    except InvalidOperation:
+        dollars = Decimal("NaN")
+    if not dollars.is_finite() or dollars < 0:
+        raise ValueError(f"{name}: must be a number of US dollars, not {value!r}")
+    return dollars
 
 
 def _secret_key() -> str:
@@ -85,6 +97,9 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 CSRF_FAILURE_VIEW = "webapp.views.errors.csrf_refused"
 ANTHROPIC_CONFIGURED = bool(os.environ.get("ANTHROPIC_API_KEY"))
 ANTHROPIC_MODEL = os.environ.get("COUNTERSIGN_MODEL", "")
+ANTHROPIC_FALLBACK_MODEL = os.environ.get("COUNTERSIGN_FALLBACK_MODEL", "")  # asked when the first one declines
+CLAUDE_USD_PER_CALL = _dollars("COUNTERSIGN_CLAUDE_USD_PER_CALL", "2")
+CLAUDE_USD_PER_DAY = _dollars("COUNTERSIGN_CLAUDE_USD_PER_DAY", "25")
 WEBHOOKS_ALLOW_LOOPBACK = _flag("COUNTERSIGN_WEBHOOKS_ALLOW_LOOPBACK")
 ALLOW_UNSANDBOXED = _flag("COUNTERSIGN_ALLOW_UNSANDBOXED")
 DATASETS = Path(os.environ.get("COUNTERSIGN_DATASETS", HOME / "datasets"))

@@ -5,6 +5,7 @@ usage that was paid for. The body is read as bytes under a deadline and a cap, k
 
     Attempt
     ├── reply               the model answered (end_turn); what it said is the caller's to validate
+    ├── counted             how many tokens a prompt has, asked before it is sent
     ├── refused             stop_reason refusal, with its category: another model may be asked
     ├── retry               429, 5xx, 529, timeout, lost connection: asked again, at most ``attempts`` times
     └── final               401, 400, 413, spend limit, truncated, unreadable: a sentence, and no second try
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -32,6 +33,7 @@ from research.claude.prompt import Prompt
 from research.drafts import Usage
 
 MAX_BODY_BYTES = 4 * 2**20  # 20,000 tokens are some 100 kB; more than this is not an answer
+COUNT_S = 30.0
 SHORTEST_S = 0.05  # an attempt that has less time left is not worth its request
 MAX_TOKENS = 20_000  # thinking included; above some 21,000 the API wants streaming
 
@@ -65,6 +67,7 @@ class Attempt:
     account: bool = False  # key, limit or model: asking again is in vain until a person has acted
     retry_after_s: float | None = None
     body: str = ""
+    counted: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,39 +93,63 @@ class Client:
     def __post_init__(self) -> None:
         assert self.attempts >= 1
         assert self.timeout_s > 0
-        self._sdk = anthropic.Anthropic(api_key=self.api_key, max_retries=0)
+        # One or two requests in minutes: a connection that is kept would only be one more to close.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        transport = anthropic.DefaultHttpxClient(limits=limits)
+        self._sdk = anthropic.Anthropic(api_key=self.api_key, max_retries=0, http_client=transport)
 
-    def ask(self, model: str, prompt: Prompt, schema: dict[str, Any], *, until: float) -> Asked:
+    def count(self, model: str, prompt: Prompt, schema: dict[str, Any]) -> Attempt:
+        """Ask how many tokens ``prompt`` has: ``counted``, or the problem. It costs nothing."""
+        started = time.monotonic()
+
+        def ask() -> Attempt:
+            with self._sdk.messages.with_streaming_response.count_tokens(
+                model=model,
+                system=prompt.system,
+                messages=prompt.messages,
+                output_config={"format": {"type": "json_schema", "schema": schema}},
+                timeout=COUNT_S,
+            ) as response:
+                body = _body(response.iter_bytes(), started + COUNT_S)
+            return _counted(body, model, time.monotonic() - started)
+
+        return _told(ask, model, COUNT_S)
+
+    def ask(
+        self,
+        model: str,
+        prompt: Prompt,
+        schema: dict[str, Any],
+        *,
+        until: float,
+        usd_each: Decimal,
+        usd_left: Decimal,
+    ) -> Asked:
         """Ask until there is an answer, a final problem, no attempt left, or ``time.monotonic()`` reaches ``until``.
 
+        An attempt costs at most ``usd_each``; none is begun that could carry their sum above ``usd_left``.
         Never raises for what the API or the network does.
         """
         made: list[Attempt] = []
         for number in range(1, self.attempts + 1):
             left = max(SHORTEST_S, until - time.monotonic())
-            made.append(self._attempt(model, prompt, schema, min(self.timeout_s, left)))
+            made.append(_bounded(self._attempt(model, prompt, schema, min(self.timeout_s, left)), usd_each))
             pause = _pause(made[-1], number)
             in_time = time.monotonic() + pause + SHORTEST_S <= until
-            if not made[-1].retry or number == self.attempts or pause > self.patience_s or not in_time:
+            affordable = cost_at_most(a.usage for a in made) + usd_each <= usd_left
+            if not (made[-1].retry and number < self.attempts and pause <= self.patience_s and in_time and affordable):
                 break
             self.sleep(pause)
         return Asked(last=made[-1], usages=tuple(a.usage for a in made), bodies=tuple(a.body for a in made if a.body))
 
     def _attempt(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float) -> Attempt:
         started = time.monotonic()
-        try:
+
+        def ask() -> Attempt:
             body = self._post(model, prompt, schema, timeout_s)
-        except anthropic.APIStatusError as error:
-            return _refused_by_api(error, model, time.monotonic() - started)
-        except (anthropic.APITimeoutError, httpx2.TimeoutException, OverdueError):
-            return _failed(model, started, "timeout", f"Claude did not answer within {timeout_s:.3g} s.", retry=True)
-        except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            sentence = f"The connection to Claude failed: {_brief(str(error.__cause__ or error))}"
-            return _failed(model, started, "connection", sentence, retry=True)
-        except TooLargeError:
-            sentence = f"Claude's answer is larger than {MAX_BODY_BYTES // 2**20} MiB; it was not read to the end."
-            return _failed(model, started, "too_large", sentence)
-        return _read(body, model, time.monotonic() - started)
+            return _read(body, model, time.monotonic() - started)
+
+        return _told(ask, model, timeout_s)
 
     def _post(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
@@ -135,14 +162,47 @@ class Client:
             output_config={"format": format_},
             timeout=anthropic.Timeout(timeout_s, connect=min(10.0, timeout_s)),
         ) as response:
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise TooLargeError
-                if time.monotonic() > deadline:  # the socket's timeout starts anew with every byte
-                    raise OverdueError
-            return bytes(body)
+            return _body(response.iter_bytes(), deadline)
+
+
+def _body(chunks: Iterable[bytes], deadline: float) -> bytes:
+    """All of an answer. TooLargeError, or OverdueError: a socket's own timeout starts anew with every byte."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLargeError
+        if time.monotonic() > deadline:
+            raise OverdueError
+    return bytes(body)
+
+
+def cost_at_most(usages: Iterable[Usage]) -> Decimal:
+    """US dollars; where the cost of one is unknown, what it can be at most."""
+    return sum(((u.usd_at_most or Decimal(0)) if u.usd is None else u.usd for u in usages), Decimal(0))
+
+
+def _bounded(attempt: Attempt, usd_each: Decimal) -> Attempt:
+    if attempt.usage.usd is not None:
+        return attempt
+    return replace(attempt, usage=replace(attempt.usage, usd_at_most=usd_each))
+
+
+def _told(ask: Callable[[], Attempt], model: str, timeout_s: float) -> Attempt:
+    """What ``ask`` gives, or what the API or the network did instead, as an attempt."""
+    started = time.monotonic()
+    try:
+        return ask()
+    except anthropic.APIStatusError as error:
+        return _refused_by_api(error, model, time.monotonic() - started)
+    except (anthropic.APITimeoutError, httpx2.TimeoutException, OverdueError):
+        return _failed(model, started, "timeout", f"Claude did not answer within {timeout_s:.3g} s.", retry=True)
+    except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
+        sentence = f"The connection to Claude failed: {_brief(str(error.__cause__ or error))}"
+        return _failed(model, started, "connection", sentence, retry=True)
+    except TooLargeError:
+        sentence = f"Claude's answer is larger than {MAX_BODY_BYTES // 2**20} MiB; it was not read to the end."
+        return _failed(model, started, "too_large", sentence)
 
 
 def _pause(attempt: Attempt, number: int) -> float:
@@ -253,12 +313,24 @@ class _StopDetails(_Loose):
     category: str | None = None
 
 
+class _Count(_Loose):
+    input_tokens: int
+
+
 class _Message(_Loose):
     model: str
     content: list[dict[str, Any]]
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
     usage: _Tokens
+
+
+def _counted(body: bytes, model: str, seconds: float) -> Attempt:
+    usage = _no_tokens(model, seconds, "counted", Decimal(0))
+    try:
+        return Attempt(usage=usage, counted=_Count.model_validate_json(body).input_tokens)
+    except ValidationError:
+        return Attempt(usage=usage, problem="Claude's answer is not a count of tokens.")
 
 
 def _read(body: bytes, model: str, seconds: float) -> Attempt:

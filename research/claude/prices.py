@@ -48,6 +48,11 @@ def price_list() -> tuple[Price, ...]:
     )
 
 
+def at_most(model: str, *, on: date, input_tokens: int, output_tokens: int) -> Decimal | None:
+    """US dollars that a call cannot exceed: all of its input written to the dearest cache. None without a price."""
+    return price(model, on=on, input_tokens=0, output_tokens=output_tokens, cache_write_1h_tokens=input_tokens)
+
+
 def price(
     model: str,
     *,

@@ -35,6 +35,11 @@ class Prompt:
         return sha256(canonical_json([self.system, self.messages]))
 
 
+def templates_sha256() -> str:
+    """One hash for the words that are ours: which version of the prompts asked."""
+    return sha256(canonical_json({path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}))
+
+
 def propose(brief: Brief) -> Prompt:
     """Ask for up to ``brief.num_wanted`` drafts."""
     return _prompt(brief, _template("propose").substitute(num_wanted=brief.num_wanted))

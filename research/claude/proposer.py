@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
+from research.claude import prices, reply
 from research.claude import prompt as prompts
-from research.claude import reply
-from research.claude.client import Asked, Attempt, Client
+from research.claude.client import MAX_TOKENS, Asked, Attempt, Client, cost_at_most
 from research.claude.prompt import Prompt
-from research.drafts import Answer, Brief, Draft
+from research.drafts import Allowance, Answer, Brief, Draft, Usage
 
 DEFAULT_MODEL = "claude-opus-5-5"
 TRANSIENT_S = 60.0  # overload, timeout, lost connection, unless the server names a time
 ACCOUNT_S = 3_600.0  # a wrong key or a reached limit: a person has to act first
+NO_PRICE = (
+    "{model} has no price in research/claude/prices.toml, so what it would spend cannot be kept below a cap and it is"
+    " not asked; add its price, or choose another model."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """What one request would be, before it is sent: its size, and what it can cost at most."""
+
+    model: str
+    num_tokens: int | None = None
+    usd_at_most: Decimal | None = None
+    problem: str = ""
+    counting: Attempt | None = None  # where that is what failed
 
 
 class ClaudeProposer:
@@ -30,10 +48,13 @@ class ClaudeProposer:
         api_key: str = "",
         model: str = DEFAULT_MODEL,
         fallback_model: str | None = None,
+        allowance: Allowance | None = None,
         timeout_s: float = 600.0,
         total_s: float = 780.0,
     ) -> None:
         """``api_key`` defaults to ANTHROPIC_API_KEY; ``fallback_model`` is asked when ``model`` declines.
+
+        A request that could cost more than ``allowance`` (default: $2 a call) is not sent, nor one of unknown price.
 
         One attempt takes at most ``timeout_s``, all attempts of a call together ``total_s``. Raises ValueError
         without a key.
@@ -43,6 +64,7 @@ class ClaudeProposer:
             raise ValueError("ANTHROPIC_API_KEY: empty; set it, or use the offline proposer")
         self.model = model
         self.fallback_model = fallback_model
+        self.allowance = allowance or Allowance(usd_per_call=Decimal(2), usd_left=Decimal(2))
         self.total_s = total_s
         self.client = Client(api_key=key, timeout_s=timeout_s)
 
@@ -54,25 +76,80 @@ class ClaudeProposer:
         """One draft that answers ``comment``."""
         return self._answer(brief, prompts.revise(brief, previous, comment), 1)
 
+    def quote(self, model: str, prompt: Prompt, spent: Decimal = Decimal(0)) -> Quote:
+        """Count ``prompt``'s tokens and price them; ``problem`` says why it must not be sent to ``model``."""
+        if prices.at_most(model, on=_today(), input_tokens=0, output_tokens=0) is None:
+            return Quote(model=model, problem=NO_PRICE.format(model=model))
+        counting = self.client.count(model, prompt, reply.SCHEMA)
+        if counting.counted is None:
+            return Quote(model=model, problem=counting.problem, counting=counting)
+        usd = prices.at_most(model, on=_today(), input_tokens=counting.counted, output_tokens=MAX_TOKENS)
+        assert usd is not None
+        problem = _too_dear(usd, self.allowance, spent)
+        return Quote(model=model, num_tokens=counting.counted, usd_at_most=usd, problem=problem)
+
     def _answer(self, brief: Brief, prompt: Prompt, num_wanted: int) -> Answer:
         until = time.monotonic() + self.total_s
-        asked = [self.client.ask(self.model, prompt, reply.SCHEMA, until=until)]
-        if asked[-1].last.refused and self.fallback_model:
-            asked.append(self.client.ask(self.fallback_model, prompt, reply.SCHEMA, until=until))
-        last = asked[-1].last
-        drafts: tuple[Draft, ...] = ()
-        problem, model = last.problem, self.model
-        if last.reply is not None:
-            model = last.reply.model
-            source = f"{model}, prompt {prompt.sha256()[:12]}"
-            drafts, problem = reply.read(last.reply.text, brief, source, num_wanted)
-        return Answer(
-            drafts=drafts,
-            usages=tuple(usage for a in asked for usage in a.usages),
-            problem=problem,
-            retry_after_s=_ask_again_after_s(last),
-            extra=_record(asked, model, prompt),
+        asked: list[Asked] = []
+        for model in filter(None, (self.model, self.fallback_model)):
+            spent = cost_at_most(_usages(asked))
+            quote = self.quote(model, prompt, spent)
+            if quote.usd_at_most is None or quote.problem:
+                return _unsent(quote, asked, prompt)
+            left = self.allowance.usd_left - spent
+            asked.append(
+                self.client.ask(model, prompt, reply.SCHEMA, until=until, usd_each=quote.usd_at_most, usd_left=left)
+            )
+            if not asked[-1].last.refused:
+                break
+        return _read(asked, brief, prompt, self.model, num_wanted)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _too_dear(usd: Decimal, allowance: Allowance, spent: Decimal) -> str:
+    if usd > allowance.usd_per_call:
+        return (
+            f"The request could cost ${usd:.2f}, above the cap of ${allowance.usd_per_call:.2f} a call"
+            " (COUNTERSIGN_CLAUDE_USD_PER_CALL); it was not sent."
         )
+    if spent + usd > allowance.usd_left:
+        left = max(allowance.usd_left - spent, Decimal(0))
+        return f"The request could cost ${usd:.2f}, and ${left:.2f} are left of the {allowance.name}; it was not sent."
+    return ""
+
+
+def _unsent(quote: Quote, asked: list[Asked], prompt: Prompt) -> Answer:
+    """No answer, because a request was not sent; what was sent before it is still paid for."""
+    return Answer(
+        usages=_usages(asked),
+        problem=quote.problem,
+        retry_after_s=ACCOUNT_S if quote.counting is None else _ask_again_after_s(quote.counting),
+        extra=_record(asked, quote.model, prompt),
+    )
+
+
+def _read(asked: list[Asked], brief: Brief, prompt: Prompt, model: str, num_wanted: int) -> Answer:
+    last = asked[-1].last
+    drafts: tuple[Draft, ...] = ()
+    problem = last.problem
+    if last.reply is not None:
+        model = last.reply.model
+        source = f"{model}, prompt {prompt.sha256()[:12]}"
+        drafts, problem = reply.read(last.reply.text, brief, source, num_wanted)
+    return Answer(
+        drafts=drafts,
+        usages=_usages(asked),
+        problem=problem,
+        retry_after_s=_ask_again_after_s(last),
+        extra=_record(asked, model, prompt),
+    )
+
+
+def _usages(asked: list[Asked]) -> tuple[Usage, ...]:
+    return tuple(usage for a in asked for usage in a.usages)
 
 
 def _ask_again_after_s(last: Attempt) -> float | None:

@@ -125,6 +125,7 @@ def test_the_schedule_warms_up_stays_and_cools_down(recipe: Any) -> None:
     assert 0 < recipe.lr_scale(0.0, knobs) < 0.1
     assert recipe.lr_scale(0.1, knobs) == recipe.lr_scale(0.59, knobs) == 1
     assert recipe.lr_scale(0.8, knobs) == pytest.approx(0.525)
+    assert recipe.lr_scale(0.7, knobs | {"cooldown_fraction": 0.3}) == 1  # where 1 - 0.7 is more than 0.3
     for shape in ("linear", "cosine", "sqrt"):
         falling = [recipe.lr_scale(0.6 + 0.4 * i / 50, knobs | {"cooldown_shape": shape}) for i in range(51)]
         assert falling == sorted(falling, reverse=True)

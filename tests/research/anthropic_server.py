@@ -22,6 +22,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.scripts = scripts
         self.asked: list[dict[str, Any]] = []
+        self.counted: list[dict[str, Any]] = []
+        self.count: Script = send(b'{"input_tokens": 15000}')
         self.closing = threading.Event()
 
     @property
@@ -40,6 +42,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path.endswith("/count_tokens"):  # beside the scripts: it is asked before every message
+            self.server.counted.append(body)
+            self.server.count(self)
+            return
         self.server.asked.append({"path": self.path, "authorization": self.headers["authorization"], **body})
         scripts = self.server.scripts
         scripts[min(len(self.server.asked), len(scripts)) - 1](self)

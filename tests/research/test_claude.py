@@ -17,7 +17,7 @@ from research.claude import prompt
 from research.claude.prices import price, price_list
 from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer
 from research.claude.reply import SCHEMA
-from research.drafts import Brief, Draft, Edit, Override, Precedent, Prediction
+from research.drafts import Allowance, Brief, Draft, Edit, Override, Precedent, Prediction
 
 from .anthropic_server import Script, Server, error, hang_up, message, send, serving, silence, text, trickle
 
@@ -474,3 +474,85 @@ def test_the_price_list_is_in_order_and_the_default_model_is_on_it() -> None:
     assert len({(p.model, p.since, p.above_tokens) for p in rows}) == len(rows)
     assert any(p.model == DEFAULT_MODEL for p in rows)
     assert all(0 < p.cache_read < p.input < p.cache_write_5m < p.cache_write_1h < p.output for p in rows)
+
+
+# --- what it may cost -------------------------------------------------------------------------------
+
+
+def allow(per_call: str = "2", left: str = "2") -> Allowance:
+    return Allowance(usd_per_call=Decimal(per_call), usd_left=Decimal(left), name="$2.00 a day")
+
+
+def test_a_prompt_is_counted_before_it_is_sent(ask: Ask) -> None:
+    proposer, server = ask(message(text({"drafts": [said()]})))
+    proposer.draft(make_brief())
+    [counted], [asked] = server.counted, server.asked
+    assert (counted["system"], counted["messages"]) == (asked["system"], asked["messages"])
+    assert counted["output_config"] == asked["output_config"]
+
+
+def test_a_call_that_could_cost_more_than_the_cap_is_not_sent(ask: Ask) -> None:
+    # 15,000 tokens written to the dearest cache at $8 and 20,000 of output at $20 a million: $0.52.
+    proposer, server = ask(message(text({"drafts": [said()]})), allowance=allow(per_call="0.51"))
+    answer = proposer.draft(make_brief())
+    assert (server.asked, answer.usages) == ([], ())
+    assert "could cost $0.52, above the cap of $0.51 a call (COUNTERSIGN_CLAUDE_USD_PER_CALL)" in answer.problem
+    proposer, server = ask(message(text({"drafts": [said()]})), allowance=allow(per_call="0.52"))
+    assert proposer.draft(make_brief()).drafts
+
+
+def test_a_call_that_could_pass_what_is_left_is_not_sent(ask: Ask) -> None:
+    proposer, server = ask(message(text({"drafts": [said()]})), allowance=allow(left="0.30"))
+    answer = proposer.draft(make_brief())
+    assert server.asked == []
+    assert answer.problem == ("The request could cost $0.52, and $0.30 are left of the $2.00 a day; it was not sent.")
+    assert answer.retry_after_s is not None
+
+
+def test_attempts_of_unknown_price_count_with_what_they_could_have_cost(ask: Ask) -> None:
+    """Three attempts may time out and be billed: with money for two, the third is not made."""
+    proposer, server = ask(error(500, "api_error", "oops"), allowance=allow(left="1.10"))
+    answer = proposer.draft(make_brief())
+    assert len(server.asked) == 2
+    assert [(usage.usd, usage.usd_at_most) for usage in answer.usages] == [(None, Decimal("0.52"))] * 2
+
+
+def test_the_fallback_is_paid_from_what_the_first_model_left(ask: Ask) -> None:
+    refusal = message(stop_reason="refusal", stop_details={"category": "frontier_llm"})
+    proposer, server = ask(
+        refusal, message(text({"drafts": [said()]})), fallback_model="claude-sonnet-5-5", allowance=allow(left="0.53")
+    )
+    answer = proposer.draft(make_brief())
+    assert [asked["model"] for asked in server.asked] == [DEFAULT_MODEL, "claude-sonnet-5-5"]
+    assert answer.drafts
+    proposer, server = ask(refusal, fallback_model=DEFAULT_MODEL, allowance=allow(left="0.53"))
+    answer = proposer.draft(make_brief())
+    assert len(server.asked) == len(answer.usages) == 1
+    assert "could cost $0.52, and $0.48 are left" in answer.problem
+
+
+def test_a_model_without_a_price_is_never_asked(ask: Ask) -> None:
+    proposer, server = ask(message(text({"drafts": [said()]})), model="claude-unheard-of")
+    answer = proposer.draft(make_brief())
+    assert (server.asked, server.counted) == ([], [])
+    assert answer.problem.startswith("claude-unheard-of has no price in research/claude/prices.toml")
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence", "again"),
+    [
+        (error(401, "authentication_error", "no"), "refused the API key", True),
+        (error(529, "overloaded_error", "busy"), "overloaded", True),
+        (send(b'{"input_tokens": "many"}'), "not a count of tokens", False),
+        (send(b"<html>"), "not a count of tokens", False),
+        (hang_up, "connection", True),
+    ],
+)
+def test_nothing_is_sent_that_could_not_be_counted(ask: Ask, script: Script, sentence: str, again: bool) -> None:
+    proposer, server = ask(message(text({"drafts": [said()]})))
+    server.count = script
+    answer = proposer.draft(make_brief())
+    assert (server.asked, answer.usages, answer.drafts) == ([], (), ())
+    assert sentence in answer.problem
+    assert answer.problem
+    assert (answer.retry_after_s is not None) == again

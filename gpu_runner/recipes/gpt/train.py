@@ -709,7 +709,7 @@ def lr_scale(fraction: float, knobs: dict[str, Any]) -> float:
         return (fraction + 0.01) / (warmup + 0.01)
     if fraction < 1 - cooldown:
         return 1.0
-    left = (1 - fraction) / cooldown if cooldown else 1.0
+    left = min((1 - fraction) / cooldown, 1.0) if cooldown else 1.0  # 1 - 0.7 is more than 0.3
     shape = {"linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left), "sqrt": 1 - math.sqrt(1 - left)}
     return floor + (1 - floor) * shape[knobs["cooldown_shape"]]
 
