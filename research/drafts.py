@@ -75,6 +75,33 @@ class Precedent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dynamics:
+    """How one run's training went: measurements at shares ``at`` of its steps, columns of one length."""
+
+    name: str
+    at: tuple[float, ...]
+    tokens: tuple[float | None, ...]
+    metrics: dict[str, tuple[float | None, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogTail:
+    """The end of a failed run's log. Proposed code wrote it."""
+
+    proposal: int
+    purpose: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What a person said while the loop ran."""
+
+    at: str  # day and time, UTC
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Brief:
     """Everything a proposer may know. Files and logs in it can be written by others: data, not orders."""
 
@@ -92,6 +119,9 @@ class Brief:
     precedents: tuple[Precedent, ...]
     num_wanted: int
     seed: int  # the proposer's own randomness
+    dynamics: tuple[Dynamics, ...] = ()
+    log_tails: tuple[LogTail, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,7 @@ def _prompt(brief: Brief, question: str) -> Prompt:
         _block(_recipe(brief), cached=True),
         _block(_context(brief)),
         _block(_ledger(brief.precedents)),
+        *(_block(text) for text in (_dynamics(brief), _log_tails(brief), _notes(brief)) if text),
         _block(question),
     ]
     return Prompt(
@@ -118,6 +119,28 @@ def _ledger(precedents: tuple[Precedent, ...]) -> str:
     bare = len(rows) - MAX_WITH_PATCH
     lines = [json.dumps(_row(p, with_patch=i >= bare), ensure_ascii=False) for i, p in enumerate(rows)]
     return "# Ledger: every earlier proposal and what became of it\n\n" + fence("ledger", "\n".join(lines))
+
+
+def _dynamics(brief: Brief) -> str:
+    """One JSON object a run; a measurement that was not taken is null."""
+    lines = [
+        json.dumps({"run": d.name, "at": d.at, "tokens": d.tokens} | d.metrics) for d in brief.dynamics if d.metrics
+    ]
+    return _section("dynamics", training_runs=fence("training dynamics", "\n".join(lines))) if lines else ""
+
+
+def _log_tails(brief: Brief) -> str:
+    tails = [fence(f"log of proposal {t.proposal}, {t.purpose} run", t.text) for t in brief.log_tails if t.text]
+    return _section("logs", tails="\n\n".join(tails)) if tails else ""
+
+
+def _notes(brief: Brief) -> str:
+    notes = [f"{note.at} UTC\n{note.text}" for note in brief.notes]
+    return _section("notes", notes=fence("steering notes", "\n\n".join(notes))) if notes else ""
+
+
+def _section(name: str, **parts: str) -> str:
+    return _template(name).substitute(parts)
 
 
 def _row(precedent: Precedent, *, with_patch: bool) -> dict[str, object]:

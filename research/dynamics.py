@@ -1,0 +1,114 @@
+"""How training went, as numbers for the next prompt: richer than a score, and harder to write orders into than a log.
+
+What a run reported was written by proposed code. Numbers pass as numbers, under names that we know; of a failed
+run's log the last lines pass as text, cut short and labelled by whoever quotes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import floor, log10
+from typing import Any
+
+from django.db.models import Q
+
+from research.drafts import Dynamics, LogTail
+from research.models import Campaign, Incumbent, Run
+from research.report import read_batches
+
+AT = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the run's steps
+METRICS = (
+    "train_loss",
+    "watch_bpb",
+    "grad_norm",
+    "logit_rms",
+    "lr_scale",
+    "tokens_per_s",
+    "step_ms_p50",
+    "step_ms_p95",
+    "data_wait_percent",
+    "mfu_percent",
+    "peak_memory_mib",
+)
+BY_GROUP = "update_ratio/"  # one metric for each group of weights
+MAX_GROUPS = 8
+MAX_BATCHES = 2_000
+DIGITS = 4
+NUM_PRECEDENTS = 4
+NUM_TAILS = 2
+TAIL_LINES, TAIL_CHARS = 20, 1_500
+
+Column = tuple[float | None, ...]
+
+
+def of_campaign(campaign: Campaign, incumbent: Incumbent) -> tuple[Dynamics, ...]:
+    """The incumbent's newest scored run, then those of the latest judged proposals on this incumbent: one seed each."""
+    own = incumbent.runs.filter(purpose="baseline", state="finished").order_by("-pk")[:1]
+    tried = Run.objects.filter(
+        Q(revision__proposal__state="judged"), incumbent=incumbent, purpose="candidate", state="finished"
+    )
+    newest: dict[int, Run] = {}
+    for run in tried.select_related("revision").order_by("-revision__proposal_id", "seed"):
+        assert run.revision is not None
+        newest.setdefault(run.revision.proposal_id, run)
+        if len(newest) == NUM_PRECEDENTS:
+            break
+    named = [("incumbent", run) for run in own] + [(f"proposal {number}", run) for number, run in newest.items()]
+    return tuple(of_run(f"{name}, seed {run.seed}", run) for name, run in named)
+
+
+def of_run(name: str, run: Run) -> Dynamics:
+    """What ``run``'s last attempt reported, at ``AT`` of its steps."""
+    batches = [body["points"] for _, attempt, body in read_batches(run.pk, 0, MAX_BATCHES) if attempt == run.attempt]
+    points = [part for part in batches if part]
+    steps = [step for part in points for step in part["step"]]
+    if not steps:
+        return Dynamics(name=name, at=(), tokens=(), metrics={})
+    ends = [max(1, round(share * steps[-1])) for share in AT]
+    tokens = _newest(steps, [count for part in points for count in part["tokens"]], ends)
+    known = _names(points)
+    metrics = {name: _newest(steps, _column(points, name), ends) for name in known}
+    return Dynamics(name=name, at=AT, tokens=tokens, metrics=metrics)
+
+
+def _names(points: Iterable[Mapping[str, Any]]) -> list[str]:
+    seen = dict.fromkeys(name for part in points for name in part["metrics"])
+    groups = sorted(name for name in seen if name.startswith(BY_GROUP))
+    return [name for name in METRICS if name in seen] + groups[:MAX_GROUPS]
+
+
+def _column(points: Iterable[Mapping[str, Any]], name: str) -> list[float | None]:
+    return [value for part in points for value in part["metrics"].get(name) or [None] * len(part["step"])]
+
+
+def _newest(steps: list[int], column: list[float | None], ends: list[int]) -> Column:
+    """The last measurement at or before each of ``ends``; None where there was none since the one before."""
+    newest, first = [], 0
+    for end in ends:
+        value = None
+        while first < len(steps) and steps[first] <= end:
+            value = column[first] if column[first] is not None else value
+            first += 1
+        newest.append(None if value is None else rounded(value))
+    return tuple(newest)
+
+
+def rounded(value: float) -> float:
+    """To ``DIGITS`` significant digits: the rest is noise and costs tokens."""
+    return value if value == 0 else round(value, DIGITS - 1 - floor(log10(abs(value))))
+
+
+def log_tails(campaign: Campaign) -> tuple[LogTail, ...]:
+    """The last lines of the latest proposals' failed runs."""
+    failed = Run.objects.filter(campaign=campaign, state__in=("failed", "timed_out"), revision__isnull=False)
+    runs = failed.select_related("revision").order_by("-pk")[:NUM_TAILS]
+    return tuple(_tail(run) for run in runs)
+
+
+def _tail(run: Run) -> LogTail:
+    assert run.revision is not None
+    since = max(0, run.last_seq - TAIL_LINES)
+    lines = [line["text"] for _, _, body in read_batches(run.pk, since, TAIL_LINES) for line in body["log"]]
+    text = "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARS:]
+    printable = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    return LogTail(proposal=run.revision.proposal_id, purpose=run.purpose, text=printable)
