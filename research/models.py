@@ -391,6 +391,22 @@ class Finding(models.Model):
         return self.text[:80]
 
 
+class Note(models.Model):
+    """What a person tells the proposer while the loop runs. Retired, not deleted."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="notes")
+    text = models.TextField()
+    by = models.ForeignKey(USER, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+
 class LedgerEntry(models.Model):
     """Money or GPU-seconds spent. Dollars of unknown price are NULL, never 0."""
 

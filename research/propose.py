@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from research import approval, dynamics, events, gates, learn, ledger, lifecycle, moves, patches, repository
+from research import approval, dynamics, events, gates, learn, ledger, lifecycle, moves, patches, repository, steer
 from research.drafts import Answer, Brief, Draft, Edit, Override, Prediction, Proposer
 from research.models import Campaign, Proposal, Revision
 
@@ -237,4 +237,5 @@ def brief(campaign: Campaign, num_wanted: int) -> Brief:
         seed=secrets.randbits(31),
         dynamics=dynamics.of_campaign(campaign, incumbent),
         log_tails=dynamics.log_tails(campaign),
+        notes=steer.notes(campaign),
     )

@@ -27,6 +27,7 @@ from research.models import (
     Gate,
     Incumbent,
     LedgerEntry,
+    Note,
     Proposal,
     ReportBatch,
     Revision,
@@ -251,6 +252,14 @@ class FindingAdmin(RecordAdmin):
     list_display = ("id", "proposal", "kind", "text", "campaign", "created_at")
     list_filter = ("kind", "campaign")
     list_select_related = ("proposal", "campaign")
+    search_fields = ("text",)
+
+
+@admin.register(Note)
+class NoteAdmin(RecordAdmin):
+    list_display = ("id", "campaign", "text", "by", "created_at", "retired_at")
+    list_filter = ("campaign",)
+    list_select_related = ("campaign", "by")
     search_fields = ("text",)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
+from research import steer
 from research.models import Decision
 
 
@@ -39,6 +40,12 @@ class StateForm(forms.Form):
 
     state = forms.ChoiceField(choices=[("active", "Resume"), ("paused", "Pause"), ("halted", "Halt")])
     reason = forms.CharField(max_length=300, required=False)
+
+
+class NoteForm(forms.Form):
+    """Something to tell the proposer."""
+
+    note = forms.CharField(max_length=steer.MAX_CHARS, widget=forms.Textarea)
 
 
 class StopForm(forms.Form):

@@ -11,7 +11,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
 from research import learn, ledger, lifecycle, repository, statistics
-from research.models import Campaign, Event, Incumbent, Proposal, Run, Verdict
+from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
 from webapp import figures, progression
 
 ENOUGH_TO_SAY = 10  # judged proposals; under it a win rate is mostly noise
@@ -152,6 +152,11 @@ class Standings:
         scores = self.own_seeds.get(self.incumbent.pk, [])
         mean, sd = statistics.mean_sd(scores) if scores else (None, None)
         return {"n": len(scores), "mean": mean, "sd": sd}
+
+    @cached_property
+    def notes(self) -> list[Note]:
+        """What people told the proposer and still holds, oldest first."""
+        return list(self.campaign.notes.filter(retired_at=None).select_related("by"))
 
     @property
     def clone_from(self) -> str:

@@ -9,12 +9,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from research import dispatch, moves
+from research import dispatch, moves, steer
 from research.lifecycle import IllegalMove, LostRace
 from research.models import Campaign
 from webapp import standings
 from webapp.access import campaign_for, is_fragment, may_steer, person, reader
-from webapp.forms import StateForm
+from webapp.forms import NoteForm, StateForm
 from webapp.views.errors import lost_race
 
 PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
@@ -54,6 +54,36 @@ def state(request: HttpRequest, slug: str) -> HttpResponse:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
     return redirect("campaign", slug)
+
+
+@require_POST
+@reader
+def add_note(request: HttpRequest, slug: str) -> HttpResponse:
+    """``POST /campaigns/SLUG/notes/``: tell the proposer something."""
+    chosen, form = campaign_for(person(request), slug), NoteForm(request.POST)
+    if form.is_valid():
+        try:
+            steer.note(chosen, form.cleaned_data["note"], by=person(request))
+        except ValueError as error:
+            form.add_error("note", str(error).removeprefix("note: "))
+        else:
+            messages.success(request, "The proposer reads it with its next request")
+            return redirect(f"{reverse('campaign', args=[slug])}#notes")
+    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen), "note_form": form}
+    return render(request, "campaigns/campaign.html", context, status=422)
+
+
+@require_POST
+@reader
+def retire_note(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """``POST /campaigns/SLUG/notes/7/retire/``: it no longer holds."""
+    chosen = campaign_for(person(request), slug)
+    try:
+        steer.retire(chosen, pk, by=person(request))
+    except LostRace as race:
+        return lost_race(request, str(race), reverse("campaign", args=[slug]))
+    messages.success(request, "Note retired")
+    return redirect(f"{reverse('campaign', args=[slug])}#notes")
 
 
 def _steer(chosen: Campaign, new: str, name: str, reason: str) -> None:
