@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet, Sum
@@ -53,13 +54,56 @@ def charge_run(run: Run, device_s: float) -> None:
     LedgerEntry.objects.create(campaign=run.campaign, kind="gpu", gpu_s=device_s, usd=usd, run=run)
 
 
-def charge_claude(campaign: Campaign, usages: tuple[Usage, ...]) -> None:
-    """One entry for every HTTP attempt. An unknown price stays NULL."""
+def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -> None:
+    """One entry for every HTTP attempt, made to ``propose`` or to ``revise``. An unknown price stays NULL."""
     for usage in usages:
-        fields = {k: v for k, v in vars(usage).items() if k not in ("usd", "usd_at_most")}
+        fields: dict[str, Any] = {"purpose": purpose} | {
+            k: v for k, v in vars(usage).items() if k not in ("usd", "usd_at_most")
+        }
         if usage.usd_at_most is not None:
             fields["usd_at_most"] = str(usage.usd_at_most)
         LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=usage.usd, usage=fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What Claude cost a campaign so far, and how much of what it read came from the cache."""
+
+    num_attempts: int
+    num_failed: int  # without an answer
+    num_refused: int
+    usd: Decimal
+    usd_by_purpose: dict[str, Decimal]
+    usd_per_keep: Decimal | None
+    input_tokens: int  # read by the model, from the cache or not
+    output_tokens: int
+    cache_share: float | None
+    seconds: float  # spent waiting for answers
+
+
+def account(campaign: Campaign) -> Account:
+    rows = list(campaign.ledger.filter(kind="claude").values_list("usd", "usage"))
+    usages = [usage for _, usage in rows]
+    cached = sum(usage["cache_read_tokens"] for usage in usages)
+    read = cached + sum(usage["input_tokens"] + usage["cache_write_tokens"] for usage in usages)
+    by_purpose: dict[str, Decimal] = {}
+    for usd, usage in rows:
+        purpose = usage.get("purpose", "propose")
+        by_purpose[purpose] = by_purpose.get(purpose, Decimal(0)) + (usd or Decimal(0))
+    total = sum(by_purpose.values(), Decimal(0))
+    num_kept = campaign.proposals.filter(arm="claude", promoted__isnull=False).count()
+    return Account(
+        num_attempts=len(rows),
+        num_failed=sum(usage["stop_reason"] not in ("end_turn", "refusal") for usage in usages),
+        num_refused=sum(usage["stop_reason"] == "refusal" for usage in usages),
+        usd=total,
+        usd_by_purpose=by_purpose,
+        usd_per_keep=total / num_kept if num_kept else None,
+        input_tokens=read,
+        output_tokens=sum(usage["output_tokens"] for usage in usages),
+        cache_share=cached / read if read else None,
+        seconds=sum(usage["seconds"] for usage in usages),
+    )
 
 
 def exhausted(campaign: Campaign) -> str:

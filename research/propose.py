@@ -59,7 +59,7 @@ def top_up(campaign: Campaign) -> list[Proposal]:
     try:
         source = proposer(campaign)
         answer = source.draft(brief(campaign, num_wanted))
-        note_answer(campaign, answer)
+        note_answer(campaign, answer, "propose")
         return _write_all(campaign, answer.drafts[:num_wanted], source.arm)
     finally:
         Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
@@ -72,7 +72,8 @@ def _write_all(campaign: Campaign, drafts: tuple[Draft, ...], arm: str) -> list[
         try:
             written.append(write(campaign, draft, arm=arm))
         except ValueError as error:
-            note_answer(campaign, Answer(problem=f"{draft.title!r} could not be written down: {error}"))
+            problem = f"{draft.title!r} could not be written down: {error}"
+            note_answer(campaign, Answer(problem=problem), "propose")
     return written
 
 
@@ -82,12 +83,12 @@ def _begin_asking(campaign: Campaign) -> bool:
     return Campaign.objects.filter(free, pk=campaign.pk).update(proposing_since=now) == 1
 
 
-def note_answer(campaign: Campaign, answer: Answer) -> None:
+def note_answer(campaign: Campaign, answer: Answer, purpose: str) -> None:
     """Charge what the answer cost and show, on the campaign page, why there was none."""
     num_problems = 0 if answer.drafts else campaign.num_problems + 1
     retry_at = timezone.now() + _pause(answer, num_problems) if num_problems else None
     with transaction.atomic():
-        ledger.charge_claude(campaign, answer.usages)
+        ledger.charge_claude(campaign, answer.usages, purpose)
         if answer.problem and answer.problem[:500] != campaign.proposer_problem:
             events.record("proposer.problem", answer.problem, by=BY, campaign=campaign)
         _update(
@@ -164,9 +165,9 @@ def revise(proposal: Proposal) -> None:
     finally:
         Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
     if not answer.drafts and source.arm == "claude" and campaign.num_problems < TRIES_AT_A_REVISION:
-        note_answer(campaign, answer)  # asked again after a pause: the reviewer wanted this one
+        note_answer(campaign, answer, "revise")  # asked again after a pause: the reviewer wanted this one
         return
-    ledger.charge_claude(campaign, answer.usages)
+    ledger.charge_claude(campaign, answer.usages, "revise")
     if answer.drafts:
         _redraft(proposal, answer.drafts[0], sentence=f"P-{proposal.pk} was revised", answers=comment)
         return

@@ -154,6 +154,10 @@ class Standings:
         return {"n": len(scores), "mean": mean, "sd": sd}
 
     @cached_property
+    def account(self) -> ledger.Account:
+        return ledger.account(self.campaign)
+
+    @cached_property
     def notes(self) -> list[Note]:
         """What people told the proposer and still holds, oldest first."""
         return list(self.campaign.notes.filter(retired_at=None).select_related("by"))

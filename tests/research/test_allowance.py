@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
@@ -45,8 +46,8 @@ def use(usd: str | None, at_most: str | None = None) -> Usage:
 
 def test_the_day_is_over_all_campaigns_and_ends_at_midnight() -> None:
     campaign, other = builders.make_campaign(budget_usd=None), builders.make_campaign(slug="other", budget_usd=None)
-    ledger.charge_claude(campaign, (use("3"),))
-    ledger.charge_claude(other, (use(None, "0.52"),))
+    ledger.charge_claude(campaign, (use("3"),), "propose")
+    ledger.charge_claude(other, (use(None, "0.52"),), "propose")
     assert ledger.allowance(campaign).usd_left == Decimal("6.48")
     assert "$10.00 a day" in ledger.allowance(campaign).name
     LedgerEntry.objects.update(created_at=timezone.now() - timedelta(days=1))
@@ -55,11 +56,11 @@ def test_the_day_is_over_all_campaigns_and_ends_at_midnight() -> None:
 
 def test_a_campaign_that_has_less_left_than_the_day_is_what_counts() -> None:
     campaign = builders.make_campaign(budget_usd=Decimal(5))
-    ledger.charge_claude(campaign, (use("4"), use(None, "0.52")))
+    ledger.charge_claude(campaign, (use("4"), use(None, "0.52")), "propose")
     allowance = ledger.allowance(campaign)
     assert (allowance.usd_left, allowance.name) == (Decimal("0.48"), "campaign's $5.00")
     assert ledger.exhausted(campaign) == ""
-    ledger.charge_claude(campaign, (use(None, "0.52"),))
+    ledger.charge_claude(campaign, (use(None, "0.52"),), "propose")
     assert ledger.exhausted(campaign) == "$4.00 of $5.00 are spent, up to $1.04 more of unknown price"
 
 
@@ -67,7 +68,7 @@ def test_the_campaign_says_that_the_day_is_spent_and_asks_nobody(monkeypatch: An
     settings.ANTHROPIC_CONFIGURED = True
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     campaign = builders.make_campaign()
-    ledger.charge_claude(campaign, (use("9.90"),))
+    ledger.charge_claude(campaign, (use("9.90"),), "propose")
     with serving(message(text(make_answer(0.1)))) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
         assert propose.top_up(campaign) == []
@@ -75,6 +76,22 @@ def test_the_campaign_says_that_the_day_is_spent_and_asks_nobody(monkeypatch: An
     campaign.refresh_from_db()
     assert "$0.10 are left of the $10.00 a day" in campaign.proposer_problem
     assert campaign.proposer_retry_at is not None
+
+
+def test_the_account_says_what_claude_cost_and_how_much_it_read_from_the_cache() -> None:
+    campaign = builders.make_campaign()
+    assert ledger.account(campaign).cache_share is None
+    read = replace(use("0.30"), input_tokens=1_000, cache_write_tokens=2_000, cache_read_tokens=9_000, output_tokens=50)
+    ledger.charge_claude(campaign, (replace(use(None, "0.52"), stop_reason="timeout"), read), "propose")
+    ledger.charge_claude(campaign, (replace(use("0.10"), stop_reason="refusal"),), "revise")
+    account = ledger.account(campaign)
+    assert (account.num_attempts, account.num_failed, account.num_refused) == (3, 1, 1)
+    assert account.usd_by_purpose == {"propose": Decimal("0.30"), "revise": Decimal("0.10")}
+    assert (account.input_tokens, account.output_tokens, account.cache_share) == (12_000, 50, 0.75)
+    assert (account.usd, account.usd_per_keep) == (Decimal("0.40"), None)
+    proposal = builders.make_proposal(campaign, arm="claude")
+    campaign.incumbents.create(number=1, commit="a" * 40, proposal=proposal)
+    assert ledger.account(campaign).usd_per_keep == Decimal("0.40")
 
 
 # --- manage.py propose ------------------------------------------------------------------------------

@@ -97,3 +97,16 @@ def test_what_bob_is_typing_survives_news(bobs_browser: Client, campaign: Campai
         return page.input_value("#note")
 
     assert in_browser(Site(answers), look) == "half a sent"
+
+
+def test_the_campaign_shows_claudes_account_once_it_has_cost_something(
+    bobs_browser: Client, campaign: Campaign
+) -> None:
+    address = f"/campaigns/{campaign.slug}/"
+    assert "Claude’s account" not in text_of(bobs_browser, address)
+    usage = {"input_tokens": 1_000, "cache_write_tokens": 0, "cache_read_tokens": 3_000, "output_tokens": 200}
+    campaign.ledger.create(
+        kind="claude", usd="0.25", usage=usage | {"purpose": "revise", "stop_reason": "end_turn", "seconds": 61.0}
+    )
+    page = text_of(bobs_browser, address).split("Claude’s account")[1]
+    assert "75" in page and "$0.25" in page and "Revisions" in page
