@@ -122,6 +122,7 @@ class Brief:
     dynamics: tuple[Dynamics, ...] = ()
     log_tails: tuple[LogTail, ...] = ()
     notes: tuple[Note, ...] = ()
+    num_since_keep: int = 0  # judged on the present incumbent, none of them kept
 
 
 @dataclass(frozen=True, kw_only=True)

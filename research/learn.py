@@ -38,6 +38,11 @@ def noise(campaign: Campaign) -> Noise:
     return Noise(sum_of_squares=sum_of_squares, degrees_of_freedom=degrees_of_freedom)
 
 
+def num_since_keep(incumbent: Incumbent) -> int:
+    """Proposals judged on ``incumbent``: had one been kept, another would be the incumbent."""
+    return Verdict.objects.filter(revision__incumbent=incumbent).count()
+
+
 def incumbent_bpb(incumbent: Incumbent) -> float | None:
     """Mean trusted score over the incumbent's own finished seeds; None before the first."""
     scored = incumbent.runs.filter(purpose="baseline", score__outcome="ok")

@@ -239,4 +239,5 @@ def brief(campaign: Campaign, num_wanted: int) -> Brief:
         dynamics=dynamics.of_campaign(campaign, incumbent),
         log_tails=dynamics.log_tails(campaign),
         notes=steer.notes(campaign),
+        num_since_keep=learn.num_since_keep(incumbent),
     )

@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent / "prompts"
 MAX_PATCH_CHARS = 3_000
 MAX_WITH_PATCH = 60  # the latest; older ones keep their reason and numbers
 MAX_COMMENT_CHARS = 8_000
+PLATEAU = 6  # judged in a row without a keep: time for other kinds of ideas
 
 # An hour, not five minutes: the next wave comes after the runs of this one, which take longer than that.
 CACHE_TTL: Literal["5m", "1h"] = "1h"
@@ -42,7 +43,10 @@ def templates_sha256() -> str:
 
 def propose(brief: Brief) -> Prompt:
     """Ask for up to ``brief.num_wanted`` drafts."""
-    return _prompt(brief, _template("propose").substitute(num_wanted=brief.num_wanted))
+    question = _template("propose").substitute(num_wanted=brief.num_wanted)
+    if brief.num_since_keep >= PLATEAU:
+        question += "\n" + _template("plateau").substitute(num=brief.num_since_keep)
+    return _prompt(brief, question)
 
 
 def revise(brief: Brief, previous: Draft, comment: str) -> Prompt:

@@ -86,7 +86,9 @@ def test_the_brief_holds_the_incumbent_and_what_was_judged_on_it(bob: User) -> N
         builders.finish(lease, val_bpb=2.0 + 0.01 * lease.spec.seed)
     proposal.refresh_from_db()
     assert proposal.state == "judged"
-    names = [seen.name for seen in propose.brief(campaign, 1).dynamics]
+    brief = propose.brief(campaign, 1)
+    assert brief.num_since_keep == 1
+    names = [seen.name for seen in brief.dynamics]
     assert [name.split(",")[0] for name in names] == ["incumbent", f"proposal {proposal.pk}"]
     assert len(names) == 2
 
@@ -120,3 +122,12 @@ def test_what_proposed_code_wrote_stands_between_marks_in_the_prompt() -> None:
 def test_without_any_of_it_the_prompt_has_no_empty_headings() -> None:
     texts = [block["text"] for block in prompt.propose(make_brief()).messages[0]["content"]]  # type: ignore[index,misc,typeddict-item]
     assert len(texts) == 4
+
+
+def test_on_a_plateau_claude_is_asked_for_bolder_directions() -> None:
+    def question(num: int) -> str:
+        blocks = prompt.propose(make_brief(num_since_keep=num)).messages[0]["content"]
+        return str(list(blocks)[-1])
+
+    assert "None of the last" not in question(prompt.PLATEAU - 1)
+    assert f"None of the last {prompt.PLATEAU} proposals" in question(prompt.PLATEAU)
