@@ -12,10 +12,12 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from gpu_runner import contract
 from research import approval, dynamics, events, gates, learn, ledger, lifecycle, moves, patches, repository, steer
 from research.drafts import Answer, Brief, Draft, Edit, Override, Prediction, Proposer
 from research.models import Campaign, Proposal, Revision
@@ -124,6 +126,19 @@ def write(campaign: Campaign, draft: Draft, *, arm: str, author: User | None = N
         )
         transaction.on_commit(lambda: gates.request(proposal))
     return proposal
+
+
+def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
+    """A person's own experiment: into the same gates and the same queue as any other.
+
+    Raises PermissionDenied, or ValueError with every problem in a sentence.
+    """
+    if not by.has_perm("research.add_proposal"):
+        raise PermissionDenied("Proposing needs the researcher role.")
+    files = repository.files_at(campaign, campaign.incumbent.commit)
+    if problems := patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files):
+        raise ValueError("; ".join(problems))
+    return write(campaign, draft, arm="human", author=by)
 
 
 def write_revision(proposal: Proposal, draft: Draft, *, answers: str = "") -> Revision:

@@ -35,6 +35,10 @@ def may_steer(user: User | AnonymousUser) -> bool:
     return may_read(user) and user.has_perm("research.change_campaign")
 
 
+def may_propose(user: User | AnonymousUser) -> bool:
+    return may_read(user) and user.has_perm("research.add_proposal")
+
+
 def reader(view: View) -> View:
     """For members only. A page is never cached; its fragment and its whole are told apart."""
 

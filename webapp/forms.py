@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
-from research import steer
+from gpu_runner.contract import Recipe
+from research import handwritten, steer
+from research.drafts import Draft, Prediction
 from research.models import Decision
 
 
@@ -40,6 +43,61 @@ class StateForm(forms.Form):
 
     state = forms.ChoiceField(choices=[("active", "Resume"), ("paused", "Pause"), ("halted", "Halt")])
     reason = forms.CharField(max_length=300, required=False)
+
+
+class ProposalForm(forms.Form):
+    """A person's own experiment on the present incumbent."""
+
+    title = forms.CharField(max_length=160)
+    hypothesis = forms.CharField(max_length=4_000, widget=forms.Textarea)
+    mechanism = forms.CharField(max_length=4_000, widget=forms.Textarea, required=False)
+    refuted_if = forms.CharField(max_length=4_000, widget=forms.Textarea)
+    effect_bpb = forms.FloatField(min_value=-10, max_value=10)
+    low_bpb = forms.FloatField(min_value=-10, max_value=10)
+    high_bpb = forms.FloatField(min_value=-10, max_value=10)
+    chance_percent = forms.FloatField(min_value=0, max_value=100)
+    overrides = forms.CharField(max_length=4_000, widget=forms.Textarea, required=False)
+    patch = forms.CharField(max_length=100_000, widget=forms.Textarea, required=False, strip=False)
+
+    def __init__(self, *args: Any, recipe: Recipe, source: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.recipe, self.source = recipe, source
+
+    def clean(self) -> dict[str, Any]:
+        fields: dict[str, Any] = super().clean() or {}
+        low, effect, high = (fields.get(name) for name in ("low_bpb", "effect_bpb", "high_bpb"))
+        if low is not None and effect is not None and high is not None and not low <= effect <= high:
+            self.add_error("effect_bpb", f"It has to lie in its interval, {low:g} to {high:g}.")
+        self._parse(fields, "overrides", lambda text: handwritten.overrides_of(text, self.recipe))
+        self._parse(fields, "patch", lambda text: handwritten.edits_of(text, self.source))
+        if not (self.errors or fields.get("overrides") or fields.get("patch")):
+            self.add_error("overrides", "Change something: an override here, a diff below, or both.")
+        return fields
+
+    def _parse(self, fields: dict[str, Any], name: str, read: Callable[[str], tuple[Any, ...]]) -> None:
+        """The text of a field becomes what it says; what is wrong with it stands beside it."""
+        try:
+            fields[name] = read(fields.get(name, ""))
+        except ValueError as error:
+            self.add_error(name, str(error))
+
+    @property
+    def draft(self) -> Draft:
+        said = self.cleaned_data
+        return Draft(
+            title=said["title"],
+            hypothesis=said["hypothesis"],
+            mechanism=said["mechanism"],
+            refuted_if=said["refuted_if"],
+            prediction=Prediction(
+                effect_bpb=said["effect_bpb"],
+                low_bpb=said["low_bpb"],
+                high_bpb=said["high_bpb"],
+                chance_to_win=said["chance_percent"] / 100,
+            ),
+            overrides=said["overrides"],
+            edits=said["patch"],
+        )
 
 
 class NoteForm(forms.Form):

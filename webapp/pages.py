@@ -20,6 +20,7 @@ urlpatterns = [
     path("runs/<int:pk>/stop/", runs.stop, name="stop-run"),
     path("campaigns/", campaigns.campaigns, name="campaigns"),
     path("campaigns/<slug:slug>/", campaigns.campaign, name="campaign"),
+    path("campaigns/<slug:slug>/propose/", campaigns.propose, name="campaign-propose"),
     path("campaigns/<slug:slug>/state/", campaigns.state, name="campaign-state"),
     path("campaigns/<slug:slug>/notes/", campaigns.add_note, name="campaign-notes"),
     path("campaigns/<slug:slug>/notes/<int:pk>/retire/", campaigns.retire_note, name="campaign-note-retire"),

@@ -7,14 +7,16 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from research import dispatch, moves, steer
+from gpu_runner import contract
+from research import dispatch, moves, repository, steer
+from research import propose as research_propose
 from research.lifecycle import IllegalMove, LostRace
 from research.models import Campaign
 from webapp import standings
-from webapp.access import campaign_for, is_fragment, may_steer, person, reader
-from webapp.forms import NoteForm, StateForm
+from webapp.access import campaign_for, is_fragment, may_propose, may_steer, person, reader
+from webapp.forms import NoteForm, ProposalForm, StateForm
 from webapp.views.errors import lost_race
 
 PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
@@ -54,6 +56,31 @@ def state(request: HttpRequest, slug: str) -> HttpResponse:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
     return redirect("campaign", slug)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@reader
+def propose(request: HttpRequest, slug: str) -> HttpResponse:
+    """``/campaigns/SLUG/propose/``: a person's own experiment, through the same gates as any other."""
+    if not may_propose(request.user):
+        raise PermissionDenied("Proposing needs the researcher role. An administrator can give it to you.")
+    chosen = campaign_for(person(request), slug)
+    files = repository.files_at(chosen, chosen.incumbent.commit)
+    recipe = contract.parse_recipe(files["recipe.toml"])
+    form = ProposalForm(request.POST or None, recipe=recipe, source=files)
+    if request.method == "POST" and form.is_valid():
+        try:
+            written = research_propose.by_hand(chosen, form.draft, by=person(request))
+        except ValueError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, f"P-{written.pk} is in the gates")
+            return redirect("proposal", written.pk)
+    context = {
+        "section": "campaigns", "campaign": chosen, "form": form, "recipe": recipe,
+        "clone_from": standings.Standings(chosen).clone_from,
+    }  # fmt: skip
+    return render(request, "campaigns/propose.html", context, status=422 if form.errors else 200)
 
 
 @require_POST

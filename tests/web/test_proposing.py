@@ -1,0 +1,123 @@
+"""carol proposes by hand: through the same gates and the same queue, and somebody else decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.exceptions import PermissionDenied
+from django.test import Client
+
+from research import propose, review
+from research.models import Campaign, Proposal
+from tests import builders
+from tests.web.chromium import Site, in_browser, rendered
+from tests.web.people import browser_of, text_of
+from tests.web.test_browser import problems_of
+
+IDEA = {
+    "title": "Two layers more",
+    "hypothesis": "Depth pays here.",
+    "mechanism": "",
+    "refuted_if": "val_bpb does not fall",
+    "effect_bpb": "-0.01",
+    "low_bpb": "-0.03",
+    "high_bpb": "0.01",
+    "chance_percent": "25",
+    "overrides": "depth = 4  # twice",
+    "patch": "",
+}
+
+
+@pytest.fixture
+def carol(db: None) -> User:
+    """Researches: proposes, and decides on others' proposals."""
+    carol = User.objects.create_user("carol", is_staff=True, first_name="Carol")
+    carol.user_permissions.set(Permission.objects.filter(codename__in=["add_proposal", "add_decision"]))
+    return carol
+
+
+@pytest.fixture
+def carols_browser(carol: User) -> Client:
+    return browser_of(carol)
+
+
+def test_her_experiment_enters_the_same_gates_and_the_same_queue(
+    carols_browser: Client, carol: User, campaign: Campaign
+) -> None:
+    response = carols_browser.post(f"/campaigns/{campaign.slug}/propose/", IDEA)
+    proposal = Proposal.objects.get()
+    assert response["Location"] == f"/proposals/{proposal.pk}/"
+    assert (proposal.arm, proposal.author, proposal.state) == ("human", carol, "drafted")
+    revision = proposal.revision
+    assert revision.overrides == [{"key": "depth", "value": 4, "reason": "twice"}]
+    assert (revision.effect_bpb, revision.chance_to_win) == (-0.01, 0.25)
+    builders.pass_gates(proposal)
+    assert proposal.state == "pending_review"
+    with pytest.raises(PermissionDenied, match="own proposal"):
+        review.decide(proposal.pk, digest=revision.digest, choice="approve", by=carol)
+
+
+def test_a_diff_of_her_clone_becomes_edits_that_can_be_rebased(carols_browser: Client, campaign: Campaign) -> None:
+    files = propose.repository.files_at(campaign, campaign.incumbent.commit)
+    line = next(line for line in files["train.py"].splitlines() if "return F.linear(rms_norm(x)" in line)
+    patch = f"--- a/train.py\n+++ b/train.py\n@@ -1,1 +1,1 @@\n-{line}\n+{line}  # as before\n"
+    carols_browser.post(f"/campaigns/{campaign.slug}/propose/", IDEA | {"overrides": "", "patch": patch})
+    revision = Proposal.objects.get().revision
+    assert [edit["search"] for edit in revision.edits] == [f"{line}\n"]
+    assert f"+{line}  # as before" in revision.patch
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"title": ""}, "This field is required"),
+        ({"overrides": "", "patch": ""}, "Change something"),
+        ({"overrides": "depth"}, "line 1: write key = value"),
+        ({"overrides": "depth = 400"}, "above its upper bound 32"),
+        ({"overrides": "depths = 4"}, "not declared in recipe.toml"),
+        ({"overrides": "depth = 2"}, "already the incumbent"),
+        ({"patch": "nonsense"}, "not a unified diff"),
+        (
+            {"patch": "--- a/recipe.toml\n+++ b/recipe.toml\n@@ -1 +1 @@\n-[knobs.depth]\n+[knobs.deep]\n"},
+            "not editable",
+        ),
+        ({"effect_bpb": "0.5"}, "in its interval"),
+        ({"effect_bpb": "nan"}, "Enter a number"),
+        ({"chance_percent": "140"}, "less than or equal to 100"),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field_and_nothing_is_lost(
+    carols_browser: Client, campaign: Campaign, wrong: dict[str, Any], sentence: str
+) -> None:
+    response = carols_browser.post(f"/campaigns/{campaign.slug}/propose/", IDEA | wrong)
+    page = response.content.decode().replace("&#x27;", "'")
+    assert response.status_code == 422
+    assert sentence in page
+    assert "Depth pays here." in page
+    assert not Proposal.objects.exists()
+
+
+def test_who_may_not_propose_sees_no_button_and_gets_no_page(alice: User, campaign: Campaign) -> None:
+    browser, address = browser_of(alice), f"/campaigns/{campaign.slug}/propose/"
+    assert browser.get(address).status_code == browser.post(address, IDEA).status_code == 403
+    assert address not in text_of(browser, f"/campaigns/{campaign.slug}/")
+    with pytest.raises(PermissionDenied):
+        propose.by_hand(campaign, builders.make_draft(), by=alice)
+
+
+def test_the_page_lists_every_knob_with_its_bounds(carols_browser: Client, campaign: Campaign) -> None:
+    page = text_of(carols_browser, f"/campaigns/{campaign.slug}/propose/")
+    assert "Now" in page
+    for key in ("depth", "ngram_order", "cooldown_shape"):
+        assert f'<td class="mono">{key}</td>' in page
+    assert f"/campaigns/{campaign.slug}/propose/" in text_of(carols_browser, f"/campaigns/{campaign.slug}/")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
+def test_the_form_is_accessible_and_fits(carols_browser: Client, campaign: Campaign, theme: str, width: int) -> None:
+    address = f"/campaigns/{campaign.slug}/propose/"
+    site = Site(rendered(carols_browser, address))
+    assert in_browser(site, lambda page: problems_of(page, address), theme=theme, width=width) == []
