@@ -427,7 +427,7 @@ class Silent:
 def test_a_proposer_that_keeps_refusing_is_asked_less_and_less_often(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(propose, "proposer", Silent)
+    monkeypatch.setattr(propose, "proposer", lambda campaign: Silent())
     pauses = []
     for _ in range(3):
         Campaign.objects.update(proposer_retry_at=None)
