@@ -6,9 +6,10 @@ later random search, TPE and people. All enter the same gates and the same queue
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gpu_runner.contract import KnobValue
 
@@ -172,4 +173,17 @@ class Proposer(Protocol):
 
     def revise(self, brief: Brief, previous: Draft, comment: str) -> Answer:
         """One draft that answers a reviewer's comment, or none and a ``problem``."""
+        ...
+
+
+@runtime_checkable
+class BatchProposer(Proposer, Protocol):
+    """One that can also be asked now and answer another day."""
+
+    def submit(self, brief: Brief, keep: Callable[[Any], None]) -> tuple[Any, Answer]:
+        """What finds the question again, or None and an Answer that says why; ``keep`` hears of it before it is sent."""
+        ...
+
+    def collect(self, brief: Brief, pending: Any) -> Answer | None:
+        """The answer; None while there is none."""
         ...

@@ -65,6 +65,12 @@ def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -
         LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=usage.usd, usage=fields)
 
 
+def _on_its_way(campaigns: QuerySet[Campaign]) -> Decimal:
+    """What batches that are not answered yet can cost at most."""
+    waiting = campaigns.exclude(batch=None).values_list("batch", flat=True)
+    return sum((Decimal(batch["usd_at_most"]) for batch in waiting if batch), Decimal(0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """What Claude cost a campaign so far, and how much of what it read came from the cache."""
@@ -122,14 +128,15 @@ def allowance(campaign: Campaign) -> Allowance:
     midnight = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     today = LedgerEntry.objects.filter(kind="claude", created_at__gte=midnight)
     spent_today = (today.aggregate(usd=Sum("usd"))["usd"] or Decimal(0)) + _unpriced_at_most(today)
-    of_the_day = settings.CLAUDE_USD_PER_DAY - spent_today
+    of_the_day = settings.CLAUDE_USD_PER_DAY - spent_today - _on_its_way(Campaign.objects.all())
     left, name = (
         of_the_day,
         f"${settings.CLAUDE_USD_PER_DAY:.2f} a day (COUNTERSIGN_CLAUDE_USD_PER_DAY, until 0:00 UTC)",
     )
     if campaign.budget_usd is not None:
         total = spent(campaign)
-        of_the_campaign = campaign.budget_usd - total.usd - total.usd_unpriced_at_most
+        on_its_way = _on_its_way(Campaign.objects.filter(pk=campaign.pk))
+        of_the_campaign = campaign.budget_usd - total.usd - total.usd_unpriced_at_most - on_its_way
         if of_the_campaign < left:
             left, name = of_the_campaign, f"campaign's ${campaign.budget_usd:.2f}"
     return Allowance(usd_per_call=settings.CLAUDE_USD_PER_CALL, usd_left=left, name=name)

@@ -60,6 +60,10 @@ class Campaign(models.Model):
         max_length=60, blank=True, help_text="Bound by the first run; classes are never mixed."
     )
 
+    in_batches = models.BooleanField(
+        default=False, help_text="Ask Claude in batches: half the price, answers within a day instead of minutes."
+    )
+    batch = models.JSONField(null=True, blank=True, editable=False, help_text="The batch that is on its way.")
     proposing_since = models.DateTimeField(null=True, blank=True, editable=False)
     proposer_problem = models.CharField(max_length=500, blank=True)
     proposer_retry_at = models.DateTimeField(null=True, blank=True)

@@ -19,12 +19,14 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research import approval, dynamics, events, gates, learn, ledger, lifecycle, moves, patches, repository, steer
-from research.drafts import Answer, Brief, Draft, Edit, Override, Prediction, Proposer
+from research.claude.batches import Pending
+from research.drafts import Answer, BatchProposer, Brief, Draft, Edit, Override, Prediction, Proposer
 from research.models import Campaign, Proposal, Revision
 
 ASKING_FOR_AT_MOST = timedelta(minutes=15)
 RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
 RETRY_AFTER_AT_MOST_S = 3600.0
+LOOK_AGAIN_AFTER = timedelta(minutes=1)  # at a batch
 MAX_REVISIONS = 12
 TRIES_AT_A_REVISION = 3
 BY = "proposer"
@@ -60,11 +62,47 @@ def top_up(campaign: Campaign) -> list[Proposal]:
         return []
     try:
         source = proposer(campaign)
-        answer = source.draft(brief(campaign, num_wanted))
-        note_answer(campaign, answer, "propose")
+        if campaign.in_batches or campaign.batch:
+            answer = _by_batch(campaign, source, num_wanted)
+        else:
+            answer = source.draft(brief(campaign, num_wanted))
+            note_answer(campaign, answer, "propose")
         return _write_all(campaign, answer.drafts[:num_wanted], source.arm)
     finally:
         Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
+
+
+def _by_batch(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
+    """Hand a batch in, or look what came of the one on its way: it outlives this process, and its cost is on record."""
+    if not isinstance(source, BatchProposer):
+        answer = source.draft(brief(campaign, num_wanted))
+        note_answer(campaign, answer, "propose")
+        return answer
+    campaign.refresh_from_db(fields=["batch"])
+    if campaign.batch:
+        return _collect(campaign, source, Pending(**campaign.batch))
+    pending, answer = source.submit(brief(campaign, num_wanted), lambda sent: _update(campaign, batch=vars(sent)))
+    if pending is None:
+        with transaction.atomic():
+            _update(campaign, batch=None)
+            note_answer(campaign, answer, "propose")
+        return answer
+    with transaction.atomic():
+        sentence = f"Claude was asked for {num_wanted} in a batch, at half price; the answer comes within a day"
+        events.record("proposer.batch", sentence, by=BY, campaign=campaign, batch=pending.id)
+        _update(campaign, batch=vars(pending), proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER, proposer_problem="")
+    return answer
+
+
+def _collect(campaign: Campaign, source: BatchProposer, pending: Pending) -> Answer:
+    answer = source.collect(brief(campaign, pending.num_wanted), pending)
+    if answer is None:
+        _update(campaign, proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER)
+        return Answer()
+    with transaction.atomic():
+        _update(campaign, batch=None)
+        note_answer(campaign, answer, "propose")
+    return answer
 
 
 def _write_all(campaign: Campaign, drafts: tuple[Draft, ...], arm: str) -> list[Proposal]:

@@ -88,7 +88,7 @@ class Client:
     attempts: int = 3
     patience_s: float = 30.0  # longest pause before another attempt; a longer Retry-After is left to the caller
     sleep: Callable[[float], None] = time.sleep
-    _sdk: anthropic.Anthropic = field(init=False, repr=False)
+    sdk: anthropic.Anthropic = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         assert self.attempts >= 1
@@ -96,24 +96,24 @@ class Client:
         # One or two requests in minutes: a connection that is kept would only be one more to close.
         limits = httpx2.Limits(max_keepalive_connections=0)
         transport = anthropic.DefaultHttpxClient(limits=limits)
-        self._sdk = anthropic.Anthropic(api_key=self.api_key, max_retries=0, http_client=transport)
+        self.sdk = anthropic.Anthropic(api_key=self.api_key, max_retries=0, http_client=transport)
 
     def count(self, model: str, prompt: Prompt, schema: dict[str, Any]) -> Attempt:
         """Ask how many tokens ``prompt`` has: ``counted``, or the problem. It costs nothing."""
         started = time.monotonic()
 
         def ask() -> Attempt:
-            with self._sdk.messages.with_streaming_response.count_tokens(
+            with self.sdk.messages.with_streaming_response.count_tokens(
                 model=model,
                 system=prompt.system,
                 messages=prompt.messages,
                 output_config={"format": {"type": "json_schema", "schema": schema}},
                 timeout=COUNT_S,
             ) as response:
-                body = _body(response.iter_bytes(), started + COUNT_S)
+                body = body_of(response.iter_bytes(), started + COUNT_S)
             return _counted(body, model, time.monotonic() - started)
 
-        return _told(ask, model, COUNT_S)
+        return told(ask, model, COUNT_S)
 
     def ask(
         self,
@@ -147,14 +147,14 @@ class Client:
 
         def ask() -> Attempt:
             body = self._post(model, prompt, schema, timeout_s)
-            return _read(body, model, time.monotonic() - started)
+            return read_message(body, model, time.monotonic() - started)
 
-        return _told(ask, model, timeout_s)
+        return told(ask, model, timeout_s)
 
     def _post(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
         format_: JSONOutputFormatParam = {"type": "json_schema", "schema": schema}
-        with self._sdk.messages.with_streaming_response.create(
+        with self.sdk.messages.with_streaming_response.create(
             model=model,
             max_tokens=MAX_TOKENS,
             system=prompt.system,
@@ -162,10 +162,10 @@ class Client:
             output_config={"format": format_},
             timeout=anthropic.Timeout(timeout_s, connect=min(10.0, timeout_s)),
         ) as response:
-            return _body(response.iter_bytes(), deadline)
+            return body_of(response.iter_bytes(), deadline)
 
 
-def _body(chunks: Iterable[bytes], deadline: float) -> bytes:
+def body_of(chunks: Iterable[bytes], deadline: float) -> bytes:
     """All of an answer. TooLargeError, or OverdueError: a socket's own timeout starts anew with every byte."""
     body = bytearray()
     for chunk in chunks:
@@ -188,7 +188,7 @@ def _bounded(attempt: Attempt, usd_each: Decimal) -> Attempt:
     return replace(attempt, usage=replace(attempt.usage, usd_at_most=usd_each))
 
 
-def _told(ask: Callable[[], Attempt], model: str, timeout_s: float) -> Attempt:
+def told(ask: Callable[[], Attempt], model: str, timeout_s: float) -> Attempt:
     """What ``ask`` gives, or what the API or the network did instead, as an attempt."""
     started = time.monotonic()
     try:
@@ -217,11 +217,11 @@ def _pause(attempt: Attempt, number: int) -> float:
 
 def _failed(model: str, started: float, stop_reason: str, problem: str, *, retry: bool = False) -> Attempt:
     """Nobody knows whether this one is billed, so its price is unknown."""
-    usage = _no_tokens(model, time.monotonic() - started, stop_reason, None)
+    usage = no_tokens(model, time.monotonic() - started, stop_reason, None)
     return Attempt(usage=usage, problem=problem, retry=retry)
 
 
-def _no_tokens(model: str, seconds: float, stop_reason: str, usd: Decimal | None) -> Usage:
+def no_tokens(model: str, seconds: float, stop_reason: str, usd: Decimal | None) -> Usage:
     return Usage(
         model=model,
         input_tokens=0,
@@ -238,7 +238,7 @@ def _refused_by_api(error: anthropic.APIStatusError, model: str, seconds: float)
     """Turned away before the model ran (4xx, 529: not billed), or broken on the way (other 5xx: unknown)."""
     code = error.status_code
     not_billed = code < 500 or code == 529
-    usage = _no_tokens(model, seconds, f"http_{code}", Decimal(0) if not_billed else None)
+    usage = no_tokens(model, seconds, f"http_{code}", Decimal(0) if not_billed else None)
     spend_limit = (error.error_code or "").endswith("spend_limit_reached")
     return Attempt(
         usage=usage,
@@ -326,23 +326,23 @@ class _Message(_Loose):
 
 
 def _counted(body: bytes, model: str, seconds: float) -> Attempt:
-    usage = _no_tokens(model, seconds, "counted", Decimal(0))
+    usage = no_tokens(model, seconds, "counted", Decimal(0))
     try:
         return Attempt(usage=usage, counted=_Count.model_validate_json(body).input_tokens)
     except ValidationError:
         return Attempt(usage=usage, problem="Claude's answer is not a count of tokens.")
 
 
-def _read(body: bytes, model: str, seconds: float) -> Attempt:
-    """Usage and stop_reason first: whatever is wrong with the rest, it was paid for."""
+def read_message(body: bytes, model: str, seconds: float, *, share: Decimal = Decimal(1)) -> Attempt:
+    """Usage and stop_reason first: whatever is wrong with the rest, it was paid for, at ``share`` of the price."""
     text = body.decode("utf-8", errors="replace")
     try:
         message = _Message.model_validate_json(body)
     except ValidationError as error:
-        usage = _no_tokens(model, seconds, "unreadable", None)
+        usage = no_tokens(model, seconds, "unreadable", None)
         problem = f"Claude's answer is not a message of the API ({_brief(str(error.errors()[0]['msg']))})."
         return Attempt(usage=usage, problem=problem, body=text)
-    usage = _usage(message, seconds)
+    usage = _usage(message, seconds, share)
     problem = _stopped_early(message)
     if problem:
         return Attempt(usage=usage, problem=problem, refused=message.stop_reason == "refusal", body=text)
@@ -368,25 +368,26 @@ def _stopped_early(message: _Message) -> str:
             return f"Claude stopped without finishing its answer (stop_reason {other})."
 
 
-def _usage(message: _Message, seconds: float) -> Usage:
+def _usage(message: _Message, seconds: float, share: Decimal) -> Usage:
     tokens = message.usage
     written = tokens.cache_creation_input_tokens or 0
     an_hour = tokens.cache_creation.ephemeral_1h_input_tokens if tokens.cache_creation else 0
+    usd = price(
+        message.model,
+        on=datetime.now(UTC).date(),
+        input_tokens=tokens.input_tokens,
+        output_tokens=tokens.output_tokens,
+        cache_read_tokens=tokens.cache_read_input_tokens or 0,
+        cache_write_5m_tokens=max(0, written - an_hour),
+        cache_write_1h_tokens=an_hour,
+    )
     return Usage(
         model=message.model,
         input_tokens=tokens.input_tokens,
         output_tokens=tokens.output_tokens,
         cache_read_tokens=tokens.cache_read_input_tokens or 0,
         cache_write_tokens=written,
-        usd=price(
-            message.model,
-            on=datetime.now(UTC).date(),
-            input_tokens=tokens.input_tokens,
-            output_tokens=tokens.output_tokens,
-            cache_read_tokens=tokens.cache_read_input_tokens or 0,
-            cache_write_5m_tokens=max(0, written - an_hour),
-            cache_write_1h_tokens=an_hour,
-        ),
+        usd=None if usd is None else usd * share,
         seconds=seconds,
         stop_reason=message.stop_reason or "missing",
     )

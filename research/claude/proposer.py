@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from research.claude import prices, reply
+from research.claude import batches, prices, reply
 from research.claude import prompt as prompts
+from research.claude.batches import Pending
 from research.claude.client import MAX_TOKENS, Asked, Attempt, Client, cost_at_most
 from research.claude.prompt import Prompt
 from research.drafts import Allowance, Answer, Brief, Draft, Usage
@@ -76,6 +78,40 @@ class ClaudeProposer:
         """One draft that answers ``comment``."""
         return self._answer(brief, prompts.revise(brief, previous, comment), 1)
 
+    def submit(self, brief: Brief, keep: Callable[[Pending], None]) -> tuple[Pending | None, Answer]:
+        """Hand the question in as a batch at half price; or an Answer that says why it was not.
+
+        ``keep`` is called just before it is sent: should we die before its id is known, its cost is not forgotten.
+        """
+        prompt = prompts.propose(brief)
+        quote = self.quote(self.model, prompt)
+        if quote.usd_at_most is None or quote.problem:
+            return None, _unsent(quote, [], prompt)
+        usd_at_most = quote.usd_at_most * batches.SHARE
+        pending = Pending(
+            id="",
+            model=self.model,
+            prompt_sha256=prompt.sha256(),
+            num_wanted=brief.num_wanted,
+            usd_at_most=str(usd_at_most),
+            at=datetime.now(UTC).isoformat(),
+        )
+        keep(pending)
+        batch_id, attempt = batches.create(self.client, self.model, prompt, reply.SCHEMA)
+        if batch_id:
+            return replace(pending, id=batch_id), Answer()
+        usage = attempt.usage if attempt.usage.usd is not None else replace(attempt.usage, usd_at_most=usd_at_most)
+        asked = [Asked(last=attempt, usages=(usage,), bodies=())]
+        return None, _read(asked, brief, prompt.sha256(), self.model, brief.num_wanted)
+
+    def collect(self, brief: Brief, pending: Pending) -> Answer | None:
+        """The drafts of a batch, held to the recipe as it is by now; None while it is worked on, or out of reach."""
+        attempt = batches.collect(self.client, pending) if pending.id else batches.lost(pending)
+        if attempt is None or attempt.retry:
+            return None
+        asked = [Asked(last=attempt, usages=(attempt.usage,), bodies=(attempt.body,) if attempt.body else ())]
+        return _read(asked, brief, pending.prompt_sha256, pending.model, pending.num_wanted)
+
     def quote(self, model: str, prompt: Prompt, spent: Decimal = Decimal(0)) -> Quote:
         """Count ``prompt``'s tokens and price them; ``problem`` says why it must not be sent to ``model``."""
         if prices.at_most(model, on=_today(), input_tokens=0, output_tokens=0) is None:
@@ -102,7 +138,7 @@ class ClaudeProposer:
             )
             if not asked[-1].last.refused:
                 break
-        return _read(asked, brief, prompt, self.model, num_wanted)
+        return _read(asked, brief, prompt.sha256(), self.model, num_wanted)
 
 
 def _today() -> date:
@@ -127,24 +163,24 @@ def _unsent(quote: Quote, asked: list[Asked], prompt: Prompt) -> Answer:
         usages=_usages(asked),
         problem=quote.problem,
         retry_after_s=ACCOUNT_S if quote.counting is None else _ask_again_after_s(quote.counting),
-        extra=_record(asked, quote.model, prompt),
+        extra=_record(asked, quote.model, prompt.sha256()),
     )
 
 
-def _read(asked: list[Asked], brief: Brief, prompt: Prompt, model: str, num_wanted: int) -> Answer:
+def _read(asked: list[Asked], brief: Brief, prompt_sha256: str, model: str, num_wanted: int) -> Answer:
     last = asked[-1].last
     drafts: tuple[Draft, ...] = ()
     problem = last.problem
     if last.reply is not None:
         model = last.reply.model
-        source = f"{model}, prompt {prompt.sha256()[:12]}"
+        source = f"{model}, prompt {prompt_sha256[:12]}"
         drafts, problem = reply.read(last.reply.text, brief, source, num_wanted)
     return Answer(
         drafts=drafts,
         usages=_usages(asked),
         problem=problem,
         retry_after_s=_ask_again_after_s(last),
-        extra=_record(asked, model, prompt),
+        extra=_record(asked, model, prompt_sha256),
     )
 
 
@@ -159,9 +195,9 @@ def _ask_again_after_s(last: Attempt) -> float | None:
     return ACCOUNT_S if last.account else None
 
 
-def _record(asked: list[Asked], model: str, prompt: Prompt) -> dict[str, object]:
+def _record(asked: list[Asked], model: str, prompt_sha256: str) -> dict[str, object]:
     return {
         "model": model,
-        "prompt_sha256": prompt.sha256(),
+        "prompt_sha256": prompt_sha256,
         "bodies": [body for a in asked for body in a.bodies],
     }

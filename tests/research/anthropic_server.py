@@ -23,6 +23,7 @@ class Server(ThreadingHTTPServer):
         self.scripts = scripts
         self.asked: list[dict[str, Any]] = []
         self.counted: list[dict[str, Any]] = []
+        self.gets: dict[str, Script] = {}  # by the end of the path, for what is looked at and not asked
         self.count: Script = send(b'{"input_tokens": 15000}')
         self.closing = threading.Event()
 
@@ -49,6 +50,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append({"path": self.path, "authorization": self.headers["authorization"], **body})
         scripts = self.server.scripts
         scripts[min(len(self.server.asked), len(scripts)) - 1](self)
+
+    def do_GET(self) -> None:
+        found = [script for end, script in self.server.gets.items() if self.path.endswith(end)]
+        (found[0] if found else error(404, "not_found_error", f"no {self.path}"))(self)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Silent: pytest shows what failed."""

@@ -1,0 +1,206 @@
+"""Overnight, alice's campaign asks in batches: half the price, and no restart loses a question or an answer."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from research import ledger, propose, tasks
+from research.models import Campaign
+from tests import builders
+
+from .anthropic_server import Script, Server, error, hang_up, send, serving, silence
+from .test_claude_in_the_loop import make_answer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+BATCH = {"id": "msgbatch_1", "type": "message_batch", "results_url": None}
+
+
+@pytest.fixture(autouse=True)
+def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    settings.ANTHROPIC_CONFIGURED = True
+
+
+@pytest.fixture
+def campaign(db: None) -> Campaign:
+    return builders.make_campaign(num_waiting=1, in_batches=True)
+
+
+def batch(server: Server | None, status: str) -> Script:
+    url = f"{server.url}/v1/messages/batches/msgbatch_1/results" if server else None
+    return send(json.dumps(BATCH | {"processing_status": status, "results_url": url}).encode())
+
+
+def ended(server: Server, *rows: object) -> None:
+    server.gets = {
+        "/results": send("".join(json.dumps(row) + "\n" for row in rows).encode()),
+        "/msgbatch_1": batch(server, "ended"),
+    }
+
+
+def succeeded(said: object, **over: Any) -> dict[str, Any]:
+    usage = {"input_tokens": 1_000, "output_tokens": 500}
+    content = [{"type": "text", "text": json.dumps(said)}]
+    body = {"id": "msg_1", "model": "claude-opus-5-5", "content": content, "stop_reason": "end_turn", "usage": usage}
+    return {"custom_id": "wave", "result": {"type": "succeeded", "message": body | over}}
+
+
+def later(campaign: Campaign) -> Campaign:
+    """The campaign as another process reads it, when it is time to look again."""
+    Campaign.objects.update(proposer_retry_at=None)
+    return Campaign.objects.get(pk=campaign.pk)
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, server: Server, campaign: Campaign) -> Campaign:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+    assert propose.top_up(campaign) == []
+    return later(campaign)
+
+
+def test_a_batch_is_asked_for_once_and_its_answer_becomes_proposals_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        assert campaign.batch["id"] == "msgbatch_1"
+        server.gets = {"/msgbatch_1": batch(server, "in_progress")}
+        assert propose.top_up(campaign) == []
+        campaign = later(campaign)
+        ended(server, {"custom_id": "another", "result": {"type": "canceled"}}, succeeded(make_answer(0.1)))
+        (proposal,) = propose.top_up(campaign)
+    (request,) = server.asked
+    assert request["path"] == "/v1/messages/batches"
+    assert request["requests"][0]["params"]["messages"] == server.counted[0]["messages"]
+    assert (proposal.arm, proposal.revision.knobs) == ("claude", {"warmup_fraction": 0.1})
+    campaign.refresh_from_db()
+    assert campaign.batch is None
+    entry = campaign.ledger.get()
+    assert entry.usd == Decimal("0.007")  # half of 1,000 tokens at $4 and 500 at $20 a million
+
+
+def test_it_looks_no_more_than_once_a_minute(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        propose.top_up(campaign)
+        campaign.refresh_from_db()
+        assert timedelta(seconds=50) < campaign.proposer_retry_at - timezone.now() <= timedelta(minutes=1)  # type: ignore[operator]
+        assert propose.num_missing(campaign) == 0
+
+
+def test_what_is_on_its_way_is_not_spent_a_second_time(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, settings: Any
+) -> None:
+    settings.CLAUDE_USD_PER_DAY = Decimal(10)
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+    assert ledger.allowance(campaign).usd_left == Decimal("9.74")  # half of $0.52
+
+
+def test_a_process_that_dies_before_it_hears_of_its_batch_leaves_its_cost_on_record(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setattr("research.claude.batches.create", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            propose.top_up(campaign)
+        campaign = later(campaign)
+        assert campaign.batch["id"] == ""
+        assert propose.top_up(campaign) == []
+    campaign.refresh_from_db()
+    assert campaign.batch is None
+    assert "its answer lost" in campaign.proposer_problem
+    entry = campaign.ledger.get()
+    assert (entry.usd, entry.usage["usd_at_most"]) == (None, "0.26000")
+
+
+@pytest.mark.parametrize(
+    ("script", "usd", "sentence"),
+    [
+        (error(401, "authentication_error", "no"), Decimal(0), "refused the API key"),
+        (send(b"<html>"), None, "not a batch of the API"),
+        (hang_up, None, "connection"),
+    ],
+)
+def test_a_batch_that_could_not_be_asked_for_says_why(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, script: Script, usd: Decimal | None, sentence: str
+) -> None:
+    with serving(script) as server:
+        campaign = asked(monkeypatch, server, campaign)
+    assert campaign.batch is None
+    assert sentence in campaign.proposer_problem
+    assert campaign.ledger.get().usd == usd
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"custom_id": "wave", "result": {"type": "expired"}}, "expired before Claude came to it"),
+        (
+            {"custom_id": "wave", "result": {"type": "errored", "error": {"error": {"message": "too long"}}}},
+            "not answered (errored). too long",
+        ),
+        ({"custom_id": "wave", "result": {"type": "errored", "error": "what"}}, "not answered (errored)"),
+        (succeeded({"drafts": []}), "proposed nothing"),
+        (succeeded({"drafts": []}, stop_reason="refusal", stop_details={"category": "frontier_llm"}), "frontier_llm"),
+        ({"custom_id": "wave", "result": {"type": "succeeded"}}, "without an answer that can be read"),
+        ([], "without an answer that can be read"),
+    ],
+)
+def test_every_end_of_a_batch_is_said_and_the_next_may_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, row: object, sentence: str
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server, row)
+        assert propose.top_up(campaign) == []
+    campaign.refresh_from_db()
+    assert campaign.batch is None
+    assert sentence in campaign.proposer_problem
+    assert campaign.ledger.count() == 1
+
+
+@pytest.mark.parametrize("script", [error(529, "overloaded_error", "busy"), error(500, "api_error", "oops"), hang_up])
+def test_a_passing_trouble_keeps_the_batch_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, script: Script
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        server.gets = {"/msgbatch_1": script}
+        assert propose.top_up(campaign) == []
+    campaign.refresh_from_db()
+    assert campaign.batch["id"] == "msgbatch_1"
+    assert not campaign.ledger.exists()
+
+
+def test_a_batch_that_never_ends_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        old = (datetime.now(UTC) - timedelta(hours=27)).isoformat()
+        Campaign.objects.update(batch=campaign.batch | {"at": old})
+        server.gets = {"/msgbatch_1": batch(server, "in_progress")}
+        assert propose.top_up(later(campaign)) == []
+    campaign.refresh_from_db()
+    assert campaign.batch is None
+    assert "given up" in campaign.proposer_problem
+    assert campaign.ledger.get().usage["usd_at_most"] == "0.26000"
+
+
+def test_silence_is_bounded(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:
+    monkeypatch.setattr("research.claude.batches.COUNT_S", 0.3)
+    with serving(silence) as server:
+        campaign = asked(monkeypatch, server, campaign)
+    assert "did not answer within" in campaign.proposer_problem
+
+
+def test_without_a_key_the_catalogue_answers_at_once(campaign: Campaign, settings: Any) -> None:
+    settings.ANTHROPIC_CONFIGURED = False
+    assert [proposal.arm for proposal in propose.top_up(campaign)] == ["offline"]
