@@ -181,7 +181,7 @@ class BatchProposer(Proposer, Protocol):
     """One that can also be asked now and answer another day."""
 
     def submit(self, brief: Brief, keep: Callable[[Any], None]) -> tuple[Any, Answer]:
-        """What finds the question again, or None and an Answer that says why; ``keep`` hears of it before it is sent."""
+        """What finds the question again, or None and an Answer with the reason; ``keep`` hears of it first."""
         ...
 
     def collect(self, brief: Brief, pending: Any) -> Answer | None:
