@@ -440,9 +440,21 @@ class Event(models.Model):
     sentence = models.CharField(max_length=600)
     payload = models.JSONField(default=dict)
     at = models.DateTimeField(auto_now_add=True)
+    position = models.PositiveBigIntegerField(null=True, editable=False, unique=True, help_text="In the audit chain.")
+    sha256 = models.CharField(max_length=64, blank=True, editable=False, help_text="Of this event and all before it.")
 
     class Meta:
         indexes = [models.Index(fields=["campaign", "-id"])]
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.sentence}"
+
+
+class AuditHead(models.Model):
+    """How long the audit chain is, and its last hash: one row. Without it a cut tail would not be missed."""
+
+    num_events = models.PositiveBigIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.num_events} events, {self.sha256[:12]}"

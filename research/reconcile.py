@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from research import approval, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
+from research import approval, audit, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
 from research.models import Campaign, Proposal
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ def reconcile(*, at_start: bool = False) -> None:
     ``at_start`` of the control worker nothing that was asked for before can still be on its way.
     """
     dispatch.expire_leases()
+    audit.chain()
     for campaign in Campaign.objects.all():
         try:
             _look_after(campaign, at_start)

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from research import approval, dispatch, learn, moves, tasks
+from research import approval, audit, dispatch, learn, moves, tasks
 from research.lifecycle import LostRace
 from research.models import Decision, Proposal
 
@@ -35,10 +35,11 @@ def decide(proposal_id: int, *, digest: str, choice: str, by: User, category: st
         sentence = f"{by.get_full_name() or by.get_username()} {_PAST[choice]} P-{proposal.pk} {proposal.title}"
         if choice == "approve" and approval.is_stale(revision):
             raise LostRace(f"P-{proposal.pk} was made under other conditions than today's: it is being rebased")
-        moves.move_proposal(proposal, new, by=who, sentence=sentence, payload={"digest": digest, "reason": reason})
         decision = Decision.objects.create(
             revision=revision, choice=choice, category=category, reason=reason, digest=digest, by=by
         )
+        told = {"digest": digest, "reason": reason, "decision": decision.pk, "decided": audit.summary(decision)}
+        moves.move_proposal(proposal, new, by=who, sentence=sentence, payload=told)
         if choice == "reject":
             label = dict(Decision.CATEGORIES)[category].lower()
             learn.record(proposal, "rejected", f"Rejected by a reviewer ({label}): {reason}")

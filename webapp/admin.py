@@ -20,6 +20,7 @@ from django.http import HttpRequest
 from gpu_runner import contract
 from research import events
 from research.models import (
+    AuditHead,
     Campaign,
     Decision,
     Event,
@@ -261,6 +262,12 @@ class NoteAdmin(RecordAdmin):
     list_filter = ("campaign",)
     list_select_related = ("campaign", "by")
     search_fields = ("text",)
+
+
+@admin.register(AuditHead)
+class AuditHeadAdmin(RecordAdmin):
+    list_display = ("num_events", "sha256")
+    date_hierarchy = None
 
 
 @admin.register(LedgerEntry)

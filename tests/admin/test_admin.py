@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from research import dispatch, review, steer
+from research import audit, dispatch, review, steer
 from research import tasks as research_tasks
 from research.models import (
     Campaign,
@@ -78,6 +78,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
         assert lease is not None
         effect = -0.1 if lease.spec.purpose == "candidate" else 0.0
         builders.finish(lease, val_bpb=1.6 + 0.001 * (lease.spec.seed % 7) + effect)
+    audit.chain()
     steer.note(campaign, "Look at attention.", by=dana)
     accounts.make_link(dana)
     Group.objects.create(name="Reviewers")

@@ -1,0 +1,150 @@
+"""The record cannot be rewritten unnoticed: every event carries a hash of itself and of all events before it.
+
+Events are chained a few seconds after they are written, by one caller at a time, in an order of their own
+(``position``): on PostgreSQL ids are given before transactions commit, and a chain that every transaction had to append
+to would make all of them wait for each other, or deadlock. Who can write to the database can also write a whole new
+chain: keep the head (``manage.py verify_audit --export``) somewhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+
+from gpu_runner import contract
+from research.models import AuditHead, Decision, Event
+
+BATCH = 2_000
+MAX_FINDINGS = 50
+_FIELDS = (
+    "pk",
+    "position",
+    "kind",
+    "by",
+    "campaign_id",
+    "proposal_id",
+    "run_id",
+    "sentence",
+    "payload",
+    "at",
+    "sha256",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What ``verify`` found: sentences, empty when the record is as it was written."""
+
+    num_events: int
+    num_unchained: int  # written in the last seconds
+    sha256: str
+    findings: list[str]
+
+
+def chain() -> int:
+    """Append every event that is not in the chain yet. Returns how many."""
+    appended = 0
+    while num := _chain_batch():
+        appended += num
+    return appended
+
+
+def _chain_batch() -> int:
+    with transaction.atomic():
+        head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1)
+        events = list(Event.objects.filter(position=None).order_by("pk")[:BATCH])
+        for event in events:
+            head.num_events += 1
+            event.position = head.num_events
+            head.sha256 = event.sha256 = link(head.sha256, _content(event))
+        Event.objects.bulk_update(events, ["position", "sha256"], batch_size=200)
+        head.save()
+    return len(events)
+
+
+def link(previous_sha256: str, content: dict[str, Any]) -> str:
+    return contract.sha256(contract.canonical_json([previous_sha256, content]))
+
+
+def _content(event: Event) -> dict[str, Any]:
+    return _as_written({name: getattr(event, name) for name in _FIELDS})
+
+
+def _as_written(row: dict[str, Any]) -> dict[str, Any]:
+    """What the hash is taken of: everything about an event but the hash."""
+    return {name: value for name, value in row.items() if name != "sha256"} | {"at": row["at"].timestamp()}
+
+
+def verify(expected_head: str = "") -> Audit:
+    """Walk the chain from its beginning. ``expected_head`` is a hash that was kept elsewhere; it must be on the way."""
+    findings: list[str] = []
+    position, previous, seen = 0, "", not expected_head
+    for row in _rows():
+        position += 1
+        if row["position"] != position:
+            findings.append(_gap(position, row["position"]))
+            position = row["position"]
+        if link(previous, _as_written(row)) != row["sha256"]:
+            findings.append(
+                f"event {row['pk']} (position {position}, {row['at']:%Y-%m-%d %H:%M}) is not what was written"
+            )
+        previous = row["sha256"]
+        seen = seen or previous == expected_head
+        if len(findings) >= MAX_FINDINGS:
+            findings.append("and perhaps more: the rest was not read")
+            break
+    else:
+        findings += _ends(position, previous, seen)
+    findings += _decisions()
+    unchained = Event.objects.filter(position=None).count()
+    return Audit(num_events=position, num_unchained=unchained, sha256=previous, findings=findings)
+
+
+def _rows() -> Iterator[dict[str, Any]]:
+    rows: Iterator[dict[str, Any]] = (
+        Event.objects.exclude(position=None).order_by("position").values(*_FIELDS).iterator(BATCH)
+    )
+    return rows
+
+
+def _gap(expected: int, found: int) -> str:
+    missing = found - expected
+    if missing == 1:
+        return f"the event at position {expected} was removed"
+    return f"{missing} events, positions {expected} to {found - 1}, were removed"
+
+
+def _ends(position: int, sha256: str, seen: bool) -> list[str]:
+    findings = []
+    head = AuditHead.objects.filter(pk=1).first()
+    if head is None and position:
+        findings.append("the head of the chain was removed")
+    elif head is not None and position < head.num_events:
+        findings.append(f"{head.num_events - position} events at the end, from position {position + 1}, were removed")
+    elif head is not None and (position, sha256) != (head.num_events, head.sha256):
+        findings.append("the chain does not end where its head says: events were added by hand")
+    if not seen:
+        findings.append("the given head is nowhere in the chain: it is another record, or was written anew")
+    return findings
+
+
+def _decisions() -> list[str]:
+    """Every decision stands in the chain, too: an event has the hash of what was decided, and by whom."""
+    payloads = Event.objects.filter(payload__has_key="decision").values_list("payload", flat=True)
+    told = {payload["decision"]: payload.get("decided") for payload in payloads.iterator(BATCH)}
+    findings = [
+        f"decision {decision.pk} is not what the events say was decided"
+        for decision in Decision.objects.iterator(BATCH)
+        if told.pop(decision.pk, None) != summary(decision)
+    ]
+    findings += [f"decision {number} was removed" for number in sorted(told)]
+    return findings[:MAX_FINDINGS]
+
+
+def summary(decision: Decision) -> str:
+    """One hash over what was decided, for the event that tells of it."""
+    said = [decision.revision_id, decision.by_id, decision.choice, decision.category, decision.reason, decision.digest]
+    return contract.sha256(contract.canonical_json(said))

@@ -1,0 +1,160 @@
+"""The record cannot be rewritten unnoticed: dana verifies it, mallory has the database."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import transaction
+
+from research import audit, events, reconcile, review, tasks
+from research.models import AuditHead, Campaign, Decision, Event
+from tests import builders
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _without_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+
+
+@pytest.fixture
+def record(bob: User) -> Campaign:
+    """A campaign with a decision, and some events; all in the chain."""
+    campaign = builders.make_campaign()
+    proposal = builders.make_pending(campaign)
+    review.decide(
+        proposal.pk, digest=proposal.revision.digest, choice="reject", category="later", reason="Not now.", by=bob
+    )
+    audit.chain()
+    return campaign
+
+
+def write(campaign: Campaign, num: int = 1) -> None:
+    for number in range(num):
+        with transaction.atomic():
+            events.record("test.written", f"Number {number}", by="user:alice", campaign=campaign, value=number / 7)
+
+
+def run(*words: str) -> tuple[int, str]:
+    out = StringIO()
+    try:
+        call_command("verify_audit", *words, stdout=out, stderr=out)
+    except SystemExit as ended:
+        return int(ended.code or 0), out.getvalue()
+    return 0, out.getvalue()
+
+
+def test_a_record_that_nobody_touched_is_what_was_written(record: Campaign) -> None:
+    found = audit.verify()
+    assert (found.findings, found.num_unchained) == ([], 0)
+    assert found.num_events == Event.objects.count() > 5
+    assert run()[0] == 0
+
+
+def test_new_events_are_chained_by_reconcile_and_until_then_counted(record: Campaign) -> None:
+    before = audit.verify()
+    write(record, 3)
+    assert audit.verify().num_unchained == 3
+    assert "3 of the last seconds not chained yet" in run()[1]
+    reconcile.reconcile()
+    after = audit.verify()
+    assert (after.findings, after.num_unchained) == ([], 0)
+    assert after.num_events >= before.num_events + 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sentence": "Nothing happened"},
+        {"by": "user:somebody"},
+        {"payload": {"digest": "f" * 64}},
+        {"kind": "proposal.approved"},
+        {"campaign_id": None},
+        {"at": "2020-01-01T00:00:00Z"},
+        {"sha256": "0" * 64},
+    ],
+)
+def test_a_changed_event_is_named(record: Campaign, change: dict[str, Any]) -> None:
+    event = Event.objects.get(position=3)
+    Event.objects.filter(pk=event.pk).update(**change)
+    findings = audit.verify().findings
+    assert f"event {event.pk} (position 3" in findings[0]
+    assert run()[0] == 1
+
+
+def test_a_removed_event_is_missed_in_the_middle_and_at_the_end(record: Campaign) -> None:
+    last = Event.objects.count()
+    Event.objects.filter(position__in=(3, 4)).delete()
+    findings = audit.verify().findings
+    assert findings[0] == "2 events, positions 3 to 4, were removed"
+    Event.objects.filter(position=last).delete()
+    assert f"1 events at the end, from position {last}, were removed" in audit.verify().findings
+
+
+def test_an_inserted_or_moved_event_is_found(record: Campaign) -> None:
+    Event.objects.create(kind="x", by="user:mallory", sentence="I was here", position=1_000, sha256="1" * 64)
+    assert any("removed" in finding or "added by hand" in finding for finding in audit.verify().findings)
+    Event.objects.filter(position=1_000).delete()
+    Event.objects.filter(position=2).update(position=2_000)
+    Event.objects.filter(position=3).update(position=2)
+    Event.objects.filter(position=2_000).update(position=3)
+    assert len(audit.verify().findings) >= 2
+
+
+def test_a_whole_new_chain_does_not_hold_the_head_that_was_kept_elsewhere(record: Campaign) -> None:
+    kept = run("--export")[1].split()[-1]
+    assert run("--head", kept)[0] == 0
+    write(record)
+    audit.chain()
+    assert run("--head", kept)[0] == 0  # it has grown since
+    Event.objects.filter(position=3).update(sentence="Nothing happened")
+    Event.objects.update(position=None, sha256="")
+    AuditHead.objects.all().delete()
+    audit.chain()
+    assert run()[0] == 0
+    code, said = run("--head", kept)
+    assert code == 1
+    assert "the given head is nowhere in the chain" in said
+
+
+@pytest.mark.parametrize(
+    "change", [{"reason": "Yes!"}, {"choice": "approve"}, {"digest": "f" * 64}, {"category": "unsafe"}]
+)
+def test_a_changed_decision_is_found(record: Campaign, change: dict[str, str]) -> None:
+    decision = Decision.objects.get()
+    Decision.objects.update(**change)
+    assert audit.verify().findings == [f"decision {decision.pk} is not what the events say was decided"]
+
+
+def test_a_removed_and_a_forged_decision_are_found(record: Campaign, bob: User, alice: User) -> None:
+    decision = Decision.objects.get()
+    forged = Decision.objects.create(revision=decision.revision, choice="approve", digest=decision.digest, by=alice)
+    assert audit.verify().findings == [f"decision {forged.pk} is not what the events say was decided"]
+    number = decision.pk
+    Decision.objects.all().delete()
+    assert audit.verify().findings == [f"decision {number} was removed"]
+
+
+def test_the_answer_is_one_object_for_programs_and_bad_heads_are_refused(record: Campaign) -> None:
+    code, said = run("--json")
+    found = json.loads(said)
+    assert (code, found["findings"], found["num_events"]) == (0, [], Event.objects.count())
+    assert run("--head", "abc")[0] == 2
+
+
+def test_many_findings_are_cut_short(record: Campaign) -> None:
+    write(record, 80)
+    audit.chain()
+    Event.objects.update(by="user:mallory")
+    assert len(audit.verify().findings) == audit.MAX_FINDINGS + 1
+
+
+def test_an_empty_record_is_whole() -> None:
+    assert audit.verify().findings == []
+    assert audit.chain() == 0
