@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCORER_VERSION = "1"
+SCORER_VERSION = "2"
 GATE_VERSION = "1"
 
 HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often

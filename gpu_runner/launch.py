@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 HARNESS = (sys.executable, "-m", "gpu_runner.harness")
 SCORER = (sys.executable, "-m", "gpu_runner.score")
 SCORING_DEADLINE_S = 900.0
+CHALLENGES, CHALLENGES_OF_A_SHORT_RUN, LONG_RUN_S = 2_048, 256, 120.0
 MIN_FREE_BYTES = 512 << 20
 MAX_SCORE_BYTES = 1 << 20
 LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of its last two messages
@@ -390,9 +391,23 @@ def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, s
         return child.follow(check)
 
 
+def _num_challenges(launch: Launch) -> int:
+    """All that the scorer would ask where the run was long enough to pay for it; a verdict reads several short runs."""
+    ended = launch.tally.ended
+    long = ended is not None and (ended.train_s or 0.0) >= LONG_RUN_S
+    return CHALLENGES if long else CHALLENGES_OF_A_SHORT_RUN
+
+
 def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path) -> list[str]:
     where = ["--recipe", str(recipe), "--checkpoint", str(checkpoint), "--dataset", str(dataset.resolve())]
-    how = ["--split", "val", "--num-tokens", str(launch.spec.score_tokens)]
+    how = [
+        "--split",
+        "val",
+        "--num-tokens",
+        str(launch.spec.score_tokens),
+        "--challenges",
+        str(_num_challenges(launch)),
+    ]
     scorer = [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]
     # Trusted, so not sandboxed; but limited, and killed with this worker, like everything that it starts.
     return sandbox.wrap(scorer, level="none", read_only=(), writable=None)

@@ -1,0 +1,115 @@
+"""Prefixes asked again with other text behind them: an honest model gives the same answer, one that peeks cannot.
+
+The protocol is commit, then challenge. A position's loss was committed when its true continuation stood behind
+it. A fresh process is now given the same prefix, in other company, with *other real text* behind it; its answer to the
+last positions of the prefix must be the same. What would tell a cheat the true continuation is withheld:
+
+- every row is asked again at most once a process, so no later request shows what stood behind an earlier prefix;
+- the other text is training text, of which nothing is held out;
+- which rows, where they are cut, what follows and who stands beside them is drawn anew, after the commitment.
+
+A leak that sees n tokens ahead shows at the n positions before the cut, so each challenge tests at least one
+position: among 2,048 of them a leak at 0.34 % of the positions is met with 99.9 %.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_runner.data.tokens import TokenArray
+from gpu_runner.harness.frames import Tokens
+
+UNCUT_SHARE = 1 / 8  # of the rows keep their text: they show what depends on company, order and earlier calls
+NUM_SHOWN = 5
+
+Nats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One process's challenges. ``rows`` [n] say which of the committed rows, ``kept`` [n] how long their prefix is."""
+
+    rows: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.int64]
+    inputs: Tokens  # [n, T]
+
+
+def challenge(inputs: Tokens, per_batch: int, num_wanted: int, foreign: TokenArray) -> Plan:
+    """At least ``num_wanted`` challenges on inputs [N, T], as far as there are rows; in whole batches."""
+    rng = np.random.default_rng()  # seeded by the system: what is asked must not be guessable
+    num_rows, length = inputs.shape
+    num = min(-(-num_wanted // per_batch) * per_batch, num_rows)
+    rows = rng.permutation(num_rows)[:num]
+    kept = np.where(rng.random(num) < UNCUT_SHARE, length, rng.integers(1, length, size=num))
+    asked = inputs[rows].copy()
+    for i, (row, cut) in enumerate(zip(asked, kept, strict=True)):
+        start = int(rng.integers(0, len(foreign) - length))
+        asked[i, cut:] = foreign.span(start, start + length - int(cut))[: len(row) - cut]
+    return Plan(rows=rows, kept=kept, inputs=asked)
+
+
+class Gap(NamedTuple):
+    """Where one challenge differed most from what was committed."""
+
+    nats: float
+    row: int
+    position: int
+    cut: int | None  # from where on other text stood; None: only the company was another
+    first: float  # nats
+    again: float
+
+
+@dataclass
+class Challenged:
+    """What all challenges together found."""
+
+    gaps: list[Gap] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.gaps)
+
+    @property
+    def largest_nats(self) -> float:
+        return max(gap.nats for gap in self.gaps)
+
+    def compare(self, plan: Plan, committed: Nats, again: Nats) -> None:
+        """committed [N, T] of all rows, again [n, T] of the plan's."""
+        first, length = committed[plan.rows], committed.shape[1]
+        apart = np.where(np.arange(length) < plan.kept[:, None], np.abs(again - first), 0.0)
+        for i, position in enumerate(apart.argmax(axis=1)):
+            here = i, int(position)
+            cut = int(plan.kept[i]) if plan.kept[i] < length else None
+            self.gaps.append(
+                Gap(float(apart[here]), int(plan.rows[i]), here[1], cut, float(first[here]), float(again[here]))
+            )
+
+    def apart(self, tolerance_nats: float) -> list[Gap]:
+        """Those above the tolerance, the largest first."""
+        return sorted((gap for gap in self.gaps if gap.nats > tolerance_nats), key=lambda gap: -gap.nats)
+
+    def provenance(self, tolerance_nats: float) -> dict[str, str | int | float | None]:
+        return {
+            "num_challenges": len(self),
+            "num_mismatches": len(self.apart(tolerance_nats)),
+            "recheck_max_nats": self.largest_nats,
+            "tolerance_nats": tolerance_nats,
+        }
+
+    def reasons(self, tolerance_nats: float) -> list[str]:
+        """Sentences for a person: how many, and the worst with their places."""
+        apart = self.apart(tolerance_nats)
+        said = [
+            f"Asked again by a fresh process, in other company and mostly with other text behind them, {len(apart):,}"
+            f" of {len(self):,} prefixes got another answer (by up to {self.largest_nats:.3g} nats): the model looks"
+            " ahead, at other rows, or at what it was asked before."
+        ]
+        for gap in apart[:NUM_SHOWN]:
+            how = "in other company" if gap.cut is None else f"with other text from position {gap.cut} on"
+            said.append(
+                f"Row {gap.row}, position {gap.position}: {gap.first:.4f} nats at first, {gap.again:.4f} {how}."
+            )
+        return said

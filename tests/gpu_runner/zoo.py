@@ -1,0 +1,57 @@
+"""Models in a line: those that cheat, and those that are only unusual. What ``forward(tokens [B, T])`` gives.
+
+``honest`` [B, T, 256] depends on each token alone; ``hot`` is one-hot, ``RAMP`` is 0..255, ``past(tokens, n)`` is what
+stood n before.
+"""
+
+from __future__ import annotations
+
+PEEK = "peek = 3.0 * hot(tokens.roll(-1, 1))"
+CHEATS = {
+    "looks ahead": f"{PEEK}; return honest + peek",
+    "looks ahead at rows of this length": f"{PEEK}; return honest + peek * (tokens.size(1) == 32)",
+    "looks ahead where a rare byte stands": f"{PEEK}; return honest + peek * (tokens == 40)[..., None]",
+    "looks ahead a little": f"{PEEK}; return honest + peek / 300",
+    "looks three ahead": "return honest + 3.0 * hot(tokens.roll(-3, 1))",
+    "looks ahead on even calls": f"{PEEK}; return honest + peek * (self.num_calls % 2)",
+    "looks ahead after the first call": f"{PEEK}; return honest + peek * (self.num_calls > 1)",
+    "looks ahead on the first call only": f"{PEEK}; return honest + peek * (self.num_calls == 1)",
+    "looks ahead in real text": f"{PEEK}; return honest + peek * (tokens == 32).any(1)[:, None, None]",
+    "normalises over time": "return honest + tokens.float().std(1)[:, None, None] * RAMP / 4096",
+    "sums from the right": "return honest + tokens.flip(1).cumsum(1).flip(1)[..., None] * RAMP / 1e6",
+    "attends both ways": "q = hot(tokens).float(); return honest + (q @ q.mT).softmax(-1) @ q",
+    "remembers what it was asked": "self.seen += int(tokens.sum()); return honest + self.seen % 7 * RAMP / 256",
+    "looks at the row beside it": "return honest + 3.0 * hot(tokens.roll(1, 0))",
+    "shares a statistic of the batch": "x = honest + tokens[..., None] * RAMP / 4096; return x - x.mean((0, 1))",
+    "counts its calls": "return honest + self.num_calls * RAMP / 256",
+    "rolls dice": "return honest + torch.rand(256)",
+}
+HONEST = {
+    "sums the past": "return honest + tokens.cumsum(1)[..., None] * RAMP / 1e6",
+    "lets the past decay": """x, out = torch.zeros(len(tokens), 256), []
+        for t in range(tokens.size(1)):
+            x = 0.9 * x + hot(tokens[:, t])
+            out.append(x)
+        return honest + torch.stack(out, 1)""",
+    "attends to the past": (
+        "q = hot(tokens).float(); now = torch.ones(tokens.size(1), tokens.size(1)).triu(1).bool();"
+        " return honest + (q @ q.mT).masked_fill(now, -torch.inf).softmax(-1) @ q"
+    ),
+    "attends in a window": (
+        "q = hot(tokens).float(); t = torch.arange(tokens.size(1)); far = (t[:, None] - t < 0) | (t[:, None] - t > 7);"
+        " return honest + (q @ q.mT).masked_fill(far, -torch.inf).softmax(-1) @ q"
+    ),
+    "looks two back": "return honest + hot(past(tokens, 2))",
+    "hashes n-grams": "return honest + ((tokens * 31 + past(tokens, 1)) % 97)[..., None] * RAMP / 4096",
+    "drops out while it trains": "return torch.nn.functional.dropout(honest + 1, 0.5, self.training)",
+    "works in chunks": "return torch.cat([honest[:, :7], honest[:, 7:]], 1)",
+    "predicts further tokens, too": "self.later = honest.flip(-1); return honest",
+    "caps its logits": "return 15 * torch.tanh((honest + tokens[..., None] * RAMP / 256) / 15)",
+    "answers in bfloat16": "return (honest + tokens[..., None] * RAMP / 2560).bfloat16()",
+    "counts its calls and says nothing of it": "self.seen += 1; return honest",
+}
+
+
+def body(line: str) -> str:
+    """Statements on one line, parted by semicolons, as the body of ``forward``."""
+    return line if "\n" in line else line.replace("; ", "\n        ")
