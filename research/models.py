@@ -194,7 +194,7 @@ class Revision(models.Model):
 class Gate(models.Model):
     """One check of one revision, with what it measured."""
 
-    OUTCOMES = [("pending", "pending"), ("passed", "passed"), ("failed", "failed")]
+    OUTCOMES = [("pending", "pending"), ("passed", "passed"), ("warned", "warned"), ("failed", "failed")]
 
     revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="gates")
     order = models.PositiveSmallIntegerField()

@@ -125,7 +125,7 @@ class Dossier:
 
     @property
     def num_passed(self) -> int:
-        return sum(gate.outcome == "passed" for gate in self.gates)
+        return sum(gate.outcome in ("passed", "warned") for gate in self.gates)
 
     @property
     def num_failed(self) -> int:

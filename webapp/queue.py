@@ -61,7 +61,7 @@ def _rows() -> list[Row]:
     newest = Revision.objects.filter(proposal__state__in=lifecycle.PROPOSAL_OPEN).annotate(
         newest=Max("proposal__revisions__number"),
         num_gates=Count("gates", distinct=True),
-        num_passed=Count("gates", filter=Q(gates__outcome="passed"), distinct=True),
+        num_passed=Count("gates", filter=Q(gates__outcome__in=("passed", "warned")), distinct=True),
     )
     revisions = list(
         newest.filter(number=F("newest")).select_related("proposal__campaign").order_by("proposal__state_at", "pk")

@@ -1,30 +1,22 @@
 """The checks before a person looks, in order; each leaves a row with what it measured.
 
-A gate is a module with ``NAME`` and ``check(Context) -> Found``. The last one, smoke, is a Run on a worker and comes
-back through ``conclude``. A failed gate blocks the proposal and says why.
+A gate is a module with ``NAME`` and ``check(Context) -> Found``; ``order`` lists them. The last one, smoke, is a Run on
+a worker, made when all others pass, and comes back through ``conclude``. A failed gate blocks the proposal and says
+why; a gate that warns lets it pass, and the page shows what a person should look at.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from django.db import transaction
 
 from research import approval, learn, lifecycle, moves, repository, tasks
-from research.gates import applies, overrides, paths, sandbox, size, smoke
+from research.gates import smoke
 from research.gates.found import Context, Found
+from research.gates.order import PATCH_GATES, context_of, looked_at
 from research.models import Gate, Proposal, Revision, Run
 
 BY = "gates"
 BLOCKED_IN_A_ROW = 5
-PATCH_GATES: tuple[tuple[str, Callable[[Context], Found]], ...] = (
-    (size.NAME, size.check),
-    (applies.NAME, applies.check),
-    (paths.NAME, paths.check),
-    (overrides.NAME, overrides.check),
-    (sandbox.NAME, sandbox.check),
-)
 
 
 def request(proposal: Proposal) -> None:
@@ -49,14 +41,14 @@ def recheck(revision: Revision) -> None:
     if approval.is_stale(revision):
         _outdated(revision.proposal)
         return
-    context = _context(revision)
-    for order, (name, gate) in enumerate(PATCH_GATES, start=1):
-        began = time.monotonic()
-        found = gate(context)
-        _write(revision, order, name, found, time.monotonic() - began)
+    failed: dict[str, str] = {}
+    for order, (name, found, seconds) in enumerate(looked_at(_context(revision)), start=1):
+        _write(revision, order, name, found, seconds)
         if not found.passed:
-            _block(revision, name, found.sentence)
-            return
+            failed[name] = found.sentence
+    if failed:
+        _block(revision, failed)
+        return
     with transaction.atomic():
         waiting = Found.pending("waits for a worker")
         _write(revision, len(PATCH_GATES) + 1, smoke.NAME, waiting, None)
@@ -65,13 +57,16 @@ def recheck(revision: Revision) -> None:
 
 
 def _context(revision: Revision) -> Context:
-    campaign = revision.proposal.campaign
-    commit = revision.incumbent.commit
-    return Context(
-        revision=revision,
-        campaign=campaign,
-        files=repository.files_at(campaign, commit),
-        patch_problem=repository.problem_with_patch(campaign, commit, revision.patch) if revision.patch else None,
+    proposal = revision.proposal
+    campaign, commit = proposal.campaign, revision.incumbent.commit
+    return context_of(
+        revision.patch,
+        revision.knobs,
+        repository.files_at(campaign, commit),
+        commit=commit,
+        sandbox_level=campaign.sandbox_level,
+        is_trusted=not revision.patch or proposal.arm == "offline",
+        precedents=tuple(p for p in learn.precedents(campaign) if p.number < proposal.pk),
     )
 
 
@@ -110,7 +105,7 @@ def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> 
     if run.state == "cancelled":
         moves.move_proposal(proposal, "stale", by=BY, sentence=f"{name}: its smoke run was cancelled")
     elif not found.passed:
-        _block(revision, smoke.NAME, found.sentence)
+        _block(revision, {smoke.NAME: found.sentence})
     elif approval.is_stale(revision):
         _outdated(proposal)
     else:
@@ -122,17 +117,20 @@ def _outdated(proposal: Proposal) -> None:
     moves.move_proposal(proposal, "stale", by=BY, sentence=sentence)
 
 
-def _block(revision: Revision, gate: str, sentence: str) -> None:
+def _block(revision: Revision, failed: dict[str, str]) -> None:
+    """``failed``: gate -> its sentence."""
     proposal = revision.proposal
+    gates = ", ".join(repr(name) for name in failed)
+    by = f"by the gate{'s' if len(failed) > 1 else ''} {gates}: {' '.join(failed.values())}"[:1_500]
     with transaction.atomic():
         moves.move_proposal(
             proposal,
             "blocked",
             by=BY,
-            sentence=f"P-{proposal.pk} {proposal.title} is blocked by the gate {gate!r}: {sentence}",
-            payload={"gate": gate},
+            sentence=f"P-{proposal.pk} {proposal.title} is blocked {by}"[:600],
+            payload={"gates": list(failed)},
         )
-        learn.record(proposal, "blocked", f"Blocked by the gate {gate!r}: {sentence}")
+        learn.record(proposal, "blocked", f"Blocked {by}")
         _pause_after_many(proposal)
 
 

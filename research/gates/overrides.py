@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from gpu_runner import contract
-from research.gates.found import Context, Found
+from research.gates.found import Context, Found, Remark
 
 NAME = "overrides in bounds"
 
 
 def check(context: Context) -> Found:
-    recipe = contract.parse_recipe(context.files["recipe.toml"])
-    wanted = context.revision.knobs
+    recipe, wanted = context.recipe, context.overrides
     if problems := recipe.problems_with(wanted):
-        return Found.bad("; ".join(problems), problems=problems)
+        remarks = [_block("bounds", f"{problem}.", key="recipe.toml") for problem in problems]
+        return Found.of(remarks, "", problems=problems)
     before, after = recipe.effective({}), recipe.effective(wanted)
     changed = {key: [before[key], after[key]] for key in wanted if before[key] != after[key]}
-    if unchanged := wanted.keys() - changed.keys():
-        return Found.bad(f"{', '.join(sorted(unchanged))}: already the incumbent's value, so nothing would change.")
+    unchanged = sorted(wanted.keys() - changed.keys())
+    remarks = [
+        _block("no-change", f"{key}: already the incumbent's value, so nothing would change; leave it out.", key=key)
+        for key in unchanged
+    ]
     words = ", ".join(f"{key} {old} → {new}" for key, (old, new) in changed.items())
-    return Found.ok(words or "no override", changed=changed)
+    return Found.of(remarks, words or "no override", changed=changed)
+
+
+def _block(rule: str, sentence: str, key: str) -> Remark:
+    return Remark(severity="block", rule=rule, sentence=sentence, snippet=key)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import re
-
 from gpu_runner import contract
-from research.gates.found import Context, Found
+from research.gates.found import Context, Found, Remark
 
 NAME = "paths allowed"
-_HEADER = re.compile(r"^(?:---|\+\+\+) (?:[ab]/)?([^\t\n]+)", re.M)
-_GIT_HEADER = re.compile(r"^diff --git a/(\S+) b/(\S+)", re.M)
 
 
 def check(context: Context) -> Found:
-    editable = contract.parse_recipe(context.files["recipe.toml"]).editable
-    touched = touched_paths(context.revision.patch)
-    for path in sorted(touched):
-        if not contract.is_safe_path(path) or path not in editable:
-            return Found.bad(f"It touches {path}; only {', '.join(editable)} may be edited.", touched=sorted(touched))
-    return Found.ok(", ".join(sorted(touched)) or "no file is touched", touched=sorted(touched))
+    editable, touched = context.recipe.editable, sorted(touched_paths(context))
+    remarks = [
+        Remark(
+            severity="block",
+            rule="path",
+            sentence=f"It touches {path[:120]}; only {', '.join(editable)} may be edited.",
+            path=path,
+        )
+        for path in touched
+        if not contract.is_safe_path(path) or path not in editable
+    ]
+    return Found.of(
+        remarks, ", ".join(touched) or "no file is touched", touched=[r.shown()["path"] for r in remarks] or touched
+    )
 
 
-def touched_paths(patch: str) -> set[str]:
-    """Every path that any header of ``patch`` names: git and patch must not be able to disagree."""
-    names = set(_HEADER.findall(patch)) | {name for pair in _GIT_HEADER.findall(patch) for name in pair}
-    return names - {"/dev/null"}
+def touched_paths(context: Context) -> set[str]:
+    """Every path that any header names, and every one that git changed: they must not be able to disagree."""
+    by_git = {
+        path
+        for path in context.files.keys() | (context.after or {}).keys()
+        if context.after is not None and context.after.get(path) != context.files.get(path)
+    }
+    return context.change.paths | by_git

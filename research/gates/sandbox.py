@@ -10,9 +10,8 @@ NAME = "sandbox"
 
 
 def check(context: Context) -> Found:
-    level = context.campaign.sandbox_level
-    trusted = not context.revision.patch or context.revision.proposal.arm == "offline"
-    if level == "none" and not trusted and not settings.ALLOW_UNSANDBOXED:
+    level = context.sandbox_level
+    if level == "none" and not context.is_trusted and not settings.ALLOW_UNSANDBOXED:
         return Found.bad(
             "Edited code would run on the worker without a sandbox, with your rights. Install bubblewrap there and "
             "set the campaign's sandbox level, or take the risk with COUNTERSIGN_ALLOW_UNSANDBOXED=1.",

@@ -3,40 +3,86 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Iterator
 
-from research.gates.found import Context, Found
+from research.gates.found import Context, Found, Remark, is_hidden
 
 NAME = "size and shape"
 MAX_BYTES = 100_000
 MAX_LINES = 1_500
-_SPECIAL = re.compile(
-    r"^(new file mode|deleted file mode|old mode|new mode|rename |copy |GIT binary|Binary files|similarity )", re.M
-)
+MAX_LINE = 240  # characters; twice what the ruler of this project allows, and nothing is pushed out of sight
+_CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")  # PEP 263
+_NO_NEWLINE = re.compile(r"^\+.*\n\\ No newline at end of file$", re.M)
 
 
 def check(context: Context) -> Found:
-    patch = context.revision.patch
-    if not patch and not context.revision.overrides:
-        return Found.bad("It changes nothing: there is neither an override nor an edit.")
-    num_bytes, num_lines = len(patch.encode()), patch.count("\n")
+    patch = context.patch
+    if not patch and not context.overrides:
+        return Found.bad("It changes nothing: add an override or an edit.")
+    num_bytes, num_lines = len(patch.encode(errors="surrogateescape")), patch.count("\n")
     if num_bytes > MAX_BYTES or num_lines > MAX_LINES:
         return Found.bad(
-            f"The patch has {num_lines:,} lines, {num_bytes:,} bytes; at most {MAX_LINES:,} and {MAX_BYTES:,}."
+            f"The patch has {num_lines:,} lines, {num_bytes:,} bytes; at most {MAX_LINES:,} and {MAX_BYTES:,} may be "
+            "read by a person in one go. Split it."
         )
-    if special := _SPECIAL.search(patch):
-        return Found.bad(f"The patch does more than change lines of text: {special.group(0).strip()!r}.")
-    if hidden := _hidden(patch):
-        return Found.bad(f"The patch holds characters that a reader cannot see: {', '.join(hidden)}.")
-    changed = sum(1 for line in patch.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---"))
-    return Found.ok(
-        f"{changed} changed lines" if patch else "no code is changed", num_bytes=num_bytes, num_changed=changed
-    )
+    changed = context.change.num_added + context.change.num_removed
+    remarks = [*_shape(context), *_hidden(patch), *_lines(context)] if patch else []
+    said = f"{changed} changed lines" if patch else "no code is changed"
+    return Found.of(remarks, said, num_bytes=num_bytes, num_changed=changed)
 
 
-def _hidden(patch: str) -> list[str]:
-    """Control, format (bidi, zero-width), private and unassigned characters, by code point."""
-    bad = {
-        c for c in patch if unicodedata.category(c) in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") and c not in "\n\t"
-    }
-    return [f"U+{ord(c):04X}" for c in sorted(bad)][:8]
+def _block(rule: str, sentence: str, line: int, snippet: str, path: str = "") -> Remark:
+    return Remark(severity="block", rule=rule, sentence=sentence, line=line, snippet=snippet, path=path)
+
+
+def _shape(context: Context) -> Iterator[Remark]:
+    seen: set[str] = set()
+    for file in context.change.files:
+        for line, text in file.special:
+            sentence = f"The patch does more than change lines of text ({text.strip()[:60]!r}); leave that out."
+            yield _block("special-header", sentence, line, text)
+        if len(file.paths) != 1 or not 2 <= len(file.names) <= 4 or "/dev/null" in file.names:
+            sentence = "A section has to change one file that exists, and give it one name."
+            yield _block("one-file", sentence, file.line, " ".join(file.names))
+        if file.paths & seen:
+            yield _block("twice", "A file has two sections; write one.", file.line, ", ".join(file.paths))
+        if not file.added and not file.removed:
+            yield _block("empty-section", "A section changes no line; leave it out.", file.line, ", ".join(file.names))
+        seen |= file.paths
+    for line, text in context.change.strays:
+        sentence = "This line belongs to no hunk; programs disagree on what it means. Write the patch with git diff."
+        yield _block("stray-line", sentence, line, text)
+    if not context.change.files:
+        yield _block("no-diff", "There is no unified diff in it; write one with git diff.", 1, context.patch[:80])
+
+
+def _hidden(patch: str) -> Iterator[Remark]:
+    """Characters that a reader cannot see, by code point, once for each line."""
+    for number, line in enumerate(patch.split("\n"), start=1):
+        if bad := sorted({c for c in line if c != "\t" and is_hidden(c)}):
+            points = ", ".join(f"U+{ord(c):04X}" for c in bad[:8])
+            sentence = (
+                f"It holds characters that a reader cannot see ({points}); write them as escapes, or leave them out."
+            )
+            yield _block("hidden-character", sentence, number, line)
+
+
+def _lines(context: Context) -> Iterator[Remark]:
+    for file in context.change.files:
+        path = min(file.paths, default="")
+        for number, text in file.added:
+            if len(text) > MAX_LINE:
+                sentence = f"The line has {len(text):,} characters; at most {MAX_LINE}, so that all of it is seen."
+                yield _block("long-line", sentence, number, text, path)
+            if number <= 2 and _CODING.match(text):
+                # Python looks at the first two lines only.
+                sentence = (
+                    "It declares an encoding, by which Python would read other code than the page shows; drop it."
+                )
+                yield _block("encoding", sentence, number, text, path)
+    for match in _NO_NEWLINE.finditer(context.patch):
+        line = context.patch.count("\n", 0, match.start()) + 1
+        yield Remark(
+            severity="warn", rule="no-newline", sentence="The last line has no newline; add one.", line=line,
+            snippet=match[0],
+        )  # fmt: skip

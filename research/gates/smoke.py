@@ -1,13 +1,19 @@
-"""Does it train a few steps, save and score, on the machine and in the sandbox where it would run?"""
+"""Does it train a few steps, save and score, where it would run, in its sandbox; and what will it cost?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db.models import Avg, Count, Sum
+
 from gpu_runner import contract
-from research import dispatch
-from research.gates.found import Found
-from research.models import Revision, Run
+from research import dispatch, ledger
+from research.gates.found import Found, Remark
+from research.models import Campaign, Revision, Run
 
 NAME = "smoke run"
+SLOW = 2.0  # times as slow, or as much memory, as the incumbent: a person should know
 
 
 def start(revision: Revision) -> Run:
@@ -31,12 +37,131 @@ def found(run: Run) -> Found:
     return _measured(run)
 
 
+# --- what it measured, beside the incumbent --------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """One training's speed. None where it was not measured."""
+
+    steps_per_s: float | None
+    tokens_per_s: float | None
+    peak_memory_mib: float | None
+    train_s: float | None  # of a whole run
+    aside_s: float | None  # of a whole run's device time, what is not training: start, score
+
+
+def _pace(run: Run) -> Pace:
+    seconds = run.train_s or None
+    return Pace(
+        steps_per_s=run.num_steps / seconds if run.num_steps and seconds else None,
+        tokens_per_s=run.num_tokens / seconds if run.num_tokens and seconds else None,
+        peak_memory_mib=run.peak_memory_mib,
+        train_s=seconds,
+        aside_s=None,
+    )
+
+
+def _incumbents(run: Run) -> Pace | None:
+    """Mean over the incumbent's finished runs on the same hardware; None before the first."""
+    same = run.incumbent.runs.filter(purpose="baseline", state="finished", hardware_class=run.hardware_class)
+    sums = same.filter(train_s__gt=0).aggregate(
+        n=Count("pk"), steps=Sum("num_steps"), tokens=Sum("num_tokens"), seconds=Sum("train_s"), device=Sum("device_s"),
+        memory=Avg("peak_memory_mib"),
+    )  # fmt: skip
+    if not sums["n"]:
+        return None
+    seconds = sums["seconds"]
+    return Pace(
+        steps_per_s=sums["steps"] / seconds if sums["steps"] else None,
+        tokens_per_s=sums["tokens"] / seconds if sums["tokens"] else None,
+        peak_memory_mib=sums["memory"],
+        train_s=seconds / sums["n"],
+        aside_s=(sums["device"] - seconds) / sums["n"] if sums["device"] else None,
+    )
+
+
 def _measured(run: Run) -> Found:
-    steps, seconds = run.num_steps, run.train_s
-    rate = steps / seconds if steps and seconds else None
+    mine, theirs = _pace(run), _incumbents(run)
+    assert run.revision is not None
+    projected = _projection(run.campaign, run.revision, mine, theirs)
+    numbers = {
+        "steps_per_s": mine.steps_per_s,
+        "peak_memory_mib": mine.peak_memory_mib,
+        "run": run.pk,
+        "slowdown": _ratio(theirs.tokens_per_s if theirs else None, mine.tokens_per_s)
+        or _ratio(theirs.steps_per_s if theirs else None, mine.steps_per_s),
+        "memory_ratio": _ratio(mine.peak_memory_mib, theirs.peak_memory_mib if theirs else None),
+    } | projected
+    return Found.of(_remarks(run.campaign, numbers), _words(run.num_steps, numbers), **numbers)
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one and other else None
+
+
+def _projection(
+    campaign: Campaign, revision: Revision, mine: Pace, theirs: Pace | None
+) -> dict[str, float | str | None]:
+    """Seconds of one whole run at the smoke run's pace, and GPU-hours and dollars of the fewest pairs."""
+    train_s = _train_s(campaign.run_budget, mine, theirs)
+    seeds = contract.Approval.model_validate(revision.approval).seeds
+    aside_s = theirs.aside_s or 0.0 if theirs else 0.0
+    gpu_hours = None if train_s is None else seeds.min_pairs * (train_s + aside_s) / 3600
+    price = campaign.usd_per_gpu_hour
+    usd = None if gpu_hours is None or price is None else str(round(price * Decimal(gpu_hours), 2))
+    return {"projected_train_s": train_s, "projected_gpu_hours": gpu_hours, "projected_usd": usd}
+
+
+def _train_s(budget: contract.Budget, mine: Pace, theirs: Pace | None) -> float | None:
+    """A budget of seconds is kept by the clock; one of tokens by pace; one of FLOPs as the incumbent's, by pace."""
+    if budget.kind == "seconds":
+        return budget.amount
+    if budget.kind == "tokens" and mine.tokens_per_s:
+        return budget.amount / mine.tokens_per_s
+    if theirs and theirs.train_s and (slowdown := _ratio(theirs.steps_per_s, mine.steps_per_s)):
+        return theirs.train_s * slowdown
+    return None
+
+
+def _remarks(campaign: Campaign, numbers: dict[str, float | str | None]) -> list[Remark]:
+    """A few first steps are slower than later ones: what they project is for a person to weigh, and blocks nothing."""
+    remarks = []
+    train_s, gpu_hours = numbers["projected_train_s"], numbers["projected_gpu_hours"]
+    if isinstance(train_s, float) and train_s > campaign.deadline_s:
+        sentence = (
+            f"At this pace a run trains for about {train_s:,.0f} s, and the campaign ends it at"
+            f" {campaign.deadline_s:,.0f} s; make a step cheaper, or raise the deadline."
+        )
+        remarks.append(Remark(severity="warn", rule="deadline", sentence=sentence))
+    if isinstance(gpu_hours, float) and campaign.budget_gpu_hours is not None:
+        left = max(0.0, campaign.budget_gpu_hours - ledger.spent(campaign).gpu_hours)
+        if gpu_hours > left:
+            sentence = (
+                f"Its fewest runs take about {gpu_hours:.2f} GPU-hours, and {left:.2f} are left; raise the campaign's "
+                "budget, or propose something cheaper."
+            )
+            remarks.append(Remark(severity="warn", rule="budget", sentence=sentence))
+    for name, what in (("slowdown", "as slow"), ("memory_ratio", "as much memory")):
+        ratio = numbers[name]
+        if isinstance(ratio, float) and ratio > SLOW:
+            sentence = f"It is {ratio:.1f} times {what} as the incumbent; the gain has to be worth that."
+            if name == "memory_ratio":
+                sentence = f"It takes {ratio:.1f} times {what} as the incumbent; the gain has to be worth that."
+            remarks.append(Remark(severity="warn", rule=name.replace("_", "-"), sentence=sentence))
+    return remarks
+
+
+def _words(steps: int | None, numbers: dict[str, float | str | None]) -> str:
     words = [f"{steps} steps"]
-    if rate is not None:
-        words.append(f"{rate:.1f} steps/s")
-    if run.peak_memory_mib is not None:
-        words.append(f"{run.peak_memory_mib:,.0f} MiB")
-    return Found.ok(", ".join(words), steps_per_s=rate, peak_memory_mib=run.peak_memory_mib, run=run.pk)
+    if numbers["steps_per_s"] is not None:
+        words.append(f"{numbers['steps_per_s']:.1f} steps/s")
+    if numbers["peak_memory_mib"] is not None:
+        words.append(f"{numbers['peak_memory_mib']:,.0f} MiB")
+    if numbers["slowdown"] is not None:
+        words.append(f"{numbers['slowdown']:.2f} times the incumbent's time")
+    if numbers["projected_gpu_hours"] is not None:
+        words.append(f"about {numbers['projected_gpu_hours']:.2f} GPU-hours for the fewest pairs")
+    if numbers["projected_usd"] is not None:
+        words.append(f"${numbers['projected_usd']}")
+    return ", ".join(words)

@@ -1,0 +1,87 @@
+"""What does the edited code do that the incumbent's does not? Read, never run.
+
+Every rule looks at the whole file before and after; a finding is new when the file after has more of its kind and
+text than the file before. So code that moves is not new, and a second use of what the base does once is. The gate
+explains and sorts; it is not the boundary. The boundary is the sandbox, and the scorer that trusts nothing.
+"""
+
+from __future__ import annotations
+
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterator
+
+from research.gates import naming, shaping, wording
+from research.gates.found import Context, Found, Remark
+from research.gates.source import Sighting, Source, parse
+
+NAME = "code"
+RULES = (naming.sightings, shaping.sightings, wording.sightings)
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
+
+
+def check(context: Context) -> Found:
+    if context.after is None:
+        return Found.bad("It was not read: the patch does not apply.")
+    remarks: list[Remark] = []
+    changed = [p for p in sorted(context.after) if context.after[p] != context.files.get(p, "")]
+    for path in changed:
+        remarks += _of_file(context, path)
+    for file in context.change.files:
+        remarks += wording.spoken(min(file.paths, default=""), file.added)
+    return Found.of(
+        remarks, "nothing that only new code does" if changed else "no code is changed", num_files=len(changed)
+    )
+
+
+def _of_file(context: Context, path: str) -> list[Remark]:
+    assert context.after is not None
+    if not path.endswith(".py"):
+        return []  # the gate on paths has its word on it
+    try:
+        after = _seen(context.after, path)
+    except UNREADABLE as error:
+        line = (error.lineno or 0) if isinstance(error, SyntaxError) else 0
+        sentence = f"It is not Python after the edit ({type(error).__name__}: {str(error)[:120]}); correct it."
+        return [Remark(severity="block", rule="not-python", sentence=sentence, path=path, line=line)]
+    try:
+        before = _seen(context.files, path) if path in context.files else []
+    except UNREADABLE:
+        before = []  # a base that cannot be read vouches for nothing
+    added = {number for file in context.change.files if path in file.paths for number, _ in file.added}
+    lines = context.after[path].split("\n")
+    return [_remark(path, lines, sighting) for sighting in _new(before, after, added)]
+
+
+def _seen(files: dict[str, str], path: str) -> list[Sighting]:
+    sources = {name: Source(text, parse(text)) for name, text in files.items() if name.endswith(".py")}
+    module = {name.removesuffix(".py").replace("/", "."): source for name, source in sources.items()}
+    source = sources[path]
+    source.siblings.update(module)
+    return [sighting for rule in RULES for sighting in rule(source)]
+
+
+def _new(before: list[Sighting], after: list[Sighting], added: set[int]) -> Iterator[Sighting]:
+    """By rule and text, as many as there are more of; those that stand on added lines first."""
+    kinds: dict[tuple[str, str, str], list[Sighting]] = defaultdict(list)
+    for sighting in after:
+        kinds[sighting.severity, sighting.rule, sighting.said].append(sighting)
+    known: dict[tuple[str, str, str], int] = defaultdict(int)
+    for sighting in before:
+        known[sighting.severity, sighting.rule, sighting.said] += 1
+    for kind, found in kinds.items():
+        num_new = len(found) - known[kind]
+        yield from sorted(found, key=lambda s: (s.line not in added, s.line))[: max(0, num_new)]
+
+
+def _remark(path: str, lines: list[str], sighting: Sighting) -> Remark:
+    text = lines[sighting.line - 1].strip() if 0 < sighting.line <= len(lines) else sighting.said
+    return Remark(
+        severity="block" if sighting.severity == "block" else "warn",
+        rule=sighting.rule,
+        sentence=sighting.sentence,
+        path=path,
+        line=sighting.line,
+        column=sighting.column,
+        snippet=text,
+    )

@@ -1,0 +1,280 @@
+"""One Python file as the gate "code" sees it: its tree, who stands where, and which module a name leads to."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import pairwise
+
+from research.gates import allowed
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A rule's finding before anybody asked whether the base has it too; ``said`` is what the two are compared by."""
+
+    severity: str  # block | warn
+    rule: str
+    node: ast.AST
+    said: str
+    sentence: str
+
+    @property
+    def line(self) -> int:
+        return getattr(self.node, "lineno", 1)
+
+    @property
+    def column(self) -> int:
+        return getattr(self.node, "col_offset", 0) + 1
+
+
+def parse(text: str) -> ast.Module:
+    """Parsed, never run. Raises SyntaxError, ValueError, RecursionError or MemoryError as ``ast.parse`` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an odd escape is Python's business
+        return ast.parse(text)
+
+
+@dataclass
+class Source:
+    """``siblings`` are the other files of the recipe by module name: what they define may be used, private or not."""
+
+    text: str
+    tree: ast.Module
+    siblings: dict[str, Source] = field(default_factory=dict)
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
+    @cached_property
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        return {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
+
+    def above(self, node: ast.AST) -> Iterator[ast.AST]:
+        while (parent := self.parents.get(node)) is not None:
+            yield parent
+            node = parent
+
+    # --- names
+
+    @cached_property
+    def imports(self) -> dict[str, set[str]]:
+        """Local name -> the dotted names that any import in the file binds it to."""
+        bound: dict[str, set[str]] = defaultdict(set)
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                for name in node.names:
+                    bound[name.asname or name.name.split(".")[0]].add(
+                        name.name if name.asname else name.name.split(".")[0]
+                    )
+            elif isinstance(node, ast.ImportFrom):
+                for name in node.names:
+                    bound[name.asname or name.name].add(f"{node.module or ''}.{name.name}")
+        return bound
+
+    @cached_property
+    def aliases(self) -> dict[str, set[str]]:
+        """Imports, and names given to what they lead to (``load = torch.load``), as often as that is repeated."""
+        bound = defaultdict(set, {name: set(dotted) for name, dotted in self.imports.items()})
+        for _ in range(3):
+            for target, value in self._plain_assignments:
+                bound[target] |= _dotted(value, bound)
+        return {name: dotted for name, dotted in bound.items() if dotted}
+
+    @cached_property
+    def _plain_assignments(self) -> list[tuple[str, ast.expr]]:
+        found: list[tuple[str, ast.expr]] = []
+        for node in self.nodes:
+            if isinstance(node, ast.Assign):
+                found += [(t.id, node.value) for t in node.targets if isinstance(t, ast.Name)]
+            elif isinstance(node, ast.NamedExpr | ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+                found.append((node.target.id, node.value))
+        return found
+
+    def dotted(self, node: ast.AST) -> set[str]:
+        """Where a name or a chain of attributes leads: {"torch.nn.functional.relu"}; empty when it is no import's."""
+        root = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if not isinstance(root, ast.Name) or self.is_local(root.id, root):
+            return set()
+        return _dotted(node, self.aliases)
+
+    def is_local(self, name: str, node: ast.AST) -> bool:
+        """Is ``name`` a variable of a function around ``node``? Python decides that by the text alone; so do we."""
+        return any(name in self._locals(f) for f in self.above(node) if isinstance(f, Function))
+
+    def _locals(self, function: ast.AST) -> set[str]:
+        if function not in self._local_names:
+            self._local_names[function] = _bound_in(function) - self.aliases.keys() | _shadowing(function)
+        return self._local_names[function]
+
+    @cached_property
+    def _local_names(self) -> dict[ast.AST, set[str]]:
+        return {}
+
+    @cached_property
+    def defined(self) -> set[str]:
+        """Every name that the file gives to a function, a class, a variable or an attribute."""
+        names = {n.name for n in self.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+        names |= {n.id for n in self.nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        return names | {n.attr for n in self.nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+
+    @cached_property
+    def own(self) -> set[str]:
+        """Functions and classes that the file defines."""
+        return {n.name for n in self.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+
+    def knows(self, private: str) -> bool:
+        return private in self.defined or any(private in sibling.defined for sibling in self.siblings.values())
+
+    # --- places
+
+    @cached_property
+    def docstrings(self) -> set[ast.AST]:
+        """And other strings that stand alone: nothing reads them."""
+        return {n.value for n in self.nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+
+    def method(self, node: ast.AST) -> str | None:
+        """The name of the method around ``node``; None outside of a class."""
+        around = [node, *self.above(node)]
+        for inner, outer in pairwise(around):
+            if isinstance(inner, ast.FunctionDef) and isinstance(outer, ast.ClassDef):
+                return inner.name
+        return None
+
+
+def _dotted(node: ast.AST, bound: dict[str, set[str]]) -> set[str]:
+    tail = ""
+    while isinstance(node, ast.Attribute):
+        tail, node = f".{node.attr}{tail}", node.value
+    if not isinstance(node, ast.Name):
+        return set()
+    return {root + tail for root in bound.get(node.id, ())}
+
+
+def _bound_in(function: ast.AST) -> set[str]:
+    """Parameters, and what is assigned in the function itself, not in one inside it."""
+    assert isinstance(function, Function)
+    names = _parameters(function)
+    rest: list[ast.AST] = list(ast.iter_child_nodes(function))
+    while rest:
+        node = rest.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            names -= set(node.names)
+        if not isinstance(node, Function | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            rest += ast.iter_child_nodes(node)
+    return names
+
+
+def _parameters(function: Function) -> set[str]:
+    a = function.args
+    given = [*a.posonlyargs, *a.args, *a.kwonlyargs, *(x for x in (a.vararg, a.kwarg) if x)]
+    return {arg.arg for arg in given}
+
+
+def _shadowing(function: ast.AST) -> set[str]:
+    """Parameters and unpacked names are never an import's, whatever they are called: ``B, T, F = h.shape``."""
+    assert isinstance(function, Function)
+    names = _parameters(function)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.Call):
+            for target in node.targets:
+                if isinstance(target, ast.Tuple):
+                    names |= {e.id for e in target.elts if isinstance(e, ast.Name)}
+    return names
+
+
+# --- what a dotted name may be -----------------------------------------------------------------
+
+
+def is_module(dotted: str, siblings: dict[str, Source]) -> bool:
+    return dotted in allowed.MODULES or dotted in siblings or dotted in allowed.FOREIGN_MODULES
+
+
+def objection(dotted: str, siblings: dict[str, Source]) -> tuple[str, str] | None:
+    """(severity, why) against a dotted name that starts at an import; None when it only calculates."""
+    parts = dotted.split(".")
+    for start in range(len(parts) - 1, 0, -1):
+        if parts[start] in ("torch", "numpy", "triton"):  # nn.functional.torch.load is torch.load
+            return objection(".".join(parts[start:]), siblings)
+    if parts[0] in siblings:
+        return _through_a_sibling(parts, siblings)
+    if (found := _longest(parts, allowed.EXCEPTIONS)) is not None:
+        return None
+    if (found := _longest(parts, allowed.REFUSED)) is not None:
+        return "block", f"{found} {allowed.REFUSED[found]}"
+    if not any(".".join(parts[:n]) in allowed.MODULES for n in range(len(parts), 0, -1)):
+        return "block", f"{parts[0]} is not among the modules that edited code may use"
+    return _private_or_foreign(parts) or _not_public(parts) or _noted(parts)
+
+
+def _through_a_sibling(parts: list[str], siblings: dict[str, Source]) -> tuple[str, str] | None:
+    if len(parts) == 1:
+        return None
+    for meant in siblings[parts[0]].imports.get(parts[1], ()):
+        if meant.split(".")[0] != parts[0] and (found := objection(".".join([meant, *parts[2:]]), siblings)):
+            return found
+    return None
+
+
+def _private_or_foreign(parts: list[str]) -> tuple[str, str] | None:
+    for n, part in enumerate(parts[1:], start=2):
+        so_far = ".".join(parts[:n])
+        if part.startswith("_") and so_far != "torch._dynamo" and not so_far.startswith(allowed.PRIVATE_TORCH):
+            return "block", f"{so_far} is private"
+        if part in allowed.FOREIGN_MODULES and so_far not in allowed.MODULES:
+            return "block", f"{so_far} leads out of {parts[0]} to another module"
+    if parts[:2] == ["torch", "_dynamo"] and not ".".join(parts).startswith(allowed.PRIVATE_TORCH):
+        return "block", "torch._dynamo is private"
+    return None
+
+
+def _not_public(parts: list[str]) -> tuple[str, str] | None:
+    """Of a module that is not torch's, only what it says is public: not the modules that it imports itself."""
+    for n in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:n])
+        if (
+            module in allowed.PURE
+            and parts[n] not in _public(module)
+            and ".".join(parts[: n + 1]) not in allowed.MODULES
+        ):
+            return "block", f"{parts[n]} is not a public name of {module}"
+        if module in allowed.ONLY and parts[n] not in allowed.ONLY[module]:
+            return "block", f"of {module}, only {', '.join(sorted(allowed.ONLY[module]))} may be used"
+    return None
+
+
+@lru_cache
+def _public(module: str) -> frozenset[str]:
+    """By the module itself; all of them are Python's own and do nothing when imported."""
+    if module == "typing_extensions":
+        module = "typing"
+    found = importlib.import_module(module)
+    names = getattr(found, "__all__", None) or [n for n in dir(found) if re.match(r"[a-zA-Z]", n)]
+    return frozenset(names) | {"annotations"}
+
+
+def _noted(parts: list[str]) -> tuple[str, str] | None:
+    if (found := _longest(parts, allowed.WARNED)) is not None:
+        return "warn", f"{found}: {allowed.WARNED[found]}"
+    if parts[0] in allowed.NOTED:
+        return "warn", f"{parts[0]}: {allowed.NOTED[parts[0]]}"
+    return None
+
+
+def _longest(parts: list[str], table: object) -> str | None:
+    """The longest beginning of ``parts`` that stands in ``table``."""
+    assert isinstance(table, dict | frozenset)
+    return next((name for n in range(len(parts), 0, -1) if (name := ".".join(parts[:n])) in table), None)

@@ -1,0 +1,156 @@
+"""``manage.py gate PATCHFILE``: run the gates on a patch, without a campaign or a database.
+
+Exit status: 0 all passed, 1 blocked, 2 the arguments are wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gpu_runner import contract
+from research import campaigns, learn, repository
+from research.drafts import Precedent
+from research.gates import trial
+from research.gates.found import Context, Found
+from research.gates.order import context_of, looked_at
+from research.gates.unified import as_git_writes
+from research.models import Campaign
+
+MAX_READ = 1_000_000  # bytes; ten times what passes, so that the gate can say how large it is
+TONES = {"passed": "green", "warned": "yellow", "failed": "red", "pending": "dim"}
+Row = tuple[str, Found, float]
+
+
+class Command(BaseCommand):
+    help = "Runs the gates on a unified diff (git diff, diff -u, git format-patch) against a recipe."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("patchfile", help="a unified diff, or - to read it from standard input")
+        parser.add_argument("--recipe", default="gpt", help="a recipe's name, or a folder with its recipe.toml")
+        parser.add_argument("--campaign", default="", help="its slug: its incumbent's files and what was tried before")
+        parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
+        parser.add_argument("--smoke", action="store_true", help="when all pass, train a few steps in the sandbox here")
+        parser.add_argument("--json", action="store_true", help="one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> NoReturn:
+        try:
+            context = _context(options)
+        except (OSError, ValueError) as error:
+            raise CommandError(str(error), returncode=2) from error
+        rows = list(_rows(context, with_smoke=options["smoke"]))
+        passed = all(found.passed for _, found, _ in rows)
+        if options["json"]:
+            self.stdout.write(json.dumps({"passed": passed, "gates": [_shown(row) for row in rows]}, indent=2))
+        else:
+            _draw(rows, passed=passed)
+        sys.exit(0 if passed else 1)
+
+
+# --- what is looked at -------------------------------------------------------------------------
+
+
+def _context(options: dict[str, Any]) -> Context:
+    """Raises ValueError or OSError that names the argument."""
+    precedents: tuple[Precedent, ...] = ()
+    level = "bubblewrap"
+    if options["campaign"]:
+        campaign = Campaign.objects.filter(slug=options["campaign"]).first()
+        if campaign is None:
+            raise ValueError(f"--campaign: there is no {options['campaign']!r}")
+        commit, level = campaign.incumbent.commit, campaign.sandbox_level
+        files, precedents = repository.files_at(campaign, commit), learn.precedents(campaign)
+    else:
+        files, commit = _files(options["recipe"]), Path(options["recipe"]).name
+    recipe = contract.parse_recipe(files["recipe.toml"])
+    wanted = dict(_override(recipe, text) for text in options["override"])
+    patch = as_git_writes(_read(options["patchfile"]), set(files))
+    return context_of(patch, wanted, files, commit=commit, sandbox_level=level, is_trusted=False, precedents=precedents)
+
+
+def _read(name: str) -> str:
+    """Bytes that are not UTF-8 become lone surrogates, which the first gate names."""
+    if name == "-":
+        raw = sys.stdin.buffer.read(MAX_READ)
+    else:
+        with Path(name).open("rb") as file:
+            raw = file.read(MAX_READ)
+    return raw.decode(errors="surrogateescape")
+
+
+def _files(recipe: str) -> dict[str, str]:
+    """The recipe's text files by name: of a folder where there is one, else of a recipe that is shipped."""
+    folder = Path(recipe)
+    if not (folder / "recipe.toml").is_file():
+        folder = campaigns.recipe_folder(recipe)
+    wanted = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml") and path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in wanted}
+
+
+def _override(recipe: contract.Recipe, text: str) -> tuple[str, contract.KnobValue]:
+    """By the knob's type; a value that does not fit stays text, and the gate says what is wrong with it."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--override: {text!r} is not KEY=VALUE")
+    knob = recipe.knob(key)
+    if knob is None or knob.type == "choice":
+        return key, value
+    if knob.type == "bool":
+        return key, {"true": True, "false": False}.get(value.lower(), value)
+    try:
+        return key, int(value) if knob.type == "int" else float(value)
+    except ValueError:
+        return key, value
+
+
+def _rows(context: Context, *, with_smoke: bool) -> Iterator[Row]:
+    passed = True
+    for row in looked_at(context):
+        passed = passed and row[1].passed
+        yield row
+    if with_smoke and passed:
+        began = time.monotonic()
+        found = trial.smoke(context)
+        yield trial.NAME, found, time.monotonic() - began
+
+
+# --- how it is shown ---------------------------------------------------------------------------
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    name, found, seconds = row
+    measured = {key: value for key, value in found.measured.items() if key != "findings"}
+    return {
+        "name": name,
+        "outcome": found.outcome,
+        "sentence": found.sentence,
+        "measured": measured,
+        "seconds": round(seconds, 4),
+        "findings": found.remarks,
+    }
+
+
+def _draw(rows: list[Row], *, passed: bool) -> None:
+    console = Console()
+    table = Table("gate", "outcome", "what it found", box=None, pad_edge=False)
+    for name, found, _ in rows:
+        table.add_row(name, f"[{TONES[found.outcome]}]{found.outcome}[/]", escape(found.sentence))
+        for remark in found.remarks:
+            tone = "red" if remark["severity"] == "block" else "yellow"
+            where = (
+                f"{remark['path']}:{remark['line']}:{remark['column']}" if remark["path"] else f"line {remark['line']}"
+            )
+            table.add_row("", f"[{tone}]{remark['rule']}[/]", escape(f"{where}  {remark['snippet']}"))
+            table.add_row("", "", f"[dim]{escape(remark['sentence'])}[/]")
+    console.print(table)
+    console.print("[green]passed[/]" if passed else "[red]blocked[/]")
