@@ -212,10 +212,12 @@ def test_when_the_command_is_killed_training_ends_too_and_goes_on_from_the_last_
 
 
 def test_a_second_ctrl_c_does_not_wait_and_a_changed_spec_cannot_go_on(place: Place, refused: Refusals) -> None:
-    recipe = place.recipe("sleepy", "__import__('time').sleep(600) if fraction > 0.5 else None")
+    asleep = place.folder / "asleep"  # no point tells: twenty steps may take less than the time between two
+    sleep = f"(open({str(asleep)!r}, 'w').close(), __import__('time').sleep(600))"
+    recipe = place.recipe("sleepy", f"{sleep} if fraction > 0.5 else None")
     spec, folder = place.spec(recipe=recipe, budget="tokens = 5_000"), place.folder / "runs" / "tiny-1"
     with place.training(spec) as process:
-        until(lambda: folder.exists() and any(point["step"] > 15 for point in points_of(folder)))
+        until(asleep.exists)
         process.send_signal(signal.SIGINT)
         assert process.stdout is not None
         until(lambda: "Once more ends it at once" in process.stdout.readline())
