@@ -17,7 +17,6 @@ READ_BYTES = 65_536
 FLOOD_PAUSE_S = 0.02  # after a full read: no child can keep this process busier than 50 reads a second and pipe
 LAST_BYTES_S = 2.0  # how long a dead child's pipes may still be held open by what it left behind
 REAPED_S = 10.0
-MAX_PROCESSES = 4096  # RLIMIT_NPROC does not bind the host's root, so they are counted as well
 
 Take = Callable[[bytes | None], None]  # one line without its newline; None for one that was too long
 
@@ -150,25 +149,3 @@ class Child:
             flooded = flooded or len(block) == READ_BYTES
         if flooded:
             time.sleep(FLOOD_PAUSE_S)
-
-    def has_too_many_processes(self) -> bool:
-        return num_descendants(self.process.pid, MAX_PROCESSES) >= MAX_PROCESSES
-
-
-def num_descendants(pid: int, enough: int) -> int:
-    """Processes below ``pid``, counted up to ``enough``. 0 where the kernel does not say (macOS)."""
-    waiting, found = [pid], 0
-    while waiting and found < enough:
-        children = children_of(waiting.pop())
-        found += len(children)
-        waiting += children
-    return found
-
-
-def children_of(pid: int) -> list[int]:
-    """Direct children. Empty for a process that has ended, and where the kernel does not say (macOS)."""
-    tasks = Path(f"/proc/{pid}/task")
-    try:
-        return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):  # it has just ended
-        return []

@@ -381,6 +381,7 @@ class Score(Wire):
 
 FailureKind = Literal[
     "out_of_memory",
+    "over_limit",
     "device_lost",
     "no_compiler",
     "snapshot_unfit",

@@ -253,24 +253,24 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
     hearing, speaking = os.pipe()
     began_at = time.monotonic()
     testimony = Testimony(launch.reporter, clock=lambda: time.monotonic() - began_at)
-    argv = sandbox.wrap(
-        [*launch.machine.harness, str(launch.folder), "--report-fd", str(speaking)],
-        level=launch.machine.sandbox_level,
-        read_only=(recipe, spec_file, dataset / "train"),
-        writable=launch.out,
-        pass_fds=(speaking,),
+    cell = sandbox.Cell(
+        level=launch.machine.sandbox_level, read_only=(recipe, spec_file, dataset / "train"), writable=launch.out
     )
     launch.reporter.enter("training")
-    with Child(
-        argv,
-        env=sandbox.child_environment(),
-        cwd=launch.folder,
-        stdout=Lines(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
-        stderr=Lines(lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES),
-        pass_fds=(speaking,),
-        extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
-    ) as child:
-        exit_code = child.follow(lambda: watch(launch, child, testimony))
+    with (
+        cell,
+        Child(
+            cell.argv([*launch.machine.harness, str(launch.folder), "--report-fd", str(speaking)]),
+            env=sandbox.child_environment(),
+            cwd=launch.folder,
+            stdout=Lines(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
+            stderr=Lines(lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES),
+            pass_fds=(speaking,),
+            extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
+        ) as child,
+    ):
+        exit_code = child.follow(lambda: watch(launch, cell, child, testimony))
+        refuse_excess(cell, child)  # the kernel may have been quicker than the last look
     testimony.close()
     launch.tally.ended = testimony.ended
     refuse_unless_trained(exit_code, testimony)
@@ -296,18 +296,25 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
     return path
 
 
-def watch(launch: Launch, child: Child, testimony: Testimony) -> None:
+def watch(launch: Launch, cell: sandbox.Cell, child: Child, testimony: Testimony) -> None:
     """Everything that may end a living child, asked on every tick."""
     launch.check()
     refuse_overrun(launch.spec, now_s=testimony.clock(), started_at_s=testimony.started_at_s)
-    if child.has_too_many_processes():
-        raise RunFailure("recipe_error", "The run started thousands of processes and was killed.")
+    refuse_excess(cell, child)
     if shutil.disk_usage(launch.folder).free < MIN_FREE_BYTES:
         raise RunFailure(
             "worker_error",
             f"Less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {launch.machine.runs}.",
             "Free space on the worker, then run it again.",
         )
+
+
+def refuse_excess(cell: sandbox.Cell, child: Child) -> None:
+    if (excess := cell.excess(child.process.pid)) is None:
+        return
+    if excess.what == "memory":
+        raise RunFailure("out_of_memory", str(excess), "Lower batch_size, seq_len, width or depth.")
+    raise RunFailure("over_limit", str(excess), "Start fewer processes, or write only a checkpoint.")
 
 
 def refuse_overrun(spec: RunSpec, *, now_s: float, started_at_s: float | None) -> None:
@@ -381,13 +388,17 @@ def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, s
         if time.monotonic() - began_at > SCORING_DEADLINE_S:
             raise RunFailure("scorer_failed", f"Scoring did not end within {SCORING_DEADLINE_S:g} s.")
 
-    with Child(
-        _scorer_command(launch, recipe, checkpoint, dataset),
-        env=sandbox.child_environment(),
-        cwd=Path("/"),  # nothing that the run wrote may be imported by the trusted side
-        stdout=Lines(lambda line: said.extend(line or b""), MAX_SCORE_BYTES),
-        stderr=Lines(complain, MAX_LINE_BYTES),
-    ) as child:
+    # Trusted, so not sandboxed; but limited, and killed with this worker, like everything that it starts.
+    with (
+        sandbox.Cell(level="none") as cell,
+        Child(
+            cell.argv(_scorer_command(launch, recipe, checkpoint, dataset)),
+            env=sandbox.child_environment(),
+            cwd=Path("/"),  # nothing that the run wrote may be imported by the trusted side
+            stdout=Lines(lambda line: said.extend(line or b""), MAX_SCORE_BYTES),
+            stderr=Lines(complain, MAX_LINE_BYTES),
+        ) as child,
+    ):
         return child.follow(check)
 
 
@@ -408,6 +419,4 @@ def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Pat
         "--challenges",
         str(_num_challenges(launch)),
     ]
-    scorer = [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]
-    # Trusted, so not sandboxed; but limited, and killed with this worker, like everything that it starts.
-    return sandbox.wrap(scorer, level="none", read_only=(), writable=None)
+    return [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]

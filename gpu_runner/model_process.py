@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +26,7 @@ from gpu_runner.harness.frames import Logits, Tokens
 
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
+LOOK_S = 0.5  # between two looks at what it uses up
 STDERR_KEPT = 4_096  # bytes
 PIECE_BYTES = 64 << 20  # of logits held at once, however long an answer is
 ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "num_params": int}
@@ -41,15 +42,15 @@ class ModelProcess:
     def __init__(self, recipe: Path, checkpoint: Path, *, vocab: int, level: str, device: str) -> None:
         recipe, checkpoint = recipe.resolve(), checkpoint.resolve()
         server = [sys.executable, "-m", "gpu_runner.harness.model_server", str(recipe), str(checkpoint)]
-        self._argv = sandbox.wrap(
-            [*server, "--device", device], level=level, read_only=(recipe, checkpoint), writable=None
-        )
+        self._command = [*server, "--device", device]
+        self._cell = sandbox.Cell(level=level, read_only=(recipe, checkpoint))
         self._vocab = vocab
         self.about: dict[str, str | int] = {}
 
     def __enter__(self) -> ModelProcess:
+        self._cell.__enter__()
         self._process = subprocess.Popen(
-            self._argv,
+            self._cell.argv(self._command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -58,7 +59,7 @@ class ModelProcess:
             bufsize=0,
         )
         try:
-            self._pipes = _Pipes(self._process)
+            self._pipes = _Pipes(self._process, self._refuse_excess)
             self.about = self._hello(time.monotonic() + START_S)
         except BaseException:
             self.__exit__()
@@ -69,9 +70,14 @@ class ModelProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._cell.__exit__(None, None, None)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
+
+    def _refuse_excess(self) -> None:
+        if (excess := self._cell.excess(self._process.pid)) is not None:
+            raise ModelFailed(str(excess).replace("The run", "The model's process"))
 
     def ask(self, batches: Sequence[Tokens]) -> Iterator[Logits]:
         """Logits of every position in order, in pieces [n, V] float32, for batches of tokens [B, T].
@@ -133,9 +139,11 @@ def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
 class _Pipes:
     """Non-blocking pipes to one process: exact reads and writes by a deadline, stderr drained on the way."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], check: Callable[[], None]) -> None:
+        """``check`` is asked while we wait, every LOOK_S; what it raises ends the wait."""
         assert process.stdin and process.stdout and process.stderr
         self._process, self._stdin, self._stdout, self._stderr = process, process.stdin, process.stdout, process.stderr
+        self._check = check
         self._said = b""  # the end of stderr
         self._stderr_ended = False
         for stream in (self._stdin, self._stdout, self._stderr):
@@ -173,7 +181,9 @@ class _Pipes:
             if not self._stderr_ended:
                 selector.register(self._stderr, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0:  # checked every time: stderr may never rest
-                ready = {key.fileobj for key, _ in selector.select(left)}
+                ready = {key.fileobj for key, _ in selector.select(min(left, LOOK_S))}
+                if not ready:
+                    self._check()
                 if self._stderr in ready and not self._drain():
                     selector.unregister(self._stderr)
                     self._stderr_ended = True

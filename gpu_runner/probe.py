@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_runner import hardware, sandbox
+from gpu_runner.sandbox import cgroups
 
 ASK_TORCH = "import json, torch; print(json.dumps([torch.cuda.is_available(), torch.version.cuda]))"
 TORCH_ANSWERS_WITHIN_S = 90.0
@@ -33,11 +34,13 @@ def probe() -> dict[str, Any]:
 
 
 def sandbox_found() -> dict[str, str | None]:
-    """The level that is in use, and why the best one is not."""
+    """The level that is in use, why the best one is not, and why the kernel does not hold memory and processes."""
+    limits = cgroups.problem()
     try:
-        return {"sandbox": sandbox.probe(), "sandbox_problem": sandbox.problem_with(sandbox.LEVELS[0])}
-    except ValueError as problem:
-        return {"sandbox": None, "sandbox_problem": str(problem)}
+        problem = sandbox.problem_with(sandbox.LEVELS[0])
+        return {"sandbox": sandbox.probe(), "sandbox_problem": problem, "limits_problem": limits}
+    except ValueError as error:
+        return {"sandbox": None, "sandbox_problem": str(error), "limits_problem": limits}
 
 
 def gpu_problem() -> str | None:

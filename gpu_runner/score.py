@@ -302,7 +302,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--num-tokens", type=int, default=DEFAULT_TOKENS)
     parser.add_argument("--challenges", type=int, default=DEFAULT_CHALLENGES, help="prefixes to ask again")
-    parser.add_argument("--sandbox", default=None, help="bubblewrap or none; default: the best that works here")
+    parser.add_argument("--sandbox", help="bubblewrap, landlock or none; default: the better that works here")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", action="store_true", help="print the whole Score")
     chosen = parser.parse_args(argv)
@@ -314,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
             split=chosen.split,
             num_tokens=chosen.num_tokens,
             num_challenges=chosen.challenges,
-            level=chosen.sandbox or _best_level(),
+            level=_level(chosen.sandbox),
             device=chosen.device,
         )
     except ValueError as error:
@@ -337,10 +337,10 @@ def _dataset(wanted: str) -> Path:
         raise ValueError(f"dataset: {wanted!r} could not be prepared: {error}") from error
 
 
-def _best_level() -> str:
+def _level(wanted: str | None) -> str:
     from gpu_runner import sandbox
 
-    return sandbox.probe()
+    return sandbox.probe(wanted)
 
 
 def _in_words(measured: Score) -> str:

@@ -30,11 +30,11 @@ from gpu_runner import contract, sandbox
 from gpu_runner.child import Child, Lines
 from gpu_runner.contract import Failure, LogLine, Progress, Score
 from gpu_runner.endings import RunFailure
-from gpu_runner.launch import MAX_SCORE_BYTES, SCORER, SCORING_DEADLINE_S, refuse_unless_trained
+from gpu_runner.launch import MAX_SCORE_BYTES, SCORER, SCORING_DEADLINE_S, refuse_excess, refuse_unless_trained
 from gpu_runner.reporter import Point
 from gpu_runner.standalone.folder import has_snapshot, run_folder
 from gpu_runner.standalone.plan import Plan, make_plan
-from gpu_runner.standalone.process import tell_to_stop, training_process
+from gpu_runner.standalone.process import Training, tell_to_stop, training_process
 from gpu_runner.standalone.record import Ending, Record, write_ending
 from gpu_runner.standalone.screen import Screen, open_screen, table
 from gpu_runner.standalone.spec import TrainSpec, load_spec, with_changes
@@ -101,7 +101,7 @@ def train(plan: Plan, folder: Path, console: Console, *, quiet: bool) -> Ending:
         testimony = Testimony(Both(record, screen), clock=lambda: time.monotonic() - began_at)
         try:
             with training_process(plan, folder, testimony) as training:
-                watch = Watch(plan, training.child, testimony, screen, orders)
+                watch = Watch(plan, training, testimony, screen, orders)
                 exit_code = training.child.follow(watch.tick)
             testimony.close()
             if testimony.ended is None or not testimony.ended.ok:
@@ -153,8 +153,8 @@ def heard_signals() -> Iterator[list[int]]:
 class Watch:
     """What may end a living run, and the screen's clock: asked on every tick."""
 
-    def __init__(self, plan: Plan, child: Child, testimony: Testimony, screen: Screen, orders: list[int]) -> None:
-        self.plan, self.child, self.testimony, self.screen, self.orders = plan, child, testimony, screen, orders
+    def __init__(self, plan: Plan, it: Training, testimony: Testimony, screen: Screen, orders: list[int]) -> None:
+        self.plan, self.it, self.testimony, self.screen, self.orders = plan, it, testimony, screen, orders
         self.told_at: float | None = None
 
     def tick(self) -> None:
@@ -162,10 +162,11 @@ class Watch:
         self.screen.tick()
         if self.orders and self.told_at is None:
             self.told_at = time.monotonic()
-            tell_to_stop(self.child)
+            tell_to_stop(self.it.child)
             self.screen.note("Stopping after this step, with a snapshot. Once more ends it at once.")
         if len(self.orders) > 1 or (self.told_at and time.monotonic() - self.told_at > SNAPSHOT_WITHIN_S):
             raise Killed
+        refuse_excess(self.it.cell, self.it.child)
         refuse_overrun(self.plan.spec, now_s=self.testimony.clock(), started_at_s=self.testimony.started_at_s)
 
 
@@ -229,8 +230,9 @@ def score(plan: Plan, folder: Path) -> Score:
     how = ["--sandbox", plan.sandbox_level, "--device", plan.spec.machine.device, "--json"]
     with (
         heard_signals() as orders,
+        sandbox.Cell(level="none") as cell,
         Child(
-            sandbox.wrap([*SCORER, *map(str, where), *how], level="none", read_only=(), writable=None),
+            cell.argv([*SCORER, *map(str, where), *how]),
             env=sandbox.child_environment(),
             cwd=Path("/"),
             stdout=Lines(lambda line: said.extend(line or b""), MAX_SCORE_BYTES),

@@ -25,6 +25,7 @@ from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.doorbell import Doorbell
 from gpu_runner.launch import Machine, run_lease
 from gpu_runner.reporter import SLICE_S
+from gpu_runner.sandbox import cgroups
 
 log = logging.getLogger("gpu_runner.worker")
 
@@ -191,10 +192,8 @@ def this_machine(settings: Settings) -> Machine:
     """Finds out what this machine is. Raises ValueError when the sandbox or the driver does not work."""
     level = sandbox.probe()
     if level == "none":
-        log.warning(
-            "sandbox level none: proposed code runs with your rights (%s)",
-            sandbox.problem_with("bubblewrap") or "asked for by COUNTERSIGN_SANDBOX",
-        )
+        log.warning("sandbox level none, as COUNTERSIGN_SANDBOX says: proposed code runs with your rights")
+    cgroups.sweep()
     lock = hardware.lock_sha256()
     if not lock:
         log.warning("constraints.txt is missing: runs are not pinned to what is installed here")

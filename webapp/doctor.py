@@ -29,6 +29,14 @@ from webapp import redis_server, supervisor
 
 NEEDED_BYTES = 500 * 2**20  # a campaign's first day: database, repositories, a few checkpoints, logs
 PROBE_WITHIN_S = 180.0
+BETTER_SANDBOX = (
+    "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap; Ubuntu 24.04 also needs an AppArmor profile for it, "
+    "docs/security.md has one). macOS: let a Linux machine run proposals."
+)
+SANDBOX_HOLDS = {
+    "bubblewrap": "own namespaces, no network, one writable folder, and a filter of system calls",
+    "landlock": "no socket, one writable folder, no signal or trace out; names and sizes of host files can be seen",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,13 +196,34 @@ def sandbox() -> Check:
     if failed := _unprobed("Sandbox"):
         return failed
     level, problem = machine()["sandbox"], machine()["sandbox_problem"]
+    if level is None:
+        return Check(name="Sandbox", ok=False, found=f"{problem}.", costs="No worker starts here.", todo=BETTER_SANDBOX)
+    if level == "none":
+        costs = "Proposed code runs with this account's rights: its files, its network. Every run says so."
+        return Check(name="Sandbox", ok=False, found="none, as you said.", costs=costs, todo=BETTER_SANDBOX)
+    better = f" Bubblewrap would be better: {problem}." if level != "bubblewrap" else ""
+    return Check(name="Sandbox", ok=True, found=f"{level}: {SANDBOX_HOLDS[level]}.{better}")
+
+
+def limits() -> Check:
+    if failed := _unprobed("Limits"):
+        return failed
+    problem = machine()["limits_problem"]
     return Check(
-        name="Sandbox",
-        ok=level is not None and level != "none",
-        found=f"{level or 'None that works'}{f' ({problem})' if problem else ''}.",
-        costs="Proposed code runs with this account's rights: its files, its network. Every run says so.",
-        todo="Install bubblewrap (Debian, Ubuntu: apt install bubblewrap). macOS: let a Linux machine run proposals.",
+        name="Limits",
+        ok=problem is None,
+        found=f"{problem or 'the kernel holds the memory and the processes of every run (control groups)'}.",
+        costs="A run that grows within a tenth of a second can press on the machine's memory before it is killed.",
+        todo="Start Countersign in a systemd user session (systemd-run --user --scope -p Delegate=yes make run).",
     )
+
+
+def lack_of_a_sandbox() -> str | None:
+    """Why a worker would not start here, as a sentence; None when it would."""
+    found = machine()
+    if found.get("problem") or found["sandbox"] is not None:
+        return None
+    return f"No worker is started: {found['sandbox_problem']}. Pages, proposals and decisions work."
 
 
 def cpu() -> Check:
@@ -276,6 +305,7 @@ ALL: tuple[Callable[[], Check], ...] = (
     port_or_ours,
     database,
     sandbox,
+    limits,
     cpu,
     gpu,
     compiler,

@@ -50,7 +50,7 @@ def make_plan(spec: TrainSpec, path: Path, *, root: Path, out: Path | None) -> P
         dataset=dataset,
         dataset_sha256=manifest_sha256(dataset),
         folder=(out or RUNS / f"{path.stem}-{spec.seed}").absolute(),
-        sandbox_level=sandbox_level(spec.machine.sandbox),
+        sandbox_level=sandbox_level(spec.machine),
         threads=spec.machine.threads or _fair_share(spec.machine.processes),
     )
 
@@ -100,13 +100,18 @@ def refuse_device(machine: MachineTable) -> None:
         raise ValueError(f"machine.processes: {machine.processes} for {num_gpus} GPUs; ask for at most one each")
 
 
-def sandbox_level(wanted: str) -> str:
-    """Raises ValueError when that level does not work here."""
-    if wanted == "best":
-        return next(level for level in sandbox.LEVELS if sandbox.problem_with(level) is None)
-    if (problem := sandbox.problem_with(wanted)) is not None:
-        raise ValueError(f"machine.sandbox: {problem}")
-    return wanted
+def sandbox_level(machine: MachineTable) -> str:
+    """Raises ValueError when that level does not work here, or not for so many processes."""
+    try:
+        level = sandbox.probe("auto" if machine.sandbox == "best" else machine.sandbox)
+    except ValueError as problem:
+        raise ValueError(f"machine.sandbox: {problem}") from problem
+    if level == "landlock" and machine.processes > 1:
+        raise ValueError(
+            "machine.processes: several meet over the loopback interface, and level landlock has no sockets; "
+            'install bubblewrap, or say machine.sandbox = "none"'
+        )
+    return level
 
 
 def _fair_share(processes: int) -> int | None:

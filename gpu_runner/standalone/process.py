@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_runner import guard, sandbox
-from gpu_runner.child import Child, Lines, children_of
+from gpu_runner.child import Child, Lines
 from gpu_runner.contract import Failure
 from gpu_runner.harness.failures import RunFailed
+from gpu_runner.sandbox.meter import children_of
 from gpu_runner.standalone.plan import Plan
 from gpu_runner.testimony import MAX_LINE_BYTES, Testimony, plain
 
@@ -40,6 +41,7 @@ class Training:
 
     child: Child
     complaints: Complaints
+    cell: sandbox.Cell
 
 
 class Complaints:
@@ -83,17 +85,17 @@ def training_process(plan: Plan, folder: Path, testimony: Testimony) -> Iterator
         stack.callback(os.close, ours)
         stack.callback(_remove_leftovers, folder / "out")
         hearing, reports = _open_fifo(stack, folder / "out" / FIFO, testimony)
-        argv = sandbox.wrap(
-            _command(plan, folder, lifeline),
-            level=plan.sandbox_level,
-            read_only=(folder / "source", folder / "spec.json", plan.dataset / "train"),
-            writable=folder / "out",
-            pass_fds=(lifeline,),
+        cell = stack.enter_context(
+            sandbox.Cell(
+                level=plan.sandbox_level,
+                read_only=(folder / "source", folder / "spec.json", plan.dataset / "train"),
+                writable=folder / "out",
+            )
         )
         is_team = plan.spec.machine.processes > 1
         complaints = Complaints(testimony)
         child = Child(
-            argv,
+            cell.argv(_command(plan, folder, lifeline)),
             env=_environment(plan.sandbox_level),
             cwd=folder,
             stdout=Lines(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
@@ -106,7 +108,7 @@ def training_process(plan: Plan, folder: Path, testimony: Testimony) -> Iterator
         stack.enter_context(child)
         if is_team:
             stack.callback(_end_team, child)
-        yield Training(child=child, complaints=complaints)
+        yield Training(child=child, complaints=complaints, cell=cell)
 
 
 def tell_to_stop(child: Child) -> None:

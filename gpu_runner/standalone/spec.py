@@ -60,7 +60,9 @@ class MachineTable(Wire):
     snapshot_every_s: float = Field(
         default=60.0, gt=0, description="seconds between two snapshots that a killed run goes on from, above 0"
     )
-    sandbox: Literal["none", "bubblewrap", "best"] = Field(default="none", description="none, bubblewrap or best")
+    sandbox: Literal["none", "landlock", "bubblewrap", "best"] = Field(
+        default="none", description="none (your own code, your own rights), landlock, bubblewrap or best"
+    )
     deadline_s: float | None = Field(
         default=None, gt=0, description="seconds of wall clock after which the run is killed, above 0"
     )

@@ -36,7 +36,7 @@ def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> N
     assert end is not None
     assert (end.outcome, end.failure) == ("finished", None), web.log()
     assert end.score is not None
-    assert end.score.outcome == "ok"
+    assert end.score.outcome == "ok", end.score.reasons
     assert end.score.val_bpb is not None
     assert 0 < end.score.val_bpb < 9
     assert end.score.provenance

@@ -80,3 +80,13 @@ def free_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return str(probe.getsockname()[1])
+
+
+def test_without_a_sandbox_no_worker_is_started_before_the_operator_says_so(tmp_path: Path) -> None:
+    """As on a Mac, or on an old kernel without bubblewrap. Said by the doctor and by `up`, with the way out."""
+    said = manage("doctor", COUNTERSIGN_HOME=str(tmp_path), COUNTERSIGN_SANDBOX="jail", COUNTERSIGN_PORT=free_port())
+    assert "'jail' is not one of auto, bubblewrap, landlock, none." in said.stdout
+    assert "No worker starts here." in said.stdout
+    said = manage("doctor", COUNTERSIGN_HOME=str(tmp_path), COUNTERSIGN_SANDBOX="none", COUNTERSIGN_PORT=free_port())
+    assert "none, as you said." in said.stdout
+    assert "Proposed code runs with this account's rights" in said.stdout

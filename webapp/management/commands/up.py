@@ -49,6 +49,9 @@ class Command(BaseCommand):
         with supervisor.only_one(settings.HOME / "run") as lock:
             doctor.refuse_to_start_without()
             call_command("bootstrap", stdout=self.stdout)
+            if "worker" not in without and (lack := doctor.lack_of_a_sandbox()) is not None:
+                self.stdout.write(self.style.WARNING(lack))
+                without = without | {"worker"}
             house = Supervisor(
                 children=yard.children(without=without), logs=yard.log_dir(), inherited=lock, say=self.stdout.write
             )

@@ -1,0 +1,102 @@
+"""One sandboxed process tree: how it is started, what it may use up, and its end.
+
+with Cell(level="bubblewrap", read_only=(shards,), writable=out) as cell:
+    process = Popen(cell.argv([sys.executable, "train.py"]), env=child_environment(), start_new_session=True)
+    while process.poll() is None:
+        if (excess := cell.excess(process.pid)) is not None: ...
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from gpu_runner.sandbox import bubblewrap, cgroups, view
+from gpu_runner.sandbox.meter import Bounds, Excess, Meter
+
+ENTER = Path(__file__).with_name("enter.py")
+
+
+class Cell:
+    """Context manager; leaving it kills whatever is left inside and removes what was made for it.
+
+    ``read_only`` and ``writable`` appear inside under their own absolute paths. Nothing else of the host does at
+    level bubblewrap; at level landlock everything else is there and cannot be opened.
+    """
+
+    def __init__(
+        self, *, level: str, read_only: Sequence[Path] = (), writable: Path | None = None, bounds: Bounds | None = None
+    ) -> None:
+        self.level, self.read_only, self.writable = level, read_only, writable
+        self.bounds = bounds or Bounds()
+        self.group: cgroups.ControlGroup | None = None
+        self._meter = Meter(writable, self.bounds)
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Cell:
+        self.group = cgroups.make(memory_bytes=self.bounds.memory, processes=self.bounds.processes)
+        if self.group is not None:
+            self._entered.callback(self.group.end)
+        if self.level == "landlock":
+            self._importable = self._entered.enter_context(tempfile.TemporaryDirectory(prefix="countersign-path-"))
+            os.symlink(view.PACKAGE, os.path.join(self._importable, view.PACKAGE.name))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._entered.close()
+
+    def argv(self, command: Sequence[str]) -> list[str]:
+        """The command line that runs ``command`` inside.
+
+        Start it with ``env=child_environment()`` and ``start_new_session=True``, from a thread that outlives it: it is
+        killed when that thread dies. Kill it by its process group.
+        """
+        limits = [*self._steps(), *(f"{name}={limit}" for name, limit in self._limits())]
+        if self.level == "bubblewrap":
+            inside = _entering([f"nproc={self.bounds.processes}", "seccomp=isolated"])
+            return [*_entering(limits), *bubblewrap.command(self.read_only, self.writable), "--", *inside, *command]
+        home = [f"home={os.path.abspath(self.writable)}"] if self.writable else ["cwd=/"]
+        if self.level == "landlock":
+            return [*_entering([*limits, *home, "keep=1", *self._landlock()]), *command]
+        if self.level == "none":
+            return [*_entering([*limits, *home]), *command]
+        raise ValueError(f"sandbox level: {self.level!r} is not one of bubblewrap, landlock, none")
+
+    def _steps(self) -> Iterator[str]:
+        for folder in self.group.folders if self.group else ():
+            yield f"cgroup={folder}"
+        yield f"parent={os.getpid()}"
+        yield "oom=1000"
+
+    def _limits(self) -> Iterator[tuple[str, int]]:
+        """No address space limit: CUDA and torch reserve far more than they use. Data is limited without a GPU."""
+        yield from (("core", 0), ("nofile", self.bounds.open_files), ("fsize", self.bounds.file_bytes))
+        if sys.platform == "linux" and not view.gpu_nodes():
+            # A MemoryError that the run can tell of comes before the machine runs out.
+            yield "data", self.bounds.memory
+
+    def _landlock(self) -> Iterator[str]:
+        nodes = view.gpu_nodes()
+        seen = [*view.SYSTEM, *view.SYSTEM_FILES, *view.PROC, *(view.GPU_FOLDERS if nodes else view.CPU_FOLDERS)]
+        seen += [str(path) for path in (*view.python(), view.PACKAGE, *self.read_only)]
+        yield f"set:PYTHONPATH={self._importable}"  # its own folder, which holds more than the package, stays shut
+        yield from (f"read={os.path.abspath(path)}" for path in dict.fromkeys((*seen, self._importable)))
+        yield from (f"device={node}" for node in (*view.DEVICES, *nodes))
+        if self.writable is not None:
+            yield f"write={os.path.abspath(self.writable)}"
+        yield "seccomp=bare"
+
+    def excess(self, pid: int) -> Excess | None:
+        """What the tree below ``pid`` used too much of, if anything; asked several times a second."""
+        if self.group is not None and self.group.ran_out_of_memory():
+            return Excess("memory", self.bounds.memory)
+        return self._meter.excess(pid, weigh=self.group is None)
+
+
+def _entering(steps: Sequence[str]) -> list[str]:
+    return [sys.executable, "-I", "-S", str(ENTER), *steps, "--"]

@@ -1,0 +1,149 @@
+"""A control group for every run, where this account may make one: the kernel then holds memory and processes.
+
+Version 2 beside the supervisor's own group (root, or a systemd user session with delegation), version 1 below it
+(root). Where neither may be written, as in most containers, ``cell`` counts instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+PREFIX = "countersign-"
+EMPTY_WITHIN_S = 5.0
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class ControlGroup:
+    """One group, in every hierarchy that holds it. ``memory`` is the one that counts memory."""
+
+    folders: tuple[Path, ...]
+    memory: Path
+
+    def ran_out_of_memory(self) -> bool:
+        """Did the kernel kill one of the group because its memory was spent?"""
+        for name in ("memory.events", "memory.oom_control"):
+            if (told := self.memory / name).exists():
+                return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in _lines(told))
+        return False
+
+    def end(self) -> None:
+        """Kill what is left, and remove the group. Raises OSError when that does not succeed in seconds."""
+        give_up_at = time.monotonic() + EMPTY_WITHIN_S
+        for folder in self.folders:
+            while members := [int(pid) for pid in _lines(folder / "cgroup.procs")]:
+                for pid in members:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                if time.monotonic() > give_up_at:
+                    raise OSError(f"{folder}: {len(members)} processes do not end")
+                time.sleep(0.005)
+            _remove(folder, give_up_at)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except FileNotFoundError:  # the group is gone already
+        return []
+
+
+def _remove(folder: Path, give_up_at: float) -> None:
+    while True:
+        try:
+            return folder.rmdir()
+        except FileNotFoundError:
+            return None
+        except OSError:  # busy for as long as a killed process is not buried
+            if time.monotonic() > give_up_at:
+                raise
+        time.sleep(0.005)
+
+
+def make(*, memory_bytes: int, processes: int) -> ControlGroup | None:
+    """A fresh group with these limits; None where this account may not make one (``problem`` says why)."""
+    return None if problem() else _make(memory_bytes, processes)
+
+
+@cache
+def problem() -> str | None:
+    """Why no control groups can be made here; None when they can. Really makes one."""
+    try:
+        _make(1 << 30, 64).end()
+    except OSError as error:
+        return f"no control group can be made here ({error}): memory and processes are counted instead"
+    return None
+
+
+def _make(memory_bytes: int, processes: int) -> ControlGroup:
+    name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
+    own = _own_groups()
+    if {"memory", "pids"} <= own.keys():
+        return _version_1(own["memory"] / name, own["pids"] / name, memory_bytes, processes)
+    if "" in own:
+        return _version_2(own[""].parent / name, memory_bytes, processes)
+    raise OSError("this process is in no control group that can be seen")
+
+
+def _own_groups() -> dict[str, Path]:
+    """Controller -> the folder of this process's group; "" for version 2, where that is the only one."""
+    groups: dict[str, Path] = {}
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            folder = ROOT / controller / path.lstrip("/")
+            if folder.is_dir() and (controller or (folder / "cgroup.procs").exists()):
+                groups[controller] = folder
+    return groups
+
+
+def _version_1(memory: Path, pids: Path, memory_bytes: int, processes: int) -> ControlGroup:
+    group = ControlGroup(folders=(memory, pids), memory=memory)
+    with _undone(group):
+        memory.mkdir()
+        pids.mkdir()
+        (memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
+        (pids / "pids.max").write_text(str(processes))
+    return group
+
+
+def _version_2(folder: Path, memory_bytes: int, processes: int) -> ControlGroup:
+    group = ControlGroup(folders=(folder,), memory=folder)
+    with _undone(group):
+        folder.mkdir()
+        (folder / "memory.max").write_text(str(memory_bytes))
+        if (swap := folder / "memory.swap.max").exists():
+            swap.write_text("0")
+        (folder / "memory.oom.group").write_text("1")  # a run without half of its processes is no run
+        (folder / "pids.max").write_text(str(processes))
+    return group
+
+
+@contextlib.contextmanager
+def _undone(group: ControlGroup) -> Iterator[None]:
+    """Half a group is none."""
+    try:
+        yield
+    except OSError:
+        group.end()
+        raise
+
+
+def sweep() -> None:
+    """Groups of supervisors that died without a word: empty, as their processes died with them."""
+    if problem():
+        return
+    for folder in _own_groups().values():
+        for left in itertools.chain(folder.glob(f"{PREFIX}*"), folder.parent.glob(f"{PREFIX}*")):
+            pid = left.name.removeprefix(PREFIX).split("-")[0]
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                ControlGroup(folders=(left,), memory=left).end()
