@@ -1,0 +1,123 @@
+"""Sets the stage of a race and plays the control worker, in a process of its own with the database of the web process.
+
+Reads one JSON object a line, ``{"verb": NAME, ...}``, and answers with one: ``{"answer": ...}`` or ``{"broke": traceback}``.
+Every verb below is the house's own code called as its processes call it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import Permission, User  # noqa: E402  after django.setup()
+
+from gpu_runner import contract  # noqa: E402
+from research import approval, audit, dispatch, judge, moves, propose, reconcile, review, workers  # noqa: E402
+from research.lifecycle import LostRace  # noqa: E402
+from research.models import Campaign, Proposal, Run, Worker  # noqa: E402
+from research.statistics import Look  # noqa: E402
+from tests import builders  # noqa: E402
+from webapp import accounts, yard  # noqa: E402
+
+
+def web_command() -> list[str]:
+    return yard.web({}).command
+
+
+def enrol_people(names: list[str]) -> dict[str, str]:
+    """Reviewers who may also steer; name -> token of a login link."""
+    tokens = {}
+    for name in names:
+        user = User.objects.create_user(name, f"{name}@lab.example", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=["add_decision", "change_campaign"]))
+        tokens[name] = accounts.make_link(user)
+    return tokens
+
+
+def enrol_workers(names: list[str]) -> dict[str, str]:
+    return {name: workers.enrol(name, by="test") for name in names}
+
+
+def lock_sha256() -> str:
+    return approval.lock_sha256()
+
+
+def make_pending(num_proposals: int = 1) -> dict[str, Any]:
+    """A campaign of its own, with proposals that wait; every older campaign rests."""
+    Campaign.objects.exclude(state="paused").update(state="paused")
+    campaign = builders.make_campaign(
+        slug=f"race-{Campaign.objects.count()}", min_pairs=1, num_waiting=num_proposals, hardware_class="cpu-x86_64"
+    )
+    waiting = [builders.make_pending(campaign, title=f"Idea {number}") for number in range(num_proposals)]
+    digests = {proposal.pk: proposal.revision.digest for proposal in waiting}
+    return {"campaign": campaign.pk, "slug": campaign.slug, "proposals": list(digests), "digests": list(digests.values())}
+
+
+def look_after(campaign: int, proposal: int, budget: float | None, after_s: float) -> None:
+    """The control worker's minute: reconcile, and answer the doorbells of ``proposal``.
+
+    With ``budget`` an operator has just changed what a run may cost, so that every signature is for something else.
+    """
+    time.sleep(after_s)
+    if budget is not None:
+        Campaign.objects.filter(pk=campaign).update(run_budget_amount=budget)
+    for _ in range(3):
+        reconcile.reconcile()
+        _answer_doorbell(Proposal.objects.select_related("campaign").get(pk=proposal))
+
+
+def _answer_doorbell(proposal: Proposal) -> None:
+    verb = {"changes_requested": propose.revise, "stale": propose.rebase}.get(proposal.state)
+    try:
+        if verb is not None:
+            verb(proposal)
+            builders.pass_gates(Proposal.objects.get(pk=proposal.pk), builders.make_worker(name="smoke"))
+    except LostRace as race:
+        print(race, file=sys.stderr)
+
+
+def told(proposal: int) -> dict[str, Any]:
+    """What the record says about ``proposal``."""
+    row = Proposal.objects.get(pk=proposal)
+    return {
+        "state": row.state,
+        "digest": row.revision.digest,
+        "revisions": list(row.revisions.order_by("number").values_list("pk", "digest")),
+        "decisions": [
+            {"choice": d.choice, "digest": d.digest, "revision": d.revision_id, "by": d.by.get_username()}
+            for revision in row.revisions.all()
+            for d in revision.decisions.all()
+        ],
+    }
+
+
+def findings() -> list[str]:
+    audit.chain()
+    return audit.verify().findings
+
+
+VERBS = {
+    verb.__name__: verb
+    for verb in (web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings)
+}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            answer = {"answer": VERBS[asked.pop("verb")](**asked)}
+        except Exception:  # noqa: BLE001  told to the test, which fails with it
+            answer = {"broke": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
