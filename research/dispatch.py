@@ -193,11 +193,10 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
 
 
 def _bind_hardware(campaign: Campaign, hardware_class: str) -> None:
-    """The first run binds the class; after that no other is mixed in."""
-    if not Campaign.objects.filter(pk=campaign.pk, hardware_class__in=["", hardware_class]).update(
-        hardware_class=hardware_class
-    ):
-        raise lifecycle.LostRace(f"{campaign} was bound to another hardware class")
+    """The first run binds the class; after that no other is mixed in. A halt or a pause that was first is seen here."""
+    free = Campaign.objects.filter(pk=campaign.pk, state="active", hardware_class__in=["", hardware_class])
+    if not free.update(hardware_class=hardware_class):
+        raise lifecycle.LostRace(f"{campaign} was bound to another hardware class, or is no longer active")
 
 
 def _start_proposal(run: Run, worker: Worker) -> None:
@@ -257,6 +256,8 @@ def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
 def give_back(run: Run, *, by: str, why: str) -> None:
     """A lost run goes back into the queue while it has attempts left."""
     with transaction.atomic():
+        if run.purpose == "baseline":
+            moves.hold(run.campaign)  # before the run: it may be paused below
         moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", lease_until=None)
         if run.stop_reason:
             failure = {"kind": "lost_contact", "message": f"Stopped: {run.stop_reason}", "todo": ""}

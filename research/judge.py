@@ -140,6 +140,7 @@ def conclude(
         reason = f"Better than incumbent {old}, which is no longer the incumbent: propose it again. {reason}"
     commit = _commit(revision, look, reason) if outcome == "keep" else None
     with transaction.atomic():
+        moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
         moves.move_proposal(proposal, "judged", by=BY, sentence=sentence)
         verdict = Verdict.objects.create(

@@ -54,6 +54,15 @@ def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None
         events.record(f"campaign.{new}", f"{campaign.name} is {new}: {reason}", by=by, campaign=campaign)
 
 
+def hold(campaign: Campaign) -> None:
+    """Until this transaction ends nobody else moves ``campaign``, takes a lease in it or promotes.
+
+    Whoever needs it takes it before it touches a proposal or a run: all wait in one order, and never in a circle.
+    On SQLite the write transaction is this lock already.
+    """
+    Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
+
+
 def _apply(row: Campaign | Proposal | Run, changes: dict[str, Any]) -> None:
     for field, value in changes.items():
         setattr(row, field, value)

@@ -150,6 +150,8 @@ def read_batches(run_id: int, since_seq: int, limit: int) -> list[tuple[int, int
 def end(run: Run, last: contract.RunEnd) -> contract.Order:
     """Record how a lease ended, once: score, GPU-seconds and state in one transaction. Raises Superseded."""
     with transaction.atomic():
+        if run.purpose == "baseline":
+            moves.hold(run.campaign)  # before the run: a baseline's failure pauses the campaign
         run = _locked(run, last.fence)
         ledger.charge_run(run, last.device_s)
         by = f"worker:{run.worker.name if run.worker else 'gone'}"

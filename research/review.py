@@ -23,7 +23,9 @@ def decide(proposal_id: int, *, digest: str, choice: str, by: User, category: st
     reason = reason.strip()
     _check_words(choice, category, reason)
     with transaction.atomic():
-        proposal = Proposal.objects.select_related("campaign").get(pk=proposal_id)
+        # Locked, or a new revision could come and wait for review between our look at the digest and our move.
+        locked = Proposal.objects.select_for_update(of=("self",), no_key=True)
+        proposal = locked.select_related("campaign").get(pk=proposal_id)
         _check_right(proposal, by)
         revision = proposal.revision
         if revision.digest != digest:

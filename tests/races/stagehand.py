@@ -10,6 +10,7 @@ import json
 import sys
 import time
 import traceback
+from datetime import timedelta
 from typing import Any
 
 import django
@@ -17,11 +18,12 @@ import django
 django.setup()
 
 from django.contrib.auth.models import Permission, User  # noqa: E402  after django.setup()
+from django.db import transaction  # noqa: E402
+from django.utils import timezone  # noqa: E402
 
-from gpu_runner import contract  # noqa: E402
-from research import approval, audit, dispatch, judge, moves, propose, reconcile, review, workers  # noqa: E402
+from research import approval, audit, dispatch, judge, lifecycle, propose, reconcile, workers  # noqa: E402
 from research.lifecycle import LostRace  # noqa: E402
-from research.models import Campaign, Proposal, Run, Worker  # noqa: E402
+from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
 from research.statistics import Look  # noqa: E402
 from tests import builders  # noqa: E402
 from webapp import accounts, yard  # noqa: E402
@@ -103,10 +105,78 @@ def findings() -> list[str]:
     return audit.verify().findings
 
 
+def make_queued() -> dict[str, Any]:
+    """A campaign whose only work is one run of its incumbent, in the queue."""
+    Campaign.objects.exclude(state="paused").update(state="paused")
+    campaign = builders.make_campaign(slug=f"race-{Campaign.objects.count()}", min_pairs=1, num_waiting=0)
+    dispatch.advance(campaign)
+    return {"campaign": campaign.pk, "slug": campaign.slug, "run": campaign.runs.get().pk}
+
+
+def told_of_run(run: int) -> dict[str, Any]:
+    row = Run.objects.select_related("campaign", "worker").get(pk=run)
+    return {
+        "state": row.state,
+        "fence": row.fence,
+        "worker": row.worker.name if row.worker else None,
+        "stop_reason": row.stop_reason,
+        "batches": list(row.batches.order_by("seq").values_list("seq", flat=True)),
+        "num_scores": Score.objects.filter(run=row).count(),
+        "gpu_s": [entry.gpu_s for entry in LedgerEntry.objects.filter(run=row)],
+        "campaign": row.campaign.state,
+        "events": list(Event.objects.filter(run=row).order_by("pk").values_list("kind", flat=True)),
+    }
+
+
+def live_and_not_told_to_stop(campaign: int) -> list[int]:
+    live = Run.objects.filter(campaign_id=campaign, state__in=lifecycle.RUN_LIVE, stop_reason="")
+    return list(live.values_list("pk", flat=True))
+
+
+def fall_silent(run: int) -> None:
+    """Its worker has not been heard of for a minute; nobody has looked yet."""
+    Run.objects.filter(pk=run).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+def expire_leases() -> None:
+    dispatch.expire_leases()
+
+
+def halt_slowly(campaign: int, for_s: float) -> None:
+    """A halt whose transaction is still open for ``for_s`` after its last statement."""
+    with transaction.atomic():
+        dispatch.halt(Campaign.objects.get(pk=campaign), by="user:carol", reason="the data is wrong")
+        time.sleep(for_s)
+
+
+def make_running() -> dict[str, Any]:
+    """Two proposals that run against one incumbent, as two claims a moment apart can leave them."""
+    there = make_pending(num_proposals=2)
+    Proposal.objects.filter(pk__in=there["proposals"]).update(state="running")
+    return there
+
+
+def keep(proposal: int) -> str:
+    """The judge finds ``proposal`` better. Returns the verdict's outcome, or why there is none yet."""
+    look = Look(n=1, mean=-0.02, low=-0.03, high=-0.01, sd=0.002, e_value=99.0, chance_worth=0.99, decision="keep", reason="")
+    revision = Proposal.objects.get(pk=proposal).revision
+    try:
+        return judge.conclude(revision, outcome="keep", reason="Better.", look=look).outcome
+    except LostRace as race:
+        return f"lost: {race}"
+
+
+def incumbents(campaign: int) -> list[int]:
+    return list(Campaign.objects.get(pk=campaign).incumbents.order_by("number").values_list("number", flat=True))
+
+
 VERBS = {
     verb.__name__: verb
-    for verb in (web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings)
-}
+    for verb in (
+        web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings, make_queued,
+        told_of_run, live_and_not_told_to_stop, fall_silent, expire_leases, halt_slowly, make_running, keep, incumbents,
+    )
+}  # fmt: skip
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import requests
 
+from gpu_runner import contract
+from tests import builders
 from tests.yard.processes import wait_until
 
 from .postgres import free_port
@@ -58,7 +60,7 @@ class Town:
     """One backend: its home, its web process, its stagehands. ``database`` is empty for SQLite."""
 
     def __init__(self, backend: str, home: Path, static: Path, database: str = "") -> None:
-        self.backend = backend
+        self.backend, self.database = backend, database
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -73,7 +75,7 @@ class Town:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         self.manage("migrate", "-v0")
-        self.log = home / "town.log"
+        self.log, self.num_read = home / "town.log", 0
         self.stage = Hand(self.environment, self.log)
         self.control = Hand(self.environment, self.log)
         self._open()
@@ -86,7 +88,9 @@ class Town:
         wait_until(self._answers, "the login page", within_s=PATIENCE_S)
         links = self.stage.do("enrol_people", names=NAMES)
         self.browsers = {name: self._sign_in(token) for name, token in links.items()}
-        self.tokens = self.stage.do("enrol_workers", names=["box-1", "box-2"])
+        lock = self.stage.do("lock_sha256")
+        tokens = self.stage.do("enrol_workers", names=["box-1", "box-2"])
+        self.boxes = [Box(self.url, token, lock) for token in tokens.values()]
 
     def _answers(self) -> bool:
         assert self.web.poll() is None, self.log.read_text()
@@ -106,9 +110,11 @@ class Town:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def complaints(self) -> list[str]:
-        """Lines of the processes' log that tell of a crash, a lock that was not had, a deadlock."""
-        return [line for line in self.log.read_text().splitlines() if any(word in line for word in BAD_WORDS)]
+    def complaints(self) -> str:
+        """What the processes have logged since the last call, if it tells of a crash, a lock not had or a deadlock."""
+        words = self.log.read_text()[self.num_read :]
+        self.num_read += len(words)
+        return words if any(bad in words for bad in BAD_WORDS) else ""
 
     def end(self) -> None:
         for browser in self.browsers.values():
@@ -140,6 +146,50 @@ class Form:
             allow_redirects=False,
             timeout=PATIENCE_S,
         )
+
+
+class Box:
+    """A GPU machine that speaks to the worker API."""
+
+    def __init__(self, url: str, token: str, lock_sha256: str) -> None:
+        self.url, self.token = f"{url}/api/worker/", token
+        self.wanted = contract.Claim(
+            run_id=None, hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=lock_sha256
+        )
+
+    def say(self, what: str, said: contract.Wire, token: str) -> requests.Response:
+        return requests.post(
+            self.url + what,
+            data=said.model_dump_json(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            timeout=PATIENCE_S,
+        )
+
+    def claim(self) -> requests.Response:
+        return self.say("claim", self.wanted, self.token)
+
+    def lease(self) -> contract.Lease:
+        answer = self.claim()
+        assert answer.status_code == 200, answer.text
+        return contract.parse(contract.Lease, answer.content)
+
+    def report(self, lease: contract.Lease, *, fence: int | None = None) -> requests.Response:
+        spec = lease.spec
+        said = contract.Report(
+            fence=spec.fence if fence is None else fence, seq=spec.next_seq, phase="training", points=builders.make_points()
+        )
+        return self.say(f"runs/{spec.run_id}/report", said, lease.token)
+
+    def finish(self, lease: contract.Lease) -> requests.Response:
+        last = contract.RunEnd(
+            fence=lease.spec.fence, outcome="finished", score=builders.make_score(1.6), device_s=30.0, num_steps=5
+        )
+        return self.say(f"runs/{lease.spec.run_id}/end", last, lease.token)
+
+    def crash(self, lease: contract.Lease) -> requests.Response:
+        failure = contract.Failure(kind="out_of_memory", message="It ran out of memory at step 3.")
+        last = contract.RunEnd(fence=lease.spec.fence, outcome="failed", failure=failure, device_s=3.0)
+        return self.say(f"runs/{lease.spec.run_id}/end", last, lease.token)
 
 
 def at_once(acts: Sequence[Callable[[], Answer]]) -> list[Answer]:

@@ -1,0 +1,74 @@
+"""What only PostgreSQL lets happen: two transactions really overlap. Each overlap is arranged, not hoped for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.yard.processes import wait_until
+
+from .town import Form, Town
+
+
+@pytest.fixture
+def town(towns: Callable[[str], Town]) -> Iterator[Town]:
+    town = towns("postgresql")
+    yield town
+    assert town.complaints() == ""
+    assert town.stage.do("findings") == []
+
+
+@contextmanager
+def nobody_writes(town: Town, table: str) -> Iterator[psycopg.Connection[Any]]:
+    """Whoever inserts into ``table`` waits until this ends, in the middle of its transaction."""
+    with psycopg.connect(town.database) as line:
+        line.execute(f"LOCK TABLE {table} IN SHARE MODE")
+        yield line
+        line.rollback()
+
+
+def num_waiting(town: Town) -> int:
+    with psycopg.connect(town.database) as line:
+        (count,) = line.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
+    return int(count)
+
+
+def done_or_waits(town: Town, act: Future[Any], num_others: int) -> Callable[[], bool]:
+    return lambda: act.done() or num_waiting(town) > num_others
+
+
+def test_a_click_that_is_held_up_never_approves_a_revision_that_was_not_shown(town: Town) -> None:
+    there = town.stage.do("make_pending")
+    number, shown = there["proposals"][0], there["digests"][0]
+    form = Form(town.browsers["bob"], f"{town.url}/proposals/{number}/")
+    with ThreadPoolExecutor(2) as people:
+        with nobody_writes(town, "research_decision"):
+            click = people.submit(form.send, choice="approve")
+            wait_until(lambda: num_waiting(town) == 1, "the click waits before it writes its decision")
+            another = people.submit(
+                town.control.do, "look_after", campaign=there["campaign"], proposal=number, budget=600_000.0, after_s=0
+            )
+            wait_until(done_or_waits(town, another, 1), "a new revision is on the table, or waits for the click")
+        another.result(30)
+        assert click.result(30).status_code in (302, 409)
+    told = town.stage.do("told", proposal=number)
+    assert told["digest"] == shown or told["state"] not in ("approved", "running"), told
+
+
+def test_a_crashed_baseline_and_a_halt_do_not_wait_for_each_other_in_a_circle(town: Town) -> None:
+    there, box = town.stage.do("make_queued"), town.boxes[0]
+    lease = box.lease()
+    page = Form(town.browsers["carol"], f"{town.url}/campaigns/{there['slug']}/")
+    with ThreadPoolExecutor(2) as people:
+        with nobody_writes(town, "research_ledgerentry"):
+            crash = people.submit(box.crash, lease)
+            wait_until(lambda: num_waiting(town) == 1, "the end waits before it charges its GPU-seconds")
+            halt = people.submit(page.send, f"{page.page}state/", state="halted", reason="the data is wrong")
+            wait_until(done_or_waits(town, halt, 1), "the halt waits for the end")
+        assert (crash.result(30).status_code, halt.result(30).status_code) in {(200, 302), (200, 409)}
+    assert town.stage.do("told_of_run", run=there["run"])["state"] == "failed"
