@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 
+DATABASE_URL = os.environ.get("TEST_DATABASE_URL", "")  # empty: SQLite in memory
 HOME = tempfile.mkdtemp(prefix="countersign-tests-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
@@ -14,4 +15,5 @@ for name in list(os.environ):
     if name.startswith(("COUNTERSIGN_", "ANTHROPIC_")):
         del os.environ[name]
 os.environ["COUNTERSIGN_HOME"] = HOME
+os.environ["COUNTERSIGN_DATABASE_URL"] = DATABASE_URL
 os.environ["COUNTERSIGN_SECRET_KEY"] = "only for tests"

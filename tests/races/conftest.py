@@ -14,15 +14,21 @@ from .town import Town
 
 
 @pytest.fixture(scope="session")
-def towns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Town]]:
+def server() -> Iterator[str]:
+    """A PostgreSQL server."""
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def towns(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Callable[[str], Town]]:
     """Backend -> its town, built when the first test asks for it. Tests come in random order; none shares a campaign."""
     built: dict[str, Town] = {}
     with ExitStack() as ends:
 
         def town_on(backend: str) -> Town:
             if backend not in built:
-                server = ends.enter_context(postgres()) if backend == "postgresql" else ""
-                database = make_database(server, "countersign") if server else ""
+                database = make_database(server, "countersign") if backend == "postgresql" else ""
                 built[backend] = Town(backend, tmp_path_factory.mktemp(backend), Path(settings.STATIC_ROOT), database)
                 ends.callback(built[backend].end)
             return built[backend]

@@ -6,6 +6,7 @@ Every verb below is the house's own code called as its processes call it.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -18,6 +19,7 @@ import django
 django.setup()
 
 from django.contrib.auth.models import Permission, User  # noqa: E402  after django.setup()
+from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
@@ -27,6 +29,13 @@ from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  
 from research.statistics import Look  # noqa: E402
 from tests import builders  # noqa: E402
 from webapp import accounts, yard  # noqa: E402
+
+
+def manage(words: list[str]) -> str:
+    """``manage.py WORDS``; what it printed."""
+    said = io.StringIO()
+    call_command(*words, stdout=said)
+    return said.getvalue()
 
 
 def web_command() -> list[str]:
@@ -62,15 +71,14 @@ def make_pending(num_proposals: int = 1) -> dict[str, Any]:
     return {"campaign": campaign.pk, "slug": campaign.slug, "proposals": list(digests), "digests": list(digests.values())}
 
 
-def look_after(campaign: int, proposal: int, budget: float | None, after_s: float) -> None:
+def look_after(campaign: int, proposal: int, budget: float | None) -> None:
     """The control worker's minute: reconcile, and answer the doorbells of ``proposal``.
 
     With ``budget`` an operator has just changed what a run may cost, so that every signature is for something else.
     """
-    time.sleep(after_s)
     if budget is not None:
         Campaign.objects.filter(pk=campaign).update(run_budget_amount=budget)
-    for _ in range(3):
+    for _ in range(2):
         reconcile.reconcile()
         _answer_doorbell(Proposal.objects.select_related("campaign").get(pk=proposal))
 
@@ -173,7 +181,7 @@ def incumbents(campaign: int) -> list[int]:
 VERBS = {
     verb.__name__: verb
     for verb in (
-        web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings, make_queued,
+        manage, web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings, make_queued,
         told_of_run, live_and_not_told_to_stop, fall_silent, expire_leases, halt_slowly, make_running, keep, incumbents,
     )
 }  # fmt: skip

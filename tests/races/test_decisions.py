@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import requests
 
@@ -34,24 +35,29 @@ class Tally:
 def test_of_eight_who_decide_at_once_one_does_and_only_on_what_was_on_the_screen(town: Town) -> None:
     chance, tally, began = random.Random(7), Tally(), time.monotonic()
     for trial in range(NUM_TRIALS):
-        one_proposal(town, tally, chance, budget=600_000.0 + trial if trial % 2 else None)
+        held_s = chance.uniform(0, 0.25) if trial % 2 else 0.0  # the conditions change up to so long before the clicks
+        one_proposal(town, tally, held_s, budget=600_000.0 + trial if trial % 2 else None)
     print(f"\n{town.backend}: {NUM_TRIALS} trials, {tally}, {time.monotonic() - began:.1f} s")
     assert (tally.double, tally.wrong_content) == (0, 0)
     assert set(tally.codes) <= {302, 409}, tally.codes
     assert tally.decisions + tally.moved == NUM_TRIALS
     assert tally.decisions >= NUM_TRIALS // 2, "where nothing changed, somebody decides"
-    assert "are what was written" in town.manage("verify_audit")
+    assert "are what was written" in town.stage.do("manage", words=["verify_audit"])
 
 
-def one_proposal(town: Town, tally: Tally, chance: random.Random, budget: float | None) -> None:
+def one_proposal(town: Town, tally: Tally, held_s: float, budget: float | None) -> None:
     there = town.stage.do("make_pending")
     number, shown = there["proposals"][0], there["digests"][0]
     page = f"{town.url}/proposals/{number}/"
-    forms = at_once([lambda name=name: Form(town.browsers[name], page) for name in NAMES])
+    forms = at_once([partial(Form, town.browsers[name], page) for name in NAMES])
     assert {form.fields["digest"] for form in forms} == {shown}
-    clicks = [lambda form=form, choice=choice: form.send(choice=choice, **WORDS) for form, choice in zip(forms, CLICKS)]
-    pause_s = chance.uniform(0, 0.1)
-    meanwhile = lambda: town.control.do("look_after", campaign=there["campaign"], proposal=number, budget=budget, after_s=pause_s)
+
+    def click(form: Form, choice: str) -> requests.Response:
+        time.sleep(held_s)
+        return form.send(choice=choice, **WORDS)
+
+    clicks = [partial(click, form, choice) for form, choice in zip(forms, CLICKS, strict=True)]
+    meanwhile = partial(town.control.do, "look_after", campaign=there["campaign"], proposal=number, budget=budget)
     *answers, _ = at_once([*clicks, meanwhile])
     tally.count(answers)
     check(town, tally, answers, number, shown)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +15,8 @@ import pytest
 
 from tests.yard.processes import wait_until
 
-from .town import Form, Town
+from .postgres import make_database
+from .town import ROOT, Form, Town
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_a_click_that_is_held_up_never_approves_a_revision_that_was_not_shown(to
             click = people.submit(form.send, choice="approve")
             wait_until(lambda: num_waiting(town) == 1, "the click waits before it writes its decision")
             another = people.submit(
-                town.control.do, "look_after", campaign=there["campaign"], proposal=number, budget=600_000.0, after_s=0
+                town.control.do, "look_after", campaign=there["campaign"], proposal=number, budget=600_000.0
             )
             wait_until(done_or_waits(town, another, 1), "a new revision is on the table, or waits for the click")
         another.result(30)
@@ -72,3 +76,13 @@ def test_a_crashed_baseline_and_a_halt_do_not_wait_for_each_other_in_a_circle(to
             wait_until(done_or_waits(town, halt, 1), "the halt waits for the end")
         assert (crash.result(30).status_code, halt.result(30).status_code) in {(200, 302), (200, 409)}
     assert town.stage.do("told_of_run", run=there["run"])["state"] == "failed"
+
+
+def test_the_rules_hold_on_it_as_they_do_on_sqlite(server: str) -> None:
+    """The tests of the lifecycle, once more: pytest makes its database there from the first migration on."""
+    told = os.environ | {"TEST_DATABASE_URL": make_database(server, "rules"), "OMP_NUM_THREADS": "1"}
+    which = ["tests/research/test_lifecycle.py", "tests/research/test_loop.py::test_judging_twice_writes_one_verdict"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *which], cwd=ROOT, env=told, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

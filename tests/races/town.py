@@ -22,7 +22,7 @@ from tests.yard.processes import wait_until
 from .postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_TRIALS = int(os.environ.get("RACE_TRIALS", "8"))
+NUM_TRIALS = int(os.environ.get("RACE_TRIALS", "5"))
 NAMES = ("bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan")
 PATIENCE_S = 60.0
 BAD_WORDS = ("Traceback", "database is locked", "deadlock detected", "Internal Server Error")
@@ -74,17 +74,17 @@ class Town:
             "DJANGO_SETTINGS_MODULE": "webapp.settings",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self.manage("migrate", "-v0")
         self.log, self.num_read = home / "town.log", 0
         self.stage = Hand(self.environment, self.log)
         self.control = Hand(self.environment, self.log)
-        self._open()
-
-    def _open(self) -> None:
         with open(self.log, "ab") as log:
             self.web = subprocess.Popen(
                 self.stage.do("web_command"), cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
+        self.stage.do("manage", words=["migrate", "-v0"])  # from nothing
+        self._welcome()
+
+    def _welcome(self) -> None:
         wait_until(self._answers, "the login page", within_s=PATIENCE_S)
         links = self.stage.do("enrol_people", names=NAMES)
         self.browsers = {name: self._sign_in(token) for name, token in links.items()}
@@ -103,12 +103,6 @@ class Town:
         browser = requests.Session()
         assert browser.get(f"{self.url}/login/{token}/", timeout=PATIENCE_S).status_code == 200
         return browser
-
-    def manage(self, *words: str) -> str:
-        line = [sys.executable, "manage.py", *words]
-        done = subprocess.run(line, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
     def complaints(self) -> str:
         """What the processes have logged since the last call, if it tells of a crash, a lock not had or a deadlock."""
