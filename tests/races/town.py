@@ -114,9 +114,9 @@ class Town:
         for browser in self.browsers.values():
             browser.close()
         self.web.terminate()
+        for hand in (self.stage, self.control):
+            hand.end()
         self.web.wait(timeout=20)
-        self.stage.end()
-        self.control.end()
 
 
 class Form:
