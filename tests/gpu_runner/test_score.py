@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -334,3 +336,59 @@ def test_at_the_command_line_only_ok_is_success(trained: Path, dataset: Path, tm
     bad = at_the_command_line(make_model(tmp_path / "run", forward="raise KeyError('lost')"))
     assert bad.returncode == 1
     assert json.loads(bad.stdout)["val_bpb"] is None
+
+
+class Played:
+    """A model's process in one of its moods: ``shift`` moves one logit everywhere; ``peeks`` sees the next token."""
+
+    about: ClassVar = {"device": "cpu", "torch": "2"}
+
+    def __init__(self, shift: float, *, peeks: bool) -> None:
+        self.shift, self.peeks = shift, peeks
+
+    def __enter__(self) -> Played:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def ask(self, batches: Sequence[Any]) -> Iterator[Any]:
+        for batch in batches:
+            logits = np.zeros((*batch.shape, 256), dtype=np.float32)
+            logits[..., 0] = self.shift
+            if self.peeks:
+                np.put_along_axis(logits[:, :-1], batch[:, 1:, None], 3.0, axis=-1)
+            yield logits.reshape(-1, 256)
+
+
+def asked_of(dataset: Path, moods: Sequence[float], *, peeks: bool = False) -> score._Asking:
+    """All challenges to processes in these moods, one after another and from the start again."""
+    rng, coming = np.random.default_rng(1), cycle(moods)
+    text = rng.integers(0, 256, size=(16, 33)).astype(np.int32)
+    rows = score.Rows(inputs=text[:, :-1], targets=text[:, 1:], per_batch=8)
+    foreign = score.open_held_out(dataset, "val").foreign
+    asking = score._Asking(lambda: Played(next(coming), peeks=peeks), rows, foreign)  # type: ignore[arg-type, return-value]
+    asking.challenge(64)
+    return asking
+
+
+def test_an_honest_model_whose_machine_rounds_otherwise_now_and_then_is_not_accused(dataset: Path) -> None:
+    """Seen on a CPU with bfloat16: one process in fifty. Both the challenged and the committing one can be it."""
+    steady = asked_of(dataset, [0.0])
+    assert (steady.num_repeats, steady.num_commitments, steady.found.largest_nats) == (0, 1, 0.0)
+    odd_answer = asked_of(dataset, [0.0, 0.0, 0.1, *[0.0] * 9])
+    assert (odd_answer.num_repeats, odd_answer.num_commitments, odd_answer.found.largest_nats) == (1, 1, 0.0)
+    odd_commitment = asked_of(dataset, [0.1, *[0.0] * 99])
+    assert (odd_commitment.num_repeats, odd_commitment.num_commitments) == (2, 2)
+    assert (len(odd_commitment.found), odd_commitment.found.largest_nats) == (64, 0.0)
+
+
+def test_a_model_that_peeks_is_accused_however_often_it_is_asked(dataset: Path) -> None:
+    cheat = asked_of(dataset, [0.0], peeks=True)
+    assert cheat.num_commitments == 2
+    assert len(cheat.found.apart(1e-4)) > 40
+
+
+def test_a_model_that_is_never_the_same_twice_is_accused(dataset: Path) -> None:
+    restless = asked_of(dataset, [n / 100 for n in range(1, 98)])
+    assert restless.found.apart(1e-4)

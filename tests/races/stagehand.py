@@ -68,7 +68,12 @@ def make_pending(num_proposals: int = 1) -> dict[str, Any]:
     )
     waiting = [builders.make_pending(campaign, title=f"Idea {number}") for number in range(num_proposals)]
     digests = {proposal.pk: proposal.revision.digest for proposal in waiting}
-    return {"campaign": campaign.pk, "slug": campaign.slug, "proposals": list(digests), "digests": list(digests.values())}
+    return {
+        "campaign": campaign.pk,
+        "slug": campaign.slug,
+        "proposals": list(digests),
+        "digests": list(digests.values()),
+    }
 
 
 def look_after(campaign: int, proposal: int, budget: float | None) -> None:
@@ -166,7 +171,9 @@ def make_running() -> dict[str, Any]:
 
 def keep(proposal: int) -> str:
     """The judge finds ``proposal`` better. Returns the verdict's outcome, or why there is none yet."""
-    look = Look(n=1, mean=-0.02, low=-0.03, high=-0.01, sd=0.002, e_value=99.0, chance_worth=0.99, decision="keep", reason="")
+    look = Look(
+        n=1, mean=-0.02, low=-0.03, high=-0.01, sd=0.002, e_value=99.0, chance_worth=0.99, decision="keep", reason=""
+    )
     revision = Proposal.objects.get(pk=proposal).revision
     try:
         return judge.conclude(revision, outcome="keep", reason="Better.", look=look).outcome

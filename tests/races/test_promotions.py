@@ -9,7 +9,9 @@ def test_of_two_keeps_on_one_incumbent_one_moves_it(town: Town) -> None:
     for _ in range(NUM_TRIALS):
         there = town.stage.do("make_running")
         first, second = there["proposals"]
-        said = at_once([lambda: town.stage.do("keep", proposal=first), lambda: town.control.do("keep", proposal=second)])
+        said = at_once(
+            [lambda: town.stage.do("keep", proposal=first), lambda: town.control.do("keep", proposal=second)]
+        )
         assert sum(word == "keep" for word in said) == 1, said
         assert town.stage.do("incumbents", campaign=there["campaign"]) == [0, 1]
         other = [first, second][said[0] == "keep"]

@@ -170,7 +170,10 @@ class Box:
     def report(self, lease: contract.Lease, *, fence: int | None = None) -> requests.Response:
         spec = lease.spec
         said = contract.Report(
-            fence=spec.fence if fence is None else fence, seq=spec.next_seq, phase="training", points=builders.make_points()
+            fence=spec.fence if fence is None else fence,
+            seq=spec.next_seq,
+            phase="training",
+            points=builders.make_points(),
         )
         return self.say(f"runs/{spec.run_id}/report", said, lease.token)
 
