@@ -194,9 +194,9 @@ def _num_bytes(held_out: HeldOut, rows: Rows) -> npt.NDArray[np.uint16]:
 class _Asking:
     """Commit, then challenge; whatever differs is asked again before anybody is accused.
 
-    Seen on a CPU: about one process in fifty rounds bfloat16 another way all through its life, by up to 0.15 in a logit.
-    So a process that disagrees is repeated, the same questions to a fresh one, and agreement of any repeat with what
-    was committed counts: a cheat cannot reach it by trying, as its commitment needs the text that the questions withhold.
+    Seen on a CPU: about one process in fifty rounds bfloat16 another way all its life, by up to 0.15 in a logit. So a
+    process that disagrees is repeated, the same questions to a fresh one, and agreement of any repeat with what
+    was committed counts: a cheat cannot reach it by trying: it needs the text that the questions withhold.
     When no repeat agrees, the commitment itself may have been the odd one: it is made anew, once, and everything that
     was found so far is forgotten, so that it stands or falls by all of its own challenges.
     """

@@ -22,7 +22,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def towns(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Callable[[str], Town]]:
-    """Backend -> its town, built when the first test asks for it. Tests come in random order; none shares a campaign."""
+    """Backend -> its town, built when first asked for. Tests come in any order; each has campaigns of its own."""
     built: dict[str, Town] = {}
     with ExitStack() as ends:
 

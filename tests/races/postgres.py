@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own for as long as the tests run: from a wheel, without root and without an installed one."""
+"""A PostgreSQL server of our own while the tests run: from a wheel, needing neither root nor an installed one."""
 
 from __future__ import annotations
 

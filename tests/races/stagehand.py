@@ -1,7 +1,7 @@
 """Sets the stage of a race and plays the control worker, in a process of its own with the database of the web process.
 
-Reads one JSON object a line, ``{"verb": NAME, ...}``, and answers with one: ``{"answer": ...}`` or ``{"broke": traceback}``.
-Every verb below is the house's own code called as its processes call it.
+Reads one JSON object a line, ``{"verb": NAME, ...}``, and answers with one: ``{"answer": ...}`` or ``{"broke":
+traceback}``. The verbs call the house's own code as its processes call it.
 """
 
 from __future__ import annotations
@@ -188,8 +188,9 @@ def incumbents(campaign: int) -> list[int]:
 VERBS = {
     verb.__name__: verb
     for verb in (
-        manage, web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings, make_queued,
-        told_of_run, live_and_not_told_to_stop, fall_silent, expire_leases, halt_slowly, make_running, keep, incumbents,
+        manage, web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings,
+        make_queued, told_of_run, live_and_not_told_to_stop, fall_silent, expire_leases, halt_slowly, make_running,
+        keep, incumbents,
     )
 }  # fmt: skip
 

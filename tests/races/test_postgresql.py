@@ -16,7 +16,7 @@ import pytest
 from tests.yard.processes import wait_until
 
 from .postgres import make_database
-from .town import ROOT, Form, Town
+from .town import ROOT, Town
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def done_or_waits(town: Town, act: Future[Any], num_others: int) -> Callable[[],
 def test_a_click_that_is_held_up_never_approves_a_revision_that_was_not_shown(town: Town) -> None:
     there = town.stage.do("make_pending")
     number, shown = there["proposals"][0], there["digests"][0]
-    form = Form(town.browsers["bob"], f"{town.url}/proposals/{number}/")
+    form = town.screen("bob", f"proposals/{number}")
     with ThreadPoolExecutor(2) as people:
         with nobody_writes(town, "research_decision"):
             click = people.submit(form.send, choice="approve")
@@ -67,12 +67,12 @@ def test_a_click_that_is_held_up_never_approves_a_revision_that_was_not_shown(to
 def test_a_crashed_baseline_and_a_halt_do_not_wait_for_each_other_in_a_circle(town: Town) -> None:
     there, box = town.stage.do("make_queued"), town.boxes[0]
     lease = box.lease()
-    page = Form(town.browsers["carol"], f"{town.url}/campaigns/{there['slug']}/")
+    page = town.screen("carol", f"campaigns/{there['slug']}")
     with ThreadPoolExecutor(2) as people:
         with nobody_writes(town, "research_ledgerentry"):
             crash = people.submit(box.crash, lease)
             wait_until(lambda: num_waiting(town) == 1, "the end waits before it charges its GPU-seconds")
-            halt = people.submit(page.send, f"{page.page}state/", state="halted", reason="the data is wrong")
+            halt = people.submit(page.halt)
             wait_until(done_or_waits(town, halt, 1), "the halt waits for the end")
         assert (crash.result(30).status_code, halt.result(30).status_code) in {(200, 302), (200, 409)}
     assert town.stage.do("told_of_run", run=there["run"])["state"] == "failed"

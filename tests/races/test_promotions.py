@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .town import NUM_TRIALS, Town, at_once
 
 
@@ -10,7 +12,7 @@ def test_of_two_keeps_on_one_incumbent_one_moves_it(town: Town) -> None:
         there = town.stage.do("make_running")
         first, second = there["proposals"]
         said = at_once(
-            [lambda: town.stage.do("keep", proposal=first), lambda: town.control.do("keep", proposal=second)]
+            [partial(town.stage.do, "keep", proposal=first), partial(town.control.do, "keep", proposal=second)]
         )
         assert sum(word == "keep" for word in said) == 1, said
         assert town.stage.do("incumbents", campaign=there["campaign"]) == [0, 1]

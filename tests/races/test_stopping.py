@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from .town import NUM_TRIALS, Form, Town, at_once
+from functools import partial
+
+from .town import NUM_TRIALS, Town, at_once
 
 
-def test_a_stop_that_meets_the_claim_or_the_end_of_its_run(town: Town) -> None:
-    box, bob = town.boxes[0], town.browsers["bob"]
+def test_a_stop_that_meets_the_claim_of_its_run_cancels_it_or_ends_it_soon(town: Town) -> None:
+    box = town.boxes[0]
     for _ in range(NUM_TRIALS):
         run = town.stage.do("make_queued")["run"]
-        page = Form(bob, f"{town.url}/runs/{run}/")
-        claimed, stopped = at_once([box.claim, lambda: page.send(f"{page.page}stop/", reason="not now")])
+        page = town.screen("bob", f"runs/{run}")
+        claimed, stopped = at_once([box.claim, page.stop])
         told = town.stage.do("told_of_run", run=run)
         if claimed.status_code == 204:
             assert (stopped.status_code, told["state"]) == (302, "cancelled")
@@ -20,12 +22,12 @@ def test_a_stop_that_meets_the_claim_or_the_end_of_its_run(town: Town) -> None:
 
 
 def test_a_stop_that_meets_the_end_of_its_run_changes_no_score(town: Town) -> None:
-    box, bob = town.boxes[0], town.browsers["bob"]
+    box = town.boxes[0]
     for _ in range(NUM_TRIALS):
         run = town.stage.do("make_queued")["run"]
         lease = box.lease()
-        page = Form(bob, f"{town.url}/runs/{run}/")
-        ended, stopped = at_once([lambda: box.finish(lease), lambda: page.send(f"{page.page}stop/", reason="not now")])
+        page = town.screen("bob", f"runs/{run}")
+        ended, stopped = at_once([partial(box.finish, lease), page.stop])
         told = town.stage.do("told_of_run", run=run)
         assert (ended.status_code, told["state"], told["num_scores"]) == (200, "finished", 1)
         assert (stopped.status_code, told["stop_reason"]) in {(302, "not now"), (409, "")}
@@ -34,7 +36,7 @@ def test_a_stop_that_meets_the_end_of_its_run_changes_no_score(town: Town) -> No
 def test_nobody_claims_a_run_of_a_campaign_that_is_just_being_halted(town: Town) -> None:
     there = town.stage.do("make_queued")
     claimed, _ = at_once(
-        [town.boxes[0].claim, lambda: town.control.do("halt_slowly", campaign=there["campaign"], for_s=0.7)]
+        [town.boxes[0].claim, partial(town.control.do, "halt_slowly", campaign=there["campaign"], for_s=0.7)]
     )
     told = town.stage.do("told_of_run", run=there["run"])
     assert told["campaign"] == "halted"
@@ -47,10 +49,9 @@ def test_nobody_claims_a_run_of_a_campaign_that_is_just_being_halted(town: Town)
 def test_an_approval_that_meets_a_halt_starts_nothing(town: Town) -> None:
     for _ in range(NUM_TRIALS):
         there = town.stage.do("make_pending")
-        shown = Form(town.browsers["bob"], f"{town.url}/proposals/{there['proposals'][0]}/")
-        page = Form(town.browsers["carol"], f"{town.url}/campaigns/{there['slug']}/")
-        halt = lambda page=page: page.send(f"{page.page}state/", state="halted", reason="the data is wrong")
-        approved, halted, _ = at_once([lambda shown=shown: shown.send(choice="approve"), halt, town.boxes[0].claim])
+        shown = town.screen("bob", f"proposals/{there['proposals'][0]}")
+        page = town.screen("carol", f"campaigns/{there['slug']}")
+        approved, halted, _ = at_once([partial(shown.send, choice="approve"), page.halt, town.boxes[0].claim])
         assert (approved.status_code, halted.status_code) == (302, 302)
         assert town.stage.do("told", proposal=there["proposals"][0])["state"] in ("approved", "running")
         assert town.boxes[1].claim().status_code == 204
@@ -62,9 +63,8 @@ def test_a_baseline_that_crashes_while_its_campaign_is_halted(town: Town) -> Non
     for _ in range(NUM_TRIALS):
         there = town.stage.do("make_queued")
         lease = box.lease()
-        page = Form(town.browsers["carol"], f"{town.url}/campaigns/{there['slug']}/")
-        halt = lambda page=page: page.send(f"{page.page}state/", state="halted", reason="the data is wrong")
-        ended, halted = at_once([lambda lease=lease: box.crash(lease), halt])
+        page = town.screen("carol", f"campaigns/{there['slug']}")
+        ended, halted = at_once([partial(box.crash, lease), page.halt])
         assert (ended.status_code, halted.status_code) in {(200, 302), (200, 409)}
         told = town.stage.do("told_of_run", run=there["run"])
         assert (told["state"], told["gpu_s"]) == ("failed", [3.0])

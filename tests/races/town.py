@@ -104,6 +104,9 @@ class Town:
         assert browser.get(f"{self.url}/login/{token}/", timeout=PATIENCE_S).status_code == 200
         return browser
 
+    def screen(self, name: str, path: str) -> Form:
+        return Form(self.browsers[name], f"{self.url}/{path}/")
+
     def complaints(self) -> str:
         """What the processes have logged since the last call, if it tells of a crash, a lock not had or a deadlock."""
         words = self.log.read_text()[self.num_read :]
@@ -140,6 +143,14 @@ class Form:
             allow_redirects=False,
             timeout=PATIENCE_S,
         )
+
+    def stop(self) -> requests.Response:
+        """On the page of a run."""
+        return self.send(f"{self.page}stop/", reason="not now")
+
+    def halt(self) -> requests.Response:
+        """On the page of a campaign."""
+        return self.send(f"{self.page}state/", state="halted", reason="the data is wrong")
 
 
 class Box:
