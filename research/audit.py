@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from gpu_runner import contract
-from research.models import AuditHead, Decision, Event
+from research.models import AuditHead, Decision, Event, Revision
 
 BATCH = 2_000
 MAX_FINDINGS = 50
@@ -98,7 +98,7 @@ def verify(expected_head: str = "") -> Audit:
             break
     else:
         findings += _ends(position, previous, seen)
-    findings += _decisions()
+    findings += _decisions() + _revisions()
     unchained = Event.objects.filter(position=None).count()
     return Audit(num_events=position, num_unchained=unchained, sha256=previous, findings=findings)
 
@@ -144,7 +144,30 @@ def _decisions() -> list[str]:
     return findings[:MAX_FINDINGS]
 
 
+def _revisions() -> list[str]:
+    """What a page shows of a revision is what its digest was taken of, and what people signed carries that digest."""
+    findings = []
+    for revision in Revision.objects.prefetch_related("decisions").iterator(BATCH):
+        name = f"revision {revision.number} of P-{revision.proposal_id}"
+        if not _holds_its_digest(revision):
+            findings.append(f"{name} is not what its digest was taken of")
+        for decision in revision.decisions.all():
+            if decision.digest != revision.digest:
+                findings.append(f"{name} has another digest than decision {decision.pk}, which was taken on it")
+    return findings[:MAX_FINDINGS]
+
+
+def _holds_its_digest(revision: Revision) -> bool:
+    try:
+        signed = contract.Approval.model_validate(revision.approval)
+    except ValueError:
+        return False
+    return (signed.digest(), signed.patch, signed.overrides) == (revision.digest, revision.patch, revision.knobs)
+
+
 def summary(decision: Decision) -> str:
     """One hash over what was decided, for the event that tells of it."""
     said = [decision.revision_id, decision.by_id, decision.choice, decision.category, decision.reason, decision.digest]
+    if decision.gates_sha256:
+        said.append(decision.gates_sha256)
     return contract.sha256(contract.canonical_json(said))

@@ -38,7 +38,7 @@ CAMPAIGN = _table("""
 PROPOSAL = _table("""
     drafted           -> checking | withdrawn
     checking          -> pending_review | blocked | stale | withdrawn
-    blocked           -> pending_review | withdrawn
+    blocked           -> checking | pending_review | stale | withdrawn
     pending_review    -> approved | rejected | changes_requested | stale | withdrawn
     changes_requested -> drafted | withdrawn
     approved          -> running | stale | withdrawn

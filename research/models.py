@@ -153,6 +153,8 @@ class Proposal(models.Model):
 class Revision(models.Model):
     """What exactly is proposed. Immutable: an edit or a rebase is a new revision."""
 
+    ORIGINS = [("drafted", "drafted"), ("answered", "answered"), ("rebased", "rebased"), ("edited", "edited")]
+
     proposal = models.ForeignKey(Proposal, on_delete=models.CASCADE, related_name="revisions")
     number = models.PositiveSmallIntegerField()
     incumbent = models.ForeignKey(Incumbent, on_delete=models.PROTECT, related_name="revisions")
@@ -166,6 +168,10 @@ class Revision(models.Model):
     overrides = models.JSONField(default=list, help_text="[{key, value, reason}]")
     edits = models.JSONField(default=list, help_text="[{path, search, replace}]")
     patch = models.TextField(blank=True)
+    origin = models.CharField(max_length=8, choices=ORIGINS, default="drafted", help_text="What it was made by.")
+    author = models.ForeignKey(
+        USER, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", help_text="Who edited it."
+    )
     answers = models.TextField(blank=True, help_text="The comment that this revision answers.")
     digest = models.CharField(max_length=64)
     approval = models.JSONField(help_text="gpu_runner.contract.Approval, what the digest is taken of.")
@@ -215,7 +221,8 @@ class Gate(models.Model):
 class Decision(models.Model):
     """Who decided what, why, on which digest. Never changed."""
 
-    CHOICES = [("approve", "approve"), ("reject", "reject"), ("request_changes", "request changes")]
+    ON_A_REVIEW = [("approve", "approve"), ("reject", "reject"), ("request_changes", "request changes")]
+    CHOICES = [*ON_A_REVIEW, ("override", "override")]
     CATEGORIES = [
         ("not_worth_it", "Not worth the compute"),
         ("already_known", "Already known or tried"),
@@ -230,8 +237,20 @@ class Decision(models.Model):
     category = models.CharField(max_length=16, choices=CATEGORIES, blank=True)
     reason = models.TextField(blank=True)
     digest = models.CharField(max_length=64)
+    gates_sha256 = models.CharField(
+        max_length=64, blank=True, help_text="Of the failed gates that it overrides, with all that they found."
+    )
     by = models.ForeignKey(USER, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["revision", "gates_sha256", "by"],
+                condition=Q(choice="override"),
+                name="one_signature_per_person",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.choice} P-{self.revision.proposal_id} by {self.by}"

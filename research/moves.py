@@ -63,6 +63,11 @@ def hold(campaign: Campaign) -> None:
     Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
 
 
+def hold_proposal(proposal: Proposal) -> None:
+    """Until this transaction ends nobody else moves ``proposal`` or gives it a revision."""
+    Proposal.objects.select_for_update(no_key=True).get(pk=proposal.pk)
+
+
 def _apply(row: Campaign | Proposal | Run, changes: dict[str, Any]) -> None:
     for field, value in changes.items():
         setattr(row, field, value)

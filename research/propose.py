@@ -179,7 +179,9 @@ def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
     return write(campaign, draft, arm="human", author=by)
 
 
-def write_revision(proposal: Proposal, draft: Draft, *, answers: str = "") -> Revision:
+def write_revision(
+    proposal: Proposal, draft: Draft, *, origin: str = "drafted", answers: str = "", author: User | None = None
+) -> Revision:
     """The next immutable revision of ``proposal``, on the present incumbent."""
     campaign = proposal.campaign
     incumbent = campaign.incumbent
@@ -199,6 +201,8 @@ def write_revision(proposal: Proposal, draft: Draft, *, answers: str = "") -> Re
         overrides=[vars(o) for o in draft.overrides],
         edits=[vars(e) for e in draft.edits],
         patch=patch,
+        origin=origin,
+        author=author,
         answers=answers,
         approval=signed.model_dump(mode="json"),
         digest=signed.digest(),
@@ -222,7 +226,8 @@ def revise(proposal: Proposal) -> None:
         return
     ledger.charge_claude(campaign, answer.usages, "revise")
     if answer.drafts:
-        _redraft(proposal, answer.drafts[0], sentence=f"P-{proposal.pk} was revised", answers=comment)
+        sentence = f"P-{proposal.pk} was revised"
+        _redraft(proposal, answer.drafts[0], origin="answered", sentence=sentence, answers=comment)
         return
     sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
     moves.move_proposal(proposal, "withdrawn", by=BY, sentence=sentence)
@@ -235,7 +240,7 @@ def rebase(proposal: Proposal) -> None:
         problem = f"it was revised {revision.number} times"
     else:
         try:
-            _redraft(proposal, draft_of(revision), sentence=f"P-{proposal.pk} was rebased onto the new incumbent")
+            _redraft(proposal, draft_of(revision), origin="rebased", sentence=_why_rebased(revision))
             return
         except ValueError as error:
             if isinstance(error, lifecycle.IllegalMove):
@@ -244,10 +249,17 @@ def rebase(proposal: Proposal) -> None:
     moves.move_proposal(proposal, "withdrawn", by=BY, sentence=f"P-{proposal.pk} was withdrawn: {problem}")
 
 
-def _redraft(proposal: Proposal, draft: Draft, *, sentence: str, answers: str = "") -> None:
+def _why_rebased(revision: Revision) -> str:
+    name, now = f"P-{revision.proposal_id}", revision.proposal.campaign.incumbent
+    if now != revision.incumbent:
+        return f"{name} was rebased from {revision.incumbent.commit[:7]} onto the incumbent {now.commit[:7]}"
+    return f"{name} goes through the gates again, under today's conditions"
+
+
+def _redraft(proposal: Proposal, draft: Draft, *, origin: str, sentence: str, answers: str = "") -> None:
     with transaction.atomic():
         moves.move_proposal(proposal, "drafted", by=BY, sentence=sentence, title=draft.title[:200])
-        write_revision(proposal, draft, answers=answers)
+        write_revision(proposal, draft, origin=origin, answers=answers)
         transaction.on_commit(lambda: gates.request(proposal))
 
 

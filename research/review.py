@@ -24,9 +24,8 @@ def decide(proposal_id: int, *, digest: str, choice: str, by: User, category: st
     _check_words(choice, category, reason)
     with transaction.atomic():
         # Locked, or a new revision could come and wait for review between our look at the digest and our move.
-        locked = Proposal.objects.select_for_update(of=("self",), no_key=True)
-        proposal = locked.select_related("campaign").get(pk=proposal_id)
-        _check_right(proposal, by)
+        proposal = locked(proposal_id)
+        check_right(proposal, by)
         revision = proposal.revision
         if revision.digest != digest:
             raise LostRace(f"P-{proposal.pk} changed while you read it: revision {revision.number} is on the table now")
@@ -63,10 +62,17 @@ def _check_words(choice: str, category: str, reason: str) -> None:
         raise ValueError("category: choose why it is rejected; the proposer reads it")
 
 
-def _check_right(proposal: Proposal, by: User) -> None:
+def locked(proposal_id: int) -> Proposal:
+    """The proposal, which nobody else moves until this transaction ends."""
+    rows = Proposal.objects.select_for_update(of=("self",), no_key=True)
+    return rows.select_related("campaign").get(pk=proposal_id)
+
+
+def check_right(proposal: Proposal, by: User) -> None:
+    """Raises PermissionDenied unless ``by`` may decide on ``proposal``: a reviewer, and no author of any part of it."""
     if not by.has_perm("research.add_decision"):
         raise PermissionDenied("Decisions need the reviewer role.")
-    if proposal.author_id == by.pk:
+    if proposal.author_id == by.pk or proposal.revisions.filter(author=by).exists():
         raise PermissionDenied("Nobody decides on their own proposal.")
 
 

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from gpu_runner import contract
 from research import campaigns, dispatch, gates, propose, report
-from research.drafts import Draft, Override, Prediction
+from research.drafts import Draft, Edit, Override, Prediction
 from research.models import Campaign, Proposal, Run, Worker
 
 LOCK = "0" * 64
@@ -34,7 +34,7 @@ def make_draft(**over: Any) -> Draft:
         "mechanism": "Smaller first steps.",
         "refuted_if": "the gain is under 0.005 bpb",
         "prediction": Prediction(effect_bpb=-0.01, low_bpb=-0.03, high_bpb=0.01, chance_to_win=0.3),
-        "overrides": (Override(key="warmup_fraction", value=0.1, reason="twice as long"),),
+        "overrides": (make_override(),),
     }
     return Draft(**(fields | over))
 
@@ -59,6 +59,24 @@ def pass_gates(proposal: Proposal, worker: Worker | None = None) -> Proposal:
     assert lease.spec.purpose == "smoke"
     finish(lease, val_bpb=5.0)
     proposal.refresh_from_db()
+    return proposal
+
+
+def make_override(**over: Any) -> Override:
+    return Override(**({"key": "warmup_fraction", "value": 0.1, "reason": "twice as long"} | over))
+
+
+SOCKET = Edit(
+    path="train.py", search="import math\nfrom collections", replace="import math\nimport socket\nfrom collections"
+)
+
+
+def make_blocked(campaign: Campaign, **over: Any) -> Proposal:
+    """In state *blocked*: the gate that reads code found an import that nobody allowed."""
+    proposal = make_proposal(campaign, **({"title": "Ask the network", "overrides": (), "edits": (SOCKET,)} | over))
+    gates.check(proposal.revision)
+    proposal.refresh_from_db()
+    assert proposal.state == "blocked", list(proposal.revision.gates.values_list("name", "outcome"))
     return proposal
 
 

@@ -56,3 +56,12 @@ def charlie(db: None) -> User:
 def bobs_browser(bob: User, client: Client) -> Client:
     client.force_login(bob)
     return client
+
+
+@pytest.fixture
+def dana(db: None) -> User:
+    """Reviews, too: what two people have to sign, she signs second."""
+    user = _person("dana", "add_decision")
+    user.is_staff = True
+    user.save()
+    return user

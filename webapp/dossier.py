@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from django.contrib.auth.models import User
+
 from gpu_runner import contract
 from research import judge, learn, lifecycle, repository, statistics
 from research.models import Campaign, Decision, Event, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
 from webapp import diffs, figures
 from webapp.cost import Cost, cost_of
+from webapp.objection import Objection
 from webapp.templatetags.shown import ARMS
 
 # Left out of the history: steps of runs that have pages of their own, and what another line says already.
@@ -99,6 +102,29 @@ class Dossier:
     def can_be_decided(self) -> bool:
         return self.proposal.state == "pending_review"
 
+    # --- taking it back, and letting it go on though a gate says no
+
+    @cached_property
+    def objection(self) -> Objection:
+        return Objection(self.proposal, self.revision, self.gates, self.decisions)
+
+    def may_withdraw(self, user: User) -> bool:
+        if "withdrawn" not in lifecycle.PROPOSAL[self.proposal.state]:
+            return False
+        return user.has_perm("research.add_decision") or user.pk == self.proposal.author_id
+
+    @property
+    def waits_for(self) -> str:
+        """What happens next to a proposal that nobody can decide on now."""
+        return {
+            "drafted": "Goes through the gates",
+            "checking": "In the gates",
+            "changes_requested": "The proposer is asked for a new revision",
+            "stale": "Is being brought onto today's incumbent",
+            "approved": "Approved; waits for a GPU",
+            "running": "Running",
+        }.get(self.proposal.state, "")
+
     @property
     def is_solo(self) -> bool:
         """Past the queue: its results take the width that the queue had."""
@@ -107,6 +133,8 @@ class Dossier:
     @property
     def seen(self) -> str:
         """What the page shows, for the question whether it still holds."""
+        if self.proposal.state == "blocked":
+            return f"{self.revision.digest[:16]}{self.objection.seen}.blocked"
         return f"{self.revision.digest[:16]}.{self.proposal.state}"
 
     @property
@@ -311,7 +339,12 @@ class Dossier:
 
     @cached_property
     def history(self) -> list[Moment]:
-        decided = ("proposal.approved", "proposal.rejected", "proposal.changes_requested")
+        decided = (
+            "proposal.approved",
+            "proposal.rejected",
+            "proposal.changes_requested",
+            "proposal.override_signed",
+        )
         told = Event.objects.filter(proposal=self.proposal).exclude(kind__in=[*QUIET_EVENTS, *decided])
         moments = [Moment(e.at, e.kind, e.sentence, "", e.by) for e in told.order_by("-pk")[:MAX_EVENTS]]
         moments += [_of_decision(d) for d in self.decisions]
@@ -331,12 +364,20 @@ class Dossier:
         return ", ".join(sorted({run.worker.name for run in self.runs if run.worker}))
 
 
+_SAID = {
+    "approve": ("Approved", "approved"),
+    "reject": ("Rejected", "rejected"),
+    "request_changes": ("Changes requested", "changes_requested"),
+    "override": ("Override signed", "override_signed"),
+}
+
+
 def _of_decision(decision: Decision) -> Moment:
     name = decision.by.get_full_name() or decision.by.get_username()
-    past = {"approve": "Approved", "reject": "Rejected", "request_changes": "Changes requested"}[decision.choice]
-    becomes = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}[decision.choice]
+    past, becomes = _SAID[decision.choice]
     label = f" ({decision.get_category_display().lower()})" if decision.category else ""
-    on = f" on digest {decision.digest[:4]}…{decision.digest[-4:]}" if decision.choice == "approve" else ""
+    signs = decision.choice in ("approve", "override")
+    on = f" on digest {decision.digest[:4]}…{decision.digest[-4:]}" if signs else ""
     return Moment(
         decision.created_at, f"proposal.{becomes}", f"{past} by {name}{label}{on}", decision.reason, f"user:{name}"
     )

@@ -14,11 +14,23 @@ from research.drafts import Draft, Prediction
 from research.models import Decision
 
 
-class DecisionForm(forms.Form):
+class Fields(forms.Form):
+    """A form that a verb may still refuse."""
+
+    asks_for = ""  # the panel on the page that it came from
+
+    def take(self, error: ValueError) -> None:
+        """Put a verb's ``field: sentence`` beside its field."""
+        field, _, sentence = str(error).partition(": ")
+        known = field if field in self.fields and sentence else None
+        self.add_error(known, sentence if known else str(error))
+
+
+class DecisionForm(Fields):
     """One decision on the revision whose digest was on the screen."""
 
     digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
-    choice = forms.ChoiceField(choices=Decision.CHOICES)
+    choice = forms.ChoiceField(choices=Decision.ON_A_REVIEW)
     category = forms.ChoiceField(choices=[("", "Choose why"), *Decision.CATEGORIES], required=False)
     reason = forms.CharField(widget=forms.Textarea, required=False, max_length=4_000)
 
@@ -31,11 +43,25 @@ class DecisionForm(forms.Form):
             self.add_error("reason", "Write a sentence: the proposer reads it before the next draft.")
         return fields
 
-    def take(self, error: ValueError) -> None:
-        """Put a verb's ``field: sentence`` beside its field."""
-        field, _, sentence = str(error).partition(": ")
-        known = field if field in self.fields and sentence else None
-        self.add_error(known, sentence if known else str(error))
+
+class OverrideForm(Fields):
+    """One signature under the override of the gates that were on the screen."""
+
+    asks_for = "override"
+    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    gates_sha256 = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    reason = forms.CharField(
+        widget=forms.Textarea, max_length=4_000, error_messages={"required": "Write why the gates are wrong here."}
+    )
+
+
+class WithdrawForm(Fields):
+    """Take a proposal off the table."""
+
+    asks_for = "withdraw"
+    reason = forms.CharField(
+        widget=forms.Textarea, max_length=4_000, error_messages={"required": "Write why: the proposer reads it."}
+    )
 
 
 class StateForm(forms.Form):

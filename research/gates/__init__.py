@@ -7,10 +7,12 @@ why; a gate that warns lets it pass, and the page shows what a person should loo
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 
 from research import approval, learn, lifecycle, moves, repository, tasks
-from research.gates import smoke
+from research.gates import overridden, smoke
 from research.gates.found import Context, Found
 from research.gates.order import PATCH_GATES, context_of, looked_at
 from research.models import Gate, Proposal, Revision, Run
@@ -46,14 +48,32 @@ def recheck(revision: Revision) -> None:
         _write(revision, order, name, found, seconds)
         if not found.passed:
             failed[name] = found.sentence
-    if failed:
+    if failed and not overridden.by_two(revision):
         _block(revision, failed)
         return
+    _try_out(revision)
+
+
+def _try_out(revision: Revision) -> None:
+    """The last gate: a smoke run, which comes back through ``conclude``."""
     with transaction.atomic():
         waiting = Found.pending("waits for a worker")
         _write(revision, len(PATCH_GATES) + 1, smoke.NAME, waiting, None)
         run = smoke.start(revision)
         transaction.on_commit(lambda: tasks.ring(run.pk))
+
+
+def go_on(revision: Revision, *, by: str, sentence: str, payload: dict[str, Any]) -> None:
+    """A blocked proposal whose failed gates two people overrode: on to the gate that has not looked yet, or to review.
+
+    Must run inside the transaction of the second signature.
+    """
+    proposal = revision.proposal
+    has_been_tried = revision.gates.filter(name=smoke.NAME).exclude(outcome="pending").exists()
+    new = "pending_review" if has_been_tried else "checking"
+    moves.move_proposal(proposal, new, by=by, sentence=sentence, payload=payload)
+    if not has_been_tried:
+        _try_out(revision)
 
 
 def _context(revision: Revision) -> Context:
@@ -94,6 +114,9 @@ def conclude(run: Run) -> None:
     found = smoke.found(run)
     try:
         with transaction.atomic():
+            moves.hold_proposal(proposal)  # or a rebase could put another revision on the table meanwhile
+            if revision != proposal.revision:
+                return
             _write(revision, len(PATCH_GATES) + 1, smoke.NAME, found, run.device_s)
             _move_on(proposal, revision, run, found)
     except lifecycle.LostRace:

@@ -76,6 +76,17 @@ def make_pending(num_proposals: int = 1) -> dict[str, Any]:
     }
 
 
+def make_blocked() -> int:
+    """A proposal that a gate blocks, in a campaign of its own; every older campaign rests."""
+    Campaign.objects.exclude(state="paused").update(state="paused")
+    campaign = builders.make_campaign(slug=f"race-{Campaign.objects.count()}", min_pairs=1, num_waiting=0)
+    return builders.make_blocked(campaign).pk
+
+
+def smoke_runs(proposal: int) -> int:
+    return Run.objects.filter(revision__proposal=proposal, purpose="smoke").count()
+
+
 def look_after(campaign: int, proposal: int, budget: float | None) -> None:
     """The control worker's minute: reconcile, and answer the doorbells of ``proposal``.
 
@@ -188,7 +199,8 @@ def incumbents(campaign: int) -> list[int]:
 VERBS = {
     verb.__name__: verb
     for verb in (
-        manage, web_command, enrol_people, enrol_workers, lock_sha256, make_pending, look_after, told, findings,
+        manage, web_command, enrol_people, enrol_workers, lock_sha256, make_pending, make_blocked,
+        smoke_runs, look_after, told, findings,
         make_queued, told_of_run, live_and_not_told_to_stop, fall_silent, expire_leases, halt_slowly, make_running,
         keep, incumbents,
     )

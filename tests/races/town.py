@@ -131,7 +131,7 @@ class Form:
         assert answer.status_code == 200, page
         self.fields = {
             name: found.group(1)
-            for name in ("csrfmiddlewaretoken", "digest")
+            for name in ("csrfmiddlewaretoken", "digest", "gates_sha256")
             if (found := re.search(rf'name="{name}" value="([^"]+)"', answer.text))
         }
 
@@ -143,6 +143,10 @@ class Form:
             allow_redirects=False,
             timeout=PATIENCE_S,
         )
+
+    def override(self, reason: str) -> requests.Response:
+        """On the page of a blocked proposal."""
+        return self.send(f"{self.page}override/", reason=reason)
 
     def stop(self) -> requests.Response:
         """On the page of a run."""

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from playwright.sync_api import Page
 
-from research import dispatch
+from research import dispatch, propose
 from research.models import Proposal
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
@@ -28,9 +28,15 @@ def whole_site(bobs_browser: Client, pending: Proposal) -> Site:
     assert lease is not None
     run = builders.finish(lease, val_bpb=1.6)
     judge_times(pending, 2)
+    blocked = builders.make_blocked(campaign)
+    rebased = builders.make_pending(campaign, title="Asked twice")
+    Proposal.objects.filter(pk=rebased.pk).update(state="stale")
+    rebased.refresh_from_db()
+    propose.rebase(rebased)
     judged = campaign.proposals.filter(state="judged").latest("pk")
     pages = (
-        f"/proposals/{pending.pk}/", f"/proposals/{judged.pk}/", "/review/?queue=1", "/runs/", f"/runs/{run.pk}/",
+        f"/proposals/{pending.pk}/", f"/proposals/{judged.pk}/", f"/proposals/{blocked.pk}/",
+        f"/proposals/{rebased.pk}/", "/review/?queue=1", "/runs/", f"/runs/{run.pk}/",
         "/campaigns/", f"/campaigns/{campaign.slug}/", "/nowhere/",
     )  # fmt: skip
     answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0") | rendered(Client(), "/login/")

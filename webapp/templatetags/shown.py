@@ -256,6 +256,8 @@ EVENT_ICONS = {
     "proposal.rejected": ("x", "bad"),
     "proposal.changes_requested": ("message-square", "warn"),
     "proposal.blocked": ("shield-alert", "bad"),
+    "proposal.override_signed": ("key-round", "warn"),
+    "proposal.withdrawn": ("minus", "dim"),
     "proposal.stale": ("history", "warn"),
     "proposal.judged": ("scale", "runc"),
     "run.finished": ("circle-check", "good"),

@@ -16,7 +16,7 @@ from research.models import Decision
 from webapp import queue
 from webapp.access import is_fragment, person, proposal_for, reader
 from webapp.dossier import Dossier
-from webapp.forms import DecisionForm
+from webapp.forms import DecisionForm, Fields
 
 PAST = {"approve": "approved", "reject": "rejected", "request_changes": "sent back"}
 
@@ -28,7 +28,7 @@ def review(request: HttpRequest) -> HttpResponse:
     first = queue.next_waiting(person(request))
     if first is not None and not is_fragment(request) and "queue" not in request.GET:
         return redirect("proposal", first)
-    return _page(request, None)
+    return page(request, None)
 
 
 @require_safe
@@ -36,9 +36,9 @@ def review(request: HttpRequest) -> HttpResponse:
 def proposal(request: HttpRequest, pk: int) -> HttpResponse:
     dossier = Dossier(proposal_for(person(request), pk))
     seen = request.GET.get("seen", dossier.seen)
-    if is_fragment(request) and seen != dossier.seen and seen.endswith(".pending_review"):
+    if is_fragment(request) and seen != dossier.seen and seen.endswith((".pending_review", ".blocked")):
         return _changed(request, dossier)
-    return _page(request, dossier)
+    return page(request, dossier)
 
 
 @require_POST
@@ -48,14 +48,14 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
     dossier = Dossier(proposal_for(person(request), pk))
     form = DecisionForm(request.POST)
     if not form.is_valid():
-        return _page(request, dossier, form=form, status=422)
+        return page(request, dossier, form=form, status=422)
     try:
         decision = verbs.decide(pk, by=person(request), **form.cleaned_data)
     except LostRace as race:
-        return _page(request, Dossier(proposal_for(person(request), pk)), lost=str(race), status=409)
+        return page(request, Dossier(proposal_for(person(request), pk)), lost=str(race), status=409)
     except ValueError as error:
         form.take(error)
-        return _page(request, dossier, form=form, status=422)
+        return page(request, dossier, form=form, status=422)
     return _go_on(request, decision)
 
 
@@ -68,7 +68,7 @@ def _go_on(request: HttpRequest, decision: Decision) -> HttpResponse:
     if not is_fragment(request):
         return redirect(there)
     dossier = None if following is None else Dossier(proposal_for(person(request), following))
-    response = _page(request, dossier, arrived=True)
+    response = page(request, dossier, arrived=True)
     response["HX-Push-Url"] = there
     return response
 
@@ -80,21 +80,24 @@ def _changed(request: HttpRequest, dossier: Dossier) -> HttpResponse:
     return response
 
 
-def _page(
+def page(
     request: HttpRequest,
     dossier: Dossier | None,
     *,
-    form: DecisionForm | None = None,
+    form: Fields | None = None,
     lost: str = "",
     arrived: bool = False,
     status: int = 200,
 ) -> HttpResponse:
+    """The queue and what lies beside it; ``form`` is one that was refused, with what was typed into it."""
     context: dict[str, Any] = {
         "section": "review",
         "sections": queue.sections(person(request)),
         "dossier": dossier,
         "form": form or DecisionForm(),
         "categories": Decision.CATEGORIES,
+        "may_sign": dossier is not None and dossier.objection.may_sign(person(request)),
+        "may_withdraw": dossier is not None and dossier.may_withdraw(person(request)),
         "lost": lost,
         "arrived": arrived,
         "following": queue.next_waiting(person(request), after=dossier.proposal.pk if dossier else None),

@@ -1,0 +1,35 @@
+"""Failed gates that two people have overridden. A signature is on exactly what was found: other findings void it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gpu_runner import contract
+from research.gates import applies, overrides, sandbox, size
+from research.models import Decision, Gate, Revision
+
+NUM_PEOPLE = 2
+# Past these there is nothing that could be run, or nothing that a person could read; and whether code runs without a
+# sandbox is its machine's operator's word, not a reviewer's.
+FINAL = (size.NAME, applies.NAME, overrides.NAME, sandbox.NAME)
+
+
+def failed(revision: Revision) -> list[Gate]:
+    return list(revision.gates.filter(outcome="failed"))
+
+
+def sha256_of(gates: Iterable[Gate]) -> str:
+    """Of the gates' names and all that they found, in their order."""
+    found = [[gate.name, gate.sentence, gate.measured] for gate in gates]
+    return contract.sha256(contract.canonical_json(found))
+
+
+def signatures(revision: Revision, gates_sha256: str) -> list[Decision]:
+    """Who signed the override of just these findings, first one first. One row a person, by constraint."""
+    signed = revision.decisions.filter(choice="override", gates_sha256=gates_sha256, digest=revision.digest)
+    return list(signed.select_related("by").order_by("pk"))
+
+
+def by_two(revision: Revision) -> bool:
+    """Have two people overridden everything that stands against ``revision`` now?"""
+    return len(signatures(revision, sha256_of(failed(revision)))) >= NUM_PEOPLE

@@ -1,0 +1,116 @@
+"""A blocked proposal on its page: what stands there, and who may do what about it."""
+
+from __future__ import annotations
+
+import re
+
+from django.contrib.auth.models import User
+from django.test import Client
+
+from research import override
+from research.models import Campaign, Decision, Proposal
+from tests import builders
+from tests.web.people import browser_of, text_of
+
+HTMX = {"HX-Request": "true"}
+
+
+def shown(client: Client, proposal: Proposal, reason: str = "The import is dead code.") -> dict[str, str]:
+    """The form as it stands on the page."""
+    text = text_of(client, f"/proposals/{proposal.pk}/")
+    fields = {name: re.search(rf'name="{name}" value="([0-9a-f]+)"', text) for name in ("digest", "gates_sha256")}
+    assert all(fields.values()), text
+    return {name: found[1] for name, found in fields.items() if found} | {"reason": reason}
+
+
+def test_two_reviewers_override_it_in_their_browsers(campaign: Campaign, bob: User, dana: User) -> None:
+    blocked = builders.make_blocked(campaign)
+    address = f"/proposals/{blocked.pk}/override/"
+    first, second = browser_of(bob), browser_of(dana)
+    assert first.post(address, shown(first, blocked)).status_code == 302
+    text = text_of(first, f"/proposals/{blocked.pk}/")
+    assert "Bob signed to override 1 gate; a second person has to sign" in text
+    assert "The import is dead code." in text
+    assert 'id="ask-override"' not in text  # he has signed
+    response = second.post(address, shown(second, blocked), headers=HTMX)
+    assert response.status_code == 200
+    assert "carries your signature" in response.content.decode()
+    blocked.refresh_from_db()
+    assert blocked.state == "checking"
+    assert "overridden" in text_of(second, f"/proposals/{blocked.pk}/")
+
+
+def test_a_signature_without_a_reason_is_sent_back_with_its_panel_open(
+    bobs_browser: Client, campaign: Campaign
+) -> None:
+    blocked = builders.make_blocked(campaign)
+    form = shown(bobs_browser, blocked, reason=" ")
+    response = bobs_browser.post(f"/proposals/{blocked.pk}/override/", form)
+    assert response.status_code == 422
+    text = response.content.decode()
+    assert "Write why the gates are wrong here." in text
+    assert re.search(r'<details class="ask" name="ask" id="ask-override" open>', text)
+    assert not Decision.objects.exists()
+
+
+def test_a_signature_on_an_old_page_is_told_what_happened(bobs_browser: Client, campaign: Campaign, dana: User) -> None:
+    blocked = builders.make_blocked(campaign)
+    form = shown(bobs_browser, blocked)
+    override.withdraw(blocked.pk, reason="Nobody wants it.", by=dana)
+    response = bobs_browser.post(f"/proposals/{blocked.pk}/override/", form)
+    assert response.status_code == 409
+    assert "Somebody was first" in response.content.decode()
+    assert not Decision.objects.exists()
+
+
+def test_alice_and_a_stranger_are_offered_no_override_and_cannot_send_one(
+    campaign: Campaign, alice: User, bob: User, charlie: User
+) -> None:
+    blocked = builders.make_blocked(campaign)
+    form = shown(browser_of(bob), blocked)
+    text = text_of(browser_of(alice), f"/proposals/{blocked.pk}/")
+    assert "/override/" not in text and "/withdraw/" not in text
+    for person in (alice, charlie):
+        for act in ("override", "withdraw", "again"):
+            response = browser_of(person).post(f"/proposals/{blocked.pk}/{act}/", form)
+            assert response.status_code == 403, (person, act)
+    blocked.refresh_from_db()
+    assert blocked.state == "blocked"
+    assert not Decision.objects.exists()
+
+
+def test_a_house_with_one_reviewer_is_told_that_an_override_takes_two(bobs_browser: Client, campaign: Campaign) -> None:
+    blocked = builders.make_blocked(campaign)
+    text = text_of(bobs_browser, f"/proposals/{blocked.pk}/")
+    assert "An override takes two reviewers, neither of them its author; here is one" in text
+
+
+def test_a_gate_that_nobody_can_override_says_so(bobs_browser: Client, campaign: Campaign) -> None:
+    blocked = builders.make_blocked(campaign, edits=(), overrides=(builders.make_override(key="depth", value=10_000),))
+    text = text_of(bobs_browser, f"/proposals/{blocked.pk}/")
+    assert "cannot be overridden" in text
+    assert 'id="ask-override"' not in text
+
+
+def test_a_page_with_an_override_on_it_says_that_it_is_old_when_somebody_signs(
+    bobs_browser: Client, campaign: Campaign, dana: User
+) -> None:
+    blocked = builders.make_blocked(campaign)
+    found = re.search(r"\?seen=([0-9a-f]+\.blocked)", text_of(bobs_browser, f"/proposals/{blocked.pk}/"))
+    assert found is not None
+    address = f"/proposals/{blocked.pk}/?seen={found[1]}"
+    assert "HX-Retarget" not in bobs_browser.get(address, headers=HTMX)
+    other = browser_of(dana)
+    other.post(f"/proposals/{blocked.pk}/override/", shown(other, blocked))
+    changed = bobs_browser.get(address, headers=HTMX)
+    assert changed["HX-Retarget"] == "#news"
+
+
+def test_bob_has_it_checked_again_and_withdraws_another(bobs_browser: Client, campaign: Campaign) -> None:
+    first, second = builders.make_blocked(campaign), builders.make_blocked(campaign, title="Another")
+    assert bobs_browser.post(f"/proposals/{first.pk}/again/").status_code == 302
+    assert bobs_browser.post(f"/proposals/{second.pk}/withdraw/", {"reason": ""}).status_code == 422
+    assert bobs_browser.post(f"/proposals/{second.pk}/withdraw/", {"reason": "Nobody wants it."}).status_code == 302
+    assert Proposal.objects.get(pk=first.pk).state == "stale"
+    assert Proposal.objects.get(pk=second.pk).state == "withdrawn"
+    assert "Nobody wants it." in text_of(bobs_browser, f"/proposals/{second.pk}/")
