@@ -13,6 +13,7 @@ from research.models import Campaign, Decision, Event, Finding, Gate, Incumbent,
 from webapp import diffs, figures
 from webapp.cost import Cost, cost_of
 from webapp.objection import Objection
+from webapp.rebased import Rebase, rebase_of
 from webapp.templatetags.shown import ARMS
 
 # Left out of the history: steps of runs that have pages of their own, and what another line says already.
@@ -107,6 +108,10 @@ class Dossier:
     @cached_property
     def objection(self) -> Objection:
         return Objection(self.proposal, self.revision, self.gates, self.decisions)
+
+    @cached_property
+    def rebase(self) -> Rebase | None:
+        return rebase_of(self.revision, self.decisions)
 
     def may_withdraw(self, user: User) -> bool:
         if "withdrawn" not in lifecycle.PROPOSAL[self.proposal.state]:

@@ -1,4 +1,4 @@
-"""A blocked proposal on its page: what stands there, and who may do what about it."""
+"""A blocked proposal on its page, and one that was rebased: what stands there, and who may do what about it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import override
-from research.models import Campaign, Decision, Proposal
+from research import override, propose, repository, review
+from research.models import Campaign, Decision, Incumbent, Proposal
 from tests import builders
 from tests.web.people import browser_of, text_of
 
@@ -114,3 +114,26 @@ def test_bob_has_it_checked_again_and_withdraws_another(bobs_browser: Client, ca
     assert Proposal.objects.get(pk=first.pk).state == "stale"
     assert Proposal.objects.get(pk=second.pk).state == "withdrawn"
     assert "Nobody wants it." in text_of(bobs_browser, f"/proposals/{second.pk}/")
+
+
+def test_a_rebased_proposal_says_what_moved_and_that_the_approval_does_not_count(
+    bobs_browser: Client, campaign: Campaign, bob: User
+) -> None:
+    proposal = builders.make_pending(campaign)
+    old = proposal.revision
+    review.decide(proposal.pk, digest=old.digest, choice="approve", by=bob)
+    winner = builders.make_proposal(campaign, title="Deeper")
+    Incumbent.objects.create(campaign=campaign, number=1, commit=_next_commit(campaign), proposal=winner)
+    Proposal.objects.filter(pk=proposal.pk).update(state="stale")
+    propose.rebase(Proposal.objects.select_related("campaign").get(pk=proposal.pk))
+    text = text_of(bobs_browser, f"/proposals/{proposal.pk}/")
+    assert "Revision 2, rebased" in text
+    assert "Rebased, and asked again" in text
+    assert f"P-{winner.pk} Deeper</a> became the incumbent" in text
+    assert "The approval of revision 1 by Bob" in text and "does not count for this one" in text
+    assert old.incumbent.commit[:7] in text and campaign.incumbent.commit[:7] in text
+
+
+def _next_commit(campaign: Campaign) -> str:
+    """What a keep of another proposal would have made."""
+    return repository.commit_keep(campaign, campaign.incumbent.commit, "", {"depth": 5}, "Deeper")
