@@ -153,6 +153,8 @@ def _why_unwanted(run: Run) -> str:
     """Why a queued run must not start after all; empty when it may."""
     if run.purpose == "candidate" and run.revision:
         proposal = run.revision.proposal
+        if not run.revision.decisions.filter(choice="approve", digest=run.digest).exists():
+            return "nobody approved this digest, so the record was changed by hand: `manage.py verify_audit` says where"
         if proposal.state not in ("approved", "running"):
             return f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}"
         others = run.campaign.proposals.filter(state="running").exclude(pk=proposal.pk)

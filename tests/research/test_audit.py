@@ -11,9 +11,23 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import transaction
 
+from gpu_runner import contract
 from research import audit, events, reconcile, review, tasks
-from research.models import AuditHead, Campaign, Decision, Event
+from research.models import AuditHead, Campaign, Decision, Event, Revision
 from tests import builders
+
+CHANGED: dict[str, Any] = {
+    "base_commit": "b" * 40,
+    "patch": "--- a/train.py",
+    "overrides": {"depth": 5},
+    "budget": {"kind": "seconds", "amount": 1e6},
+    "seeds": {"min_pairs": 1, "max_pairs": 1, "alpha": 0.9, "min_effect_bpb": 0.005},
+    "dataset_sha256": "0" * 64,
+    "scorer_version": "0",
+    "lock_sha256": "f" * 64,
+    "sandbox_level": "none",
+    "gate_version": "0",
+}
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -129,7 +143,32 @@ def test_a_whole_new_chain_does_not_hold_the_head_that_was_kept_elsewhere(record
 def test_a_changed_decision_is_found(record: Campaign, change: dict[str, str]) -> None:
     decision = Decision.objects.get()
     Decision.objects.update(**change)
-    assert audit.verify().findings == [f"decision {decision.pk} is not what the events say was decided"]
+    assert audit.verify().findings[0] == f"decision {decision.pk} is not what the events say was decided"
+
+
+@pytest.mark.parametrize("field", contract.Approval.model_fields)
+def test_a_revision_that_was_changed_after_it_was_signed_is_found_field_by_field(record: Campaign, field: str) -> None:
+    revision = Revision.objects.get()
+    changed = revision.approval | {field: CHANGED[field]}
+    Revision.objects.update(approval=changed)
+    name = f"revision 1 of P-{revision.proposal_id}"
+    assert audit.verify().findings == [f"{name} is not what its digest was taken of"]
+    # With its digest made to fit, it is no longer the one that was decided on.
+    Revision.objects.update(
+        patch=changed["patch"],
+        overrides=[{"key": key, "value": value} for key, value in changed["overrides"].items()],
+        digest=contract.Approval.model_validate(changed).digest(),
+    )
+    (finding,) = audit.verify().findings
+    assert finding.startswith(f"{name} has another digest than decision")
+
+
+@pytest.mark.parametrize("change", [{"patch": "--- a/train.py"}, {"overrides": []}, {"approval": {"patch": ""}}])
+def test_a_page_that_shows_another_change_than_the_one_that_was_signed_is_found(
+    record: Campaign, change: dict[str, Any]
+) -> None:
+    Revision.objects.update(**change)
+    assert "is not what its digest was taken of" in audit.verify().findings[0]
 
 
 def test_a_removed_and_a_forged_decision_are_found(record: Campaign, bob: User, alice: User) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -65,6 +66,28 @@ def play(score: Callable[[contract.RunSpec], float], *, until: Callable[[], bool
 
 def judged(proposal: Proposal) -> Callable[[], bool]:
     return lambda: Proposal.objects.get(pk=proposal.pk).state == "judged"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"overrides": {"depth": 8}}, {"patch": "--- a/train.py"}, {"budget": {"kind": "tokens", "amount": 1e9}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_run_that_mallory_changed_in_the_database_with_a_digest_that_fits_is_not_handed_out(
+    campaign: Campaign, bob: User, change: dict[str, Any]
+) -> None:
+    proposal = builders.make_pending(campaign)
+    approve(proposal, bob)
+    dispatch.advance(campaign)
+    run = Run.objects.filter(purpose="candidate").order_by("rank", "pk")[0]
+    approval = run.approval | change
+    Run.objects.filter(pk=run.pk).update(approval=approval, digest=contract.Approval.model_validate(approval).digest())
+    lease = builders.claim(builders.make_worker())
+    assert lease is not None and lease.spec.run_id != run.pk
+    run.refresh_from_db()
+    assert run.state == "cancelled"
+    assert "nobody approved this digest" in run.stop_reason
+    assert "verify_audit" in Event.objects.get(kind="run.cancelled", run=run).sentence
 
 
 def test_a_real_gain_is_kept_and_becomes_a_commit_that_anyone_can_clone(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gpu_runner import contract
 from gpu_runner.contract import Budget
 from gpu_runner.endings import RunFailure
 from gpu_runner.launch import refuse_overrun
@@ -221,11 +222,34 @@ def test_a_run_that_is_somebody_elses_by_now_is_dropped_without_a_word(bench: Be
     until(lambda: not strays(bench))
 
 
+TAMPERED: dict[str, Any] = {
+    "base_commit": "b" * 40,
+    "patch": "something else",
+    "overrides": {"width": 4096},
+    "budget": contract.Budget(kind="seconds", amount=1e6),
+    "seeds": contract.SeedPolicy(min_pairs=1, max_pairs=1, alpha=0.9, min_effect_bpb=0.005),
+    "dataset_sha256": "0" * 64,
+    "scorer_version": "0",
+    "lock_sha256": "0" * 64,
+    "sandbox_level": "none",
+    "gate_version": "0",
+}
+
+
+@pytest.mark.parametrize("field", contract.Approval.model_fields)
+def test_no_field_of_what_was_signed_can_be_changed_on_the_way(bench: Bench, field: str) -> None:
+    lease = bench.lease(bench.recipe(GOOD), tampered={field: TAMPERED[field]})
+    end = bench.run(lease)
+    assert end is not None and end.failure is not None
+    assert (end.outcome, end.failure.kind) == ("failed", "digest_mismatch")
+    assert f"countersigned was {lease.spec.digest[:12]}" in end.failure.message
+    assert "Somebody changed the run after it was approved" in end.failure.todo
+    assert "source" not in {what for what, _ in bench.web.tokens}
+
+
 @pytest.mark.parametrize(
     ("over", "machine", "kind"),
     [
-        ({"tampered": {"overrides": {"width": 4096}}}, {}, "digest_mismatch"),
-        ({"tampered": {"patch": "something else"}}, {}, "digest_mismatch"),
         ({"digest": "0" * 64}, {}, "digest_mismatch"),
         ({"signed": {"scorer_version": "0"}}, {}, "digest_mismatch"),
         ({"signed": {"dataset_sha256": "0" * 64}}, {}, "digest_mismatch"),
