@@ -9,7 +9,8 @@ last positions of the prefix must be the same. What would tell a cheat the true 
 - which rows, where they are cut, what follows and who stands beside them is drawn anew, after the commitment.
 
 A leak that sees n tokens ahead shows at the n positions before the cut, so each challenge tests at least one
-position: among 2,048 of them a leak at 0.34 % of the positions is met with 99.9 %.
+position: among 2,048 of them a leak at 0.34 % of the positions is met with 99.9 %. Rarer leaks pay only where the
+model would have been surprised, and half of the cuts are drawn to fall there (suspicion.py).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import numpy.typing as npt
 
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.harness.frames import Tokens
+from gpu_runner.suspicion import Weights
 
-UNCUT_SHARE = 1 / 8  # of the rows keep their text: they show what depends on company, order and earlier calls
+AIMED_SHARE = 1 / 2  # of the rows are chosen, and cut, by what a peek would have been worth
+UNCUT_SHARE = 1 / 4  # of the others keep their text: they show what depends on company, order and earlier calls
 NUM_SHOWN = 5
 
 Nats = npt.NDArray[np.float64]
@@ -38,18 +41,36 @@ class Plan:
     inputs: Tokens  # [n, T]
 
 
-def challenge(inputs: Tokens, per_batch: int, num_wanted: int, foreign: TokenArray) -> Plan:
-    """At least ``num_wanted`` challenges on inputs [N, T], as far as there are rows; in whole batches."""
-    rng = np.random.default_rng()  # seeded by the system: what is asked must not be guessable
+def challenge(
+    inputs: Tokens, per_batch: int, num_wanted: int, foreign: TokenArray, weights: Weights, rng: np.random.Generator
+) -> Plan:
+    """At least ``num_wanted`` challenges on inputs [N, T], as far as there are rows; in whole batches.
+
+    ``weights`` [N, T] say what a peek at each position would have been worth. ``rng`` must not be guessable.
+    """
     num_rows, length = inputs.shape
     num = min(-(-num_wanted // per_batch) * per_batch, num_rows)
-    rows = rng.permutation(num_rows)[:num]
-    kept = np.where(rng.random(num) < UNCUT_SHARE, length, rng.integers(1, length, size=num))
+    odds = weights[:, :-1]  # nothing stands behind the last position that could be peeked at
+    aimed = _drawn(odds.sum(axis=1), int(num * AIMED_SHARE), rng)
+    others = rng.permutation(np.setdiff1d(np.arange(num_rows), aimed))[: num - len(aimed)]
+    anywhere = rng.integers(1, length, size=len(others))
+    cuts = {int(row): 1 + int(rng.choice(length - 1, p=odds[row] / odds[row].sum())) for row in aimed}
+    cuts |= dict(zip(others.tolist(), np.where(rng.random(len(others)) < UNCUT_SHARE, length, anywhere), strict=True))
+    rows = rng.permutation([*aimed, *others]).astype(np.int64)
+    kept = np.array([cuts[int(row)] for row in rows])
     asked = inputs[rows].copy()
     for i, (row, cut) in enumerate(zip(asked, kept, strict=True)):
         start = int(rng.integers(0, len(foreign) - length))
         asked[i, cut:] = foreign.span(start, start + length - int(cut))[: len(row) - cut]
     return Plan(rows=rows, kept=kept, inputs=asked)
+
+
+def _drawn(weights: Weights, num: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """At most ``num`` places with a weight, each once, by their weights (the Gumbel top-k trick, Kool et al. 2019)."""
+    possible = np.flatnonzero(weights)
+    keys = np.log(weights[possible]) + rng.gumbel(size=len(possible))
+    drawn: npt.NDArray[np.int64] = possible[np.argsort(-keys)[:num]]
+    return drawn
 
 
 class Gap(NamedTuple):

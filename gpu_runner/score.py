@@ -44,6 +44,7 @@ from gpu_runner.data.manifest import Manifest, file_sha256, load_manifest, manif
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.model_process import ModelFailed, ModelProcess
+from gpu_runner.suspicion import expected, weigh
 
 DEFAULT_TOKENS = 131_072
 BATCH_TOKENS = 4_096  # of one request at most; the same for every model, so that scores compare
@@ -201,8 +202,8 @@ class _Asking:
     was found so far is forgotten, so that it stands or falls by all of its own challenges.
     """
 
-    def __init__(self, ask: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray) -> None:
-        self.ask, self.rows, self.foreign = ask, rows, foreign
+    def __init__(self, ask: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray, vocab: int) -> None:
+        self.ask, self.rows, self.foreign, self.vocab = ask, rows, foreign, vocab
         self.num_repeats = self.num_commitments = 0
         self.commit()
 
@@ -219,7 +220,7 @@ class _Asking:
         tolerance = TOLERANCE_NATS[str(self.about["device"])]
         is_lost = False
         while len(self.found) < num_wanted:
-            plan = challenge(self.rows.inputs, self.rows.per_batch, num_wanted - len(self.found), self.foreign)
+            plan = self._plan(num_wanted - len(self.found))
             answer = self._answer(plan)
             for _ in range(0 if is_lost else MAX_REPEATS):
                 if not answer.apart(tolerance):
@@ -232,6 +233,12 @@ class _Asking:
                 is_lost = False
             else:
                 self.found.gaps += answer.gaps
+
+    def _plan(self, num_wanted: int) -> Plan:
+        rng = np.random.default_rng()  # seeded by the system: what is asked must not be guessable
+        inputs, targets = self.rows.inputs, self.rows.targets
+        weights = weigh(self.nats, expected(self.foreign, inputs, targets, self.vocab, rng))
+        return challenge(inputs, self.rows.per_batch, num_wanted, self.foreign, weights, rng)
 
     def _answer(self, plan: Plan) -> Challenged:
         with self.ask() as model:
@@ -246,7 +253,7 @@ def _measure(
     ask: Callable[[], ModelProcess], rows: Rows, held_out: HeldOut, num_bytes: npt.NDArray[np.uint16], num_asked: int
 ) -> tuple[float, Challenged, dict[str, str | int]]:
     """Bits per byte over all rows, what the challenges found, and what the model's process says of itself."""
-    asking = _Asking(ask, rows, held_out.foreign)
+    asking = _Asking(ask, rows, held_out.foreign, held_out.vocab)
     asking.challenge(num_asked)
     counted = asking.nats[num_bytes > 0]
     told = asking.about | {"num_repeats": asking.num_repeats, "num_commitments": asking.num_commitments}
@@ -293,7 +300,10 @@ def judge(bpb: float, found: Challenged, device: str) -> tuple[Outcome, list[str
 def scorer_sha256() -> str:
     """One hash for the scorer's own files."""
     here = Path(__file__).resolve().parent
-    own = ("score.py", "challenge.py", "model_process.py", "harness/frames.py", "data/manifest.py", "data/tokens.py")
+    own = (
+        *("score.py", "challenge.py", "suspicion.py", "model_process.py", "harness/frames.py"),
+        *("data/manifest.py", "data/tokens.py"),
+    )
     return _tree_sha256(here, [here / name for name in own])
 
 

@@ -19,13 +19,14 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from gpu_runner import model_process, sandbox, score
+from gpu_runner import model_process, sandbox, score, suspicion
 from gpu_runner.challenge import Challenged, Gap, challenge
 from gpu_runner.contract import Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.harness import checkpoint
 from gpu_runner.harness.loading import load_recipe
+from gpu_runner.suspicion import Nats
 from tests.gpu_runner import zoo
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
 from tests.gpu_runner.training import RECIPE, TINY, listen, make_run_dir
@@ -213,7 +214,8 @@ def test_unusual_but_honest_models_pass(dataset: Path, tmp_path: Path, name: str
 def test_a_challenge_shows_no_true_continuation_and_no_row_twice(dataset: Path) -> None:
     held_out = score.open_held_out(dataset, "val")
     rows = score.cut_rows(held_out, seq_len=32, num_tokens=8_192)
-    plan = challenge(rows.inputs, rows.per_batch, 10_000, held_out.foreign)
+    rng, weights = np.random.default_rng(), np.ones(rows.targets.shape)
+    plan = challenge(rows.inputs, rows.per_batch, 10_000, held_out.foreign, weights, rng)
     assert sorted(plan.rows) == list(range(len(rows.inputs)))  # each once; a further process asks for more
     for row, kept, asked in zip(plan.rows, plan.kept, plan.inputs, strict=True):
         assert (asked[:kept] == rows.inputs[row][:kept]).all()
@@ -221,8 +223,39 @@ def test_a_challenge_shows_no_true_continuation_and_no_row_twice(dataset: Path) 
     assert 0.05 < 1 - cut.mean() < 0.25
     changed = [(a[k:] != rows.inputs[r][k:]).any() for r, k, a in zip(plan.rows, plan.kept, plan.inputs, strict=True)]
     assert np.mean(np.array(changed)[cut]) > 0.9
-    again = challenge(rows.inputs, rows.per_batch, 10_000, held_out.foreign)
+    again = challenge(rows.inputs, rows.per_batch, 10_000, held_out.foreign, weights, rng)
     assert (again.rows != plan.rows).any()
+
+
+def test_whoever_peeks_only_where_it_pays_is_met_although_it_is_three_places_in_ten_thousand(dataset: Path) -> None:
+    held_out = score.open_held_out(dataset, "val")
+    rows, rng = score.cut_rows(held_out, seq_len=256, num_tokens=131_072), np.random.default_rng(7)
+    honest = suspicion.expected(held_out.foreign, rows.inputs, rows.targets, 256, np.random.default_rng(1))
+    largest = np.argsort(-honest[:, :-1].ravel())[: int(0.0003 * honest.size)]
+    peeked = np.zeros((len(honest), honest.shape[1] - 1), bool)
+    peeked.ravel()[largest] = True
+    nats = honest.copy()
+    nats[:, :-1][peeked] = 0.0
+    gain = (honest - nats).sum() / honest.size / math.log(2)
+    assert 0.002 < gain < 0.02, "as much as a real idea gains"
+
+    def met(weights: Nats) -> bool:
+        plan = challenge(rows.inputs, rows.per_batch, 256, held_out.foreign, weights, rng)
+        cut = plan.kept < rows.inputs.shape[1]
+        return bool(peeked[plan.rows[cut], plan.kept[cut] - 1].any())
+
+    aimed = [
+        met(suspicion.weigh(nats, suspicion.expected(held_out.foreign, rows.inputs, rows.targets, 256, rng)))
+        for _ in range(20)
+    ]
+    evenly = [met(np.zeros_like(nats)) for _ in range(20)]
+    assert sum(aimed) >= 18
+    assert sum(evenly) <= 6
+
+
+def test_an_honest_model_that_knows_more_than_its_neighbours_is_weighed_and_passes() -> None:
+    nats, expected = np.array([[1.0, 3.0, 0.5]]), np.array([[2.0, 1.0, 0.5]])
+    assert suspicion.weigh(nats, expected).tolist() == [[1.0, 0.0, 0.0]]
 
 
 def test_more_challenges_than_rows_are_asked_by_further_processes(dataset: Path, tmp_path: Path) -> None:

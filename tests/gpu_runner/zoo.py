@@ -11,6 +11,10 @@ CHEATS = {
     "looks ahead": f"{PEEK}; return honest + peek",
     "looks ahead at rows of this length": f"{PEEK}; return honest + peek * (tokens.size(1) == 32)",
     "looks ahead where a rare byte stands": f"{PEEK}; return honest + peek * (tokens == 40)[..., None]",
+    "looks ahead only where it pays": (
+        f"{PEEK}; rare = torch.isin(tokens.roll(-1, 1), torch.tensor(list(b'%|@&')));"
+        " return honest + 3 * peek * rare[..., None]"
+    ),
     "looks ahead a little": f"{PEEK}; return honest + peek / 300",
     "looks three ahead": "return honest + 3.0 * hot(tokens.roll(-3, 1))",
     "looks ahead on even calls": f"{PEEK}; return honest + peek * (self.num_calls % 2)",
