@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gpu_runner.contract import MAX_PLACES, Evidence, Place
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.harness.frames import Tokens
 from gpu_runner.suspicion import Weights
@@ -119,6 +120,28 @@ class Challenged:
             "recheck_max_nats": self.largest_nats,
             "tolerance_nats": tolerance_nats,
         }
+
+    def evidence(self, tolerance_nats: float) -> Evidence:
+        """For a person to read, place by place."""
+        apart = self.apart(tolerance_nats)
+        places = [
+            Place(
+                row=gap.row,
+                position=gap.position,
+                cut=gap.cut,
+                first_nats=gap.first,
+                again_nats=gap.again,
+                nats=gap.nats,
+            )
+            for gap in apart[:MAX_PLACES]
+        ]
+        return Evidence(
+            num_asked=len(self),
+            num_apart=len(apart),
+            tolerance_nats=tolerance_nats,
+            largest_nats=self.largest_nats,
+            places=places,
+        )
 
     def reasons(self, tolerance_nats: float) -> list[str]:
         """Sentences for a person: how many, and the worst with their places."""

@@ -362,6 +362,37 @@ class Order(Wire):
     acked_seq: int
 
 
+MAX_PLACES = 20
+Where = Annotated[int, Field(ge=0, le=MAX_STEPS)]
+
+
+class Place(Wire):
+    """One position at which a model answered otherwise when it was asked again. Numbers only: never the text."""
+
+    row: Where
+    position: Where
+    cut: Where | None  # from where on other text stood; None: only the company was another
+    first_nats: float
+    again_nats: float
+    nats: float = Field(ge=0)  # the difference
+
+
+class Evidence(Wire):
+    """What the challenges found: how many of how many prefixes differed by more than the tolerance, the worst first."""
+
+    num_asked: int = Field(ge=0, le=MAX_STEPS)
+    num_apart: int = Field(ge=0, le=MAX_STEPS)
+    tolerance_nats: float = Field(ge=0)
+    largest_nats: float = Field(ge=0)
+    places: list[Place] = Field(max_length=MAX_PLACES)
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Evidence:
+        if not len(self.places) <= self.num_apart <= self.num_asked:
+            raise ValueError(f"places: {len(self.places)} of {self.num_apart} of {self.num_asked} prefixes")
+        return self
+
+
 class Score(Wire):
     """What the trusted scorer measured, with the hashes that make it comparable."""
 
@@ -371,6 +402,7 @@ class Score(Wire):
     provenance: dict[str, str | int | float | None]
     seconds: float
     self_reported_bpb: float | None = None
+    evidence: Evidence | None = None  # None: nothing was challenged
 
     @model_validator(mode="after")
     def _ok_has_a_number(self) -> Score:

@@ -370,7 +370,12 @@ def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
     except ValueError as error:
         raise RunFailure("scorer_failed", f"The scorer ended with exit code {exit_code} and no score.") from error
     if measured.outcome == "failed":
-        raise RunFailure("scorer_failed", "; ".join(measured.reasons) or "The scorer failed and gave no reason.")
+        raise RunFailure(
+            "scorer_failed",
+            "; ".join(measured.reasons) or "The scorer failed and gave no reason.",
+            "See what the model's process said and mend build_model or forward; by hand, on a kept run folder"
+            " (COUNTERSIGN_KEEP_RUNS=1): python -m gpu_runner.score --recipe DIR --checkpoint DIR --dataset NAME.",
+        )
     ended = launch.tally.ended
     return measured.model_copy(update={"self_reported_bpb": ended.self_reported_bpb if ended else None})
 

@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_runner.challenge import Challenged, Plan, challenge
-from gpu_runner.contract import SCORER_VERSION, Score, canonical_json
+from gpu_runner.contract import SCORER_VERSION, Evidence, Score, canonical_json
 from gpu_runner.data.manifest import Manifest, file_sha256, load_manifest, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.harness.frames import Logits, Tokens
@@ -116,6 +116,7 @@ def score(
     }
     bpb: float | None = None
     outcome: Outcome = "failed"
+    evidence: Evidence | None = None
     try:
         provenance |= _hashes(recipe_dir, checkpoint_dir)
         seq_len = _seq_len(checkpoint_dir)
@@ -126,12 +127,20 @@ def score(
         num_asked = max(num_challenges, 1)
         bpb, found, about = _measure(ask, rows, held_out, num_bytes, num_asked)
         provenance |= about | found.provenance(TOLERANCE_NATS[str(about["device"])])
+        evidence = found.evidence(TOLERANCE_NATS[str(about["device"])])
         outcome, reasons = judge(bpb, found, str(about["device"]))
         if _hashes(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
             outcome, reasons = "disputed", [*reasons, "The checkpoint changed while it was scored."]
     except ModelFailed as failure:
         reasons = [str(failure)[:2_000]]
-    return Score(val_bpb=bpb, outcome=outcome, reasons=reasons, provenance=provenance, seconds=time.monotonic() - began)
+    return Score(
+        val_bpb=bpb,
+        outcome=outcome,
+        reasons=reasons,
+        provenance=provenance,
+        seconds=time.monotonic() - began,
+        evidence=evidence,
+    )
 
 
 # --- the text ---------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
                 "reason": f"R-{run.pk} was stopped: {run.stop_reason or 'no reason given'}",
             }
         if run.state == "finished" and run.score.outcome != "ok":
-            why = "; ".join(run.score.reasons) or run.score.outcome
+            why = run.score.reasons[0] if run.score.reasons else run.score.outcome  # places are for people only
             return {"outcome": "disputed", "reason": f"The score of R-{run.pk} is {run.score.outcome}: {why}"}
     return None
 

@@ -368,6 +368,7 @@ class Score(models.Model):
     val_bpb = models.FloatField(null=True, blank=True)
     self_reported_bpb = models.FloatField(null=True, blank=True)
     reasons = models.JSONField(default=list)
+    evidence = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Evidence: what challenges found.")
     provenance = models.JSONField(default=dict)
     seconds = models.FloatField()
     created_at = models.DateTimeField(auto_now_add=True)

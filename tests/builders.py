@@ -111,7 +111,7 @@ def make_score(val_bpb: float | None, **over: Any) -> contract.Score:
     return contract.Score(**(fields | over))
 
 
-def finish(lease: contract.Lease, *, val_bpb: float, device_s: float = 30.0, **over: Any) -> Run:
+def finish(lease: contract.Lease, *, val_bpb: float | None, device_s: float = 30.0, **over: Any) -> Run:
     """Play a whole run: one report, then the end with a score, then what the end sets off."""
     run = report.leased(lease.spec.run_id, lease.token)
     batch = contract.Report(fence=lease.spec.fence, seq=lease.spec.next_seq, phase="training", points=make_points())

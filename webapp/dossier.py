@@ -12,6 +12,7 @@ from research import judge, learn, lifecycle, repository, statistics
 from research.models import Campaign, Decision, Event, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
 from webapp import diffs, figures
 from webapp.cost import Cost, cost_of
+from webapp.doubt import Doubt, doubts
 from webapp.objection import Objection
 from webapp.rebased import Rebase, rebase_of
 from webapp.templatetags.shown import ARMS
@@ -261,6 +262,11 @@ class Dossier:
         theirs = self.incumbent.runs.filter(purpose="baseline", seed__in=seeds, digest=signed)
         theirs = theirs.select_related("score", "worker")
         return sorted([*mine, *theirs], key=lambda run: (run.purpose == "smoke", run.seed, run.purpose))
+
+    @cached_property
+    def doubts(self) -> list[Doubt]:
+        """Of its runs, those whose number is not simply believed."""
+        return doubts(run for run in self.runs if run.purpose != "smoke")
 
     @cached_property
     def pairs(self) -> list[figures.Pair]:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Decision, Event, Run, Score
+from webapp.doubt import Doubt, doubts
 
 MAX_EVENTS = 40
 
@@ -43,6 +44,11 @@ class Logbook:
     @cached_property
     def score(self) -> Score | None:
         return getattr(self.run, "score", None)
+
+    @cached_property
+    def doubts(self) -> list[Doubt]:
+        """At most one: why its number is not simply believed."""
+        return doubts([self.run])
 
     # --- progress
 

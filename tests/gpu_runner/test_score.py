@@ -120,6 +120,8 @@ def test_scoring_twice_gives_the_same_number_and_the_same_provenance(trained: Pa
     assert first.provenance == second.provenance
     assert first.provenance["num_challenges"] == 256
     assert first.provenance["recheck_max_nats"] == 0.0
+    assert first.evidence is not None
+    assert (first.evidence.num_asked, first.evidence.num_apart, first.evidence.places) == (256, 0, [])
     assert first.provenance["manifest_sha256"] == manifest_sha256(dataset)
     assert first.provenance["torch"] == torch.__version__
 
@@ -203,6 +205,12 @@ def test_no_cheat_passes(dataset: Path, tmp_path: Path, name: str) -> None:
     assert measured.val_bpb is not None
     assert measured.provenance["num_mismatches"] > 0
     assert "nats at first" in measured.reasons[1]
+    assert measured.evidence is not None
+    assert measured.evidence.num_apart == measured.provenance["num_mismatches"]
+    apart = [place.nats for place in measured.evidence.places]
+    assert apart == sorted(apart, reverse=True)
+    assert apart[0] == measured.evidence.largest_nats > measured.evidence.tolerance_nats
+    assert 0 < len(apart) <= 20
 
 
 @pytest.mark.parametrize("name", zoo.HONEST)

@@ -178,3 +178,26 @@ def test_a_kept_override_becomes_the_default_and_nothing_else_changes(depth: int
 )
 def test_a_path_stays_in_its_folder(path: str, safe: bool) -> None:
     assert contract.is_safe_path(path) is safe
+
+
+PLACE = {"row": 3, "position": 9, "cut": 10, "first_nats": 0.1, "again_nats": 4.0, "nats": 3.9}
+FOUND = {"num_asked": 256, "num_apart": 20, "tolerance_nats": 1e-4, "largest_nats": 3.9, "places": [PLACE] * 20}
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"places": [PLACE] * 21, "num_apart": 21},
+        {"places": [PLACE] * 20, "num_apart": 19},
+        {"num_apart": 257},
+        {"num_asked": 2**40, "num_apart": 20},
+        {"places": [PLACE | {"text": "held out"}]},
+        {"places": [PLACE | {"row": -1}]},
+        {"places": [PLACE | {"nats": "much"}]},
+        {"largest_nats": float("inf")},
+    ],
+)
+def test_evidence_is_bounded_and_holds_numbers_only(over: dict[str, Any]) -> None:
+    assert len(contract.Evidence.model_validate(FOUND).places) == 20
+    with pytest.raises(ValueError, match="Evidence"):
+        contract.Evidence.model_validate(FOUND | over)

@@ -7,7 +7,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webapp import figures, progression
+from gpu_runner.contract import Place
+from webapp import apart, figures, progression
 from webapp.templatetags import shown
 
 bpb = st.floats(-5, 5, allow_nan=False).map(lambda v: round(v, 6))
@@ -43,6 +44,26 @@ def test_evidence_stays_on_the_axis_however_strong_it_is(e_values: list[float], 
         assert f.left <= dot.x <= f.right
         assert dot.crossed == (e_value >= needed)
     assert (f.last is None) == (not e_values)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4_096), st.floats(0, 1e6), st.booleans()), min_size=1, max_size=20),
+    st.floats(1e-9, 1),
+)
+def test_every_place_of_a_dispute_is_a_dot_and_those_above_the_tolerance_lie_above_its_line(
+    places: list[tuple[int, float, bool]], tolerance_nats: float
+) -> None:
+    found = [
+        Place(row=1, position=at, cut=at + 1 if cut else None, first_nats=0.0, again_nats=nats, nats=nats)
+        for at, nats, cut in places
+    ]
+    f = apart.apart_figure(found, tolerance_nats, width=330)
+    assert [dot.cut for dot in f.dots] == [cut for _, _, cut in places]
+    for dot, place in zip(f.dots, found, strict=True):
+        assert f.left <= dot.x <= f.right
+        assert 14 <= dot.y <= f.bottom
+        assert place.nats <= tolerance_nats or dot.y <= f.tolerance_y
+    assert len(f.yticks) <= 8
 
 
 @given(st.lists(st.tuples(st.sampled_from(["keep", "discard", "crash"]), bpb), max_size=30), bpb, st.none() | bpb)

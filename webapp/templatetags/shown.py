@@ -201,6 +201,7 @@ PILLS = {
     "discard": ("", "x", "Discarded"),
     "inconclusive": ("", "minus", "Within noise"),
     "disputed": ("bad", "octagon-x", "Disputed"),
+    "quarantined": ("warn", "shield-alert", "Quarantined"),
     "crashed": ("bad", "triangle-alert", "Crashed"),
     "queued": ("", "clock", "Queued"),
     "leased": ("run", "server", "Starting"),
