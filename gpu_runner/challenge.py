@@ -85,11 +85,21 @@ class Gap(NamedTuple):
     again: float
 
 
+class Held(NamedTuple):
+    """sha256 of a process's parameters and buffers, before its first and after its last batch."""
+
+    before: str
+    after: str
+
+
 @dataclass
 class Challenged:
-    """What all challenges together found."""
+    """What all challenges together found, and what the processes said of their parameters and buffers."""
 
     gaps: list[Gap] = field(default_factory=list)
+    num_processes: int = 0
+    num_changed: int = 0  # processes that held something else after the last batch than before the first
+    num_others: int = 0  # that held something else than the one whose losses were committed
 
     def __len__(self) -> int:
         return len(self.gaps)
@@ -112,6 +122,26 @@ class Challenged:
     def apart(self, tolerance_nats: float) -> list[Gap]:
         """Those above the tolerance, the largest first."""
         return sorted((gap for gap in self.gaps if gap.nats > tolerance_nats), key=lambda gap: -gap.nats)
+
+    def note(self, held: Held, committed: Held) -> None:
+        """One process more."""
+        self.num_processes += 1
+        self.num_changed += held.before != held.after
+        self.num_others += held.before != committed.before
+
+    def add(self, other: Challenged) -> None:
+        self.gaps += other.gaps
+        self.num_processes += other.num_processes
+        self.num_changed += other.num_changed
+        self.num_others += other.num_others
+
+    def forgive(self, answer: Challenged) -> None:
+        """An answer that is asked for again: what it said is forgotten, but not that its process changed."""
+        self.num_processes += answer.num_processes
+        self.num_changed += answer.num_changed
+
+    def disagrees(self, tolerance_nats: float) -> bool:
+        return bool(self.num_others or self.apart(tolerance_nats))
 
     def provenance(self, tolerance_nats: float) -> dict[str, str | int | float | None]:
         return {
@@ -144,8 +174,28 @@ class Challenged:
         )
 
     def reasons(self, tolerance_nats: float) -> list[str]:
-        """Sentences for a person: how many, and the worst with their places."""
-        apart = self.apart(tolerance_nats)
+        """Sentences for a person, the worst first; empty when nothing differed."""
+        return [*self._of_answers(tolerance_nats), *self._of_holdings()]
+
+    def _of_holdings(self) -> list[str]:
+        said = []
+        if self.num_changed:
+            said.append(
+                f"In {self.num_changed:,} of {self.num_processes:,} processes the model's parameters or buffers were"
+                " others after the last batch than before the first: it remembers, as running statistics or a cache in"
+                " a buffer do. Build tables in build_model, and compute in a call what that call needs."
+            )
+        if self.num_others:
+            said.append(
+                "Fresh processes held other parameters or buffers than the one whose losses were committed: what"
+                " build_model makes must not depend on chance, time or process."
+            )
+        return said
+
+    def _of_answers(self, tolerance_nats: float) -> list[str]:
+        """How many, and the worst with their places."""
+        if not (apart := self.apart(tolerance_nats)):
+            return []
         said = [
             f"Asked again by a fresh process, in other company and mostly with other text behind them, {len(apart):,}"
             f" of {len(self):,} prefixes got another answer (by up to {self.largest_nats:.3g} nats): the model looks"

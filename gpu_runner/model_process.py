@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -92,6 +93,18 @@ class ModelProcess:
             if i + 1 < len(batches):
                 self._pipes.write(frames.request(batches[i + 1]), deadline)
             yield from self._answer(batch.shape, deadline)
+
+    def holdings_sha256(self) -> str:
+        """Of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
+        deadline = time.monotonic() + ANSWER_S
+        self._pipes.write(frames.holds(), deadline)
+        magic = self._pipes.read(4, deadline)
+        if magic == frames.ERROR:
+            raise ModelFailed(self._text("The model's process raised: ", deadline))
+        said = self._text("", deadline) if magic == frames.HOLDS else ""
+        if not re.fullmatch("[0-9a-f]{64}", said):
+            raise ModelFailed("The model's process answered with a malformed frame.")
+        return said
 
     def _answer(self, shape: tuple[int, ...], deadline: float) -> Iterator[Logits]:
         rows, length = shape

@@ -38,13 +38,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gpu_runner.challenge import Challenged, Plan, challenge
+from gpu_runner.asking import TOLERANCE_NATS, Asking, Rows
+from gpu_runner.challenge import Challenged
 from gpu_runner.contract import SCORER_VERSION, Evidence, Score, canonical_json
 from gpu_runner.data.manifest import Manifest, file_sha256, load_manifest, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
-from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.model_process import ModelFailed, ModelProcess
-from gpu_runner.suspicion import expected, weigh
 
 DEFAULT_TOKENS = 131_072
 BATCH_TOKENS = 4_096  # of one request at most; the same for every model, so that scores compare
@@ -53,14 +52,9 @@ MIN_SEQ_LEN, MAX_SEQ_LEN = 32, 4_096
 MAX_CONFIG_BYTES = 65_536
 # Prefixes that are asked again: a leak at 0.34 % of the positions is found with 99.9 %, at 0.1 % with 87 %.
 DEFAULT_CHALLENGES = 2_048
-# Largest difference, in nats at one position, between two answers to the same prefix. On a CPU the
-# same shapes give the same bits (facts: 0.0 in float32 and bfloat16); a GPU may choose another kernel.
-TOLERANCE_NATS = {"cpu": 1e-4, "cuda": 5e-2}
-MAX_REPEATS, MAX_COMMITMENTS = 2, 2
 # Nobody compresses source text this far with a model that trains on one machine: suspect a leak.
 PLAUSIBLE_BPB = 0.3
 
-Nats = npt.NDArray[np.float64]
 Outcome = Literal["ok", "disputed", "quarantined", "failed"]
 
 
@@ -76,15 +70,6 @@ class HeldOut:
     @property
     def vocab(self) -> int:
         return self.manifest.tokenizer.vocab
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Held-out text cut into rows: what the model is given, and what it is measured by. Both [N, T] int32."""
-
-    inputs: Tokens
-    targets: Tokens
-    per_batch: int  # rows of one request
 
 
 def score(
@@ -201,101 +186,22 @@ def _num_bytes(held_out: HeldOut, rows: Rows) -> npt.NDArray[np.uint16]:
 # --- the measurement --------------------------------------------------------------------------
 
 
-class _Asking:
-    """Commit, then challenge; whatever differs is asked again before anybody is accused.
-
-    Seen on a CPU: about one process in fifty rounds bfloat16 another way all its life, by up to 0.15 in a logit. So a
-    process that disagrees is repeated, the same questions to a fresh one, and agreement of any repeat with what
-    was committed counts: a cheat cannot reach it by trying: it needs the text that the questions withhold.
-    When no repeat agrees, the commitment itself may have been the odd one: it is made anew, once, and everything that
-    was found so far is forgotten, so that it stands or falls by all of its own challenges.
-    """
-
-    def __init__(self, ask: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray, vocab: int) -> None:
-        self.ask, self.rows, self.foreign, self.vocab = ask, rows, foreign, vocab
-        self.num_repeats = self.num_commitments = 0
-        self.commit()
-
-    def commit(self) -> None:
-        with self.ask() as model:
-            self.about = model.about
-            self.nats = _ask(model, self.rows.inputs, self.rows.targets, self.rows.per_batch)
-        # From here on the losses are committed. Whoever answers next is a fresh process that has seen none of it.
-        self.num_commitments += 1
-        self.found = Challenged()
-
-    def challenge(self, num_wanted: int) -> None:
-        """Challenges until there are ``num_wanted``, in as many processes as it takes."""
-        tolerance = TOLERANCE_NATS[str(self.about["device"])]
-        is_lost = False
-        while len(self.found) < num_wanted:
-            plan = self._plan(num_wanted - len(self.found))
-            answer = self._answer(plan)
-            for _ in range(0 if is_lost else MAX_REPEATS):
-                if not answer.apart(tolerance):
-                    break
-                self.num_repeats += 1
-                answer = self._answer(plan)
-            is_lost = is_lost or bool(answer.apart(tolerance))
-            if is_lost and self.num_commitments < MAX_COMMITMENTS:
-                self.commit()
-                is_lost = False
-            else:
-                self.found.gaps += answer.gaps
-
-    def _plan(self, num_wanted: int) -> Plan:
-        rng = np.random.default_rng()  # seeded by the system: what is asked must not be guessable
-        inputs, targets = self.rows.inputs, self.rows.targets
-        weights = weigh(self.nats, expected(self.foreign, inputs, targets, self.vocab, rng))
-        return challenge(inputs, self.rows.per_batch, num_wanted, self.foreign, weights, rng)
-
-    def _answer(self, plan: Plan) -> Challenged:
-        with self.ask() as model:
-            again = _ask(model, plan.inputs, self.rows.targets[plan.rows], self.rows.per_batch)
-            self.about = self.about if model.about == self.about else self.about | {"torch": "another one each time"}
-        answer = Challenged()
-        answer.compare(plan, self.nats, again)
-        return answer
-
-
 def _measure(
     ask: Callable[[], ModelProcess], rows: Rows, held_out: HeldOut, num_bytes: npt.NDArray[np.uint16], num_asked: int
 ) -> tuple[float, Challenged, dict[str, str | int]]:
     """Bits per byte over all rows, what the challenges found, and what the model's process says of itself."""
-    asking = _Asking(ask, rows, held_out.foreign, held_out.vocab)
+    asking = Asking(ask, rows, held_out.foreign, held_out.vocab)
     asking.challenge(num_asked)
     counted = asking.nats[num_bytes > 0]
     told = asking.about | {"num_repeats": asking.num_repeats, "num_commitments": asking.num_commitments}
+    told["parameters_sha256"] = asking.held.before
     return float(counted.sum() / num_bytes.sum(dtype=np.int64) / math.log(2)), asking.found, told
-
-
-def _ask(model: ModelProcess, inputs: Tokens, targets: Tokens, per_batch: int) -> Nats:
-    """Negative log-likelihood of every target, [N, T], in nats."""
-    nats, flat, done = np.empty(targets.size), targets.ravel(), 0
-    for logits in model.ask(np.split(inputs, len(inputs) // per_batch)):
-        here = slice(done, done + len(logits))
-        nats[here] = nats_of(logits, flat[here])
-        done = here.stop
-    return nats.reshape(targets.shape)
-
-
-def nats_of(logits: Logits, targets: Tokens) -> Nats:
-    """Negative log-likelihood per position. logits [n, V], targets [n] -> [n]. ModelFailed if not finite."""
-    if not np.isfinite(logits).all():
-        raise ModelFailed("The model gave logits that are not finite.")
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    picked = np.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0]
-    np.exp(shifted, out=shifted)
-    nats: Nats = np.log(shifted.sum(axis=-1, dtype=np.float64)) - picked
-    if not np.isfinite(nats).all():
-        raise ModelFailed("The model gave logits so far apart that a loss is infinite.")
-    return nats
 
 
 def judge(bpb: float, found: Challenged, device: str) -> tuple[Outcome, list[str]]:
     """What is to be thought of the number, and why in sentences."""
-    if found.largest_nats > TOLERANCE_NATS[device]:
-        return "disputed", found.reasons(TOLERANCE_NATS[device])
+    if reasons := found.reasons(TOLERANCE_NATS[device]):
+        return "disputed", reasons
     if bpb < PLAUSIBLE_BPB:
         return "quarantined", [
             f"{bpb:.4f} bits per byte is below {PLAUSIBLE_BPB}, which no model of this size reaches."
@@ -309,10 +215,8 @@ def judge(bpb: float, found: Challenged, device: str) -> tuple[Outcome, list[str
 def scorer_sha256() -> str:
     """One hash for the scorer's own files."""
     here = Path(__file__).resolve().parent
-    own = (
-        *("score.py", "challenge.py", "suspicion.py", "model_process.py", "harness/frames.py"),
-        *("data/manifest.py", "data/tokens.py"),
-    )
+    modules = ("score.py", "asking.py", "challenge.py", "suspicion.py", "model_process.py")
+    own = (*modules, "harness/frames.py", "data/manifest.py", "data/tokens.py")
     return _tree_sha256(here, [here / name for name in own])
 
 

@@ -3,6 +3,8 @@
     hello    model -> scorer   "CSHI", length u32, JSON {"torch", "device", "vocab_size", "num_params"}
     request  scorer -> model   "CSRQ", rows u32, tokens u32, then rows x tokens int32
     answer   model -> scorer   "CSLG", rows u32, tokens u32, vocab u32, then rows x tokens x vocab float32
+    holds    scorer -> model   "CSFP", 0 u32, 0 u32: what are your parameters and buffers?
+    held     model -> scorer   "CSFP", length u32, sha256 in hexadecimal
     error    model -> scorer   "CSER", length u32, text
 
 All little-endian. The model's side is hostile: the scorer checks every header against what it
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-HELLO, REQUEST, ANSWER, ERROR = b"CSHI", b"CSRQ", b"CSLG", b"CSER"
+HELLO, REQUEST, ANSWER, HOLDS, ERROR = b"CSHI", b"CSRQ", b"CSLG", b"CSFP", b"CSER"
 HEAD = struct.Struct("<4sI")  # magic, and a length or a number of rows
 MAX_TEXT = 16_384  # bytes of a hello or an error
 
@@ -43,6 +45,15 @@ def request(tokens: Tokens) -> bytes:
     """tokens [B, T]."""
     rows, length = tokens.shape
     return HEAD.pack(REQUEST, rows) + struct.pack("<I", length) + tokens.astype("<i4").tobytes()
+
+
+def holds() -> bytes:
+    """As long as the head of a request, so that the model's side reads either in one go."""
+    return HEAD.pack(HOLDS, 0) + struct.pack("<I", 0)
+
+
+def held(sha256: str) -> bytes:
+    return _text(HOLDS, sha256)
 
 
 def answer_head(rows: int, length: int, vocab: int) -> bytes:

@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,7 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         answers.flush()
         with torch.inference_mode(), machine.attention_kernels(here):
             for tokens in read_requests(requests):
-                _answer(answers, model, vocab, tokens.to(here.device))
+                if tokens is None:
+                    answers.write(frames.held(holdings_sha256(model)))
+                    answers.flush()
+                else:
+                    _answer(answers, model, vocab, tokens.to(here.device))
     except BrokenPipeError:
         return 1  # the scorer hung up: it has said why on its side
     except Exception:  # noqa: BLE001  # whatever the recipe raises is told to the scorer
@@ -55,10 +60,27 @@ def load_model(recipe: Path, saved: Path, device: str) -> tuple[torch.nn.Module,
     return model.to(device).eval(), int(config["vocab_size"])
 
 
-def read_requests(requests: BinaryIO) -> Iterator[torch.Tensor]:
-    """Token batches [B, T] int64 until the scorer hangs up."""
+def holdings_sha256(model: torch.nn.Module) -> str:
+    """sha256 over the names, types, shapes and bytes of all parameters and buffers, the unsaved ones as well.
+
+    Computed beside proposed code: it convicts accidents and lazy cheats, not one that answers in its place.
+    """
+    digest = sha256()
+    # By the base class: a model's own named_parameters() may leave out what it likes.
+    for name, tensor in (*torch.nn.Module.named_parameters(model), *torch.nn.Module.named_buffers(model)):
+        body = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {body.dtype} {tuple(body.shape)}\n".encode())
+        digest.update(body.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_requests(requests: BinaryIO) -> Iterator[torch.Tensor | None]:
+    """Token batches [B, T] int64, or None for the question what the model holds, until the scorer hangs up."""
     while head := requests.read(frames.HEAD.size + 4):
         magic, rows = frames.HEAD.unpack(head[: frames.HEAD.size])
+        if magic == frames.HOLDS:
+            yield None
+            continue
         assert magic == frames.REQUEST, "the scorer speaks another protocol"
         length = int.from_bytes(head[frames.HEAD.size :], "little")
         tokens = np.frombuffer(requests.read(rows * length * 4), dtype="<i4").reshape(rows, length)

@@ -19,12 +19,12 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from gpu_runner import model_process, sandbox, score, suspicion
+from gpu_runner import asking, model_process, sandbox, score, suspicion
 from gpu_runner.challenge import Challenged, Gap, challenge
 from gpu_runner.contract import Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
-from gpu_runner.harness import checkpoint
+from gpu_runner.harness import checkpoint, model_server
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.suspicion import Nats
 from tests.gpu_runner import zoo
@@ -54,6 +54,8 @@ class Model(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(256, 256))
         self.num_calls = self.seen = 0
+        self.register_buffer("zeros", torch.{zeros}(256), persistent=False)
+        self.register_buffer("counts", torch.tensor(0), persistent=False)
 
     def forward(self, tokens):
         self.num_calls += 1
@@ -87,10 +89,10 @@ def measure(folder: Path, dataset: Path, **over: Any) -> Score:
     return score.score(folder / "source", folder / "out" / "checkpoint", dataset, **how)
 
 
-def make_model(folder: Path, *, forward: str = "return honest", build: str = "pass") -> Path:
+def make_model(folder: Path, *, forward: str = "return honest", build: str = "pass", zeros: str = "zeros") -> Path:
     """A run folder whose recipe is CHEAT and whose checkpoint is a table of zeros: 8 bits a byte when honest."""
     (folder / "source").mkdir(parents=True)
-    (folder / "source" / "train.py").write_text(CHEAT.format(forward=forward, build=build))
+    (folder / "source" / "train.py").write_text(CHEAT.format(forward=forward, build=build, zeros=zeros))
     model = torch.nn.Module()
     model.register_parameter("table", torch.nn.Parameter(torch.zeros(256, 256)))
     checkpoint.save(folder / "out", model, {"seq_len": 32, "vocab_size": 256})
@@ -124,6 +126,7 @@ def test_scoring_twice_gives_the_same_number_and_the_same_provenance(trained: Pa
     assert (first.evidence.num_asked, first.evidence.num_apart, first.evidence.places) == (256, 0, [])
     assert first.provenance["manifest_sha256"] == manifest_sha256(dataset)
     assert first.provenance["torch"] == torch.__version__
+    assert len(str(first.provenance["parameters_sha256"])) == 64
 
 
 def test_a_model_that_knows_nothing_costs_eight_bits_a_byte_in_the_best_sandbox(dataset: Path, tmp_path: Path) -> None:
@@ -211,6 +214,40 @@ def test_no_cheat_passes(dataset: Path, tmp_path: Path, name: str) -> None:
     assert apart == sorted(apart, reverse=True)
     assert apart[0] == measured.evidence.largest_nats > measured.evidence.tolerance_nats
     assert 0 < len(apart) <= 20
+
+
+@pytest.mark.parametrize("name", zoo.RESTLESS)
+def test_a_model_that_changes_while_it_answers_is_disputed(dataset: Path, tmp_path: Path, name: str) -> None:
+    measured = measure(make_model(tmp_path / "run", forward=zoo.body(zoo.RESTLESS[name])), dataset)
+    assert measured.outcome == "disputed", measured
+    assert "parameters or buffers were others after the last batch" in measured.reasons[-1]
+
+
+def test_a_buffer_that_is_another_one_in_every_process_is_disputed(dataset: Path, tmp_path: Path) -> None:
+    measured = measure(make_model(tmp_path / "run", zeros="rand"), dataset)
+    assert measured.outcome == "disputed", measured
+    assert "Fresh processes held other parameters" in measured.reasons[0]
+    assert measured.evidence is not None
+    assert measured.evidence.num_apart == 0, "its answers agree all the same"
+
+
+def test_the_hash_covers_every_name_type_shape_and_value() -> None:
+    def model_with(**buffers: torch.Tensor) -> torch.nn.Module:
+        model = torch.nn.Linear(2, 2)
+        torch.nn.init.zeros_(model.weight)
+        torch.nn.init.zeros_(model.bias)
+        for name, tensor in buffers.items():
+            model.register_buffer(name, tensor, persistent=False)
+        return model
+
+    zero = torch.zeros(4)
+    several = [
+        {}, {"a": zero}, {"b": zero}, {"a": zero.reshape(2, 2)}, {"a": zero.int()}, {"a": zero.bfloat16()},
+        {"a": torch.tensor([0.0, 0.0, 0.0, 1e-30])}, {"a": torch.tensor(0.0)},
+    ]  # fmt: skip
+    hashes = [model_server.holdings_sha256(model_with(**buffers)) for buffers in several]
+    assert len(set(hashes)) == len(several)
+    assert hashes[1] == model_server.holdings_sha256(model_with(a=torch.zeros(8)[::2]))
 
 
 @pytest.mark.parametrize("name", zoo.HONEST)
@@ -393,6 +430,9 @@ class Played:
     def __exit__(self, *_: object) -> None:
         return
 
+    def holdings_sha256(self) -> str:
+        return "a" * 64
+
     def ask(self, batches: Sequence[Any]) -> Iterator[Any]:
         for batch in batches:
             logits = np.zeros((*batch.shape, 256), dtype=np.float32)
@@ -402,15 +442,15 @@ class Played:
             yield logits.reshape(-1, 256)
 
 
-def asked_of(dataset: Path, moods: Sequence[float], *, peeks: bool = False) -> score._Asking:
+def asked_of(dataset: Path, moods: Sequence[float], *, peeks: bool = False) -> asking.Asking:
     """All challenges to processes in these moods, one after another and from the start again."""
     rng, coming = np.random.default_rng(1), cycle(moods)
     text = rng.integers(0, 256, size=(16, 33)).astype(np.int32)
-    rows = score.Rows(inputs=text[:, :-1], targets=text[:, 1:], per_batch=8)
+    rows = asking.Rows(inputs=text[:, :-1], targets=text[:, 1:], per_batch=8)
     foreign = score.open_held_out(dataset, "val").foreign
-    asking = score._Asking(lambda: Played(next(coming), peeks=peeks), rows, foreign)  # type: ignore[arg-type, return-value]
-    asking.challenge(64)
-    return asking
+    asked = asking.Asking(lambda: Played(next(coming), peeks=peeks), rows, foreign)  # type: ignore[arg-type, return-value]
+    asked.challenge(64)
+    return asked
 
 
 def test_an_honest_model_whose_machine_rounds_otherwise_now_and_then_is_not_accused(dataset: Path) -> None:

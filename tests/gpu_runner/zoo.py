@@ -1,4 +1,6 @@
-"""Models in a line: those that cheat, and those that are only unusual. What ``forward(tokens [B, T])`` gives.
+"""Models in a line: those that cheat, those that change while they answer, and those that are only unusual.
+
+What ``forward(tokens [B, T])`` gives.
 
 ``honest`` [B, T, 256] depends on each token alone; ``hot`` is one-hot, ``RAMP`` is 0..255, ``past(tokens, n)`` is what
 stood n before.
@@ -30,7 +32,20 @@ CHEATS = {
     "counts its calls": "return honest + self.num_calls * RAMP / 256",
     "rolls dice": "return honest + torch.rand(256)",
 }
+# What the answers alone do not show. ``Model`` holds buffers "zeros" [256] and "counts" [] as well.
+RESTLESS = {
+    "keeps running statistics": "self.zeros += hot(tokens).float().mean((0, 1)); return honest",
+    "counts its calls in a buffer": "self.counts += 1; return honest",
+    "swaps its weights after loading": "self.table.data.fill_(1.0); return self.table[tokens]",
+    "swaps its weights on the second call": (
+        "self.num_calls == 2 and self.table.data.fill_(1.0); return self.table[tokens] * 0"
+    ),
+    "puts another tensor in the place of its weights": (
+        "self.table = nn.Parameter(torch.ones(256, 256)); return self.table[tokens]"
+    ),
+}
 HONEST = {
+    "adds a constant buffer": "return honest + self.zeros",
     "sums the past": "return honest + tokens.cumsum(1)[..., None] * RAMP / 1e6",
     "lets the past decay": """x, out = torch.zeros(len(tokens), 256), []
         for t in range(tokens.size(1)):
