@@ -172,6 +172,9 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
     now = timezone.now()
     with transaction.atomic():
         _bind_hardware(run.campaign, wanted.hardware_class)
+        # Looked at again now that nobody else promotes or leases here: between the first look and the hold both may.
+        if why := _why_unwanted(run):
+            raise lifecycle.LostRace(f"R-{run.pk} is not wanted any more: {why}")
         if run.purpose == "candidate":
             _start_proposal(run, worker)
         moves.move_run(
@@ -309,11 +312,21 @@ def expire_leases() -> list[Run]:
         try:
             silent = f"{run.worker or 'its worker'} was silent for {contract.LEASE_S:.0f} s"
             with transaction.atomic():
+                _take_lease(run)
                 give_back(run, by=BY, why=silent)
                 ledger.charge_run(run, (timezone.now() - (run.leased_at or run.created_at)).total_seconds())
         except lifecycle.LostRace as race:
             log.info("%s", race)
     return expired
+
+
+def _take_lease(run: Run) -> None:
+    """Raises LostRace unless the lease is still the one that was seen to be over: a report prolongs it at any time."""
+    if run.purpose == "baseline":
+        moves.hold(run.campaign)  # before the run: see give_back
+    held = Run.objects.filter(pk=run.pk, fence=run.fence, state=run.state, lease_until=run.lease_until)
+    if held.update(lease_until=None) != 1:
+        raise lifecycle.LostRace(f"the worker of R-{run.pk} spoke while its lease was being taken back")
 
 
 def halt(campaign: Campaign, *, by: str, reason: str) -> None:

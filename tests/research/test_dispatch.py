@@ -1,0 +1,63 @@
+"""What comes between a look and a move: a beat that arrives late, a promotion while a run is handed out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpu_runner import contract
+from research import dispatch, ledger, lifecycle, report, tasks
+from research.models import Campaign, Incumbent, Run
+from tests import builders
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+
+
+@pytest.fixture
+def campaign() -> Campaign:
+    return builders.make_campaign()
+
+
+def test_a_worker_that_speaks_while_its_lease_is_being_taken_back_keeps_it(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch.advance(campaign)
+    silent, slow = (builders.claim(builders.make_worker(name=name)) for name in ("silent", "slow"))
+    assert silent is not None
+    assert slow is not None
+    Run.objects.filter(state="leased").update(lease_until="2020-01-01T00:00Z")
+    charge = ledger.charge_run
+
+    def meanwhile_the_slow_one_speaks(run: Run, device_s: float) -> None:
+        charge(run, device_s)
+        if run.pk != slow.spec.run_id:
+            report.beat(report.leased(slow.spec.run_id, slow.token), slow.spec.fence)
+
+    monkeypatch.setattr(ledger, "charge_run", meanwhile_the_slow_one_speaks)
+    dispatch.expire_leases()
+    states = {lease.spec.run_id: Run.objects.get(pk=lease.spec.run_id).state for lease in (silent, slow)}
+    assert states == {silent.spec.run_id: "queued", slow.spec.run_id: "leased"}
+    assert report.beat(report.leased(slow.spec.run_id, slow.token), slow.spec.fence).order == "continue"
+
+
+def test_a_run_that_became_unwanted_while_it_was_handed_out_is_not_leased(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch.advance(campaign)
+    lease, moved = dispatch._lease, []
+
+    def after_the_incumbent_moved(run: Run, *args: Any) -> contract.Lease:
+        if not moved:
+            moved.append(Incumbent.objects.create(campaign=campaign, number=1, commit="b" * 40))
+        return lease(run, *args)
+
+    monkeypatch.setattr(dispatch, "_lease", after_the_incumbent_moved)
+    assert builders.claim(builders.make_worker()) is None
+    assert not campaign.runs.filter(state__in=lifecycle.RUN_LIVE).exists()
+    assert set(campaign.runs.values_list("stop_reason", flat=True)) == {"the incumbent moved"}
