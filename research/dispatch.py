@@ -16,8 +16,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, events, ledger, lifecycle, moves, tasks
-from research.models import Campaign, Incumbent, Proposal, Revision, Run, Worker
+from research import approval, events, ledger, lifecycle, moves, quarantine, tasks
+from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
 log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
@@ -27,6 +27,7 @@ CLAIM_TRIES = 5
 RANKS = {"smoke": 10, "candidate": 30, "baseline": 40}
 SMOKE_SCORE_TOKENS = 4_096
 HALTED = "halted: "  # how the stop_reason of a run begins that is run again when the campaign goes on
+POSTPONED = (HALTED, "later: ")  # that is run again when its turn comes: nobody stopped it
 BY = "dispatch"
 
 
@@ -60,9 +61,13 @@ def _close_budget(campaign: Campaign, reason: str) -> None:
 
 
 def _to_run(campaign: Campaign) -> list[Proposal]:
-    """What runs, else the oldest approved proposal: one at a time, so that all are judged against one incumbent."""
+    """What runs, else the oldest approved proposal: one at a time, so that all are judged against one incumbent.
+
+    What waits for a person to look at a score holds nobody up, and gets no further runs until then.
+    """
     # One query: between two, a claim could turn the approved one into the running one.
-    wanted = list(campaign.proposals.filter(state__in=("running", "approved")).order_by("state_at"))
+    open_ones = campaign.proposals.filter(state__in=("running", "approved")).exclude(quarantine.of_proposal())
+    wanted = list(open_ones.order_by("state_at"))
     return [proposal for proposal in wanted if proposal.state == "running"] or wanted[:1]
 
 
@@ -144,22 +149,23 @@ def _claimable(wanted: contract.Claim) -> Run | None:
     return (
         Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign")
         .filter(same_hardware, state="queued", campaign__state="active", campaign__sandbox_level=wanted.sandbox_level)
+        .exclude(quarantine.of_revision("revision"), purpose="candidate")
         .order_by("rank", "pk")
         .first()
     )
 
 
 def _why_unwanted(run: Run) -> str:
-    """Why a queued run must not start after all; empty when it may."""
+    """Why a queued run must not start after all; empty when it may. Reads the record anew."""
     if run.purpose == "candidate" and run.revision:
-        proposal = run.revision.proposal
         if not run.revision.decisions.filter(choice="approve", digest=run.digest).exists():
             return "nobody approved this digest, so the record was changed by hand: `manage.py verify_audit` says where"
+        proposal = Proposal.objects.get(pk=run.revision.proposal_id)
         if proposal.state not in ("approved", "running"):
             return f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}"
-        others = run.campaign.proposals.filter(state="running").exclude(pk=proposal.pk)
-        if proposal.state == "approved" and (other := others.first()) is not None:
-            return f"P-{other.pk} runs first"
+        others = run.campaign.proposals.filter(state="running").exclude(quarantine.of_proposal())
+        if proposal.state == "approved" and (other := others.exclude(pk=proposal.pk).first()) is not None:
+            return f"{POSTPONED[1]}P-{other.pk} runs first"
     if run.incumbent_id != run.campaign.incumbent.pk:
         return "the incumbent moved"
     if run.approval["lock_sha256"] != approval.lock_sha256():
@@ -293,13 +299,15 @@ def pause_for_baseline(run: Run) -> None:
     campaign = run.campaign
     if run.purpose != "baseline" or campaign.state != "active":
         return
-    why = (run.failure or {}).get("message") or "its score is not ok"
-    moves.move_campaign(
-        campaign,
-        "paused",
-        by=BY,
-        reason=f"the incumbent's own run R-{run.pk} gave no score: {why} Resume to try again.",
-    )
+    reason = f"the incumbent's own run R-{run.pk} gave no score: {(run.failure or {}).get('message', '')}"
+    score = Score.objects.filter(run=run).first()
+    if score is not None and score.outcome == "quarantined":
+        reason = f"the incumbent's own score in R-{run.pk} is quarantined: accept or dispute it there, then resume."
+    elif score is not None and score.outcome == "disputed":
+        reason = f"the incumbent's own score in R-{run.pk} is disputed: nothing can be compared with it."
+    else:
+        reason += " Resume to try again."
+    moves.move_campaign(campaign, "paused", by=BY, reason=reason)
 
 
 def expire_leases() -> list[Run]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from gpu_runner import contract
-from research import dispatch, events, learn, lifecycle, moves, repository, statistics, tasks
-from research.models import Incumbent, Proposal, Revision, Run, Verdict
+from research import dispatch, events, learn, lifecycle, moves, quarantine, repository, statistics, tasks
+from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
 
 log = logging.getLogger(__name__)
 BY = "judge"
@@ -45,6 +46,8 @@ def consider(proposal: Proposal) -> None:
     if proposal.state != "running":
         return
     revision = proposal.revision
+    if quarantine.is_waiting(revision):
+        return  # a person has to look at a score first: see research.settle
     try:
         if (early := _early_end(revision)) is not None:
             conclude(revision, **early)
@@ -56,16 +59,18 @@ def consider(proposal: Proposal) -> None:
 
 def pairs_of(revision: Revision) -> list[Pair]:
     """The finished pairs in the order of their seeds, up to the first gap: what a sequential look may use."""
-    runs = Run.objects.filter(incumbent_id=revision.incumbent_id, state="finished", score__outcome="ok").select_related(
-        "score"
-    )
-    candidates = {run.seed: run for run in runs.filter(purpose="candidate", revision=revision)}
-    signed = contract.Approval.model_validate(revision.approval)
-    baselines = {run.seed: run for run in runs.filter(purpose="baseline", digest=signed.of_the_incumbent().digest())}
+    candidates = _scored(Run.objects.filter(purpose="candidate", revision=revision))
+    baselines = _scored(_baselines(revision))
     pairs: list[Pair] = []
     while (seed := revision.incumbent.seed(len(pairs) + 1)) in candidates and seed in baselines:
         pairs.append(Pair(seed=seed, candidate=candidates[seed], baseline=baselines[seed]))
     return pairs
+
+
+def _scored(runs: QuerySet[Run]) -> dict[int, Run]:
+    """By seed, those whose score is believed."""
+    believed = runs.filter(state="finished", score__outcome="ok").select_related("score")
+    return {run.seed: run for run in believed}
 
 
 def _early_end(revision: Revision) -> dict[str, Any] | None:
@@ -77,15 +82,40 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
             if failure.get("kind") in NOT_ITS_FAULT:
                 return {"outcome": "inconclusive", "reason": f"{words}. That is no fault of the proposal."}
             return {"outcome": "discard", "reason": words, "crashed": True}
-        if run.state == "cancelled" and not run.stop_reason.startswith(dispatch.HALTED):
+        if run.state == "cancelled" and not run.stop_reason.startswith(dispatch.POSTPONED):
             return {
                 "outcome": "inconclusive",
                 "reason": f"R-{run.pk} was stopped: {run.stop_reason or 'no reason given'}",
             }
         if run.state == "finished" and run.score.outcome != "ok":
-            why = run.score.reasons[0] if run.score.reasons else run.score.outcome  # places are for people only
-            return {"outcome": "disputed", "reason": f"The score of R-{run.pk} is {run.score.outcome}: {why}"}
-    return None
+            return {"outcome": "disputed", "reason": f"The score of R-{run.pk} is disputed: {_why_disputed(run.score)}"}
+    return _early_end_of_the_incumbent(revision)
+
+
+def _early_end_of_the_incumbent(revision: Revision) -> dict[str, Any] | None:
+    """Against a score of the incumbent that nobody stands behind nothing can be compared, however long we wait."""
+    disputed = _baselines(revision).filter(score__outcome="disputed", seed__in=_seeds(revision))
+    if (run := disputed.select_related("score").first()) is None:
+        return None
+    why = f"The incumbent's own score of seed {run.seed}, R-{run.pk}, is disputed: {_why_disputed(run.score)}"
+    return {"outcome": "inconclusive", "reason": f"{why} That is no fault of the proposal."}
+
+
+def _why_disputed(score: Score) -> str:
+    """One sentence: it reaches the proposer, to whom the places of a dispute are not shown."""
+    if score.settled_reason:
+        return score.settled_reason
+    return score.reasons[0] if score.reasons else "no reason was given."
+
+
+def _baselines(revision: Revision) -> QuerySet[Run]:
+    """The incumbent's runs under the conditions of ``revision``."""
+    signed = contract.Approval.model_validate(revision.approval).of_the_incumbent()
+    return Run.objects.filter(incumbent_id=revision.incumbent_id, purpose="baseline", digest=signed.digest())
+
+
+def _seeds(revision: Revision) -> QuerySet[Run, int]:
+    return revision.runs.filter(purpose="candidate").values_list("seed", flat=True)
 
 
 def _look(revision: Revision) -> None:

@@ -371,6 +371,16 @@ class Score(models.Model):
     evidence = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Evidence: what challenges found.")
     provenance = models.JSONField(default=dict)
     seconds = models.FloatField()
+    settled_by = models.ForeignKey(
+        USER,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Who took it out of quarantine.",
+    )
+    settled_reason = models.TextField(blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

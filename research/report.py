@@ -19,7 +19,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import dispatch, gates, judge, ledger, lifecycle, moves, tasks
+from research import dispatch, gates, judge, ledger, lifecycle, moves, quarantine, tasks
 from research.models import ReportBatch, Run, Score
 
 log = logging.getLogger(__name__)
@@ -171,6 +171,7 @@ def _measured(last: contract.RunEnd) -> dict[str, Any]:
 
 
 def _close(run: Run, last: contract.RunEnd, by: str) -> None:
+    last = _held_against_history(run, last)
     if last.outcome == "finished":
         assert last.score is not None
         _enter_phase(run, "scoring")
@@ -193,6 +194,17 @@ def _close(run: Run, last: contract.RunEnd, by: str) -> None:
     )
     if run.state != "finished" or run.score.outcome != "ok":
         dispatch.pause_for_baseline(run)
+
+
+def _held_against_history(run: Run, last: contract.RunEnd) -> contract.RunEnd:
+    """A candidate's number that is too good for its campaign waits for a person."""
+    score = last.score
+    if run.purpose != "candidate" or score is None or score.outcome != "ok" or score.val_bpb is None:
+        return last
+    if not (why := quarantine.too_good(run, score.val_bpb)):
+        return last
+    doubted = score.model_copy(update={"outcome": "quarantined", "reasons": [*score.reasons, why]})
+    return last.model_copy(update={"score": doubted})
 
 
 def _sentence(run: Run, last: contract.RunEnd) -> str:

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from gpu_runner.contract import SeedPolicy
@@ -232,6 +233,21 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     assert values, "a mean needs at least one value"
     n = len(values)
     return math.fsum(values) / n, math.sqrt(_residual_ss(values) / (n - 1)) if n > 1 else None
+
+
+MAD_TO_SD = 1.4826  # of a normal distribution: the median absolute deviation is 0.6745 of it
+
+
+def robust_centre_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Median, and median absolute deviation scaled to a normal's standard deviation.
+
+    Half of the values may be anything: one diverged run in a history moves neither, where it would drag a mean and
+    swell an ordinary standard deviation (Hampel 1974; Rousseeuw & Croux 1993, who also note that the deviation is 0
+    as soon as more than half of the values are equal: whoever divides by it needs a floor).
+    """
+    assert values, "a median needs at least one value"
+    centre = median(values)
+    return centre, MAD_TO_SD * median([abs(value - centre) for value in values])
 
 
 def paired_correlation(candidate: Sequence[float], incumbent: Sequence[float]) -> float | None:

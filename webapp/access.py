@@ -87,7 +87,7 @@ def proposal_for(user: User, pk: int) -> Proposal:
 
 def run_for(user: User, pk: int) -> Run:
     runs = Run.objects.filter(**_seen_by(user)).select_related(
-        "campaign", "incumbent", "worker", "revision__proposal", "score"
+        "campaign", "incumbent__proposal", "worker", "revision__proposal", "score__settled_by"
     )
     return get_object_or_404(runs, pk=pk)
 

@@ -122,6 +122,8 @@ class Dossier:
     @property
     def waits_for(self) -> str:
         """What happens next to a proposal that nobody can decide on now."""
+        if any(doubt.is_open for doubt in self.doubts):
+            return "A score waits for a reviewer"
         return {
             "drafted": "Goes through the gates",
             "checking": "In the gates",
@@ -256,11 +258,11 @@ class Dossier:
     @cached_property
     def runs(self) -> list[Run]:
         """Its own runs and the incumbent's of the same seeds, which are half of the comparison."""
-        mine = list(self.revision.runs.select_related("score", "worker").order_by("seed", "purpose"))
+        mine = list(self.revision.runs.select_related("score__settled_by", "worker").order_by("seed", "purpose"))
         seeds = [run.seed for run in mine if run.purpose == "candidate"]
         signed = self.signed.of_the_incumbent().digest()
         theirs = self.incumbent.runs.filter(purpose="baseline", seed__in=seeds, digest=signed)
-        theirs = theirs.select_related("score", "worker")
+        theirs = theirs.select_related("score__settled_by", "worker")
         return sorted([*mine, *theirs], key=lambda run: (run.purpose == "smoke", run.seed, run.purpose))
 
     @cached_property

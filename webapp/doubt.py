@@ -44,12 +44,25 @@ WORDS = {
 }
 
 
+ACCEPTED = _Words(
+    "Out of quarantine: a person accepted the number",
+    "It was better than text of this kind, or this campaign's history, lets anybody expect. A reviewer looked at the"
+    " change and at the evidence, and it counts like any other since.",
+    "Nothing, unless you know better than the reason below.",
+)
+
+
 class Doubt:
     """One score and what is said of it."""
 
     def __init__(self, run: Run, score: Score) -> None:
         self.run, self.score = run, score
-        self.words = WORDS.get(score.outcome)
+        self.words = ACCEPTED if score.outcome == "ok" else WORDS[score.outcome]
+
+    @property
+    def is_open(self) -> bool:
+        """Does it wait for a person?"""
+        return self.score.outcome == "quarantined" and self.run.purpose != "smoke"
 
     @cached_property
     def evidence(self) -> Evidence | None:
@@ -65,6 +78,6 @@ class Doubt:
 
 
 def doubts(runs: Iterable[Run]) -> list[Doubt]:
-    """Of runs with their scores, those whose number is not simply ok."""
+    """Of runs with their scores, those whose number is not simply ok, or was not once."""
     scored = ((run, getattr(run, "score", None)) for run in runs)
-    return [Doubt(run, score) for run, score in scored if score is not None and score.outcome != "ok"]
+    return [Doubt(r, s) for r, s in scored if s is not None and (s.outcome != "ok" or s.settled_at is not None)]

@@ -64,6 +64,17 @@ class WithdrawForm(Fields):
     )
 
 
+class SettleForm(Fields):
+    """Accept or dispute a quarantined score."""
+
+    choice = forms.ChoiceField(choices=[("accept", "Accept"), ("dispute", "Dispute")])
+    reason = forms.CharField(
+        widget=forms.Textarea,
+        max_length=4_000,
+        error_messages={"required": "Write what you looked at: it stands beside the number for good."},
+    )
+
+
 class StateForm(forms.Form):
     """Pause, resume or halt a campaign."""
 

@@ -6,12 +6,15 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db.models import Avg, Count
 from django.utils import timezone
 
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Decision, Event, Run, Score
+from research.settle import check_may_settle
 from webapp.doubt import Doubt, doubts
 
 MAX_EVENTS = 40
@@ -49,6 +52,16 @@ class Logbook:
     def doubts(self) -> list[Doubt]:
         """At most one: why its number is not simply believed."""
         return doubts([self.run])
+
+    def may_settle(self, user: User) -> bool:
+        """May ``user`` say what its quarantined score counts for?"""
+        if not any(doubt.is_open for doubt in self.doubts):
+            return False
+        try:
+            check_may_settle(self.run, user)
+        except PermissionDenied:
+            return False
+        return True
 
     # --- progress
 

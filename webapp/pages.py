@@ -21,6 +21,7 @@ urlpatterns = [
     path("runs/", runs.runs, name="runs"),
     path("runs/<int:pk>/", runs.run, name="run"),
     path("runs/<int:pk>/stop/", runs.stop, name="stop-run"),
+    path("runs/<int:pk>/score/", runs.score, name="run-score"),
     path("campaigns/", campaigns.campaigns, name="campaigns"),
     path("campaigns/<slug:slug>/", campaigns.campaign, name="campaign"),
     path("campaigns/<slug:slug>/propose/", campaigns.propose, name="campaign-propose"),

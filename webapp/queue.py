@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from django.contrib.auth.models import User
 from django.db.models import Count, F, Max, Q
 
-from research import lifecycle
+from research import lifecycle, quarantine
 from research.models import Revision
 from webapp import figures
 from webapp.access import may_read
 
 MAX_ROWS = 60  # a section; beyond, the campaign page lists the rest
 
+A_SCORE_WAITS = "A score waits for you"
 SECTIONS = [
     # title, icon, states
+    (A_SCORE_WAITS, "shield-alert", ()),
     ("Ready for review", "circle-dot", ("pending_review",)),
     ("In gates", "list-checks", ("drafted", "checking")),
     ("Changes requested", "message-square", ("changes_requested",)),
@@ -31,6 +33,10 @@ class Row:
     mini: figures.MiniFigure
     num_gates: int
     num_passed: int
+    waits: bool  # for a person to look at a quarantined score
+
+    def stands_in(self, title: str, states: tuple[str, ...]) -> bool:
+        return title == A_SCORE_WAITS if self.waits else self.revision.proposal.state in states
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def sections(user: User) -> list[Section]:
     rows = _rows()
     found = []
     for title, icon, states in SECTIONS:
-        mine = [row for row in rows if row.revision.proposal.state in states]
+        mine = [row for row in rows if row.stands_in(title, states)]
         if mine:
             found.append(Section(title, icon, mine[:MAX_ROWS], max(0, len(mine) - MAX_ROWS)))
     return found
@@ -62,6 +68,7 @@ def _rows() -> list[Row]:
         newest=Max("proposal__revisions__number"),
         num_gates=Count("gates", distinct=True),
         num_passed=Count("gates", filter=Q(gates__outcome__in=("passed", "warned")), distinct=True),
+        waits=quarantine.of_proposal("proposal"),
     )
     revisions = list(
         newest.filter(number=F("newest")).select_related("proposal__campaign").order_by("proposal__state_at", "pk")
@@ -71,7 +78,7 @@ def _rows() -> list[Row]:
     ]
     scale = figures.mini_scale(effects)
     return [
-        Row(r, figures.mini_figure(scale, effect), r.num_gates, r.num_passed)
+        Row(r, figures.mini_figure(scale, effect), r.num_gates, r.num_passed, r.waits)
         for r, effect in zip(revisions, effects, strict=True)
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
-from research import learn, ledger, lifecycle, repository, statistics
+from research import learn, ledger, lifecycle, quarantine, repository, statistics
 from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
 from webapp import figures, progression
 
@@ -341,7 +341,9 @@ def chrome() -> Chrome:
     )
     limits = [row["budget_gpu_hours"] for row in rows if row["budget_gpu_hours"] is not None]
     return Chrome(
-        num_waiting=Proposal.objects.filter(state="pending_review").count(),
+        num_waiting=Proposal.objects.filter(
+            Q(state="pending_review") | Q(quarantine.of_proposal(), state="running")
+        ).count(),
         num_live=Run.objects.filter(state__in=lifecycle.RUN_LIVE).count(),
         gpu_s=sum(row["gpu_s"] or 0.0 for row in rows),
         limit_s=3600 * sum(limits) if limits and len(limits) == len(rows) else None,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, ledger, lifecycle, report, tasks
-from research.models import Campaign, Incumbent, Run
+from research import dispatch, judge, ledger, lifecycle, report, review, tasks
+from research.models import Campaign, Incumbent, Proposal, Run
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,3 +62,24 @@ def test_a_run_that_became_unwanted_while_it_was_handed_out_is_not_leased(
     assert builders.claim(builders.make_worker()) is None
     assert not campaign.runs.filter(state__in=lifecycle.RUN_LIVE).exists()
     assert set(campaign.runs.values_list("stop_reason", flat=True)) == {"the incumbent moved"}
+
+
+def test_a_candidate_that_had_to_wait_its_turn_was_not_stopped_by_anybody(campaign: Campaign, bob: User) -> None:
+    first, second = builders.make_pending(campaign), builders.make_pending(campaign, title="Warm up for a while")
+    for proposal in (first, second):
+        review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    dispatch.add_pair(second.revision, 1)
+    Run.objects.filter(revision=second.revision, purpose="candidate").update(rank=0)
+    Proposal.objects.filter(pk=first.pk).update(state="running")
+    assert builders.claim(builders.make_worker()) is not None
+    postponed = second.revision.runs.get(purpose="candidate")
+    assert postponed.state == "cancelled"
+    Proposal.objects.filter(pk=first.pk).update(state="judged")
+    dispatch.advance(campaign)
+    Run.objects.filter(revision=second.revision, state="queued").update(rank=0)
+    assert builders.claim(builders.make_worker(name="other")) is not None
+    second.refresh_from_db()
+    assert second.state == "running"
+    judge.consider(second)
+    second.refresh_from_db()
+    assert second.state == "running"

@@ -262,6 +262,8 @@ EVENT_ICONS = {
     "proposal.stale": ("history", "warn"),
     "proposal.judged": ("scale", "runc"),
     "run.finished": ("circle-check", "good"),
+    "score.accepted": ("shield-check", "good"),
+    "score.disputed": ("octagon-x", "bad"),
     "run.failed": ("circle-x", "bad"),
     "run.timed_out": ("clock", "bad"),
     "run.lost": ("server-off", "warn"),

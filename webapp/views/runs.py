@@ -1,4 +1,4 @@
-"""Runs: those that are live, queued and over; one of them as it happens; stopping it."""
+"""Runs: those that are live, queued and over; one of them as it happens; stopping it; a score that waits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from django.views.decorators.http import require_POST, require_safe
 from research import dispatch, lifecycle
 from research.lifecycle import IllegalMove, LostRace
 from research.models import Run
+from research.settle import settle
 from webapp.access import is_fragment, may_steer, person, reader, run_for
-from webapp.forms import StopForm
+from webapp.forms import SettleForm, StopForm
 from webapp.logbook import Logbook
 from webapp.views.errors import lost_race
 
@@ -41,11 +42,43 @@ def runs(request: HttpRequest) -> HttpResponse:
 @reader
 def run(request: HttpRequest, pk: int) -> HttpResponse:
     """One run. Curves and log come over the socket or ``points.json``; facts are in the page, in two fragments."""
+    return _page(request, pk)
+
+
+def _page(request: HttpRequest, pk: int, *, form: SettleForm | None = None, status: int = 200) -> HttpResponse:
+    """``form`` is one that was refused, with what was typed into it."""
     book = Logbook(run_for(person(request), pk))
     template = "runs/run.html"
     if is_fragment(request):
         template = "runs/_side.html" if request.headers.get("HX-Target") == "div#side" else "runs/_run.html"
-    return render(request, template, {"section": "runs", "book": book, "run": book.run})
+    context = {
+        "section": "runs",
+        "book": book,
+        "run": book.run,
+        "form": form or SettleForm(),
+        "may_settle": book.may_settle(person(request)),
+    }
+    return render(request, template, context, status=status)
+
+
+@require_POST
+@reader
+def score(request: HttpRequest, pk: int) -> HttpResponse:
+    """``POST /runs/7/score/``: a reviewer accepts a quarantined number, or disputes it."""
+    chosen, form = run_for(person(request), pk), SettleForm(request.POST)
+    if not form.is_valid():
+        return _page(request, pk, form=form, status=422)
+    try:
+        settled = settle(chosen.pk, by=person(request), **form.cleaned_data)
+    except LostRace as race:
+        return lost_race(request, str(race), reverse("run", args=[pk]))
+    except ValueError as error:
+        form.take(error)
+        return _page(request, pk, form=form, status=422)
+    if is_fragment(request):
+        return _page(request, pk)  # says itself what was decided
+    messages.success(request, f"The score of R-{pk} is {settled.outcome}")
+    return redirect("run", pk)
 
 
 @require_POST
