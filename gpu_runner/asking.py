@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from gpu_runner.challenge import Challenged, Held, Nats, Plan, challenge
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.harness.frames import Logits, Tokens
-from gpu_runner.model_process import ModelFailed, ModelProcess
+from gpu_runner.model_process import Batch, ModelFailed, ModelProcess
 from gpu_runner.suspicion import expected, weigh
 
 # Largest difference, in nats at one position, between two answers to the same prefix. On a CPU the
@@ -47,7 +48,9 @@ class Asking:
     def commit(self) -> None:
         with self.start() as model:
             self.about = model.about
-            self.nats, self.held = ask(model, self.rows.inputs, self.rows.targets, self.rows.per_batch)
+            before = model.holdings_sha256()
+            self.nats = self._losses(model)
+            self.held = Held(before, model.holdings_sha256())
         # From here on the losses are committed. Whoever answers next is a fresh process that has seen none of it.
         self.num_commitments += 1
         # No rounding changes a parameter: that a process did is not forgotten with what it answered.
@@ -81,25 +84,36 @@ class Asking:
         weights = weigh(self.nats, expected(self.foreign, inputs, targets, self.vocab, rng))
         return challenge(inputs, self.rows.per_batch, num_wanted, self.foreign, weights, rng)
 
+    def _losses(self, model: ModelProcess) -> Nats:
+        """Of all rows, [N, T]."""
+        inputs, targets = self.rows.inputs, self.rows.targets
+        return ask(model, inputs, np.zeros(len(inputs), np.int64), targets, self.rows.per_batch)
+
     def _answer(self, plan: Plan) -> Challenged:
+        targets = self.rows.targets[plan.rows[:, None], plan.positions]
         with self.start() as model:
-            again, held = ask(model, plan.inputs, self.rows.targets[plan.rows], self.rows.per_batch)
+            before = model.holdings_sha256()
+            # A round is asked when the one before is answered: it may show what stood behind its prefixes.
+            rounds = np.split(np.arange(len(plan.rows)), plan.num_rounds)
+            parts = [ask(model, plan.inputs[r], plan.first[r], targets[r], self.rows.per_batch) for r in rounds]
+            held = Held(before, model.holdings_sha256())
             self.about = self.about if model.about == self.about else self.about | {"torch": "another one each time"}
         answer = Challenged()
-        answer.compare(plan, self.nats, again)
+        answer.compare(plan, self.nats, np.concatenate(parts))
         answer.note(held, self.held)
         return answer
 
 
-def ask(model: ModelProcess, inputs: Tokens, targets: Tokens, per_batch: int) -> tuple[Nats, Held]:
-    """Negative log-likelihood of every target, [N, T], in nats; and what the model held before and after."""
+def ask(model: ModelProcess, inputs: Tokens, first: npt.NDArray[np.int64], targets: Tokens, per_batch: int) -> Nats:
+    """Negative log-likelihood, in nats, of targets [N, W], which stand in rows [N, T] from first [N] on."""
     nats, flat, done = np.empty(targets.size), targets.ravel(), 0
-    before = model.holdings_sha256()
-    for logits in model.ask(np.split(inputs, len(inputs) // per_batch)):
+    num_batches, wanted = len(inputs) // per_batch, targets.shape[1]
+    parts = zip(np.split(inputs, num_batches), np.split(first, num_batches), strict=True)
+    for logits in model.ask([Batch(tokens, start, wanted) for tokens, start in parts]):
         here = slice(done, done + len(logits))
         nats[here] = nats_of(logits, flat[here])
         done = here.stop
-    return nats.reshape(targets.shape), Held(before, model.holdings_sha256())
+    return nats.reshape(targets.shape)
 
 
 def nats_of(logits: Logits, targets: Tokens) -> Nats:

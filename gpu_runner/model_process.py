@@ -17,9 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from gpu_runner import sandbox
 from gpu_runner.harness import frames
@@ -35,6 +36,17 @@ ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "nu
 
 class ModelFailed(Exception):
     """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence."""
+
+
+class Batch(NamedTuple):
+    """One request: tokens [B, T], and of each row ``wanted`` positions from first [B] on."""
+
+    tokens: Tokens
+    first: npt.NDArray[np.int64]
+    wanted: int
+
+    def request(self) -> bytes:
+        return frames.request(self.tokens, self.first, self.wanted)
 
 
 class ModelProcess:
@@ -80,19 +92,20 @@ class ModelProcess:
         if (excess := self._cell.excess(self._process.pid)) is not None:
             raise ModelFailed(str(excess).replace("The run", "The model's process"))
 
-    def ask(self, batches: Sequence[Tokens]) -> Iterator[Logits]:
-        """Logits of every position in order, in pieces [n, V] float32, for batches of tokens [B, T].
+    def ask(self, batches: Sequence[Batch]) -> Iterator[Logits]:
+        """Logits of every wanted position in order, in pieces [n, V] float32.
 
         No piece is of two batches or larger than PIECE_BYTES. Raises ModelFailed. The next batch is sent
-        ahead: the caller works on one answer while the model works on the next.
+        ahead, so no batch may tell what the one before it must not know: the caller works on one answer while the
+        model works on the next. Nothing is sent beyond the last.
         """
         for i, batch in enumerate(batches):
             deadline = time.monotonic() + ANSWER_S
             if i == 0:
-                self._pipes.write(frames.request(batch), deadline)
+                self._pipes.write(batch.request(), deadline)
             if i + 1 < len(batches):
-                self._pipes.write(frames.request(batches[i + 1]), deadline)
-            yield from self._answer(batch.shape, deadline)
+                self._pipes.write(batches[i + 1].request(), deadline)
+            yield from self._answer(len(batch.tokens), batch.wanted, deadline)
 
     def holdings_sha256(self) -> str:
         """Of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
@@ -106,17 +119,16 @@ class ModelProcess:
             raise ModelFailed("The model's process answered with a malformed frame.")
         return said
 
-    def _answer(self, shape: tuple[int, ...], deadline: float) -> Iterator[Logits]:
-        rows, length = shape
-        expected = frames.answer_head(rows, length, self._vocab)
+    def _answer(self, rows: int, wanted: int, deadline: float) -> Iterator[Logits]:
+        expected = frames.answer_head(rows, wanted, self._vocab)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
             raise ModelFailed(self._text("The model's process raised: ", deadline))
         if magic + self._pipes.read(len(expected) - 4, deadline) != expected:
             raise ModelFailed("The model's process answered with a malformed frame.")
         per_piece = max(PIECE_BYTES // (4 * self._vocab), 1)
-        for first in range(0, rows * length, per_piece):
-            num = min(per_piece, rows * length - first)
+        for first in range(0, rows * wanted, per_piece):
+            num = min(per_piece, rows * wanted - first)
             body = self._pipes.read(num * self._vocab * 4, deadline)
             yield np.frombuffer(body, dtype="<f4").reshape(num, self._vocab)
 

@@ -1,9 +1,10 @@
 """What the scorer and the model's process say to each other: fixed frames, no pickle, no torch.
 
     hello    model -> scorer   "CSHI", length u32, JSON {"torch", "device", "vocab_size", "num_params"}
-    request  scorer -> model   "CSRQ", rows u32, tokens u32, then rows x tokens int32
-    answer   model -> scorer   "CSLG", rows u32, tokens u32, vocab u32, then rows x tokens x vocab float32
-    holds    scorer -> model   "CSFP", 0 u32, 0 u32: what are your parameters and buffers?
+    request  scorer -> model   "CSRQ", rows u32, tokens u32, wanted u32, then for each row u32 from which position on,
+                               then rows x tokens int32
+    answer   model -> scorer   "CSLG", rows u32, wanted u32, vocab u32, then rows x wanted x vocab float32
+    holds    scorer -> model   "CSFP", 0 u32, 0 u32, 0 u32: what are your parameters and buffers?
     held     model -> scorer   "CSFP", length u32, sha256 in hexadecimal
     error    model -> scorer   "CSER", length u32, text
 
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 HELLO, REQUEST, ANSWER, HOLDS, ERROR = b"CSHI", b"CSRQ", b"CSLG", b"CSFP", b"CSER"
 HEAD = struct.Struct("<4sI")  # magic, and a length or a number of rows
+ASKED = struct.Struct("<4sIII")  # magic, rows, tokens, wanted
 MAX_TEXT = 16_384  # bytes of a hello or an error
 
 Tokens = npt.NDArray[np.int32]
@@ -41,21 +43,22 @@ def _text(magic: bytes, text: str) -> bytes:
     return HEAD.pack(magic, len(body)) + body
 
 
-def request(tokens: Tokens) -> bytes:
-    """tokens [B, T]."""
+def request(tokens: Tokens, first: npt.NDArray[np.int64], wanted: int) -> bytes:
+    """tokens [B, T]; of each row the logits of ``wanted`` positions from first [B] on."""
     rows, length = tokens.shape
-    return HEAD.pack(REQUEST, rows) + struct.pack("<I", length) + tokens.astype("<i4").tobytes()
+    head = ASKED.pack(REQUEST, rows, length, wanted)
+    return head + first.astype("<i4").tobytes() + tokens.astype("<i4").tobytes()
 
 
 def holds() -> bytes:
     """As long as the head of a request, so that the model's side reads either in one go."""
-    return HEAD.pack(HOLDS, 0) + struct.pack("<I", 0)
+    return ASKED.pack(HOLDS, 0, 0, 0)
 
 
 def held(sha256: str) -> bytes:
     return _text(HOLDS, sha256)
 
 
-def answer_head(rows: int, length: int, vocab: int) -> bytes:
-    """What stands before the logits [B, T, V]. The scorer compares it byte by byte with what it expects."""
-    return HEAD.pack(ANSWER, rows) + struct.pack("<II", length, vocab)
+def answer_head(rows: int, wanted: int, vocab: int) -> bytes:
+    """What stands before the logits [B, W, V]. The scorer compares it byte by byte with what it expects."""
+    return ASKED.pack(ANSWER, rows, wanted, vocab)

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -37,12 +37,12 @@ def main(argv: list[str] | None = None) -> int:
         answers.write(frames.hello(_about(model, vocab, here)))
         answers.flush()
         with torch.inference_mode(), machine.attention_kernels(here):
-            for tokens in read_requests(requests):
-                if tokens is None:
+            for request in read_requests(requests):
+                if request is None:
                     answers.write(frames.held(holdings_sha256(model)))
                     answers.flush()
                 else:
-                    _answer(answers, model, vocab, tokens.to(here.device))
+                    _answer(answers, model, vocab, request, here.device)
     except BrokenPipeError:
         return 1  # the scorer hung up: it has said why on its side
     except Exception:  # noqa: BLE001  # whatever the recipe raises is told to the scorer
@@ -74,27 +74,35 @@ def holdings_sha256(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def read_requests(requests: BinaryIO) -> Iterator[torch.Tensor | None]:
-    """Token batches [B, T] int64, or None for the question what the model holds, until the scorer hangs up."""
-    while head := requests.read(frames.HEAD.size + 4):
-        magic, rows = frames.HEAD.unpack(head[: frames.HEAD.size])
+class Request(NamedTuple):
+    tokens: torch.Tensor  # [B, T] int64
+    first: list[int]  # of each row, the position from which on logits are wanted
+    wanted: int
+
+
+def read_requests(requests: BinaryIO) -> Iterator[Request | None]:
+    """Batches, or None for the question what the model holds, until the scorer hangs up."""
+    while head := requests.read(frames.ASKED.size):
+        magic, rows, length, wanted = frames.ASKED.unpack(head)
         if magic == frames.HOLDS:
             yield None
             continue
         assert magic == frames.REQUEST, "the scorer speaks another protocol"
-        length = int.from_bytes(head[frames.HEAD.size :], "little")
+        first = np.frombuffer(requests.read(rows * 4), dtype="<i4").tolist()
         tokens = np.frombuffer(requests.read(rows * length * 4), dtype="<i4").reshape(rows, length)
-        yield torch.from_numpy(tokens.astype(np.int64))
+        yield Request(torch.from_numpy(tokens.astype(np.int64)), first, wanted)
 
 
-def _answer(answers: BinaryIO, model: torch.nn.Module, vocab: int, tokens: torch.Tensor) -> None:
-    logits = model(tokens).float()
+def _answer(answers: BinaryIO, model: torch.nn.Module, vocab: int, request: Request, device: str) -> None:
+    tokens, first, wanted = request
+    logits = model(tokens.to(device))
     if logits.shape != (*tokens.shape, vocab):
         raise ValueError(
             f"the model gave logits {tuple(logits.shape)} for tokens {tuple(tokens.shape)}, vocabulary {vocab}"
         )
-    answers.write(frames.answer_head(*logits.shape))
-    answers.write(logits.contiguous().cpu().numpy().astype("<f4", copy=False).data)
+    parts = torch.stack([row[start : start + wanted] for row, start in zip(logits, first, strict=True)]).float()
+    answers.write(frames.answer_head(*parts.shape))
+    answers.write(parts.contiguous().cpu().numpy().astype("<f4", copy=False).data)
     answers.flush()
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,20 +256,43 @@ def test_unusual_but_honest_models_pass(dataset: Path, tmp_path: Path, name: str
     assert (measured.outcome, measured.reasons) == ("ok", [])
 
 
-def test_a_challenge_shows_no_true_continuation_and_no_row_twice(dataset: Path) -> None:
+def test_no_request_shows_what_stood_behind_a_prefix_that_is_still_to_be_answered(dataset: Path) -> None:
     held_out = score.open_held_out(dataset, "val")
     rows = score.cut_rows(held_out, seq_len=32, num_tokens=8_192)
     rng, weights = np.random.default_rng(), np.ones(rows.targets.shape)
     plan = challenge(rows.inputs, rows.per_batch, 10_000, held_out.foreign, weights, rng)
-    assert sorted(plan.rows) == list(range(len(rows.inputs)))  # each once; a further process asks for more
+    num = len(rows.inputs)
+    assert (plan.num_rounds, len(plan.rows)) == (16, 16 * num)
+    longest = np.zeros(num, int)  # of each row's prefixes, in the rounds before
+    for shown in np.split(np.arange(len(plan.rows)), plan.num_rounds):
+        assert sorted(plan.rows[shown]) == list(range(num))  # each once a round: no batch tells what its neighbour asks
+        assert (plan.kept[shown] > longest[plan.rows[shown]]).all()
+        longest[plan.rows[shown]] = plan.kept[shown]
     for row, kept, asked in zip(plan.rows, plan.kept, plan.inputs, strict=True):
         assert (asked[:kept] == rows.inputs[row][:kept]).all()
     cut = plan.kept < 32
-    assert 0.05 < 1 - cut.mean() < 0.25
+    assert 0.1 < np.mean(longest == 32) < 0.45
     changed = [(a[k:] != rows.inputs[r][k:]).any() for r, k, a in zip(plan.rows, plan.kept, plan.inputs, strict=True)]
     assert np.mean(np.array(changed)[cut]) > 0.9
     again = challenge(rows.inputs, rows.per_batch, 10_000, held_out.foreign, weights, rng)
     assert (again.rows != plan.rows).any()
+
+
+def test_answers_are_compared_up_to_the_cut_and_no_further(dataset: Path) -> None:
+    held_out = score.open_held_out(dataset, "val")
+    rows = score.cut_rows(held_out, seq_len=256, num_tokens=131_072)
+    weights = np.ones(rows.targets.shape)
+    plan = challenge(rows.inputs, rows.per_batch, 256, held_out.foreign, weights, np.random.default_rng(3))
+    assert plan.positions.shape == (256, 64)
+    assert plan.positions.min() >= 0 and plan.positions.max() <= 255
+    cut = plan.kept < 256
+    assert (plan.positions[cut] == plan.kept[cut][:, None] - 1).any(axis=1).all()
+    found, committed = Challenged(), np.zeros(rows.targets.shape)
+    again = np.where(plan.positions < plan.kept[:, None], 0.0, 9.0)  # what comes behind a cut is another text's loss
+    found.compare(plan, committed, again)
+    assert found.largest_nats == 0.0
+    found.compare(plan, committed, again + (plan.positions == plan.kept[:, None] - 1))
+    assert len(found.apart(0.5)) == cut.sum()
 
 
 def test_whoever_peeks_only_where_it_pays_is_met_although_it_is_three_places_in_ten_thousand(dataset: Path) -> None:
@@ -419,10 +442,10 @@ def test_at_the_command_line_only_ok_is_success(trained: Path, dataset: Path, tm
 class Played:
     """A model's process in one of its moods: ``shift`` moves one logit everywhere; ``peeks`` sees the next token."""
 
-    about: ClassVar = {"device": "cpu", "torch": "2"}
-
-    def __init__(self, shift: float, *, peeks: bool) -> None:
-        self.shift, self.peeks = shift, peeks
+    def __init__(self, shift: float, *, peeks: float, device: str, noise: float) -> None:
+        self.shift, self.peeks, self.noise = shift, peeks, noise
+        self.about = {"device": device, "torch": "2"}
+        self.rng = np.random.default_rng()
 
     def __enter__(self) -> Played:
         return self
@@ -433,23 +456,31 @@ class Played:
     def holdings_sha256(self) -> str:
         return "a" * 64
 
-    def ask(self, batches: Sequence[Any]) -> Iterator[Any]:
-        for batch in batches:
-            logits = np.zeros((*batch.shape, 256), dtype=np.float32)
-            logits[..., 0] = self.shift
-            if self.peeks:
-                np.put_along_axis(logits[:, :-1], batch[:, 1:, None], 3.0, axis=-1)
-            yield logits.reshape(-1, 256)
+    def ask(self, batches: Sequence[model_process.Batch]) -> Iterator[Any]:
+        for tokens, first, wanted in batches:
+            logits = self.rng.normal(0.0, self.noise, (*tokens.shape, 256)).astype(np.float32)
+            logits[..., 0] += self.shift
+            ahead = np.take_along_axis(logits[:, :-1], tokens[:, 1:, None], axis=-1) + self.peeks
+            np.put_along_axis(logits[:, :-1], tokens[:, 1:, None], ahead, axis=-1)
+            yield np.stack([row[start : start + wanted] for row, start in zip(logits, first, strict=True)]).reshape(
+                -1, 256
+            )
 
 
-def asked_of(dataset: Path, moods: Sequence[float], *, peeks: bool = False) -> asking.Asking:
+def asked_of(
+    dataset: Path, moods: Sequence[float], *, peeks: float = 0.0, device: str = "cpu", noise: float = 0.0, num: int = 64
+) -> asking.Asking:
     """All challenges to processes in these moods, one after another and from the start again."""
     rng, coming = np.random.default_rng(1), cycle(moods)
     text = rng.integers(0, 256, size=(16, 33)).astype(np.int32)
     rows = asking.Rows(inputs=text[:, :-1], targets=text[:, 1:], per_batch=8)
     foreign = score.open_held_out(dataset, "val").foreign
-    asked = asking.Asking(lambda: Played(next(coming), peeks=peeks), rows, foreign)  # type: ignore[arg-type, return-value]
-    asked.challenge(64)
+
+    def start() -> Any:
+        return Played(next(coming), peeks=peeks, device=device, noise=noise)
+
+    asked = asking.Asking(start, rows, foreign, 256)
+    asked.challenge(num)
     return asked
 
 
@@ -457,7 +488,7 @@ def test_an_honest_model_whose_machine_rounds_otherwise_now_and_then_is_not_accu
     """Seen on a CPU with bfloat16: one process in fifty. Both the challenged and the committing one can be it."""
     steady = asked_of(dataset, [0.0])
     assert (steady.num_repeats, steady.num_commitments, steady.found.largest_nats) == (0, 1, 0.0)
-    odd_answer = asked_of(dataset, [0.0, 0.0, 0.1, *[0.0] * 9])
+    odd_answer = asked_of(dataset, [0.0, 0.1, *[0.0] * 9])
     assert (odd_answer.num_repeats, odd_answer.num_commitments, odd_answer.found.largest_nats) == (1, 1, 0.0)
     odd_commitment = asked_of(dataset, [0.1, *[0.0] * 99])
     assert (odd_commitment.num_repeats, odd_commitment.num_commitments) == (2, 2)
@@ -465,11 +496,22 @@ def test_an_honest_model_whose_machine_rounds_otherwise_now_and_then_is_not_accu
 
 
 def test_a_model_that_peeks_is_accused_however_often_it_is_asked(dataset: Path) -> None:
-    cheat = asked_of(dataset, [0.0], peeks=True)
+    cheat = asked_of(dataset, [0.0], peeks=3.0)
     assert cheat.num_commitments == 2
     assert len(cheat.found.apart(1e-4)) > 40
 
 
+def test_on_a_gpu_a_look_ahead_that_is_smaller_than_its_rounding_shows_in_the_mean(dataset: Path) -> None:
+    tolerance = asking.TOLERANCE_NATS["cuda"]
+    honest = asked_of(dataset, [0.0], device="cuda", noise=0.005, num=256)
+    assert honest.found.reasons(tolerance) == []
+    cheat = asked_of(dataset, [0.0], device="cuda", noise=0.005, peeks=0.03, num=256)
+    assert not cheat.found.apart(tolerance)
+    (reason,) = cheat.found.reasons(tolerance)
+    assert reason.endswith("the model looks ahead a little, everywhere.")
+    assert score.judge(1.5, cheat.found, "cuda")[0] == "disputed"
+
+
 def test_a_model_that_is_never_the_same_twice_is_accused(dataset: Path) -> None:
-    restless = asked_of(dataset, [n / 100 for n in range(1, 98)])
+    restless = asked_of(dataset, [n / 10 for n in range(1, 98)])
     assert restless.found.apart(1e-4)
