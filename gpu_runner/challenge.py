@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gpu_runner.contract import MAX_PLACES, Evidence, Place
+from gpu_runner.contract import MAX_PLACES, Evidence, HeldOutSplit, Place
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.harness.frames import Tokens
 from gpu_runner.suspicion import Weights
@@ -199,7 +199,7 @@ class Challenged:
             "tolerance_nats": tolerance_nats,
         }
 
-    def evidence(self, tolerance_nats: float) -> Evidence:
+    def evidence(self, tolerance_nats: float, split: HeldOutSplit) -> Evidence:
         """For a person to read, place by place."""
         apart = self.apart(tolerance_nats)
         places = [
@@ -218,6 +218,7 @@ class Challenged:
             num_apart=len(apart),
             tolerance_nats=tolerance_nats,
             largest_nats=self.largest_nats,
+            split=split,
             places=places,
         )
 

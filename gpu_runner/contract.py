@@ -252,6 +252,7 @@ class RunSpec(Wire):
     dataset: str
     max_steps: int | None  # smoke runs stop after so many steps, whatever the budget
     score_tokens: int = Field(gt=0)
+    splits: tuple[Literal["val", "sealed"], ...] = ("val",)  # what the scorer reads; sealed at a promotion only
     deadline_s: float = Field(gt=0)  # wall clock of the training process, compile included
 
 
@@ -363,6 +364,7 @@ class Order(Wire):
 
 
 MAX_PLACES = 20
+HeldOutSplit = Literal["watch", "val", "sealed"]
 Where = Annotated[int, Field(ge=0, le=MAX_STEPS)]
 
 
@@ -384,6 +386,7 @@ class Evidence(Wire):
     num_apart: int = Field(ge=0, le=MAX_STEPS)
     tolerance_nats: float = Field(ge=0)
     largest_nats: float = Field(ge=0)
+    split: HeldOutSplit = "val"
     places: list[Place] = Field(max_length=MAX_PLACES)
 
     @model_validator(mode="after")
@@ -403,6 +406,7 @@ class Score(Wire):
     seconds: float
     self_reported_bpb: float | None = None
     evidence: Evidence | None = None  # None: nothing was challenged
+    sealed_bpb: float | None = None  # None: the sealed split was not read, as for every run but a promotion's
 
     @model_validator(mode="after")
     def _ok_has_a_number(self) -> Score:

@@ -376,6 +376,8 @@ def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
             "See what the model's process said and mend build_model or forward; by hand, on a kept run folder"
             " (COUNTERSIGN_KEEP_RUNS=1): python -m gpu_runner.score --recipe DIR --checkpoint DIR --dataset NAME.",
         )
+    if measured.outcome == "ok" and "sealed" in launch.spec.splits and measured.sealed_bpb is None:
+        raise RunFailure("scorer_failed", "The scorer was asked for the sealed text and gave no number on it.")
     ended = launch.tally.ended
     return measured.model_copy(update={"self_reported_bpb": ended.self_reported_bpb if ended else None})
 
@@ -390,8 +392,8 @@ def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, s
 
     def check() -> None:
         launch.check()
-        if time.monotonic() - began_at > SCORING_DEADLINE_S:
-            raise RunFailure("scorer_failed", f"Scoring did not end within {SCORING_DEADLINE_S:g} s.")
+        if time.monotonic() - began_at > (limit_s := SCORING_DEADLINE_S * len(launch.spec.splits)):
+            raise RunFailure("scorer_failed", f"Scoring did not end within {limit_s:g} s.")
 
     # Trusted, so not sandboxed; but limited, and killed with this worker, like everything that it starts.
     with (
@@ -423,5 +425,6 @@ def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Pat
         str(launch.spec.score_tokens),
         "--challenges",
         str(_num_challenges(launch)),
+        *(["--sealed"] if "sealed" in launch.spec.splits else []),
     ]
     return [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]

@@ -1,7 +1,7 @@
 """The trusted scorer: bits per byte of held-out text, from logits, by its own log-softmax.
 
     python -m gpu_runner.score --recipe DIR --checkpoint DIR --dataset NAME [--split val]
-                               [--num-tokens N] [--challenges N] [--sandbox LEVEL] --json
+                               [--sealed] [--num-tokens N] [--challenges N] [--sandbox LEVEL] --json
 
 It imports no proposed code and no torch. Bits are counted per byte of text, as the dataset's manifest says
 how many bytes each token stands for; a position whose target stands for none, such as the end of a
@@ -40,7 +40,7 @@ import numpy.typing as npt
 
 from gpu_runner.asking import TOLERANCE_NATS, Asking, Rows
 from gpu_runner.challenge import Challenged
-from gpu_runner.contract import SCORER_VERSION, Evidence, Score, canonical_json
+from gpu_runner.contract import SCORER_VERSION, Evidence, HeldOutSplit, Score, canonical_json
 from gpu_runner.data.manifest import Manifest, file_sha256, load_manifest, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.model_process import ModelFailed, ModelProcess
@@ -62,6 +62,7 @@ Outcome = Literal["ok", "disputed", "quarantined", "failed"]
 class HeldOut:
     """A split that the scorer reads, its hashes checked. ``token_bytes`` is None where they are not known."""
 
+    split: HeldOutSplit
     manifest: Manifest
     text: TokenArray
     foreign: TokenArray  # real text of which none is held out: what challenges put behind a prefix
@@ -72,12 +73,24 @@ class HeldOut:
         return self.manifest.tokenizer.vocab
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one split gave."""
+
+    bpb: float
+    outcome: Outcome
+    reasons: list[str]
+    evidence: Evidence
+    about: dict[str, str | int | float | None]
+
+
 def score(
     recipe_dir: Path,
     checkpoint_dir: Path,
     dataset_dir: Path,
     *,
-    split: str = "val",
+    split: HeldOutSplit = "val",
+    sealed: bool = False,
     num_tokens: int = DEFAULT_TOKENS,
     num_challenges: int = DEFAULT_CHALLENGES,
     level: str,
@@ -86,11 +99,11 @@ def score(
     """Measure one checkpoint. What is wrong with the model is in the Score; ValueError is for wrong arguments.
 
     ``num_tokens`` is rounded to whole batches, ``num_challenges`` up to them. The same arguments always read the same
-    text; what is put behind a prefix to challenge it is drawn anew every time.
+    text; what is put behind a prefix to challenge it is drawn anew every time. ``sealed`` reads the sealed split as
+    well, in the same way, but only after a number on ``split`` that can be believed.
     """
     began = time.monotonic()
     held_out = open_held_out(dataset_dir, split)
-    reasons: list[str] = []
     provenance: dict[str, str | int | float | None] = {
         "scorer_version": SCORER_VERSION,
         "scorer_sha256": scorer_sha256(),
@@ -99,39 +112,56 @@ def score(
         "split": split,
         "sandbox_level": level,
     }
-    bpb: float | None = None
-    outcome: Outcome = "failed"
-    evidence: Evidence | None = None
+    measured: list[Measured] = []
+    failure: str | None = None
     try:
         provenance |= _hashes(recipe_dir, checkpoint_dir)
-        seq_len = _seq_len(checkpoint_dir)
-        rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
-        num_bytes = _num_bytes(held_out, rows)
-        provenance |= {"seq_len": seq_len, "num_tokens": rows.targets.size}
-        ask = partial(ModelProcess, recipe_dir, checkpoint_dir, vocab=held_out.vocab, level=level, device=device)
-        num_asked = max(num_challenges, 1)
-        bpb, found, about = _measure(ask, rows, held_out, num_bytes, num_asked)
-        provenance |= about | found.provenance(TOLERANCE_NATS[str(about["device"])])
-        evidence = found.evidence(TOLERANCE_NATS[str(about["device"])])
-        outcome, reasons = judge(bpb, found, str(about["device"]))
+        provenance["seq_len"] = seq_len = _seq_len(checkpoint_dir)
+        start = partial(ModelProcess, recipe_dir, checkpoint_dir, vocab=held_out.vocab, level=level, device=device)
+        how = {"seq_len": seq_len, "num_tokens": num_tokens, "num_asked": max(num_challenges, 1)}
+        measured.append(_measure(start, held_out, **how))
+        if sealed and measured[0].outcome == "ok":
+            measured.append(_measure(start, open_held_out(dataset_dir, "sealed"), **how))
         if _hashes(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
-            outcome, reasons = "disputed", [*reasons, "The checkpoint changed while it was scored."]
-    except ModelFailed as failure:
-        reasons = [str(failure)[:2_000]]
+            failure = "The checkpoint changed while it was scored."
+    except ModelFailed as failed:
+        measured, failure = [], str(failed)[:2_000]
+    return _scored(measured, failure, provenance, time.monotonic() - began)
+
+
+def _scored(
+    measured: list[Measured],
+    failure: str | None,
+    provenance: dict[str, str | int | float | None],
+    seconds: float,
+) -> Score:
+    """One Score of what the splits gave: as bad as the worst of them."""
+    outcome: Outcome = "failed"
+    reasons: list[str] = []
+    for which in measured:
+        prefix = "sealed_" if which.evidence.split == "sealed" else ""
+        provenance |= {f"{prefix}{name}": value for name, value in which.about.items()}
+        outcome = which.outcome  # the second split is read only after a first that is ok
+        reasons += [f"On the sealed text: {reason}" if prefix else reason for reason in which.reasons]
+    if len({which.about["parameters_sha256"] for which in measured}) > 1:
+        outcome, reasons = "disputed", [*reasons, "The model held other parameters or buffers on the sealed text."]
+    if failure is not None:
+        outcome, reasons = ("disputed" if measured else "failed"), [*reasons, failure]
     return Score(
-        val_bpb=bpb,
+        val_bpb=measured[0].bpb if measured else None,
+        sealed_bpb=measured[1].bpb if len(measured) > 1 else None,
         outcome=outcome,
         reasons=reasons,
         provenance=provenance,
-        seconds=time.monotonic() - began,
-        evidence=evidence,
+        seconds=seconds,
+        evidence=measured[-1].evidence if measured else None,
     )
 
 
 # --- the text ---------------------------------------------------------------------------------
 
 
-def open_held_out(dataset_dir: Path, split: str) -> HeldOut:
+def open_held_out(dataset_dir: Path, split: HeldOutSplit) -> HeldOut:
     """The split's tokens and what they stand for, checked against the manifest. ValueError."""
     manifest = load_manifest(dataset_dir)
     if split not in manifest.splits:
@@ -140,6 +170,7 @@ def open_held_out(dataset_dir: Path, split: str) -> HeldOut:
     for path, shard in zip(paths, manifest.splits[split].shards, strict=True):
         _refuse_other_bytes(path, shard.sha256)
     return HeldOut(
+        split=split,
         manifest=manifest,
         text=TokenArray(paths[0].parent, manifest, split),
         foreign=TokenArray(dataset_dir / "train", manifest, "train"),
@@ -187,15 +218,30 @@ def _num_bytes(held_out: HeldOut, rows: Rows) -> npt.NDArray[np.uint16]:
 
 
 def _measure(
-    ask: Callable[[], ModelProcess], rows: Rows, held_out: HeldOut, num_bytes: npt.NDArray[np.uint16], num_asked: int
-) -> tuple[float, Challenged, dict[str, str | int]]:
+    start: Callable[[], ModelProcess], held_out: HeldOut, *, seq_len: int, num_tokens: int, num_asked: int
+) -> Measured:
     """Bits per byte over all rows, what the challenges found, and what the model's process says of itself."""
-    asking = Asking(ask, rows, held_out.foreign, held_out.vocab)
+    rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
+    num_bytes = _num_bytes(held_out, rows)
+    asking = Asking(start, rows, held_out.foreign, held_out.vocab)
     asking.challenge(num_asked)
-    counted = asking.nats[num_bytes > 0]
-    told = asking.about | {"num_repeats": asking.num_repeats, "num_commitments": asking.num_commitments}
-    told["parameters_sha256"] = asking.held.before
-    return float(counted.sum() / num_bytes.sum(dtype=np.int64) / math.log(2)), asking.found, told
+    bpb = float(asking.nats[num_bytes > 0].sum() / num_bytes.sum(dtype=np.int64) / math.log(2))
+    device = str(asking.about["device"])
+    outcome, reasons = judge(bpb, asking.found, device)
+    counts = {"num_repeats": asking.num_repeats, "num_commitments": asking.num_commitments}
+    told: dict[str, str | int | float | None] = {
+        **asking.about,
+        **counts,
+        "parameters_sha256": asking.held.before,
+        "num_tokens": rows.targets.size,
+    }
+    return Measured(
+        bpb=bpb,
+        outcome=outcome,
+        reasons=reasons,
+        evidence=asking.found.evidence(TOLERANCE_NATS[device], held_out.split),
+        about=told | asking.found.provenance(TOLERANCE_NATS[device]),
+    )
 
 
 def judge(bpb: float, found: Challenged, device: str) -> tuple[Outcome, list[str]]:
@@ -267,6 +313,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--dataset", required=True, help="a prepared dataset's name, or its folder")
     parser.add_argument("--split", default="val")
+    parser.add_argument("--sealed", action="store_true", help="read the sealed split, too: at a promotion only")
     parser.add_argument("--num-tokens", type=int, default=DEFAULT_TOKENS)
     parser.add_argument("--challenges", type=int, default=DEFAULT_CHALLENGES, help="prefixes to ask again")
     parser.add_argument("--sandbox", help="bubblewrap, landlock or none; default: the better that works here")
@@ -279,6 +326,7 @@ def main(argv: list[str] | None = None) -> int:
             chosen.checkpoint,
             _dataset(chosen.dataset),
             split=chosen.split,
+            sealed=chosen.sealed,
             num_tokens=chosen.num_tokens,
             num_challenges=chosen.challenges,
             level=_level(chosen.sandbox),
@@ -312,6 +360,8 @@ def _level(wanted: str | None) -> str:
 
 def _in_words(measured: Score) -> str:
     number = "no number" if measured.val_bpb is None else f"{measured.val_bpb:.4f} bits per byte"
+    if measured.sealed_bpb is not None:
+        number += f", {measured.sealed_bpb:.4f} on the sealed text,"
     return " ".join([f"{measured.outcome}: {number} in {measured.seconds:.1f} s.", *measured.reasons])
 
 

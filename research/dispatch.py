@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 RING_AGAIN_AFTER = timedelta(seconds=20)
 CLAIM_TRIES = 5
+SEALED_PAIR = 999  # the pair whose scorer reads the sealed split: a fresh seed, beyond all that a campaign judges by
 # Who is served first: people wait for smoke runs; a candidate says more than one more baseline.
 RANKS = {"smoke": 10, "candidate": 30, "baseline": 40}
 SMOKE_SCORE_TOKENS = 4_096
@@ -48,8 +49,11 @@ def advance(campaign: Campaign) -> None:
         queue(incumbent, purpose="baseline", pair=pair, signed=today)
     for proposal in _to_run(campaign):
         revision = proposal.revision
-        for pair in range(1, max(campaign.min_pairs, revision.runs.filter(purpose="candidate").count()) + 1):
+        asked_for = revision.runs.filter(purpose="candidate", reads_sealed=False).values("seed").distinct().count()
+        for pair in range(1, max(campaign.min_pairs, asked_for) + 1):
             add_pair(revision, pair)
+        if proposal.kept_on_val is not None:
+            add_pair(revision, SEALED_PAIR)
     ring_waiting(campaign)
 
 
@@ -72,7 +76,7 @@ def _to_run(campaign: Campaign) -> list[Proposal]:
 
 
 def add_pair(revision: Revision, pair: int) -> None:
-    """Queue seed ``pair`` of the candidate and, unless it is there, of the incumbent."""
+    """Queue seed ``pair`` of the candidate and, unless it is there, of the incumbent. SEALED_PAIR is the last."""
     signed = contract.Approval.model_validate(revision.approval)
     queue(revision.incumbent, purpose="candidate", pair=pair, signed=signed, revision=revision)
     queue(revision.incumbent, purpose="baseline", pair=pair, signed=signed.of_the_incumbent())
@@ -98,6 +102,7 @@ def queue(
                 campaign=incumbent.campaign,
                 approval=signed.model_dump(mode="json"),
                 rank=RANKS[purpose] + min(pair, 9),
+                reads_sealed=pair == SEALED_PAIR,
                 **fields,
             )
             events.record(
@@ -236,6 +241,7 @@ def spec_of(run: Run) -> contract.RunSpec:
         dataset=campaign.dataset,
         max_steps=campaign.smoke_steps if smoke else None,
         score_tokens=min(SMOKE_SCORE_TOKENS, campaign.score_tokens) if smoke else campaign.score_tokens,
+        splits=("val", "sealed") if run.reads_sealed else ("val",),
         deadline_s=campaign.deadline_s,
     )
 

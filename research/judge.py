@@ -1,11 +1,13 @@
 """After every pair of seeds: keep, discard, go on, or say that it cannot be told.
 
 The arithmetic is in ``statistics.look``; here the pairs are gathered, and the answer becomes a Verdict, an Incumbent
-and a Finding in one transaction. A verdict is written once: everything may be called again without harm.
+and a Finding in one transaction. A keep on val is first confirmed by one more pair on the sealed text. A verdict is
+written once: everything may be called again without harm.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +40,14 @@ class Pair:
         candidate, baseline = self.candidate.score.val_bpb, self.baseline.score.val_bpb
         assert candidate is not None and baseline is not None
         return candidate - baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sealed:
+    """What the sealed text said of a keep: for people and for the record."""
+
+    effect_bpb: float
+    numbers: dict[str, Any]
 
 
 def consider(proposal: Proposal) -> None:
@@ -119,13 +129,29 @@ def _seeds(revision: Revision) -> QuerySet[Run, int]:
 
 
 def _look(revision: Revision) -> None:
-    pairs = pairs_of(revision)
-    if not pairs:
+    if (final := revision.proposal.kept_on_val) is not None:
+        _confirm(revision, statistics.Look(**final["look"]), final["rows"])
         return
-    campaign = revision.proposal.campaign
-    noise = learn.noise(campaign)
+    if not (pairs := pairs_of(revision)):
+        return
+    looks = _looks(revision, pairs)
+    last = looks[-1]
+    if last.decision == "continue":
+        dispatch.add_pair(revision, len(pairs) + 1)
+        dispatch.ring_waiting(revision.proposal.campaign)
+        return
+    rows = [_row(pair, look) for pair, look in zip(pairs, looks, strict=True)]
+    if last.decision == "keep":
+        _ask_sealed(revision, last, rows)
+    else:
+        conclude(revision, outcome=last.decision, reason=last.reason, look=last, rows=rows)
+
+
+def _looks(revision: Revision, pairs: list[Pair]) -> list[statistics.Look]:
+    """After each pair, as far as the pairs go."""
+    noise = learn.noise(revision.proposal.campaign)
     differences = [pair.difference for pair in pairs]
-    looks = [
+    return [
         statistics.look(
             differences[:n],
             pooled_ss=noise.sum_of_squares,
@@ -134,13 +160,74 @@ def _look(revision: Revision) -> None:
         )
         for n in range(1, len(pairs) + 1)
     ]
-    last = looks[-1]
-    if last.decision == "continue":
-        dispatch.add_pair(revision, len(pairs) + 1)
-        dispatch.ring_waiting(campaign)
+
+
+# --- a keep on val is confirmed on the sealed text ----------------------------------------------
+
+
+def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, Any]]) -> None:
+    """One more pair, on a fresh seed, whose scorer reads both texts.
+
+    The look on val is final from here on and is written down: the test has stopped, so neither this pair nor noise that
+    is pooled later may be looked at by it again.
+    """
+    proposal = revision.proposal
+    final = {"look": dataclasses.asdict(look), "rows": rows}
+    with transaction.atomic():
+        mine = Proposal.objects.filter(pk=proposal.pk, state="running", kept_on_val__isnull=True)
+        if mine.update(kept_on_val=final) != 1:
+            raise lifecycle.LostRace(f"P-{proposal.pk} was found better already")
+        sentence = f"P-{proposal.pk} {proposal.title} is better on val; one more pair reads the sealed text"
+        events.record(
+            "proposal.better_on_val", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, final=final
+        )
+        dispatch.add_pair(revision, dispatch.SEALED_PAIR)
+    dispatch.ring_waiting(proposal.campaign)
+
+
+def _confirm(revision: Revision, look: statistics.Look, rows: list[dict[str, Any]]) -> None:
+    """Once the sealed pair is in: a keep, if what was found on val carries over."""
+    if (pair := _sealed_pair(revision)) is None:
+        return  # its runs are under way; dispatch.advance sees to them
+    numbers = _sealed_row(pair)
+    if None in numbers.values():
+        why = "No sealed number came with the pair that was to confirm it. That is no fault of the proposal."
+        conclude(revision, outcome="inconclusive", reason=f"{look.reason} {why}", look=look, rows=rows)
         return
-    rows = [_row(pair, look) for pair, look in zip(pairs, looks, strict=True)]
-    conclude(revision, outcome=last.decision, reason=last.reason, look=last, rows=rows)
+    found = statistics.transfer(
+        look.mean,
+        val=pair.difference,
+        sealed=numbers["candidate_sealed_bpb"] - numbers["incumbent_sealed_bpb"],
+    )
+    conclude(
+        revision,
+        outcome="keep" if found.carries_over else "inconclusive",
+        reason=f"{look.reason} {found.reason}",
+        told=look.reason if found.carries_over else f"{look.reason} But it does not carry over to the sealed text.",
+        look=look,
+        rows=rows,
+        sealed=Sealed(effect_bpb=found.effect_bpb, numbers=numbers),
+    )
+
+
+def _sealed_pair(revision: Revision) -> Pair | None:
+    seed = revision.incumbent.seed(dispatch.SEALED_PAIR)
+    candidate = _scored(revision.runs.filter(purpose="candidate", seed=seed)).get(seed)
+    baseline = _scored(_baselines(revision).filter(seed=seed)).get(seed)
+    return None if candidate is None or baseline is None else Pair(seed=seed, candidate=candidate, baseline=baseline)
+
+
+def _sealed_row(pair: Pair) -> dict[str, Any]:
+    return {
+        "seed": pair.seed,
+        "candidate_bpb": pair.candidate.score.val_bpb,
+        "incumbent_bpb": pair.baseline.score.val_bpb,
+        "candidate_sealed_bpb": pair.candidate.score.sealed_bpb,
+        "incumbent_sealed_bpb": pair.baseline.score.sealed_bpb,
+    }
+
+
+# --- the verdict --------------------------------------------------------------------------------
 
 
 def _row(pair: Pair, look: statistics.Look) -> dict[str, Any]:
@@ -161,14 +248,21 @@ def conclude(
     crashed: bool = False,
     look: statistics.Look | None = None,
     rows: list[dict[str, Any]] | None = None,
+    sealed: Sealed | None = None,
+    told: str = "",
 ) -> Verdict:
-    """Write the verdict and all that follows from it, once. Raises LostRace when it is written already."""
-    proposal, rows = revision.proposal, rows or []
+    """Write the verdict and all that follows from it, once. Raises LostRace when it is written already.
+
+    ``told`` is what the proposer reads where it is less than ``reason``: no number of the sealed text reaches it.
+    """
+    proposal, rows, told = revision.proposal, rows or [], told or reason
     if outcome == "keep" and proposal.campaign.incumbent.pk != revision.incumbent_id:
         outcome = "inconclusive"
-        old = revision.incumbent.number
-        reason = f"Better than incumbent {old}, which is no longer the incumbent: propose it again. {reason}"
-    commit = _commit(revision, look, reason) if outcome == "keep" else None
+        moved = (
+            f"Better than incumbent {revision.incumbent.number}, which is no longer the incumbent: propose it again."
+        )
+        reason, told = f"{moved} {reason}", f"{moved} {told}"
+    commit = _commit(revision, look, reason, sealed) if outcome == "keep" else None
     with transaction.atomic():
         moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
@@ -186,12 +280,15 @@ def conclude(
             e_value=look.e_value if look else None,
             candidate_bpb=_mean([row["candidate_bpb"] for row in rows]),
             incumbent_bpb=_mean([row["incumbent_bpb"] for row in rows]),
+            sealed_effect_bpb=sealed.effect_bpb if sealed else None,
+            sealed=sealed.numbers if sealed else None,
         )
         events.record(
             "verdict", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, outcome=outcome,
             effect_bpb=verdict.effect_bpb, low_bpb=verdict.low_bpb, high_bpb=verdict.high_bpb, num_pairs=len(rows),
         )  # fmt: skip
-        learn.record(proposal, _kind(outcome, crashed), _finding(proposal, verdict))
+        kind = _kind(outcome, crashed)
+        learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")
         dispatch.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
@@ -207,11 +304,7 @@ def _kind(outcome: str, crashed: bool) -> str:
     return "crashed" if crashed else {"keep": "kept", "discard": "discarded"}.get(outcome, outcome)
 
 
-def _finding(proposal: Proposal, verdict: Verdict) -> str:
-    return f"{proposal.title}: {_kind(verdict.outcome, verdict.crashed)}. {verdict.reason}"
-
-
-def _commit(revision: Revision, look: statistics.Look | None, reason: str) -> str:
+def _commit(revision: Revision, look: statistics.Look | None, reason: str, sealed: Sealed | None) -> str:
     """The commit of a keep, made before the transaction that names it; unreferenced if that one is lost."""
     proposal = revision.proposal
     assert look is not None, "a keep has been looked at"
@@ -221,6 +314,8 @@ def _commit(revision: Revision, look: statistics.Look | None, reason: str) -> st
         f"Effect-bpb: {look.mean:+.6f} ({look.low:+.6f} to {look.high:+.6f})\n"
         f"Pairs: {look.n}\nE-value: {look.e_value:.4g}\nDigest: {revision.digest}\n"
     )
+    if sealed is not None:
+        message += f"Sealed-effect-bpb: {sealed.effect_bpb:+.6f}\n"
     campaign = proposal.campaign
     return repository.commit_keep(campaign, revision.incumbent.commit, revision.patch, revision.knobs, message)
 

@@ -136,6 +136,9 @@ class Proposal(models.Model):
     source = models.CharField(max_length=200, blank=True, help_text="Catalogue entry, or model and prompt hash.")
     author = models.ForeignKey(USER, null=True, blank=True, on_delete=models.SET_NULL)
     precedents = models.ManyToManyField("self", symmetrical=False, blank=True)
+    kept_on_val = models.JSONField(
+        null=True, blank=True, editable=False, help_text="The judge's last look on val: final, while sealed is read."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -293,6 +296,7 @@ class Run(models.Model):
     state_at = models.DateTimeField(auto_now_add=True)
     approval = models.JSONField(help_text="gpu_runner.contract.Approval that the worker must reproduce.")
     digest = models.CharField(max_length=64)
+    reads_sealed = models.BooleanField(default=False, help_text="Its scorer reads the sealed split, too.")
     rank = models.PositiveSmallIntegerField(default=50, help_text="Lower is claimed first.")
 
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
@@ -366,6 +370,7 @@ class Score(models.Model):
     run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="score")
     outcome = models.CharField(max_length=12)
     val_bpb = models.FloatField(null=True, blank=True)
+    sealed_bpb = models.FloatField(null=True, blank=True)
     self_reported_bpb = models.FloatField(null=True, blank=True)
     reasons = models.JSONField(default=list)
     evidence = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Evidence: what challenges found.")
@@ -404,6 +409,14 @@ class Verdict(models.Model):
     pairs = models.JSONField(default=list, help_text="[{seed, candidate_bpb, incumbent_bpb, difference_bpb, e_value}]")
     candidate_bpb = models.FloatField(null=True, blank=True, help_text="Mean over the pairs.")
     incumbent_bpb = models.FloatField(null=True, blank=True)
+    sealed_effect_bpb = models.FloatField(
+        null=True, blank=True, help_text="Estimated on the sealed text; not for Claude."
+    )
+    sealed = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="{seed, candidate_bpb, incumbent_bpb, candidate_sealed_bpb, incumbent_sealed_bpb}",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -206,6 +206,46 @@ def _chance_below(evidence: _Evidence, bound: float, e_value: float) -> float:
     return odds / (1.0 + odds) * t_cdf((bound - centre) / scale, evidence.nu + 1)
 
 
+# --- from val to sealed ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What an effect on val says of the sealed text. bpb, negative is better."""
+
+    effect_bpb: float  # estimated on the sealed text
+    gap_bpb: float  # sealed minus val, of the same two models
+    carries_over: bool
+    reason: str  # with the numbers: for people only
+
+
+def transfer(mean: float, *, val: float, sealed: float) -> Transfer:
+    """The effect on the sealed text, from its mean on val and one pair that was measured on both.
+
+    ``val`` and ``sealed`` are the differences of the same two models on two texts. The luck of their seed is in both,
+    so it cancels in ``sealed - val``: the pair's val difference is a control variate, with coefficient 1, for its
+    sealed one (Lavenberg & Welch 1981; Owen, Monte Carlo theory, methods and examples, 8.9). What is left is the noise
+    of the texts, which is small, on top of the noise of a mean over several pairs.
+
+    It carries over if the gap is smaller than the effect. A larger one in the wrong direction leaves no gain; a larger
+    one in the right direction means that most of the sealed gain is not what was judged on val, and wants a person.
+    """
+    gap = sealed - val
+    effect = mean + gap
+    carries_over = 2 * mean < effect < 0
+    said = (
+        f"{effect:+.5f} bpb on the sealed text, from {mean:+.5f} on val and a gap of {gap:+.5f} ({sealed:+.5f} against"
+    )
+    said += f" {val:+.5f} for the same two models)"
+    if carries_over:
+        reason = f"It carries over: {said}."
+    elif effect >= 0:
+        reason = f"It does not carry over to the sealed text: {said}."
+    else:
+        reason = f"It does not carry over to the sealed text, where most of the gain is another one: {said}."
+    return Transfer(effect_bpb=effect, gap_bpb=gap, carries_over=carries_over, reason=reason)
+
+
 # --- noise ----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from django.db.models import Avg, Count
 
 from gpu_runner import contract
-from research import ledger
+from research import dispatch, ledger
 from research.models import Campaign, Incumbent, Revision
 
 
@@ -57,7 +57,7 @@ def cost_of(campaign: Campaign, revision: Revision) -> Cost:
         left = max(0.0, campaign.budget_gpu_hours * 3600 - ledger.spent(campaign).gpu_s)
     return Cost(
         num_runs_least=_num_runs(revision.incumbent, have, seeds.min_pairs),
-        num_runs_most=_num_runs(revision.incumbent, have, seeds.max_pairs),
+        num_runs_most=_num_runs(revision.incumbent, have, seeds.max_pairs, and_sealed=True),
         run_s=measured["mean"],
         num_measured=measured["n"],
         usd_per_gpu_hour=campaign.usd_per_gpu_hour,
@@ -65,6 +65,7 @@ def cost_of(campaign: Campaign, revision: Revision) -> Cost:
     )
 
 
-def _num_runs(incumbent: Incumbent, have: set[int], num_pairs: int) -> int:
-    """A candidate for every pair, and an incumbent where that seed was not trained yet."""
-    return num_pairs + sum(incumbent.seed(pair) not in have for pair in range(1, num_pairs + 1))
+def _num_runs(incumbent: Incumbent, have: set[int], num_pairs: int, *, and_sealed: bool = False) -> int:
+    """A candidate for every pair, and an incumbent where that seed was not trained yet. A keep takes one pair more."""
+    pairs = [*range(1, num_pairs + 1), *([dispatch.SEALED_PAIR] if and_sealed else [])]
+    return len(pairs) + sum(incumbent.seed(pair) not in have for pair in pairs)

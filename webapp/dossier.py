@@ -124,6 +124,8 @@ class Dossier:
         """What happens next to a proposal that nobody can decide on now."""
         if any(doubt.is_open for doubt in self.doubts):
             return "A score waits for a reviewer"
+        if self.proposal.state == "running" and self.proposal.kept_on_val is not None:
+            return "Better on val; one more pair reads the sealed text"
         return {
             "drafted": "Goes through the gates",
             "checking": "In the gates",
@@ -264,6 +266,16 @@ class Dossier:
         theirs = self.incumbent.runs.filter(purpose="baseline", seed__in=seeds, digest=signed)
         theirs = theirs.select_related("score__settled_by", "worker")
         return sorted([*mine, *theirs], key=lambda run: (run.purpose == "smoke", run.seed, run.purpose))
+
+    @property
+    def sealed_rows(self) -> list[tuple[str, float, float, float]]:
+        """The two models of the pair that confirmed a keep, on both texts: name, candidate, incumbent, difference."""
+        numbers = self.verdict.sealed if self.verdict else None
+        if not numbers:
+            return []
+        val = (numbers["candidate_bpb"], numbers["incumbent_bpb"])
+        sealed = (numbers["candidate_sealed_bpb"], numbers["incumbent_sealed_bpb"])
+        return [("val", *val, val[0] - val[1]), ("sealed", *sealed, sealed[0] - sealed[1])]
 
     @cached_property
     def doubts(self) -> list[Doubt]:

@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from gpu_runner import asking, model_process, sandbox, score, suspicion
 from gpu_runner.challenge import Challenged, Gap, challenge
-from gpu_runner.contract import Score
+from gpu_runner.contract import Evidence, Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.harness import checkpoint, model_server
@@ -138,6 +138,51 @@ def test_a_model_that_knows_nothing_costs_eight_bits_a_byte_in_the_best_sandbox(
 def test_what_the_recipe_prints_does_not_disturb_the_scorer(dataset: Path, tmp_path: Path) -> None:
     noisy = make_model(tmp_path / "run", forward="print('x' * 100_000); print('y', file=sys.stderr); return honest")
     assert measure(noisy, dataset).outcome == "ok"
+
+
+def test_the_sealed_text_is_read_when_it_is_asked_for_and_measured_in_the_same_way(
+    dataset: Path, tmp_path: Path
+) -> None:
+    folder = make_model(tmp_path / "run", forward="return honest + 3.0 * hot(past(tokens, 1))")
+    both, val, sealed = (
+        measure(folder, dataset, **over) for over in ({"sealed": True}, {}, {"split": "sealed"})
+    )  # fmt: skip
+    assert (both.outcome, both.val_bpb, both.sealed_bpb) == ("ok", val.val_bpb, sealed.val_bpb)
+    assert both.val_bpb != both.sealed_bpb
+    assert val.sealed_bpb is None
+    assert both.provenance["sealed_num_challenges"] == both.provenance["num_challenges"] == 256
+    assert both.provenance["sealed_parameters_sha256"] == both.provenance["parameters_sha256"]
+    assert both.evidence is not None
+    assert both.evidence.split == "sealed"
+
+
+def test_for_a_model_that_is_disputed_already_the_sealed_text_stays_closed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = score.open_held_out
+    monkeypatch.setattr(score, "open_held_out", lambda folder, split: opened.append(split) or real(folder, split))
+    forward = zoo.body(zoo.CHEATS["looks ahead"])
+    measured = measure(make_model(tmp_path / "run", forward=forward), dataset, sealed=True)
+    assert (measured.outcome, measured.sealed_bpb, opened) == ("disputed", None, ["val"])
+
+
+def test_a_leak_that_shows_on_the_sealed_text_only_is_told_as_such() -> None:
+    def part(split: str, outcome: str, reasons: list[str], sha256: str = "a") -> score.Measured:
+        found = Evidence.model_validate(
+            {"num_asked": 1, "num_apart": 0, "tolerance_nats": 0.1, "largest_nats": 0.0, "places": [], "split": split}
+        )
+        about: dict[str, Any] = {"parameters_sha256": sha256, "num_tokens": 7}
+        return score.Measured(bpb=1.5, outcome=outcome, reasons=reasons, evidence=found, about=about)  # type: ignore[arg-type]
+
+    val = part("val", "ok", [])
+    leaks = score._scored([val, part("sealed", "disputed", ["It looks ahead."])], None, {}, 1.0)
+    assert (leaks.outcome, leaks.reasons) == ("disputed", ["On the sealed text: It looks ahead."])
+    assert (leaks.provenance["num_tokens"], leaks.provenance["sealed_num_tokens"]) == (7, 7)
+    swapped = score._scored([val, part("sealed", "ok", [], sha256="b")], None, {}, 1.0)
+    assert (swapped.outcome, len(swapped.reasons)) == ("disputed", 1)
+    moved = score._scored([val], "The checkpoint changed while it was scored.", {}, 1.0)
+    assert (moved.outcome, moved.val_bpb) == ("disputed", 1.5)
 
 
 # --- other tokens than bytes ---------------------------------------------------------------------

@@ -275,3 +275,45 @@ def test_regularised_beta_matches_its_closed_forms() -> None:
     assert regularised_beta(0.3, 1, 1) == pytest.approx(0.3)
     assert regularised_beta(0.3, 2, 3) == pytest.approx(1 - 0.7**4 - 4 * 0.3 * 0.7**3)
     assert regularised_beta(0.9, 0.5, 0.5) == pytest.approx(2 / math.pi * math.asin(math.sqrt(0.9)))
+
+
+# --- from val to sealed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mean", "val", "sealed", "carries_over", "said"),
+    [
+        (-0.05, -0.05, -0.05, True, "It carries over: -0.05000 bpb on the sealed text"),
+        (-0.05, 0.01, 0.012, True, "a gap of +0.00200"),  # an unlucky seed, on both texts alike
+        (-0.05, -0.05, 0.0, False, "It does not carry over to the sealed text: +0.00000"),
+        (-0.05, -0.05, 0.02, False, "It does not carry over to the sealed text: +0.02000"),
+        (-0.05, -0.05, -0.11, False, "where most of the gain is another one"),
+    ],
+)
+def test_an_effect_on_val_carries_over_when_the_gap_is_smaller_than_itself(
+    mean: float, val: float, sealed: float, carries_over: bool, said: str
+) -> None:
+    found = statistics.transfer(mean, val=val, sealed=sealed)
+    assert found.carries_over == carries_over
+    assert said in found.reason
+    assert found.effect_bpb == pytest.approx(mean + sealed - val)
+
+
+def test_the_seeds_luck_cancels_so_one_pair_tells_much_more_than_its_sealed_difference() -> None:
+    """Seeds scatter by 0.02, texts by 0.002, as at our size: four pairs of val and one on both."""
+    draw = Random(7)
+    effect, estimates, alone, kept = -0.02, [], [], 0
+    for _ in range(4_000):
+        pairs = [draw.gauss(effect, 0.02) for _ in range(4)]
+        luck = draw.gauss(effect, 0.02)
+        val, sealed = luck + draw.gauss(0, 0.002), luck + draw.gauss(0, 0.002)
+        found = statistics.transfer(sum(pairs) / 4, val=val, sealed=sealed)
+        estimates.append(found.effect_bpb)
+        alone.append(sealed)
+        kept += found.carries_over
+    assert statistics.mean_sd(estimates)[0] == pytest.approx(effect, abs=1e-3)
+    sd, sd_alone = statistics.mean_sd(estimates)[1], statistics.mean_sd(alone)[1]
+    assert sd is not None
+    assert sd_alone is not None
+    assert sd < 0.6 * sd_alone  # 0.0104 against 0.0201
+    assert kept > 0.94 * 4_000  # what is lost are means that were hardly below 0, or above it

@@ -344,6 +344,22 @@ def test_a_disputed_score_is_still_delivered(bench: Bench) -> None:
     assert end.score.outcome == "disputed"
 
 
+def test_the_sealed_text_is_asked_for_by_the_lease_alone_and_its_number_delivered(bench: Bench) -> None:
+    repository = bench.recipe(GOOD)
+    good = {"val_bpb": 1.5, "outcome": "ok", "reasons": [], "provenance": {}, "seconds": 0.1}
+    program = f"import json, sys; s = {good!r}; s['sealed_bpb'] = 1.625 if '--sealed' in sys.argv else None"
+    scorer = (sys.executable, "-c", f"{program}; print(json.dumps(s))")
+    for splits, number in ((("val",), None), (("val", "sealed"), 1.625)):
+        end = bench.run(bench.lease(repository, splits=splits, fence=len(splits)), scorer=scorer)
+        assert end is not None
+        assert end.score is not None
+        assert (end.score.val_bpb, end.score.sealed_bpb) == (1.5, number)
+    end = bench.run(bench.lease(repository, splits=("val", "sealed")), scorer=scorer_that_says(good))
+    assert end is not None
+    assert end.failure is not None
+    assert "gave no number on it" in end.failure.message
+
+
 def test_hostile_lines_are_told_and_stop_nothing(bench: Bench) -> None:
     hostile = r"""
 write("not json\n[1, 2]\n" + "[" * 60000 + "\n" + "x" * 300000 + "\n")
