@@ -1,4 +1,4 @@
-"""Every legal move of a campaign, a proposal and a run, in one table each. Pure: no Django.
+"""Every legal move of a campaign, a proposal, a run and a score, in one table each. Pure: no Django.
 
 The tables are checked when this module is imported: a state that cannot be left or reached by
 mistake does not survive the first import. ``research.moves`` writes them by compare-and-set.
@@ -54,6 +54,8 @@ RUN = _table("""
     lost     -> queued | failed
 """)
 
+SCORE = _table("quarantined -> ok | disputed")  # by a person; whatever else the scorer said stays said
+
 PROPOSAL_OPEN = frozenset(PROPOSAL) - {"judged", "rejected", "withdrawn"}
 PROPOSAL_WAITING = frozenset({"drafted", "checking", "pending_review", "changes_requested", "stale"})
 RUN_LIVE = frozenset({"leased", "training", "scoring"})
@@ -84,3 +86,4 @@ def allowed(table: Table, old: str, new: str) -> None:
 check(CAMPAIGN, "active", frozenset())
 check(PROPOSAL, "drafted", frozenset({"judged", "rejected", "withdrawn"}))
 check(RUN, "queued", RUN_OVER)
+check(SCORE, "quarantined", frozenset({"ok", "disputed"}))

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from research import events, lifecycle
 from research.lifecycle import LostRace
-from research.models import Campaign, Proposal, Run
+from research.models import Campaign, Proposal, Run, Score
 
 
 def move_proposal(
@@ -41,6 +41,21 @@ def move_run(
         events.record(
             f"run.{new}", sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, **(payload or {})
         )
+
+
+def move_score(run: Run, new: str, *, by: str, sentence: str, payload: dict[str, Any], **changes: Any) -> Score:
+    """Take the score of ``run`` out of quarantine. Raises LostRace when it is not in there any more."""
+    lifecycle.allowed(lifecycle.SCORE, "quarantined", new)
+    with transaction.atomic():
+        if Score.objects.filter(run=run, outcome="quarantined").update(outcome=new, **changes) != 1:
+            now = Score.objects.filter(run=run).values_list("outcome", flat=True).first() or "not there"
+            raise LostRace(f"The score of R-{run.pk} is already {now}: somebody was first")
+        score = Score.objects.get(run=run)
+        proposal = run.revision.proposal if run.revision else None
+        told = payload | {"val_bpb": score.val_bpb, "outcome": new}
+        kind = "score.accepted" if new == "ok" else f"score.{new}"
+        events.record(kind, sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, **told)
+    return score
 
 
 def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None:

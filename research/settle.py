@@ -7,8 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
-from research import events, tasks
-from research.lifecycle import LostRace
+from research import moves, tasks
 from research.models import Run, Score
 from research.review import MAX_REASON, check_right
 
@@ -26,30 +25,17 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
     with transaction.atomic():
         run = Run.objects.select_related("campaign", "incumbent__proposal", "revision__proposal").get(pk=run_id)
         check_may_settle(run, by)
-        score = Score.objects.filter(run=run).first()
-        if score is not None and score.val_bpb is None and choice == "accept":
+        if choice == "accept" and Score.objects.filter(run=run, val_bpb=None).exists():
             raise ValueError("choice: there is no number to accept; dispute it")
-        changes = {
-            "outcome": BECOMES[choice],
-            "settled_by": by,
-            "settled_at": timezone.now(),
-            "settled_reason": reason,
-        }
-        if Score.objects.filter(run=run, outcome="quarantined").update(**changes) != 1:
-            now = score.outcome if score else "not there"
-            raise LostRace(f"The score of R-{run.pk} is already {now}: somebody was first")
-        score = Score.objects.get(run=run)
-        events.record(
-            f"score.{_PAST[choice]}",
-            f"{_name(by)} {_PAST[choice]} the score of R-{run.pk}: {reason}",
+        score = moves.move_score(
+            run,
+            BECOMES[choice],
             by=f"user:{by.get_username()}",
-            campaign=run.campaign,
-            proposal=run.revision.proposal if run.revision else None,
-            run=run,
-            choice=choice,
-            reason=reason,
-            val_bpb=score.val_bpb,
-            outcome=score.outcome,
+            sentence=f"{_name(by)} {_PAST[choice]} the score of R-{run.pk}: {reason}",
+            payload={"choice": choice, "reason": reason},
+            settled_by=by,
+            settled_at=timezone.now(),
+            settled_reason=reason,
         )
         transaction.on_commit(lambda: tasks.send("run_ended", run.pk))
     return score

@@ -81,8 +81,9 @@ def test_a_number_that_is_self_reported_ranks_nothing(disputed: Run, bobs_browse
 
 
 def test_a_score_that_is_believed_has_no_panel(pending: Proposal, bob: User, bobs_browser: Client) -> None:
-    run = end_with(pending, bob, val_bpb=1.6)
+    run = end_with(pending, bob, val_bpb=1.6, provenance={"parameters_sha256": "c0ffee" + "0" * 58})
     text = text_of(bobs_browser, f"/runs/{run.pk}/")
+    assert "c0ff…0000" in text
     assert "never ranked" in text
     assert "What to do" not in text
 
