@@ -98,7 +98,7 @@ def test_the_cost_is_estimated_from_runs_that_were_measured(bobs_browser: Client
     builders.finish(lease, val_bpb=1.6, device_s=40.0)
     text = text_of(bobs_browser, f"/proposals/{pending.pk}/")
     assert "Approving queues 5 to 13 runs, at most $0.52" in text  # 13 runs of 40 s at $3.60 an hour
-    assert "9.9 GPU-h left becomes 9.8 at least" in text or "10.0 GPU-h left becomes 9.9 at least" in text
+    assert "10.0 GPU-h left becomes 9.8 at least" in text
 
 
 def test_every_number_of_the_proposal_is_on_its_page(bobs_browser: Client, pending: Proposal) -> None:

@@ -29,6 +29,7 @@ def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> N
         purpose="smoke",
         max_steps=3,
         score_tokens=4096,
+        splits=("val", "sealed"),
         signed={"budget": contract.Budget(kind="tokens", amount=700_000.0)},
     )
     end = bench.run(lease, harness=launch.HARNESS, scorer=launch.SCORER)
@@ -39,7 +40,10 @@ def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> N
     assert end.score.outcome == "ok", end.score.reasons
     assert end.score.val_bpb is not None
     assert 0 < end.score.val_bpb < 9
-    assert end.score.provenance
+    assert end.score.sealed_bpb is not None
+    assert 0 < end.score.sealed_bpb < 9
+    assert end.score.sealed_bpb != end.score.val_bpb
+    assert end.score.provenance["sealed_parameters_sha256"] == end.score.provenance["parameters_sha256"]
     assert end.num_steps == 3
     assert len(web.steps()) >= 3
     losses = [loss for loss in web.column("train_loss") if loss is not None]
