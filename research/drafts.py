@@ -42,6 +42,39 @@ class Prediction:
     chance_to_win: float  # that the verdict will be keep, 0..1
 
 
+RISKS = {
+    "contained": "A value or a path that training is known to bear; the worst case is a worse score.",
+    "may_diverge": "It could make training unstable: spikes, NaN, a run that never recovers.",
+    "heavier": "It takes clearly more time a step or more memory, and could run out of either.",
+    "numerics": "It changes how numbers are computed or kept: precision, kernels, gradients written by hand.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedCost:
+    """Of one run, relative to the incumbent's; the smoke run measures both."""
+
+    time_factor: float  # seconds for the same tokens; 1.1: a tenth slower
+    memory_factor: float  # peak memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Return:
+    """A rejected idea that comes back, and what is different now."""
+
+    proposal: int
+    what_changed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Which model wrote it, and the hashes of the whole request and of the words in it that are ours."""
+
+    model: str
+    prompt_sha256: str
+    templates_sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """One proposed experiment."""
@@ -54,7 +87,20 @@ class Draft:
     overrides: tuple[Override, ...] = ()
     edits: tuple[Edit, ...] = ()
     precedents: tuple[int, ...] = ()  # proposal numbers it builds on
-    source: str = ""  # catalogue entry or model id and prompt hash
+    risk: str = ""  # one of RISKS; "" where nobody said
+    cost: ExpectedCost | None = None
+    why_together: str = ""  # why more than one thing changes at once
+    returns: Return | None = None
+    source: str = ""  # catalogue entry, or model id
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comment:
+    """What a reviewer wrote with a decision that was no rejection."""
+
+    choice: str
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +119,8 @@ class Precedent:
     patch: str
     source: str
     on_incumbent: bool  # was it tried on the present incumbent?
+    comments: tuple[Comment, ...] = ()
+    settled_at: str = ""  # since when it is what it is, as ISO 8601; orders the ledger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +203,13 @@ class Allowance:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Drafts, and what they cost. ``problem`` is a sentence for the campaign page when there are none."""
+    """Drafts, and what they cost. ``problem`` is a sentence for the campaign page when there are none.
+
+    ``design`` is what the drafts are to find out together, or how a revision answers its comment.
+    """
 
     drafts: tuple[Draft, ...] = ()
+    design: str = ""
     usages: tuple[Usage, ...] = ()
     problem: str = ""
     retry_after_s: float | None = None
@@ -168,7 +220,7 @@ class Proposer(Protocol):
     arm: str
 
     def draft(self, brief: Brief) -> Answer:
-        """Up to ``brief.num_wanted`` distinct drafts that no precedent already answered."""
+        """Up to ``brief.num_wanted`` drafts; ``repeats`` drops those that were asked before."""
         ...
 
     def revise(self, brief: Brief, previous: Draft, comment: str) -> Answer:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from django.db.models import Avg, Prefetch
+from django.db.models import Avg, F, Max
 
 from research import events, statistics
-from research.drafts import Override, Precedent
-from research.models import Campaign, Finding, Incumbent, Proposal, Revision, Verdict
+from research.drafts import Comment, Override, Precedent
+from research.models import Campaign, Decision, Finding, Incumbent, Proposal, Revision, Verdict
 
-MAX_PRECEDENTS = 200
+MAX_PRECEDENTS = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +66,25 @@ def record(proposal: Proposal, kind: str, text: str) -> Finding:
 
 def precedents(campaign: Campaign) -> tuple[Precedent, ...]:
     """Everything tried or waiting, newest first: kept, discarded, rejected and blocked ones with their reasons."""
-    newest = Prefetch("revisions", queryset=Revision.objects.select_related("verdict", "incumbent").order_by("number"))
-    proposals = campaign.proposals.select_related("finding").prefetch_related(newest).order_by("-pk")[:MAX_PRECEDENTS]
+    newest = Revision.objects.filter(proposal__campaign=campaign).annotate(last=Max("proposal__revisions__number"))
+    newest = newest.filter(number=F("last")).select_related("verdict", "proposal__finding")
+    rows = newest.defer("hypothesis", "mechanism", "edits", "approval").order_by("-proposal")[:MAX_PRECEDENTS]
+    said = _comments(campaign)
     incumbent = campaign.incumbent
-    return tuple(_precedent(proposal, incumbent) for proposal in proposals)
+    return tuple(_precedent(revision, incumbent, said.get(revision.proposal_id, ())) for revision in rows)
 
 
-def _precedent(proposal: Proposal, incumbent: Incumbent) -> Precedent:
-    revision = list(proposal.revisions.all())[-1]
+def _comments(campaign: Campaign) -> dict[int, tuple[Comment, ...]]:
+    """What reviewers wrote, by proposal, oldest first. A rejection's words are the proposal's finding already."""
+    rows = Decision.objects.filter(revision__proposal__campaign=campaign).exclude(choice="reject").exclude(reason="")
+    found: dict[int, tuple[Comment, ...]] = {}
+    for number, choice, reason in rows.order_by("pk").values_list("revision__proposal", "choice", "reason"):
+        found[number] = (*found.get(number, ()), Comment(choice=choice.replace("_", " "), text=reason))
+    return found
+
+
+def _precedent(revision: Revision, incumbent: Incumbent, comments: tuple[Comment, ...]) -> Precedent:
+    proposal = revision.proposal
     verdict: Verdict | None = getattr(revision, "verdict", None)
     finding: Finding | None = getattr(proposal, "finding", None)
     return Precedent(
@@ -89,4 +100,6 @@ def _precedent(proposal: Proposal, incumbent: Incumbent) -> Precedent:
         patch=revision.patch,
         source=proposal.source,
         on_incumbent=revision.incumbent_id == incumbent.pk,
+        comments=comments,
+        settled_at=proposal.state_at.isoformat(),
     )

@@ -1,6 +1,6 @@
 """The record of the loop. Rows are written by the verbs in this package, never by a view.
 
-Reading order: Campaign -> Incumbent -> Proposal -> Revision -> Gate -> Decision -> Run -> ReportBatch
+Reading order: Campaign -> Incumbent -> Wave -> Proposal -> Revision -> Gate -> Decision -> Run -> ReportBatch
 -> Score -> Verdict -> Finding; beside them Worker, LedgerEntry and Event.
 Missing numbers are NULL, never 0.
 """
@@ -117,16 +117,34 @@ class Incumbent(models.Model):
         return self.number * 1_000 + pair
 
 
+ARMS = [
+    ("claude", "Claude"),
+    ("offline", "Offline proposer"),
+    ("human", "Person"),
+    ("random", "Random"),
+    ("tpe", "TPE"),
+]
+
+
+class Wave(models.Model):
+    """Proposals that came as one answer, designed together; each is decided on its own."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="waves")
+    arm = models.CharField(max_length=8, choices=ARMS)
+    design = models.TextField(blank=True, help_text="What they are to find out together, and how they differ.")
+    model = models.CharField(max_length=100, blank=True)
+    prompt_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the whole request.")
+    templates_sha256 = models.CharField(max_length=64, blank=True, help_text="Of our own words in it.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"wave {self.pk} of {self.campaign_id}"
+
+
 class Proposal(models.Model):
     """One experiment that somebody wants to run. Shown as P-142."""
 
-    ARMS = [
-        ("claude", "Claude"),
-        ("offline", "Offline proposer"),
-        ("human", "Person"),
-        ("random", "Random"),
-        ("tpe", "TPE"),
-    ]
+    ARMS = ARMS
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="proposals")
     arm = models.CharField(max_length=8, choices=ARMS)
@@ -139,6 +157,7 @@ class Proposal(models.Model):
     kept_on_val = models.JSONField(
         null=True, blank=True, editable=False, help_text="The judge's last look on val: final, while sealed is read."
     )
+    wave = models.ForeignKey(Wave, null=True, blank=True, on_delete=models.PROTECT, related_name="proposals")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -156,6 +175,12 @@ class Proposal(models.Model):
 class Revision(models.Model):
     """What exactly is proposed. Immutable: an edit or a rebase is a new revision."""
 
+    RISKS = [
+        ("contained", "contained"),
+        ("may_diverge", "may diverge"),
+        ("heavier", "slower or more memory"),
+        ("numerics", "touches numerics"),
+    ]
     ORIGINS = [("drafted", "drafted"), ("answered", "answered"), ("rebased", "rebased"), ("edited", "edited")]
 
     proposal = models.ForeignKey(Proposal, on_delete=models.CASCADE, related_name="revisions")
@@ -168,6 +193,26 @@ class Revision(models.Model):
     low_bpb = models.FloatField()
     high_bpb = models.FloatField()
     chance_to_win = models.FloatField()
+    risk = models.CharField(max_length=12, choices=RISKS, blank=True)
+    time_factor = models.FloatField(
+        null=True, blank=True, help_text="Expected seconds for the same tokens, relative to the incumbent."
+    )
+    memory_factor = models.FloatField(
+        null=True, blank=True, help_text="Expected peak memory, relative to the incumbent."
+    )
+    why_together = models.TextField(blank=True, help_text="Why more than one thing changes at once.")
+    returns_from = models.ForeignKey(
+        Proposal,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="The rejected one that it takes up again.",
+    )
+    what_changed = models.TextField(blank=True, help_text="What is different since that one was rejected.")
+    model = models.CharField(max_length=100, blank=True, help_text="Which model wrote it.")
+    prompt_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the whole request.")
+    templates_sha256 = models.CharField(max_length=64, blank=True, help_text="Of our own words in it.")
     overrides = models.JSONField(default=list, help_text="[{key, value, reason}]")
     edits = models.JSONField(default=list, help_text="[{path, search, replace}]")
     patch = models.TextField(blank=True)
@@ -176,6 +221,7 @@ class Revision(models.Model):
         USER, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", help_text="Who edited it."
     )
     answers = models.TextField(blank=True, help_text="The comment that this revision answers.")
+    reply = models.TextField(blank=True, help_text="How it answers, in the proposer's words.")
     digest = models.CharField(max_length=64)
     approval = models.JSONField(help_text="gpu_runner.contract.Approval, what the digest is taken of.")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -189,6 +235,12 @@ class Revision(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(chance_to_win__gte=0, chance_to_win__lte=1), name="chance_is_a_probability"
+            ),
+            models.CheckConstraint(
+                condition=Q(time_factor__isnull=True) | Q(time_factor__gt=0), name="time_factor_is_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(memory_factor__isnull=True) | Q(memory_factor__gt=0), name="memory_factor_is_positive"
             ),
         ]
 

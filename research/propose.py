@@ -7,6 +7,7 @@ The proposer (Claude, or the catalogue without a key) is called outside any tran
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,10 +19,33 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, dynamics, events, gates, learn, ledger, lifecycle, moves, patches, repository, steer
+from research import (
+    approval,
+    dynamics,
+    events,
+    gates,
+    learn,
+    ledger,
+    lifecycle,
+    moves,
+    patches,
+    repeats,
+    repository,
+    stated,
+    steer,
+)
 from research.claude.batches import Pending
-from research.drafts import Answer, BatchProposer, Brief, Draft, Edit, Override, Prediction, Proposer
-from research.models import Campaign, Proposal, Revision
+from research.drafts import (
+    Answer,
+    BatchProposer,
+    Brief,
+    Draft,
+    Edit,
+    Override,
+    Prediction,
+    Proposer,
+)
+from research.models import Campaign, Proposal, Revision, Wave
 
 ASKING_FOR_AT_MOST = timedelta(minutes=15)
 RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
@@ -65,19 +89,23 @@ def top_up(campaign: Campaign) -> list[Proposal]:
         if campaign.in_batches or campaign.batch:
             answer = _by_batch(campaign, source, num_wanted)
         else:
-            answer = source.draft(brief(campaign, num_wanted))
-            note_answer(campaign, answer, "propose")
-        return _write_all(campaign, answer.drafts[:num_wanted], source.arm)
+            answer = _ask(campaign, source, num_wanted)
+        return write_wave(campaign, replace(answer, drafts=answer.drafts[:num_wanted]), arm=source.arm)
     finally:
         Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
+
+
+def _ask(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
+    about = brief(campaign, num_wanted)
+    answer = repeats.screened(source.draft(about), about)
+    note_answer(campaign, answer, "propose")
+    return answer
 
 
 def _by_batch(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
     """Hand a batch in, or look what came of the one on its way: it outlives this process, and its cost is on record."""
     if not isinstance(source, BatchProposer):
-        answer = source.draft(brief(campaign, num_wanted))
-        note_answer(campaign, answer, "propose")
-        return answer
+        return _ask(campaign, source, num_wanted)
     campaign.refresh_from_db(fields=["batch"])
     if campaign.batch:
         return _collect(campaign, source, Pending(**campaign.batch))
@@ -95,22 +123,29 @@ def _by_batch(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
 
 
 def _collect(campaign: Campaign, source: BatchProposer, pending: Pending) -> Answer:
-    answer = source.collect(brief(campaign, pending.num_wanted), pending)
-    if answer is None:
+    about = brief(campaign, pending.num_wanted)
+    collected = source.collect(about, pending)
+    if collected is None:
         _update(campaign, proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER)
         return Answer()
+    answer = repeats.screened(collected, about)
     with transaction.atomic():
         _update(campaign, batch=None)
         note_answer(campaign, answer, "propose")
     return answer
 
 
-def _write_all(campaign: Campaign, drafts: tuple[Draft, ...], arm: str) -> list[Proposal]:
+def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal]:
     """One bad draft (the incumbent moved while it was written, say) must not take the others along."""
+    if not answer.drafts:
+        return []
+    wave = Wave.objects.create(
+        campaign=campaign, arm=arm, design=answer.design, **stated.origin_fields(answer.drafts[0])
+    )
     written = []
-    for draft in drafts:
+    for draft in answer.drafts:
         try:
-            written.append(write(campaign, draft, arm=arm))
+            written.append(write(campaign, draft, arm=arm, wave=wave))
         except ValueError as error:
             problem = f"{draft.title!r} could not be written down: {error}"
             note_answer(campaign, Answer(problem=problem), "propose")
@@ -150,12 +185,19 @@ def _update(campaign: Campaign, **changes: Any) -> None:
         setattr(campaign, field, value)
 
 
-def write(campaign: Campaign, draft: Draft, *, arm: str, author: User | None = None) -> Proposal:
+def write(
+    campaign: Campaign, draft: Draft, *, arm: str, author: User | None = None, wave: Wave | None = None
+) -> Proposal:
     """Write a draft as a Proposal with its first Revision and send it to the gates."""
     by = f"user:{author.get_username()}" if author else f"{BY}:{arm}"
     with transaction.atomic():
         proposal = Proposal.objects.create(
-            campaign=campaign, arm=arm, title=draft.title[:200], source=draft.source[:200], author=author
+            campaign=campaign,
+            arm=arm,
+            title=draft.title[:200],
+            source=draft.source[:200],
+            author=author,
+            wave=wave,
         )
         proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
         write_revision(proposal, draft)
@@ -180,7 +222,13 @@ def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
 
 
 def write_revision(
-    proposal: Proposal, draft: Draft, *, origin: str = "drafted", answers: str = "", author: User | None = None
+    proposal: Proposal,
+    draft: Draft,
+    *,
+    origin: str = "drafted",
+    answers: str = "",
+    reply: str = "",
+    author: User | None = None,
 ) -> Revision:
     """The next immutable revision of ``proposal``, on the present incumbent."""
     campaign = proposal.campaign
@@ -198,12 +246,14 @@ def write_revision(
         low_bpb=draft.prediction.low_bpb,
         high_bpb=draft.prediction.high_bpb,
         chance_to_win=draft.prediction.chance_to_win,
+        **stated.fields(campaign, draft),
         overrides=[vars(o) for o in draft.overrides],
         edits=[vars(e) for e in draft.edits],
         patch=patch,
         origin=origin,
         author=author,
         answers=answers,
+        reply=reply,
         approval=signed.model_dump(mode="json"),
         digest=signed.digest(),
     )
@@ -218,7 +268,9 @@ def revise(proposal: Proposal) -> None:
         return
     source = proposer(campaign)
     try:
-        answer = source.revise(brief(campaign, 1), draft_of(previous), comment)
+        about = brief(campaign, 1)
+        answer = source.revise(about, draft_of(previous), comment)
+        answer = repeats.screened(answer, about, apart_from=proposal.pk)
     finally:
         Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
     if not answer.drafts and source.arm == "claude" and campaign.num_problems < TRIES_AT_A_REVISION:
@@ -227,7 +279,8 @@ def revise(proposal: Proposal) -> None:
     ledger.charge_claude(campaign, answer.usages, "revise")
     if answer.drafts:
         sentence = f"P-{proposal.pk} was revised"
-        _redraft(proposal, answer.drafts[0], origin="answered", sentence=sentence, answers=comment)
+        draft = answer.drafts[0]
+        _redraft(proposal, draft, origin="answered", sentence=sentence, answers=comment, reply=answer.design)
         return
     sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
     moves.move_proposal(proposal, "withdrawn", by=BY, sentence=sentence)
@@ -256,10 +309,12 @@ def _why_rebased(revision: Revision) -> str:
     return f"{name} goes through the gates again, under today's conditions"
 
 
-def _redraft(proposal: Proposal, draft: Draft, *, origin: str, sentence: str, answers: str = "") -> None:
+def _redraft(
+    proposal: Proposal, draft: Draft, *, origin: str, sentence: str, answers: str = "", reply: str = ""
+) -> None:
     with transaction.atomic():
         moves.move_proposal(proposal, "drafted", by=BY, sentence=sentence, title=draft.title[:200])
-        write_revision(proposal, draft, origin=origin, answers=answers)
+        write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
         transaction.on_commit(lambda: gates.request(proposal))
 
 
@@ -278,6 +333,7 @@ def draft_of(revision: Revision) -> Draft:
         ),
         overrides=tuple(Override(**o) for o in revision.overrides),
         edits=tuple(Edit(**e) for e in revision.edits),
+        **stated.of(revision),
         source=revision.proposal.source,
     )
 

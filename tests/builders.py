@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from gpu_runner import contract
 from research import campaigns, dispatch, gates, propose, report
-from research.drafts import Draft, Edit, Override, Prediction
+from research.drafts import Answer, Draft, Edit, Override, Prediction
 from research.models import Campaign, Proposal, Run, Worker
 
 LOCK = "0" * 64
@@ -42,6 +42,13 @@ def make_draft(**over: Any) -> Draft:
 def make_proposal(campaign: Campaign, *, arm: str = "offline", author: User | None = None, **over: Any) -> Proposal:
     """In state *drafted*, as a proposer leaves it."""
     return propose.write(campaign, make_draft(**over), arm=arm, author=author)
+
+
+def make_wave(
+    campaign: Campaign, *drafts: Draft, arm: str = "claude", design: str = "Two ends of one question."
+) -> list[Proposal]:
+    """In state *drafted*, as one answer of a proposer."""
+    return propose.write_wave(campaign, Answer(drafts=drafts, design=design), arm=arm)
 
 
 def make_pending(campaign: Campaign, worker: Worker | None = None, **over: Any) -> Proposal:

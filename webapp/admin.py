@@ -35,6 +35,7 @@ from research.models import (
     Run,
     Score,
     Verdict,
+    Wave,
     Worker,
 )
 from webapp.models import LoginLink
@@ -151,11 +152,19 @@ class IncumbentAdmin(RecordAdmin):
 
 @admin.register(Proposal)
 class ProposalAdmin(RecordAdmin):
-    list_display = ("id", "title", "arm", "state", "campaign", "source", "state_at", "created_at")
+    list_display = ("id", "title", "arm", "state", "campaign", "wave", "source", "state_at", "created_at")
     list_display_links = ("id", "title")
     list_filter = ("state", "arm", "campaign")
-    list_select_related = ("campaign",)
+    list_select_related = ("campaign", "wave")
     search_fields = ("=id", "title", "source")
+
+
+@admin.register(Wave)
+class WaveAdmin(RecordAdmin):
+    list_display = ("id", "campaign", "arm", "design", "model", "created_at")
+    list_filter = ("arm", "campaign")
+    list_select_related = ("campaign",)
+    search_fields = ("design", "prompt_sha256", "templates_sha256")
 
 
 @admin.register(Revision)

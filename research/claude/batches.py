@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from research.claude.client import COUNT_S, MAX_TOKENS, Attempt, Client, body_of, no_tokens, read_message, told
 from research.claude.prompt import Prompt
+from research.drafts import Origin
 
 SHARE = Decimal("0.5")  # of the price of a question that is asked at once
 GIVEN_UP_AFTER = timedelta(hours=26)  # a batch ends within 24 hours
@@ -33,6 +34,11 @@ class Pending:
     num_wanted: int
     usd_at_most: str  # JSON knows no Decimal
     at: str
+    templates_sha256: str = ""  # a batch that was on its way before this was kept has none
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(model=self.model, prompt_sha256=self.prompt_sha256, templates_sha256=self.templates_sha256)
 
     @property
     def is_overdue(self) -> bool:

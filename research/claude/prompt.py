@@ -1,7 +1,9 @@
 """The words sent to Claude: readable templates in ``prompts/``, filled from a Brief. Pure.
 
-What seldom changes comes first, so that it can be cached: the rules, then the recipe at the incumbent, then
-the campaign and its ledger, last the question. Text that others wrote is fenced and labelled.
+What seldom changes comes first, so that it can be cached: the rules, the recipe at the incumbent, the settled part of
+the ledger. Each ends at a mark for the cache. What changes with every call stands behind the last of them: what is new
+in the ledger, the campaign with its budget left, how training went, notes, the question. Text that others wrote is
+fenced and labelled.
 """
 
 from __future__ import annotations
@@ -15,11 +17,10 @@ from typing import Literal
 from anthropic.types import MessageParam, TextBlockParam
 
 from gpu_runner.contract import canonical_json, parse_recipe, sha256
-from research.drafts import Brief, Draft, Precedent
+from research.claude.memory import Memory, remember
+from research.drafts import RISKS, Brief, Draft
 
 FOLDER = Path(__file__).parent / "prompts"
-MAX_PATCH_CHARS = 3_000
-MAX_WITH_PATCH = 60  # the latest; older ones keep their reason and numbers
 MAX_COMMENT_CHARS = 8_000
 PLATEAU = 6  # judged in a row without a keep: time for other kinds of ideas
 
@@ -38,7 +39,8 @@ class Prompt:
 
 def templates_sha256() -> str:
     """One hash for the words that are ours: which version of the prompts asked."""
-    return sha256(canonical_json({path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}))
+    ours = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+    return sha256(canonical_json(ours | {"risks": _RISKS}))
 
 
 def propose(brief: Brief) -> Prompt:
@@ -52,24 +54,25 @@ def propose(brief: Brief) -> Prompt:
 def revise(brief: Brief, previous: Draft, comment: str) -> Prompt:
     """Ask for one draft that answers ``comment`` on ``previous``."""
     body = dataclasses.asdict(previous)
-    del body["source"]
+    del body["source"], body["origin"]
     question = _template("revise").substitute(
         previous=fence("the earlier proposal", json.dumps(body, indent=1, ensure_ascii=False)),
         comment=fence("the reviewer's comment", comment[:MAX_COMMENT_CHARS]),
     )
-    return _prompt(brief, question)
+    return _prompt(brief, question, previous)
 
 
-def _prompt(brief: Brief, question: str) -> Prompt:
+def _prompt(brief: Brief, question: str, revising: Draft | None = None) -> Prompt:
+    memory = remember(brief.precedents, revising)
+    parts = (_latest(memory), _context(brief), _dynamics(brief), _log_tails(brief), _notes(brief))
     content: list[TextBlockParam] = [
         _block(_recipe(brief), cached=True),
-        _block(_context(brief)),
-        _block(_ledger(brief.precedents)),
-        *(_block(text) for text in (_dynamics(brief), _log_tails(brief), _notes(brief)) if text),
+        *_ledger(memory),
+        *(_block(text) for text in parts if text),
         _block(question),
     ]
     return Prompt(
-        system=[_block((FOLDER / "system.md").read_text(encoding="utf-8"), cached=True)],
+        system=[_block(_template("system").substitute(risks=_RISKS), cached=True)],
         messages=[{"role": "user", "content": content}],
     )
 
@@ -79,6 +82,9 @@ def _block(text: str, *, cached: bool = False) -> TextBlockParam:
     if cached:
         block["cache_control"] = {"type": "ephemeral", "ttl": CACHE_TTL}
     return block
+
+
+_RISKS = "\n".join(f"- `{name}`: {meaning}" for name, meaning in RISKS.items())
 
 
 def _template(name: str) -> Template:
@@ -115,14 +121,29 @@ def _context(brief: Brief) -> str:
     )
 
 
-def _ledger(precedents: tuple[Precedent, ...]) -> str:
-    """One JSON object a line, oldest first, as they were numbered."""
-    if not precedents:
+def _ledger(memory: Memory) -> list[TextBlockParam]:
+    """A block with the heading, and one for every part that is settled; the cache may end behind the last."""
+    if not memory.closed:
+        return []
+    parts = [fence(f"ledger, part {number}", lines) for number, lines in enumerate(memory.closed, start=1)]
+    blocks = [_block(text) for text in [_section("ledger"), *parts]]
+    blocks[-1] = _block(parts[-1], cached=True)
+    return blocks
+
+
+def _latest(memory: Memory) -> str:
+    """What follows upon the settled parts, and changes with every wave."""
+    parts = {
+        "The latest": memory.latest,
+        "Open now": memory.open,
+        "Near to what is open or new, in detail": memory.near,
+        "Further ones, counted by what they changed": memory.counts,
+    }
+    told = [f"## {name}\n\n{fence(name.lower(), lines)}" for name, lines in parts.items() if lines]
+    if not (told or memory.closed):
         return "# Ledger\n\nNothing has been tried yet."
-    rows = sorted(precedents, key=lambda p: p.number)
-    bare = len(rows) - MAX_WITH_PATCH
-    lines = [json.dumps(_row(p, with_patch=i >= bare), ensure_ascii=False) for i, p in enumerate(rows)]
-    return "# Ledger: every earlier proposal and what became of it\n\n" + fence("ledger", "\n".join(lines))
+    head = [] if memory.closed else [_section("ledger")]
+    return "\n\n".join([*head, *told])
 
 
 def _dynamics(brief: Brief) -> str:
@@ -145,14 +166,3 @@ def _notes(brief: Brief) -> str:
 
 def _section(name: str, **parts: str) -> str:
     return _template(name).substitute(parts)
-
-
-def _row(precedent: Precedent, *, with_patch: bool) -> dict[str, object]:
-    """Without its source: which arm proposed it is nobody's argument."""
-    row = dataclasses.asdict(precedent)
-    del row["source"]
-    if not with_patch:
-        del row["patch"]
-    elif len(precedent.patch) > MAX_PATCH_CHARS:
-        row["patch"] = precedent.patch[:MAX_PATCH_CHARS] + "\n(cut)"
-    return row

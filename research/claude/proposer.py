@@ -14,7 +14,8 @@ from research.claude import prompt as prompts
 from research.claude.batches import Pending
 from research.claude.client import MAX_TOKENS, Asked, Attempt, Client, cost_at_most
 from research.claude.prompt import Prompt
-from research.drafts import Allowance, Answer, Brief, Draft, Usage
+from research.claude.reply import Read
+from research.drafts import Allowance, Answer, Brief, Draft, Origin, Usage
 
 DEFAULT_MODEL = "claude-opus-5-5"
 TRANSIENT_S = 60.0  # overload, timeout, lost connection, unless the server names a time
@@ -92,6 +93,7 @@ class ClaudeProposer:
             id="",
             model=self.model,
             prompt_sha256=prompt.sha256(),
+            templates_sha256=prompts.templates_sha256(),
             num_wanted=brief.num_wanted,
             usd_at_most=str(usd_at_most),
             at=datetime.now(UTC).isoformat(),
@@ -102,7 +104,7 @@ class ClaudeProposer:
             return replace(pending, id=batch_id), Answer()
         usage = attempt.usage if attempt.usage.usd is not None else replace(attempt.usage, usd_at_most=usd_at_most)
         asked = [Asked(last=attempt, usages=(usage,), bodies=())]
-        return None, _read(asked, brief, prompt.sha256(), self.model, brief.num_wanted)
+        return None, _read(asked, brief, _origin(self.model, prompt), brief.num_wanted)
 
     def collect(self, brief: Brief, pending: Pending) -> Answer | None:
         """The drafts of a batch, held to the recipe as it is by now; None while it is worked on, or out of reach."""
@@ -110,7 +112,7 @@ class ClaudeProposer:
         if attempt is None or attempt.retry:
             return None
         asked = [Asked(last=attempt, usages=(attempt.usage,), bodies=(attempt.body,) if attempt.body else ())]
-        return _read(asked, brief, pending.prompt_sha256, pending.model, pending.num_wanted)
+        return _read(asked, brief, pending.origin, pending.num_wanted)
 
     def quote(self, model: str, prompt: Prompt, spent: Decimal = Decimal(0)) -> Quote:
         """Count ``prompt``'s tokens and price them; ``problem`` says why it must not be sent to ``model``."""
@@ -138,7 +140,7 @@ class ClaudeProposer:
             )
             if not asked[-1].last.refused:
                 break
-        return _read(asked, brief, prompt.sha256(), self.model, num_wanted)
+        return _read(asked, brief, _origin(self.model, prompt), num_wanted)
 
 
 def _today() -> date:
@@ -163,24 +165,24 @@ def _unsent(quote: Quote, asked: list[Asked], prompt: Prompt) -> Answer:
         usages=_usages(asked),
         problem=quote.problem,
         retry_after_s=ACCOUNT_S if quote.counting is None else _ask_again_after_s(quote.counting),
-        extra=_record(asked, quote.model, prompt.sha256()),
+        extra=_record(asked, _origin(quote.model, prompt)),
     )
 
 
-def _read(asked: list[Asked], brief: Brief, prompt_sha256: str, model: str, num_wanted: int) -> Answer:
+def _read(asked: list[Asked], brief: Brief, origin: Origin, num_wanted: int) -> Answer:
+    """``origin`` names the model that was asked; a fallback may have answered."""
     last = asked[-1].last
-    drafts: tuple[Draft, ...] = ()
-    problem = last.problem
+    said = Read(problem=last.problem)
     if last.reply is not None:
-        model = last.reply.model
-        source = f"{model}, prompt {prompt_sha256[:12]}"
-        drafts, problem = reply.read(last.reply.text, brief, source, num_wanted)
+        origin = replace(origin, model=last.reply.model)
+        said = reply.read(last.reply.text, brief, origin, num_wanted)
     return Answer(
-        drafts=drafts,
+        drafts=said.drafts,
+        design=said.design,
         usages=_usages(asked),
-        problem=problem,
+        problem=said.problem,
         retry_after_s=_ask_again_after_s(last),
-        extra=_record(asked, model, prompt_sha256),
+        extra=_record(asked, origin),
     )
 
 
@@ -195,9 +197,13 @@ def _ask_again_after_s(last: Attempt) -> float | None:
     return ACCOUNT_S if last.account else None
 
 
-def _record(asked: list[Asked], model: str, prompt_sha256: str) -> dict[str, object]:
+def _origin(model: str, prompt: Prompt) -> Origin:
+    return Origin(model=model, prompt_sha256=prompt.sha256(), templates_sha256=prompts.templates_sha256())
+
+
+def _record(asked: list[Asked], origin: Origin) -> dict[str, object]:
     return {
-        "model": model,
-        "prompt_sha256": prompt_sha256,
+        "model": origin.model,
+        "prompt_sha256": origin.prompt_sha256,
         "bodies": [body for a in asked for body in a.bodies],
     }

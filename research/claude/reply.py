@@ -1,23 +1,28 @@
 """What Claude may answer, as a schema to send and as a model to hold it to. Pure.
 
 The API enforces the shape of the schema but neither bounds nor lengths, so all of that is checked here, one draft at a
-time: a bad one is dropped with its reason and does not take the good ones with it.
+time: a bad one is dropped with its reason and does not take the good ones with it. Whether a draft was asked before
+is for ``research.repeats``.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import anthropic
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from gpu_runner.contract import Recipe, parse_recipe
-from research.drafts import Brief, Draft, Edit, Override, Prediction
-from research.patches import answered_by, problems_with
+from research import together
+from research.drafts import Brief, Draft, Edit, ExpectedCost, Origin, Override, Prediction, Return
+from research.patches import problems_with
 
+MAX_PARAGRAPH = 4_000
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=160)]
-Paragraph = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
+Paragraph = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_PARAGRAPH)]
+Perhaps = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_PARAGRAPH)]
 Code = Annotated[str, StringConstraints(max_length=40_000)]
 
 
@@ -32,6 +37,13 @@ class SaidPrediction(_Said):
     chance_to_win: float = Field(ge=0, le=1, description="Probability of the verdict keep, 0 to 1.")
 
 
+class SaidCost(_Said):
+    """The smoke run measures both, and the reviewer sees them side by side."""
+
+    time_factor: float = Field(ge=0.01, le=100, description="Seconds for the same tokens, relative to the incumbent.")
+    memory_factor: float = Field(ge=0.01, le=100, description="Peak memory, relative to the incumbent.")
+
+
 class SaidOverride(_Said):
     key: str = Field(max_length=40)
     value: int | float | bool | str
@@ -44,66 +56,110 @@ class SaidEdit(_Said):
     replace: Code
 
 
+class SaidReturn(_Said):
+    proposal: int = Field(description="Number of the proposal that a person rejected.")
+    difference: Paragraph = Field(description="What is different now; the reviewer reads it beside the rejection.")
+
+
 class SaidDraft(_Said):
     title: Title = Field(description="What changes, in at most 80 characters.")
     hypothesis: Paragraph
     mechanism: Paragraph
     refuted_if: Paragraph = Field(description="The observation that would show the hypothesis to be wrong.")
     prediction: SaidPrediction
+    risk: Literal["contained", "may_diverge", "heavier", "numerics"] = Field(
+        description="What a reviewer should think of first; the rules say what each means."
+    )
+    cost: SaidCost
     overrides: list[SaidOverride] = Field(max_length=12)
     edits: list[SaidEdit] = Field(max_length=40)
+    why_together: Perhaps = Field(
+        description="Why more than one thing changes at once; empty when only one override, or one place in code, does."
+    )
+    what_changed: SaidReturn | None = Field(
+        description="Only for an idea that a person rejected before; null for any other."
+    )
     precedents: list[int] = Field(max_length=40, description="Numbers of the ledger's proposals this builds on.")
 
 
 class SaidDrafts(_Said):
+    design: str = Field(
+        description="One paragraph: what the drafts are to find out together, and how they differ from each other."
+    )
     drafts: list[SaidDraft]
 
 
 SCHEMA: dict[str, Any] = anthropic.transform_schema(SaidDrafts)
 
 
-def read(text: str, brief: Brief, source: str, num_wanted: int) -> tuple[tuple[Draft, ...], str]:
-    """Drafts that can be experiments, and why the others were dropped (one sentence each, "" when none was)."""
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Drafts that can be experiments, and why the others were dropped: one sentence each, "" when none was."""
+
+    drafts: tuple[Draft, ...] = ()
+    design: str = ""
+    problem: str = ""
+
+
+def read(text: str, brief: Brief, origin: Origin, num_wanted: int) -> Read:
+    """Hold an answer to the contract. Never raises: what is wrong with it is ``problem``."""
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
-        return (), "Claude's answer is not JSON."
-    if not isinstance(said, dict) or set(said) != {"drafts"} or not isinstance(said["drafts"], list):
-        return (), "Claude's answer does not follow the schema: it should be an object with the list drafts."
+        return Read(problem="Claude's answer is not JSON.")
+    if not _is_in_shape(said):
+        sentence = "Claude's answer does not follow the schema: it should be an object with a design and a list drafts."
+        return Read(problem=sentence)
     recipe = parse_recipe(brief.recipe_toml)
     drafts: list[Draft] = []
-    dropped: list[str] = []
+    remarks: list[str] = []
     for number, body in enumerate(said["drafts"][:num_wanted], start=1):
-        draft, why = _one(body, number, brief, recipe, source, drafts)
-        if draft is not None:
-            drafts.append(draft)
-        if why:
-            dropped.append(why)
-    return tuple(drafts), " ".join(dropped) or ("" if drafts else "Claude proposed nothing this time.")
+        draft, remark = _one(body, number, brief, recipe, origin)
+        drafts += [draft] if draft is not None else []
+        remarks += [remark] if remark else []
+    problem = " ".join(remarks) or ("" if drafts else "Claude proposed nothing this time.")
+    return Read(drafts=tuple(drafts), design=said["design"].strip()[:MAX_PARAGRAPH], problem=problem)
 
 
-def _one(
-    body: object, number: int, brief: Brief, recipe: Recipe, source: str, earlier: list[Draft]
-) -> tuple[Draft | None, str]:
+def _is_in_shape(said: object) -> bool:
+    return (
+        isinstance(said, dict)
+        and set(said) == {"design", "drafts"}
+        and isinstance(said["design"], str)
+        and isinstance(said["drafts"], list)
+    )
+
+
+def _one(body: object, number: int, brief: Brief, recipe: Recipe, origin: Origin) -> tuple[Draft | None, str]:
     try:
         said = SaidDraft.model_validate_json(json.dumps(body))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         return None, f"Draft {number} was dropped: {field}: {first['msg']}."
-    draft = _draft(said, brief, recipe, source)
+    draft = _draft(said, brief, recipe, origin)
     name = f"Draft {number} ({draft.title!r})"
     if problems := problems_with(draft, recipe, brief.files):
         return None, f"{name} was dropped: {'; '.join(problems)}."
-    if (precedent := answered_by(draft, brief.precedents, brief.files)) is not None:
-        return None, f"{name} was dropped: proposal {precedent.number} made the same change."
-    if any(_same(draft, other) for other in earlier):
-        return None, f"{name} was dropped: it stands twice in the same answer."
-    unknown = sorted(set(said.precedents) - set(draft.precedents))
-    return draft, f"{name} cites proposals that do not exist ({', '.join(map(str, unknown))})." if unknown else ""
+    things = together.changed(draft, brief.files)
+    if len(things) > 1 and not draft.why_together:
+        return None, (
+            f"{name} was dropped: it changes {len(things)} things at once ({', '.join(things)}) and does not say why."
+        )
+    return draft, _remarks(said, draft, name)
 
 
-def _draft(said: SaidDraft, brief: Brief, recipe: Recipe, source: str) -> Draft:
+def _remarks(said: SaidDraft, draft: Draft, name: str) -> str:
+    """What was left out of a draft that stays."""
+    remarks = []
+    if unknown := sorted(set(said.precedents) - set(draft.precedents)):
+        remarks.append(f"{name} cites proposals that do not exist ({', '.join(map(str, unknown))}).")
+    if said.what_changed is not None and draft.returns is None:
+        remarks.append(f"{name} takes up proposal {said.what_changed.proposal}, which nobody rejected.")
+    return " ".join(remarks)
+
+
+def _draft(said: SaidDraft, brief: Brief, recipe: Recipe, origin: Origin) -> Draft:
     known = {p.number for p in brief.precedents}
     return Draft(
         title=said.title,
@@ -111,10 +167,15 @@ def _draft(said: SaidDraft, brief: Brief, recipe: Recipe, source: str) -> Draft:
         mechanism=said.mechanism,
         refuted_if=said.refuted_if,
         prediction=Prediction(**said.prediction.model_dump()),
+        risk=said.risk,
+        cost=ExpectedCost(**said.cost.model_dump()),
         overrides=tuple(_override(o, recipe) for o in said.overrides),
         edits=tuple(Edit(path=e.path, search=e.search, replace=e.replace) for e in said.edits),
+        why_together=said.why_together,
+        returns=_return(said.what_changed, brief),
         precedents=tuple(dict.fromkeys(n for n in said.precedents if n in known)),
-        source=source,
+        source=origin.model,
+        origin=origin,
     )
 
 
@@ -126,7 +187,9 @@ def _override(said: SaidOverride, recipe: Recipe) -> Override:
     return Override(key=said.key, value=value, reason=said.reason)
 
 
-def _same(one: Draft, other: Draft) -> bool:
-    return one.edits == other.edits and {o.key: o.value for o in one.overrides} == {
-        o.key: o.value for o in other.overrides
-    }
+def _return(said: SaidReturn | None, brief: Brief) -> Return | None:
+    """Of a proposal that a person rejected; anything else is no return."""
+    rejected = {p.number for p in brief.precedents if p.state == "rejected"}
+    if said is None or said.proposal not in rejected:
+        return None
+    return Return(proposal=said.proposal, what_changed=said.difference)

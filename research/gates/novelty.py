@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gpu_runner.contract import Knobs
 from research import patches
@@ -61,7 +62,7 @@ def _of(earlier: Precedent, files: dict[str, str]) -> Fingerprint:
 def fingerprint(patch: str, overrides: Knobs, files: dict[str, str]) -> Fingerprint:
     """What a change does, told by its lines. ``files`` say which names are not its own."""
     change = unified.read(patch)
-    known = {word for text in files.values() for word in re.findall(r"\w+", text)}
+    known = set().union(*map(_names_in, files.values())) if change.files else set[str]()
     lines: list[tuple[str, str, tuple[str, ...]]] = []
     in_code: Knobs = {}
     names: dict[str, str] = {}
@@ -75,6 +76,12 @@ def fingerprint(patch: str, overrides: Knobs, files: dict[str, str]) -> Fingerpr
             lines += [(path, sign, words) for text in texts if (words := _words(text, known, names))]
     wanted = sorted((key, _number(value)) for key, value in (in_code | overrides).items())
     return Fingerprint(overrides=tuple(wanted), lines=tuple(lines))
+
+
+@lru_cache(maxsize=64)
+def _names_in(text: str) -> frozenset[str]:
+    """Asked once for every earlier proposal, of the same few files."""
+    return frozenset(re.findall(r"\w+", text))
 
 
 def _words(text: str, known: set[str], names: dict[str, str]) -> tuple[str, ...]:

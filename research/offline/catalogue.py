@@ -63,6 +63,8 @@ class Entry(_Row):
     refuted_if: str
     evidence: str
     prior: Prior
+    risk: Literal["contained", "may_diverge", "heavier", "numerics"] = "contained"
+    why_together: str = ""  # why more than one thing changes at once
     when: Knobs = {}  # the incumbent's knobs without which it makes no sense
     set: dict[str, KnobValue | Times | Plus] = {}
     edits: list[SearchReplace] = []

@@ -19,6 +19,10 @@ STEP = math.log(1.7)  # a random step multiplies or divides by at most this much
 SMALLEST_STEP = math.log(1.15)  # ... and at least this much: less cannot be told from noise
 NUM_DRAWS = 400  # random steps tried before giving up
 
+DESIGN = (
+    "No design: entries of the catalogue, drawn with their chances to win as weights, and random steps where it has"
+    " nothing left. No two of them turn the same knob, so that each answers for itself."
+)
 NOT_CALCULATED = "(The prediction is the catalogue's prior, not a calculation for this recipe.)"
 STEP_PRIOR = Prior(effect_bpb=0.005, low=-0.02, high=0.04, chance=0.08)
 
@@ -44,7 +48,7 @@ class OfflineProposer:
         drafts += _random_steps(brief, recipe, brief.num_wanted - len(drafts), taken, rng)
         if not drafts:
             return Answer(problem="The offline catalogue is exhausted on this incumbent, and so are random steps.")
-        return Answer(drafts=tuple(drafts))
+        return Answer(drafts=tuple(drafts), design=DESIGN)
 
     def revise(self, brief: Brief, previous: Draft, comment: str) -> Answer:
         """A milder variant: every number halfway back to the incumbent's. ``comment`` cannot be read here."""
@@ -104,6 +108,8 @@ def _draft(entry: Entry, values: dict[str, KnobValue], brief: Brief, recipe: Rec
             for key, value in values.items()
         ),
         edits=tuple(Edit(path=e.path, search=e.search, replace=e.replace) for e in entry.edits),
+        risk=entry.risk,
+        why_together=entry.why_together,
         precedents=_earlier(entry.slug, brief.precedents),
         source=f"catalogue:{entry.slug}; {entry.evidence}",
     )
@@ -189,6 +195,7 @@ def _step_draft(knob: Knob, value: KnobValue, brief: Brief) -> Draft:
         refuted_if="The verdict is not keep.",
         prediction=_prediction(STEP_PRIOR, brief),
         overrides=(Override(key=knob.key, value=value, reason=f"{old} -> {new}, drawn at random."),),
+        risk="contained",
         source=f"random-step:{knob.key}",
     )
 

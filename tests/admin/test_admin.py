@@ -29,6 +29,7 @@ from research.models import (
     Revision,
     Score,
     Verdict,
+    Wave,
     Worker,
 )
 from tests import builders
@@ -36,7 +37,7 @@ from webapp import accounts
 from webapp.notify.models import KINDS, Delivery, Endpoint
 
 pytestmark = pytest.mark.django_db
-AUDIT = [Event, Decision, Verdict, Gate, Revision, Score, ReportBatch, LedgerEntry, Note]
+AUDIT = [Event, Decision, Verdict, Gate, Revision, Score, ReportBatch, LedgerEntry, Note, Wave]
 STATIC = Path(__file__).resolve().parents[2] / "static" / "css"
 
 
@@ -78,6 +79,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
         assert lease is not None
         effect = -0.1 if lease.spec.purpose == "candidate" else 0.0
         builders.finish(lease, val_bpb=1.6 + 0.001 * (lease.spec.seed % 7) + effect)
+    builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
     audit.chain()
     steer.note(campaign, "Look at attention.", by=dana)
     accounts.make_link(dana)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
 from typing import Any
 
 Script = Callable[[BaseHTTPRequestHandler], None]
@@ -103,6 +104,45 @@ def message(*content: dict[str, Any], stop_reason: str | None = "end_turn", **ov
         },
     }
     return send(json.dumps(body | over).encode())
+
+
+class PromptCache:
+    """The API's prompt cache, as documented: whole blocks from the front, written where the request marks it, found
+    again at a mark or at most ``LOOK_BACK`` blocks before one, and nothing under ``LEAST`` tokens. Nothing expires."""
+
+    LEAST = 1_024
+    LOOK_BACK = 20
+    CHARS_PER_TOKEN = 3.5
+
+    def __init__(self) -> None:
+        self.written: set[str] = set()
+        self.usages: list[dict[str, int]] = []
+
+    def answer(self, said: object) -> Script:
+        """``said``, with the usage that the request makes."""
+
+        def script(handler: BaseHTTPRequestHandler) -> None:
+            assert isinstance(handler.server, Server)
+            self.usages.append(self.usage_of(handler.server.asked[-1]))
+            message(text(said), usage=self.usages[-1] | {"output_tokens": 500})(handler)
+
+        return script
+
+    def usage_of(self, asked: dict[str, Any]) -> dict[str, int]:
+        blocks = [*asked["system"], *(block for turn in asked["messages"] for block in turn["content"])]
+        ends = list(accumulate(len(block["text"]) / self.CHARS_PER_TOKEN for block in blocks))
+        keys = list(accumulate((hash(block["text"]) for block in blocks), lambda one, other: hash((one, other))))
+        marks = [i for i, block in enumerate(blocks) if "cache_control" in block and ends[i] >= self.LEAST]
+        assert len(marks) <= 4, "the API takes no more"
+        seen = {j for i in marks for j in range(max(0, i - self.LOOK_BACK), i + 1) if str(keys[j]) in self.written}
+        read = ends[max(seen)] if seen else 0.0
+        write = max(0.0, ends[marks[-1]] - read) if marks else 0.0
+        self.written |= {str(keys[i]) for i in marks}
+        return {
+            "input_tokens": round(ends[-1] - read - write),
+            "cache_read_input_tokens": round(read),
+            "cache_creation_input_tokens": round(write),
+        }
 
 
 def text(said: object) -> dict[str, Any]:

@@ -149,8 +149,11 @@ def test_a_batch_that_could_not_be_asked_for_says_why(
             "not answered (errored). too long",
         ),
         ({"custom_id": "wave", "result": {"type": "errored", "error": "what"}}, "not answered (errored)"),
-        (succeeded({"drafts": []}), "proposed nothing"),
-        (succeeded({"drafts": []}, stop_reason="refusal", stop_details={"category": "frontier_llm"}), "frontier_llm"),
+        (succeeded({"design": "", "drafts": []}), "proposed nothing"),
+        (
+            succeeded({"design": "", "drafts": []}, stop_reason="refusal", stop_details={"category": "frontier_llm"}),
+            "frontier_llm",
+        ),
         ({"custom_id": "wave", "result": {"type": "succeeded"}}, "without an answer that can be read"),
         ([], "without an answer that can be read"),
     ],

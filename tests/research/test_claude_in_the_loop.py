@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from research import ledger, propose, review, tasks
-from research.models import Campaign
+from research.claude import prompt
+from research.models import Campaign, Event, Proposal
 from tests import builders
 
 from .anthropic_server import message, serving, text
@@ -26,6 +27,7 @@ def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
 
 def make_answer(value: float) -> dict[str, Any]:
     return {
+        "design": "One ramp, to see whether the first steps are too large.",
         "drafts": [
             {
                 "title": "Warm up first",
@@ -33,11 +35,15 @@ def make_answer(value: float) -> dict[str, Any]:
                 "mechanism": "A ramp lets the moments settle.",
                 "refuted_if": "val_bpb does not fall",
                 "prediction": {"effect_bpb": -0.01, "low_bpb": -0.03, "high_bpb": 0.01, "chance_to_win": 0.4},
+                "risk": "contained",
+                "cost": {"time_factor": 1.0, "memory_factor": 1.0},
+                "why_together": "",
+                "what_changed": None,
                 "overrides": [{"key": "warmup_fraction", "value": value, "reason": "a ramp"}],
                 "edits": [],
                 "precedents": [],
             }
-        ]
+        ],
     }
 
 
@@ -56,10 +62,104 @@ def test_claude_proposes_bob_comments_and_the_revision_answers_him(monkeypatch: 
         proposal.refresh_from_db()
         propose.revise(proposal)
     assert comment in str(anthropic.asked[1])
+    assert proposal.revision.reply == "One ramp, to see whether the first steps are too large."
     assert (proposal.state, proposal.revision.number, proposal.revision.answers) == ("drafted", 2, comment)
     assert proposal.revision.knobs == {"warmup_fraction": 0.05}
     assert proposal.revision.digest != digest
     assert Campaign.objects.get(pk=campaign.pk).ledger.filter(kind="claude").count() == 2
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, campaign: Campaign, *drafts: dict[str, Any]) -> list[Proposal]:
+    with serving(message(text({"design": "Both ends of the ramp.", "drafts": list(drafts)}))) as anthropic:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
+        written = propose.top_up(campaign)
+    campaign.refresh_from_db()
+    return written
+
+
+def make_said(**over: Any) -> dict[str, Any]:
+    (said,) = make_answer(0.1)["drafts"]
+    return said | over
+
+
+def test_what_comes_in_one_answer_is_one_wave_that_says_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = builders.make_campaign(num_waiting=2)
+    longer = [{"key": "warmup_fraction", "value": 0.3, "reason": "a long ramp"}]
+    cost = {"time_factor": 1.1, "memory_factor": 0.9}
+    first, second = ask(monkeypatch, campaign, make_said(), make_said(title="Longer", overrides=longer, cost=cost))
+    wave = campaign.waves.get()
+    assert [p.wave for p in (first, second)] == [wave, wave]
+    assert (wave.arm, wave.design, wave.model) == ("claude", "Both ends of the ramp.", "claude-opus-5-5")
+    revision = second.revision
+    assert (revision.risk, revision.time_factor, revision.memory_factor) == ("contained", 1.1, 0.9)
+    assert (revision.model, revision.prompt_sha256, revision.templates_sha256) == (
+        wave.model, wave.prompt_sha256, prompt.templates_sha256()
+    )  # fmt: skip
+    assert len(wave.prompt_sha256) == 64
+
+
+def test_a_rebase_keeps_everything_that_was_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    (proposal,) = ask(monkeypatch, campaign, make_said(why_together="no need", risk="heavier"))
+    Proposal.objects.update(state="stale")
+    proposal.refresh_from_db()
+    propose.rebase(proposal)
+    old, new = proposal.revisions.order_by("number")
+    for field in ("risk", "time_factor", "memory_factor", "why_together", "model", "prompt_sha256", "templates_sha256"):
+        assert getattr(old, field) == getattr(new, field) != "", field
+
+
+def test_an_idea_that_bob_rejected_is_asked_again_only_with_what_has_changed(
+    monkeypatch: pytest.MonkeyPatch, bob: User
+) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    rejected = builders.make_pending(campaign)
+    review.decide(
+        rejected.pk, digest=rejected.revision.digest, choice="reject", by=bob, category="later", reason="Not yet."
+    )
+    assert ask(monkeypatch, campaign, make_said()) == []
+    assert f"a person rejected the same change, proposal {rejected.pk}" in campaign.proposer_problem
+    assert Event.objects.filter(kind="proposer.problem").count() == 1
+    Campaign.objects.update(proposer_retry_at=None)
+    campaign.refresh_from_db()
+    change = {"proposal": rejected.pk, "difference": "The rows are twice as long now."}
+    (proposal,) = ask(monkeypatch, campaign, make_said(what_changed=change))
+    revision = proposal.revision
+    assert (revision.returns_from, revision.what_changed) == (rejected, "The rows are twice as long now.")
+
+
+def test_carol_may_repeat_what_claude_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = builders.make_campaign(num_waiting=2)
+    tried = builders.make_proposal(campaign)
+    assert ask(monkeypatch, campaign, make_said()) == []
+    assert f"proposal {tried.pk} makes the same change and is still open" in campaign.proposer_problem
+    again = builders.make_proposal(campaign, arm="human")
+    propose.gates.check(again.revision)
+    assert again.revision.gates.get(name="novelty").outcome == "warned"
+
+
+def test_a_reviewer_who_wants_other_words_gets_a_revision_of_the_same_change(
+    monkeypatch: pytest.MonkeyPatch, bob: User
+) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    (proposal,) = ask(monkeypatch, campaign, make_said())
+    builders.pass_gates(proposal)
+    digest = proposal.revision.digest
+    review.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Predict less.")
+    proposal.refresh_from_db()
+    with serving(message(text(make_answer(0.1)))) as anthropic:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
+        propose.revise(proposal)
+    assert (proposal.state, proposal.revision.number) == ("drafted", 2)
+
+
+def test_what_bob_writes_with_an_approval_reaches_the_next_prompt(bob: User) -> None:
+    campaign = builders.make_campaign()
+    proposal = builders.make_pending(campaign)
+    reason = "Watch the first hundred steps."
+    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob, reason=reason)
+    asked = prompt.propose(propose.brief(campaign, 1))
+    assert f"approve: {reason}" in str(asked.messages)
 
 
 def test_a_refusal_is_said_on_the_campaign_and_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:

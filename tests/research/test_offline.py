@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.contract import parse_recipe, with_defaults
+from research import together
 from research.drafts import Brief, Draft, Edit, Override, Precedent, Prediction
 from research.offline.catalogue import Entry, Plus, Times, catalogue, values_of
 from research.offline.proposer import OfflineProposer
@@ -91,6 +92,12 @@ def test_an_entry_that_was_kept_no_longer_applies(name: str) -> None:
     kept = apply_edits(FILES, edits_of(ENTRIES[name]))
     with pytest.raises(ValueError, match="exactly once"):
         apply_edits(kept, edits_of(ENTRIES[name]))
+
+
+@pytest.mark.parametrize("entry", catalogue(), ids=lambda e: e.slug)
+def test_an_entry_that_changes_more_than_one_thing_says_why(entry: Entry) -> None:
+    things = [*entry.set, *together.places(edits_of(entry), FILES)]
+    assert bool(entry.why_together) == (len(things) > 1), things
 
 
 def test_the_catalogue_is_broad_and_names_its_sources() -> None:
