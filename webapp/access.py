@@ -82,7 +82,9 @@ def campaign_for(user: User, slug: str) -> Campaign:
 
 
 def proposal_for(user: User, pk: int) -> Proposal:
-    return get_object_or_404(Proposal.objects.filter(**_seen_by(user)).select_related("campaign", "author"), pk=pk)
+    return get_object_or_404(
+        Proposal.objects.filter(**_seen_by(user)).select_related("campaign", "author", "wave"), pk=pk
+    )
 
 
 def run_for(user: User, pk: int) -> Run:

@@ -15,7 +15,9 @@ from webapp.cost import Cost, cost_of
 from webapp.doubt import Doubt, doubts
 from webapp.objection import Objection
 from webapp.rebased import Rebase, rebase_of
+from webapp.stated import Stated
 from webapp.templatetags.shown import ARMS
+from webapp.wave import Wave, wave_of
 
 # Left out of the history: steps of runs that have pages of their own, and what another line says already.
 QUIET_EVENTS = (
@@ -76,7 +78,9 @@ class Dossier:
 
     @cached_property
     def revision(self) -> Revision:
-        return self.proposal.revisions.select_related("incumbent__proposal", "verdict").latest("number")
+        return self.proposal.revisions.select_related("incumbent__proposal", "verdict", "returns_from__finding").latest(
+            "number"
+        )
 
     @cached_property
     def incumbent(self) -> Incumbent:
@@ -177,6 +181,14 @@ class Dossier:
     @cached_property
     def noise(self) -> learn.Noise:
         return learn.noise(self.campaign)
+
+    @cached_property
+    def stated(self) -> Stated:
+        return Stated(self.revision, self.gates, len(self.files))
+
+    @cached_property
+    def wave(self) -> Wave | None:
+        return wave_of(self.proposal)
 
     # --- prediction, precedents
 

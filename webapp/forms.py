@@ -10,8 +10,8 @@ from django.contrib.auth.forms import AuthenticationForm
 
 from gpu_runner.contract import Recipe
 from research import handwritten, steer
-from research.drafts import Draft, Prediction
-from research.models import Decision
+from research.drafts import Draft, ExpectedCost, Prediction
+from research.models import Decision, Revision
 
 
 class Fields(forms.Form):
@@ -93,6 +93,10 @@ class ProposalForm(forms.Form):
     low_bpb = forms.FloatField(min_value=-10, max_value=10)
     high_bpb = forms.FloatField(min_value=-10, max_value=10)
     chance_percent = forms.FloatField(min_value=0, max_value=100)
+    risk = forms.ChoiceField(choices=[("", "Not said"), *Revision.RISKS], required=False)
+    time_factor = forms.FloatField(min_value=0.01, max_value=100, required=False)
+    memory_factor = forms.FloatField(min_value=0.01, max_value=100, required=False)
+    why_together = forms.CharField(max_length=4_000, widget=forms.Textarea, required=False)
     overrides = forms.CharField(max_length=4_000, widget=forms.Textarea, required=False)
     patch = forms.CharField(max_length=100_000, widget=forms.Textarea, required=False, strip=False)
 
@@ -105,6 +109,9 @@ class ProposalForm(forms.Form):
         low, effect, high = (fields.get(name) for name in ("low_bpb", "effect_bpb", "high_bpb"))
         if low is not None and effect is not None and high is not None and not low <= effect <= high:
             self.add_error("effect_bpb", f"It has to lie in its interval, {low:g} to {high:g}.")
+        for one, other in (("time_factor", "memory_factor"), ("memory_factor", "time_factor")):
+            if fields.get(one) is None and fields.get(other) is not None:
+                self.add_error(one, "Say both, time and memory, or neither; 1 is as much as the incumbent.")
         self._parse(fields, "overrides", lambda text: handwritten.overrides_of(text, self.recipe))
         self._parse(fields, "patch", lambda text: handwritten.edits_of(text, self.source))
         if not (self.errors or fields.get("overrides") or fields.get("patch")):
@@ -117,6 +124,11 @@ class ProposalForm(forms.Form):
             fields[name] = read(fields.get(name, ""))
         except ValueError as error:
             self.add_error(name, str(error))
+
+    @property
+    def _cost(self) -> ExpectedCost | None:
+        time, memory = self.cleaned_data["time_factor"], self.cleaned_data["memory_factor"]
+        return None if time is None else ExpectedCost(time_factor=time, memory_factor=memory)
 
     @property
     def draft(self) -> Draft:
@@ -132,6 +144,9 @@ class ProposalForm(forms.Form):
                 high_bpb=said["high_bpb"],
                 chance_to_win=said["chance_percent"] / 100,
             ),
+            risk=said["risk"],
+            cost=self._cost,
+            why_together=said["why_together"],
             overrides=said["overrides"],
             edits=said["patch"],
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.contrib.auth.models import User
-from django.db.models import Count, F, Max, Q
+from django.db.models import Case, Count, F, Max, Q, When
 
 from research import lifecycle, quarantine
-from research.models import Revision
+from research.models import Proposal, Revision
 from webapp import figures
 from webapp.access import may_read
+from webapp.wave import stated
 
 MAX_ROWS = 60  # a section; beyond, the campaign page lists the rest
 
@@ -34,6 +35,7 @@ class Row:
     num_gates: int
     num_passed: int
     waits: bool  # for a person to look at a quarantined score
+    mark: str = ""  # of a wave: "first", "inner" or "last" of its rows here
 
     def stands_in(self, title: str, states: tuple[str, ...]) -> bool:
         return title == A_SCORE_WAITS if self.waits else self.revision.proposal.state in states
@@ -57,10 +59,27 @@ def sections(user: User) -> list[Section]:
     rows = _rows()
     found = []
     for title, icon, states in SECTIONS:
-        mine = [row for row in rows if row.stands_in(title, states)]
+        mine = _by_wave([row for row in rows if row.stands_in(title, states)])
         if mine:
             found.append(Section(title, icon, mine[:MAX_ROWS], max(0, len(mine) - MAX_ROWS)))
     return found
+
+
+def _by_wave(rows: list[Row]) -> list[Row]:
+    """Rows of one wave stand together, where its oldest stands."""
+    waves: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        proposal = row.revision.proposal
+        key = ("alone", proposal.pk) if proposal.wave_id is None else ("wave", proposal.wave_id)
+        waves.setdefault(key, []).append(row)
+    return [marked for together in waves.values() for marked in _marked(together)]
+
+
+def _marked(rows: list[Row]) -> list[Row]:
+    if len(rows) == 1:
+        return rows
+    marks = ["first", *["inner"] * (len(rows) - 2), "last"]
+    return [replace(row, mark=mark) for row, mark in zip(rows, marks, strict=True)]
 
 
 def _rows() -> list[Row]:
@@ -73,9 +92,7 @@ def _rows() -> list[Row]:
     revisions = list(
         newest.filter(number=F("newest")).select_related("proposal__campaign").order_by("proposal__state_at", "pk")
     )
-    effects = [
-        figures.Effect(label="", effect_bpb=r.effect_bpb, low_bpb=r.low_bpb, high_bpb=r.high_bpb) for r in revisions
-    ]
+    effects = [stated(revision) for revision in revisions]
     scale = figures.mini_scale(effects)
     return [
         Row(r, figures.mini_figure(scale, effect), r.num_gates, r.num_passed, r.waits)
@@ -84,8 +101,9 @@ def _rows() -> list[Row]:
 
 
 def next_waiting(user: User, after: int | None = None) -> int | None:
-    """The proposal to look at next: the oldest that waits, apart from ``after``."""
+    """The proposal to look at next: of the wave of ``after`` while one waits there, else the oldest that waits."""
     assert may_read(user), "views fetch through webapp.access"
-    waiting = Revision.objects.filter(proposal__state="pending_review").exclude(proposal=after)
-    first: int | None = waiting.order_by("proposal__state_at").values_list("proposal", flat=True).first()
-    return first
+    its_wave = Proposal.objects.filter(pk=after or 0, wave__isnull=False).values("wave")
+    distance = Case(When(wave__in=its_wave, then=0), default=1)
+    waiting = Proposal.objects.filter(state="pending_review").exclude(pk=after or 0)
+    return waiting.order_by(distance, "state_at", "pk").values_list("pk", flat=True).first()

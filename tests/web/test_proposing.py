@@ -85,6 +85,9 @@ def test_a_diff_of_her_clone_becomes_edits_that_can_be_rebased(carols_browser: C
         ),
         ({"effect_bpb": "0.5"}, "in its interval"),
         ({"effect_bpb": "nan"}, "Enter a number"),
+        ({"time_factor": "1.2"}, "Say both, time and memory, or neither"),
+        ({"time_factor": "0", "memory_factor": "1"}, "greater than or equal to 0.01"),
+        ({"risk": "none"}, "Select a valid choice"),
         ({"chance_percent": "140"}, "less than or equal to 100"),
     ],
 )
@@ -97,6 +100,20 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_is_lost(
     assert sentence in page
     assert "Depth pays here." in page
     assert not Proposal.objects.exists()
+
+
+def test_she_may_say_what_she_thinks_of_risk_and_cost(carols_browser: Client, campaign: Campaign) -> None:
+    said = {"risk": "heavier", "time_factor": "1.4", "memory_factor": "1.1", "why_together": "One alone says nothing."}
+    carols_browser.post(f"/campaigns/{campaign.slug}/propose/", IDEA | said)
+    revision = Proposal.objects.get().revision
+    assert (revision.risk, revision.time_factor, revision.memory_factor) == ("heavier", 1.4, 1.1)
+    assert revision.why_together == "One alone says nothing."
+
+
+def test_what_she_does_not_say_is_missing_and_not_1(carols_browser: Client, campaign: Campaign) -> None:
+    carols_browser.post(f"/campaigns/{campaign.slug}/propose/", IDEA)
+    revision = Proposal.objects.get().revision
+    assert (revision.risk, revision.time_factor, revision.memory_factor) == ("", None, None)
 
 
 def test_who_may_not_propose_sees_no_button_and_gets_no_page(alice: User, campaign: Campaign) -> None:

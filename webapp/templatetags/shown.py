@@ -52,6 +52,12 @@ def signed(value: float) -> str:
 
 
 @register.filter
+def times(value: float) -> str:
+    """A factor: 1.05 ×."""
+    return f"{figures.plain(value, 2)} ×"
+
+
+@register.filter
 def percent(value: float) -> str:
     """A share as a percentage: 0.714 is 71 %."""
     return f"{100 * value:.0f} %"
