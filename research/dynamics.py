@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from math import floor, log10
 from typing import Any
 
-from django.db.models import Q
-
+from research.claude import memory
 from research.drafts import Dynamics, LogTail
-from research.models import Campaign, Incumbent, Run
+from research.models import Campaign, Incumbent, Revision, Run, Verdict
 from research.report import read_batches
 
 AT = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the run's steps
@@ -35,26 +34,59 @@ MAX_GROUPS = 8
 MAX_BATCHES = 2_000
 DIGITS = 4
 NUM_PRECEDENTS = 4
+MAX_VERDICTS = 200  # on one incumbent
 NUM_TAILS = 2
 TAIL_LINES, TAIL_CHARS = 20, 1_500
 
 Column = tuple[float | None, ...]
 
 
-def of_campaign(campaign: Campaign, incumbent: Incumbent) -> tuple[Dynamics, ...]:
-    """The incumbent's newest scored run, then those of the latest judged proposals on this incumbent: one seed each."""
+def of_campaign(campaign: Campaign, incumbent: Incumbent, about: Iterable[Revision] = ()) -> tuple[Dynamics, ...]:
+    """The incumbent's newest scored run, then one run each of its ``NUM_PRECEDENTS`` nearest precedents.
+
+    Nearest to what is to be written next, which nobody knows yet. So: the best effect measured on this incumbent (where
+    a gain may be left), the newest crash (where training breaks), the newest verdict (what was learned last), then what
+    shares most with ``about``, the open proposals or the one under revision. Runs on other incumbents are another
+    curve, and left out.
+    """
     own = incumbent.runs.filter(purpose="baseline", state="finished").order_by("-pk")[:1]
-    tried = Run.objects.filter(
-        Q(revision__proposal__state="judged"), incumbent=incumbent, purpose="candidate", state="finished"
-    )
-    newest: dict[int, Run] = {}
-    for run in tried.select_related("revision").order_by("-revision__proposal_id", "seed"):
-        assert run.revision is not None
-        newest.setdefault(run.revision.proposal_id, run)
-        if len(newest) == NUM_PRECEDENTS:
-            break
-    named = [("incumbent", run) for run in own] + [(f"proposal {number}", run) for number, run in newest.items()]
+    named = [("incumbent", run) for run in own]
+    named += [(f"proposal {number}, {why}", run) for number, why, run in _nearest(incumbent, list(about))]
     return tuple(of_run(f"{name}, seed {run.seed}", run) for name, run in named)
+
+
+def _nearest(incumbent: Incumbent, about: list[Revision]) -> list[tuple[int, str, Run]]:
+    """(proposal, why it is shown, its run), no proposal twice."""
+    ranked = _ranked(incumbent, about)
+    runs: dict[int | None, Run] = {}
+    tried = Run.objects.filter(purpose="candidate", state__in=("finished", "failed", "timed_out"))
+    tried = tried.filter(revision__in=[verdict.revision_id for verdict, _ in ranked])
+    for run in sorted(tried, key=lambda run: (run.state == "finished", run.seed)):  # a crash tells more
+        runs.setdefault(run.revision_id, run)
+    found: dict[int, tuple[int, str, Run]] = {}
+    for verdict, why in ranked:
+        if verdict.revision_id in runs:
+            found.setdefault(verdict.revision_id, (verdict.revision.proposal_id, why, runs[verdict.revision_id]))
+    return list(found.values())[:NUM_PRECEDENTS]
+
+
+def _ranked(incumbent: Incumbent, about: list[Revision]) -> list[tuple[Verdict, str]]:
+    """Verdicts on ``incumbent`` with why each is worth a look, the most so first; one may stand for several reasons."""
+    rows = Verdict.objects.filter(revision__incumbent=incumbent).select_related("revision").order_by("-pk")
+    newest = list(rows[:MAX_VERDICTS])
+    mine = [memory.topics(r.knobs, r.patch) for r in about]
+    shares = {v.pk: memory.nearness(memory.topics(v.revision.knobs, v.revision.patch), mine) for v in newest}
+    measured = [v for v in newest if v.effect_bpb is not None]
+    best = sorted(measured, key=lambda v: v.effect_bpb or 0.0)[:1]
+    crashed = [v for v in newest if v.crashed][:1]
+    near = sorted((v for v in newest if shares[v.pk] > 0), key=lambda v: -shares[v.pk])
+    return [
+        *((v, "best effect here") for v in best),
+        *((v, "newest crash") for v in crashed),
+        *((v, "newest verdict") for v in newest[:1]),
+        *((v, "near to what is open") for v in near),
+        *((v, "one of the latest") for v in newest),
+    ]
 
 
 def of_run(name: str, run: Run) -> Dynamics:

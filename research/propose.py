@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Max, Q
 from django.utils import timezone
 
 from gpu_runner import contract
@@ -268,7 +268,7 @@ def revise(proposal: Proposal) -> None:
         return
     source = proposer(campaign)
     try:
-        about = brief(campaign, 1)
+        about = brief(campaign, 1, revising=previous)
         answer = source.revise(about, draft_of(previous), comment)
         answer = repeats.screened(answer, about, apart_from=proposal.pk)
     finally:
@@ -338,7 +338,13 @@ def draft_of(revision: Revision) -> Draft:
     )
 
 
-def brief(campaign: Campaign, num_wanted: int) -> Brief:
+def _open(campaign: Campaign) -> list[Revision]:
+    """The newest revisions of proposals that are not over."""
+    rows = Revision.objects.filter(proposal__campaign=campaign, proposal__state__in=lifecycle.PROPOSAL_OPEN)
+    return list(rows.annotate(newest=Max("proposal__revisions__number")).filter(number=F("newest")))
+
+
+def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None) -> Brief:
     """Everything a proposer may know of ``campaign``."""
     incumbent = campaign.incumbent
     files = repository.files_at(campaign, incumbent.commit)
@@ -357,7 +363,7 @@ def brief(campaign: Campaign, num_wanted: int) -> Brief:
         precedents=learn.precedents(campaign),
         num_wanted=num_wanted,
         seed=secrets.randbits(31),
-        dynamics=dynamics.of_campaign(campaign, incumbent),
+        dynamics=dynamics.of_campaign(campaign, incumbent, [revising] if revising else _open(campaign)),
         log_tails=dynamics.log_tails(campaign),
         notes=steer.notes(campaign),
         num_since_keep=learn.num_since_keep(incumbent),

@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from gpu_runner import contract
 from research import dynamics, propose, report, review, tasks
 from research.claude import prompt
-from research.drafts import Dynamics, LogTail, Note
-from research.models import Run
+from research.drafts import Dynamics, LogTail, Note, Override
+from research.models import Campaign, Incumbent, Proposal, Run, Verdict
 from tests import builders
 
 from .test_claude import make_brief
@@ -89,8 +89,59 @@ def test_the_brief_holds_the_incumbent_and_what_was_judged_on_it(bob: User) -> N
     brief = propose.brief(campaign, 1)
     assert brief.num_since_keep == 1
     names = [seen.name for seen in brief.dynamics]
-    assert [name.split(",")[0] for name in names] == ["incumbent", f"proposal {proposal.pk}"]
-    assert len(names) == 2
+    assert [name.split(", seed")[0] for name in names] == ["incumbent", f"proposal {proposal.pk}, best effect here"]
+
+
+def judged(campaign: Campaign, value: float, effect: float | None, key: str = "warmup_fraction") -> Proposal:
+    """A proposal with one candidate run that reported a point, and its verdict; without an effect it crashed."""
+    proposal = builders.make_proposal(campaign, overrides=(Override(key=key, value=value, reason="r"),))
+    Proposal.objects.filter(pk=proposal.pk).update(state="judged")
+    revision = proposal.revision
+    Run.objects.create(
+        campaign=campaign, incumbent=campaign.incumbent, revision=revision, purpose="candidate", seed=1, approval={},
+        state="failed" if effect is None else "finished", digest=revision.digest,
+    )  # fmt: skip
+    Verdict.objects.create(
+        revision=revision, outcome="discard", reason="r", crashed=effect is None, effect_bpb=effect,
+    )  # fmt: skip
+    return proposal
+
+
+def test_the_nearest_are_the_best_the_crash_the_newest_and_what_is_like_the_open_ones() -> None:
+    campaign = builders.make_campaign()
+    near = judged(campaign, 0.02, 0.01, key="muon_momentum")
+    best = judged(campaign, 0.11, -0.02)
+    crashed = judged(campaign, 0.12, None)
+    for value in (0.13, 0.14, 0.15, 0.16):
+        judged(campaign, value, 0.02)
+    newest = judged(campaign, 0.17, 0.03)
+    builders.make_proposal(campaign, overrides=(Override(key="muon_momentum", value=0.7, reason="open"),))
+    names = [seen.name for seen in propose.brief(campaign, 1).dynamics]
+    assert names == [
+        f"proposal {best.pk}, best effect here, seed 1",
+        f"proposal {crashed.pk}, newest crash, seed 1",
+        f"proposal {newest.pk}, newest verdict, seed 1",
+        f"proposal {near.pk}, near to what is open, seed 1",
+    ]
+
+
+def test_for_a_revision_near_is_near_to_what_is_revised() -> None:
+    campaign = builders.make_campaign()
+    near = judged(campaign, 0.02, 0.01, key="muon_momentum")
+    for value in (0.11, 0.12, 0.13, 0.14, 0.15):
+        judged(campaign, value, -0.02)
+    asked = builders.make_proposal(campaign, overrides=(Override(key="muon_momentum", value=0.7, reason="open"),))
+    for value in (0.31, 0.32, 0.33):
+        builders.make_proposal(campaign, overrides=(Override(key="warmup_fraction", value=value, reason="open"),))
+    names = [seen.name for seen in propose.brief(campaign, 1, revising=asked.revision).dynamics]
+    assert f"proposal {near.pk}, near to what is open, seed 1" in names
+
+
+def test_what_was_tried_on_an_earlier_incumbent_is_left_out() -> None:
+    campaign = builders.make_campaign()
+    judged(campaign, 0.11, -0.02)
+    Incumbent.objects.create(campaign=campaign, number=1, commit=campaign.incumbent.commit)
+    assert propose.brief(campaign, 1).dynamics == ()
 
 
 def test_a_failed_runs_last_lines_are_cut_and_made_printable() -> None:
