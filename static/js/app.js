@@ -20,7 +20,8 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => disp
 
 // --- relative times: the same words as ago() in templatetags/shown.py
 const ago = seconds => {
-  if (seconds < 45) return 'just now';
+  if (seconds <= -45) return `in ${ago(-seconds).replace(/ ago$/, '')}`;
+  if (seconds < 45) return seconds >= 0 ? 'just now' : 'in a moment';
   for (const [size, name] of [[86400, 'd'], [3600, 'h'], [60, 'min']])
     if (seconds >= size * 0.75) return `${Math.max(1, Math.round(seconds / size))} ${name} ago`;
   return 'just now';

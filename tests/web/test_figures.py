@@ -119,3 +119,4 @@ def test_numbers_are_written_as_people_write_them() -> None:
     assert [shown.ago(v) for v in (3, 60, 3_500, 7_300, 172_000)] == [
         "just now", "1 min ago", "1 h ago", "2 h ago", "2 d ago",
     ]  # fmt: skip
+    assert [shown.ago(v) for v in (-3, -60, -3_500)] == ["in a moment", "in 1 min", "in 1 h"]

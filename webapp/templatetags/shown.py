@@ -181,9 +181,11 @@ def when(moment: datetime | None, why: str = "not yet") -> SafeString:
 
 
 def ago(seconds_: float) -> str:
-    """The same words as ``ago`` in app.js."""
+    """The same words as ``ago`` in app.js; what is still to come is in a while."""
+    if seconds_ <= -45:
+        return "in " + ago(-seconds_).removesuffix(" ago")
     if seconds_ < 45:
-        return "just now"
+        return "just now" if seconds_ >= 0 else "in a moment"
     for size, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
         if seconds_ >= size * 0.75:
             return f"{max(1, round(seconds_ / size))} {name} ago"
