@@ -14,6 +14,7 @@ from research.claude import memory
 from research.drafts import Dynamics, LogTail
 from research.models import Campaign, Incumbent, Revision, Run, Verdict
 from research.report import read_batches
+from research.visible import visible
 
 AT = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the run's steps
 METRICS = (
@@ -141,6 +142,5 @@ def _tail(run: Run) -> LogTail:
     assert run.revision is not None
     since = max(0, run.last_seq - TAIL_LINES)
     lines = [line["text"] for _, _, body in read_batches(run.pk, since, TAIL_LINES) for line in body["log"]]
-    text = "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARS:]
-    printable = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-    return LogTail(proposal=run.revision.proposal_id, purpose=run.purpose, text=printable)
+    text = visible("\n".join(lines[-TAIL_LINES:]))[-TAIL_CHARS:]
+    return LogTail(proposal=run.revision.proposal_id, purpose=run.purpose, text=text)

@@ -23,6 +23,7 @@ from research.drafts import Draft, Precedent
 MAX_CHARS = 120_000  # of settled rows, some 34,000 tokens
 MAX_PATCH_CHARS = 3_000
 MAX_REASON_CHARS = 1_500
+MAX_TITLE_CHARS = 200
 BLOCK = 8  # rows: two waves or so fill one
 SHRINK = 16  # rows at a time
 NUM_NEAR, NEAR_CHARS = 8, 20_000
@@ -99,7 +100,9 @@ def _change(precedent: Precedent) -> str:
 def _long(precedent: Precedent, *, with_patch: bool) -> dict[str, Any]:
     said = asdict(precedent)
     del said["source"], said["settled_at"], said["patch"]
+    said["title"] = precedent.title[:MAX_TITLE_CHARS]
     said["reason"] = cut(precedent.reason, MAX_REASON_CHARS)
+    said["overrides"] = [{**asdict(o), "reason": cut(o.reason, MAX_REASON_CHARS)} for o in precedent.overrides]
     said["comments"] = [f"{c.choice}: {cut(c.text, MAX_REASON_CHARS)}" for c in precedent.comments]
     if with_patch:
         said["patch"] = cut(precedent.patch, MAX_PATCH_CHARS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from string import Template
 from typing import Literal
@@ -17,11 +18,13 @@ from typing import Literal
 from anthropic.types import MessageParam, TextBlockParam
 
 from gpu_runner.contract import canonical_json, parse_recipe, sha256
-from research.claude.memory import Memory, remember
+from research.claude.memory import Memory, cut, remember
 from research.drafts import RISKS, Brief, Draft
+from research.visible import visible
 
 FOLDER = Path(__file__).parent / "prompts"
 MAX_COMMENT_CHARS = 8_000
+MAX_GOAL_CHARS, MAX_PROGRAM_CHARS = 4_000, 20_000
 PLATEAU = 6  # judged in a row without a keep: time for other kinds of ideas
 
 # An hour, not five minutes: the next wave comes after the runs of this one, which take longer than that.
@@ -57,7 +60,7 @@ def revise(brief: Brief, previous: Draft, comment: str) -> Prompt:
     del body["source"], body["origin"]
     question = _template("revise").substitute(
         previous=fence("the earlier proposal", json.dumps(body, indent=1, ensure_ascii=False)),
-        comment=fence("the reviewer's comment", comment[:MAX_COMMENT_CHARS]),
+        comment=fence("the reviewer's comment", cut(comment, MAX_COMMENT_CHARS)),
     )
     return _prompt(brief, question, previous)
 
@@ -92,9 +95,22 @@ def _template(name: str) -> Template:
 
 
 def fence(label: str, text: str) -> str:
-    """``text`` between marks that it cannot contain: they carry its own hash. Same text, same marks, so caches hold."""
-    mark = sha256(text.encode())[:16]
-    return f"<data id={mark} label={json.dumps(label)}>\n{text}\n</data id={mark}>"
+    """``text`` between marks that it cannot contain: they carry its own hash. Same text, same marks, so caches hold.
+
+    What a reader cannot see is written as its code point, and so is the first character of whatever looks like a mark:
+    one made inside of another could carry the hash of what it holds, and name itself the team's direction.
+    """
+    shown = _MARK.sub("<U+003C>", visible(text))
+    mark = sha256(shown.encode())[:16]
+    return f"<data id={mark} label={json.dumps(label)}>\n{shown}\n</data id={mark}>"
+
+
+_MARK = re.compile(r"<(?=\s*/?\s*data\b)", re.IGNORECASE)
+
+
+def _line(text: str, limit: int) -> str:
+    """A few words that stand among ours."""
+    return " ".join(visible(text).split())[:limit]
 
 
 # --- the parts ------------------------------------------------------------------------------
@@ -109,13 +125,13 @@ def _context(brief: Brief) -> str:
     best, noise = brief.incumbent_bpb, brief.noise_sd_bpb
     return _template("context").substitute(
         campaign=fence("campaign", brief.campaign),
-        goal=fence("goal", brief.goal),
-        program=fence("program", brief.program or "(none written)"),
+        goal=fence("goal", cut(brief.goal, MAX_GOAL_CHARS)),
+        program=fence("program", cut(brief.program, MAX_PROGRAM_CHARS) or "(none written)"),
         incumbent="not measured yet" if best is None else f"{best:.5f} bpb",
         noise="not measured yet" if noise is None else f"standard deviation {noise:.5f} bpb of a paired difference",
         min_effect=f"{brief.min_effect_bpb:g}",
         run_budget=brief.run_budget,
-        hardware=brief.hardware,
+        hardware=_line(brief.hardware, 60),
         budget_left=brief.budget_left,
         editable=", ".join(parse_recipe(brief.recipe_toml).editable),
     )

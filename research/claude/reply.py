@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import anthropic
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from gpu_runner.contract import Recipe, parse_recipe
 from research import together
 from research.drafts import Brief, Draft, Edit, ExpectedCost, Origin, Override, Prediction, Return
 from research.patches import problems_with
+from research.visible import readable
 
 MAX_PARAGRAPH = 4_000
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=160)]
-Paragraph = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_PARAGRAPH)]
-Perhaps = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_PARAGRAPH)]
+# A reviewer reads these: what could hide in them is made visible.
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=160), AfterValidator(readable)]
+Perhaps = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_PARAGRAPH), AfterValidator(readable)]
+Paragraph = Annotated[Perhaps, StringConstraints(min_length=1)]
 Code = Annotated[str, StringConstraints(max_length=40_000)]
 
 
@@ -118,7 +120,7 @@ def read(text: str, brief: Brief, origin: Origin, num_wanted: int) -> Read:
         drafts += [draft] if draft is not None else []
         remarks += [remark] if remark else []
     problem = " ".join(remarks) or ("" if drafts else "Claude proposed nothing this time.")
-    return Read(drafts=tuple(drafts), design=said["design"].strip()[:MAX_PARAGRAPH], problem=problem)
+    return Read(drafts=tuple(drafts), design=readable(said["design"].strip())[:MAX_PARAGRAPH], problem=problem)
 
 
 def _is_in_shape(said: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from gpu_runner import contract
 from research.drafts import Precedent
 from research.gates.unified import Change
+from research.visible import visible
 
 MAX_SNIPPET = 160  # characters, the ruler's line is 120
 MAX_KEPT = 100  # remarks of one gate in its row; all are counted
@@ -60,23 +60,6 @@ class Remark:
             "path": visible(self.path)[:200],
             "snippet": visible(self.snippet)[:MAX_SNIPPET],
         }
-
-
-def visible(text: str) -> str:
-    """``text`` with everything that a reader cannot see written as its code point."""
-    return "".join(f"<U+{ord(c):04X}>" if is_hidden(c) and c not in "\n\t" else c for c in text)
-
-
-def is_hidden(character: str) -> bool:
-    """Control, format (bidi, zero-width), private, unassigned, lone surrogate, separators, blank fillers."""
-    kind = unicodedata.category(character)
-    return (
-        kind in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") or (kind == "Zs" and character != " ") or character in _BLANK
-    )
-
-
-# Letters and marks that are drawn as nothing: Hangul fillers, Braille blank, variation selectors, grapheme joiner.
-_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u180b\u180c\u180d") | {chr(c) for c in range(0xFE00, 0xFE10)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from research.gates.found import Context, Found, Remark, is_hidden
+from research.gates.found import Context, Found, Remark
+from research.visible import is_hidden
 
 NAME = "size and shape"
 MAX_BYTES = 100_000

@@ -269,6 +269,14 @@ def test_two_things_at_once_pass_with_a_reason(ask: Ask) -> None:
     assert draft.why_together == "Squares need smaller steps."
 
 
+def test_what_could_hide_in_claudes_words_is_shown_to_the_reviewer(ask: Ask) -> None:
+    words = said(title="80\u202f% app\u202erove", hypothesis="one\r\ntwo\u0000")
+    proposer, _ = ask(message(text({"design": "d\u200b", "drafts": [words]})))
+    answer = proposer.draft(make_brief())
+    assert (answer.drafts[0].title, answer.drafts[0].hypothesis) == ("80 % app<U+202E>rove", "one\ntwo<U+0000>")
+    assert answer.design == "d<U+200B>"
+
+
 def test_a_citation_out_of_thin_air_is_named_and_left_out(ask: Ask) -> None:
     proposer, _ = ask(message(text({"design": "d", "drafts": [said(precedents=[7, 99])]})))
     answer = proposer.draft(make_brief(precedents=(make_precedent(),)))
