@@ -149,6 +149,8 @@ def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal
         except ValueError as error:
             problem = f"{draft.title!r} could not be written down: {error}"
             note_answer(campaign, Answer(problem=problem), "propose")
+    if not written:
+        wave.delete()
     return written
 
 
@@ -201,9 +203,9 @@ def write(
         )
         proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
         write_revision(proposal, draft)
-        events.record(
-            "proposal.drafted", f"P-{proposal.pk} {proposal.title}", by=by, campaign=campaign, proposal=proposal
-        )
+        sentence = f"P-{proposal.pk} {proposal.title}"
+        in_wave = wave.pk if wave else None
+        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, wave=in_wave)
         transaction.on_commit(lambda: gates.request(proposal))
     return proposal
 

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 
 from research import ledger, propose, review, tasks
 from research.claude import prompt
+from research.drafts import Edit
 from research.models import Campaign, Event, Proposal
 from tests import builders
 
@@ -96,6 +97,16 @@ def test_what_comes_in_one_answer_is_one_wave_that_says_what_it_is_for(monkeypat
         wave.model, wave.prompt_sha256, prompt.templates_sha256()
     )  # fmt: skip
     assert len(wave.prompt_sha256) == 64
+
+
+def test_a_wave_of_which_nothing_could_be_written_down_is_none() -> None:
+    """The incumbent moved while Claude wrote: its edits find nothing to replace."""
+    campaign = builders.make_campaign()
+    lost = Edit(path="train.py", search="not in this file any more", replace="x")
+    assert builders.make_wave(campaign, builders.make_draft(overrides=(), edits=(lost,))) == []
+    campaign.refresh_from_db()
+    assert "could not be written down" in campaign.proposer_problem
+    assert not campaign.waves.exists()
 
 
 def test_a_rebase_keeps_everything_that_was_stated(monkeypatch: pytest.MonkeyPatch) -> None:
