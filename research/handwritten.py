@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gpu_runner.contract import KnobValue, Recipe
 from research.drafts import Edit, Override
-from research.patches import apply_edits
+from research.patches import apply_edits, to_patch
 
 _LINE = re.compile(r"^\s*(?P<key>[A-Za-z_][\w]*)\s*=\s*(?P<value>[^#]*?)\s*(?:#\s*(?P<reason>.*?)\s*)?$")
 _HUNK = re.compile(r"^@@ -\d+(?:,(?P<old>\d+))? \+\d+(?:,(?P<new>\d+))? @@")
@@ -63,6 +64,48 @@ def edits_of(patch: str, files: Mapping[str, str]) -> tuple[Edit, ...]:
     if patch.strip() and not edits:
         raise ValueError("this is not a unified diff; paste what `git diff` prints")
     return tuple(edits)
+
+
+# --- the way back: what a draft says, for a person to go on from ------------------------------------
+
+
+def lines_of(overrides: Iterable[Override]) -> str:
+    """What ``overrides_of`` reads back; a reason of several lines stands in one."""
+    return "\n".join(f"{o.key} = {_as_toml(o.value)}{_comment(o.reason)}" for o in overrides)
+
+
+def _as_toml(value: KnobValue) -> str:
+    return json.dumps(value) if isinstance(value, bool | str) else repr(value)
+
+
+def _comment(reason: str) -> str:
+    return f"  # {in_one}" if (in_one := _in_one_line(reason)) else ""
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def as_they_were(overrides: Iterable[Override], earlier: Sequence[Override]) -> tuple[Override, ...]:
+    """``overrides``, with those of ``earlier`` that were left alone in the words in which they were given."""
+    known = {(o.key, o.value, _in_one_line(o.reason)): o for o in earlier}
+    return tuple(known.get((o.key, o.value, o.reason), o) for o in overrides)
+
+
+def diff_of(files: Mapping[str, str], edits: Sequence[Edit]) -> str:
+    """The unified diff of ``edits``, with as much context as ``edits_of`` needs to find every hunk again.
+
+    Raises ValueError as ``apply_edits`` does.
+    """
+    after = apply_edits(files, edits)
+    for num_context in (3, 12, 40, 160):
+        patch = to_patch(files, edits, num_context=num_context)
+        try:
+            if apply_edits(files, edits_of(patch, files)) == after:
+                return patch
+        except ValueError:
+            continue  # a hunk occurs twice
+    return to_patch(files, edits)
 
 
 def _hunks(patch: str) -> Iterator[tuple[str, str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal
@@ -78,8 +80,11 @@ class Account:
     num_attempts: int
     num_failed: int  # without an answer
     num_refused: int
+    failures: dict[str, int]  # attempts without an answer, by why, most frequent first
     usd: Decimal
+    num_unpriced: int  # in none of the sums
     usd_by_purpose: dict[str, Decimal]
+    usd_by_model: dict[str, Decimal]  # dearest first
     usd_per_keep: Decimal | None
     input_tokens: int  # read by the model, from the cache or not
     output_tokens: int
@@ -92,24 +97,33 @@ def account(campaign: Campaign) -> Account:
     usages = [usage for _, usage in rows]
     cached = sum(usage["cache_read_tokens"] for usage in usages)
     read = cached + sum(usage["input_tokens"] + usage["cache_write_tokens"] for usage in usages)
-    by_purpose: dict[str, Decimal] = {}
-    for usd, usage in rows:
-        purpose = usage.get("purpose", "propose")
-        by_purpose[purpose] = by_purpose.get(purpose, Decimal(0)) + (usd or Decimal(0))
+    why = Counter(usage["stop_reason"] for usage in usages if usage["stop_reason"] not in ("end_turn", "refusal"))
+    by_purpose = _sums((usage.get("purpose", "propose"), usd) for usd, usage in rows)
     total = sum(by_purpose.values(), Decimal(0))
     num_kept = campaign.proposals.filter(arm="claude", promoted__isnull=False).count()
     return Account(
         num_attempts=len(rows),
-        num_failed=sum(usage["stop_reason"] not in ("end_turn", "refusal") for usage in usages),
+        num_failed=why.total(),
         num_refused=sum(usage["stop_reason"] == "refusal" for usage in usages),
+        failures=dict(why.most_common()),
         usd=total,
+        num_unpriced=sum(usd is None for usd, _ in rows),
         usd_by_purpose=by_purpose,
+        usd_by_model=_sums((usage["model"], usd) for usd, usage in rows),
         usd_per_keep=total / num_kept if num_kept else None,
         input_tokens=read,
         output_tokens=sum(usage["output_tokens"] for usage in usages),
         cache_share=cached / read if read else None,
         seconds=sum(usage["seconds"] for usage in usages),
     )
+
+
+def _sums(entries: Iterable[tuple[str, Decimal | None]]) -> dict[str, Decimal]:
+    """By name, dearest first. An unknown price is in no sum, and its name is not lost for it."""
+    sums: dict[str, Decimal] = {}
+    for name, usd in entries:
+        sums[name] = sums.get(name, Decimal(0)) + (usd or Decimal(0))
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
 def exhausted(campaign: Campaign) -> str:

@@ -38,8 +38,8 @@ CAMPAIGN = _table("""
 PROPOSAL = _table("""
     drafted           -> checking | withdrawn
     checking          -> pending_review | blocked | stale | withdrawn
-    blocked           -> checking | pending_review | stale | withdrawn
-    pending_review    -> approved | rejected | changes_requested | stale | withdrawn
+    blocked           -> drafted | checking | pending_review | stale | withdrawn
+    pending_review    -> drafted | approved | rejected | changes_requested | stale | withdrawn
     changes_requested -> drafted | withdrawn
     approved          -> running | stale | withdrawn
     stale             -> drafted | withdrawn
@@ -56,6 +56,7 @@ RUN = _table("""
 
 SCORE = _table("quarantined -> ok | disputed")  # by a person; whatever else the scorer said stays said
 
+PROPOSAL_EDITABLE = frozenset({"pending_review", "blocked", "changes_requested"})
 PROPOSAL_OPEN = frozenset(PROPOSAL) - {"judged", "rejected", "withdrawn"}
 PROPOSAL_WAITING = frozenset({"drafted", "checking", "pending_review", "changes_requested", "stale"})
 RUN_LIVE = frozenset({"leased", "training", "scoring"})

@@ -54,6 +54,9 @@ class Campaign(models.Model):
     budget_usd = models.DecimalField(max_digits=10, decimal_places=2, null=True, blank=True)
     usd_per_gpu_hour = models.DecimalField(max_digits=8, decimal_places=4, null=True, blank=True)
     num_waiting = models.PositiveSmallIntegerField(default=3, help_text="Proposals to keep waiting for review.")
+    max_agent_open = models.PositiveSmallIntegerField(
+        default=6, help_text="Open proposals that outside agents may have at once; 0 takes none."
+    )
     approval_ttl_h = models.FloatField(default=24)
     sandbox_level = models.CharField(max_length=20, default="bubblewrap")
     hardware_class = models.CharField(
@@ -121,6 +124,7 @@ ARMS = [
     ("claude", "Claude"),
     ("offline", "Offline proposer"),
     ("human", "Person"),
+    ("agent", "Outside agent"),
     ("random", "Random"),
     ("tpe", "TPE"),
 ]
@@ -145,6 +149,8 @@ class Proposal(models.Model):
     """One experiment that somebody wants to run. Shown as P-142."""
 
     ARMS = ARMS
+
+    FROM_OUTSIDE = ("human", "agent")  # arms that the loop does not ask
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="proposals")
     arm = models.CharField(max_length=8, choices=ARMS)

@@ -57,19 +57,29 @@ def _quoted(search: str) -> str:
     return repr(first[:60] + (" ..." if newline or len(first) > 60 else ""))
 
 
-def to_patch(files: Mapping[str, str], edits: Iterable[Edit]) -> str:
+def to_patch(files: Mapping[str, str], edits: Iterable[Edit], *, num_context: int = 3) -> str:
     """A unified diff with a/ and b/ prefixes, files in order of their path; "" for no edits.
 
     ``git apply`` (and ``git apply --check``) accepts it on a tree that holds ``files``. Raises ValueError
     as ``apply_edits`` does.
     """
-    after = apply_edits(files, edits)
-    return "".join(_diff(path, files[path], after[path]) for path in sorted(after) if after[path] != files[path])
+    return _between(files, apply_edits(files, edits), num_context)
 
 
-def _diff(path: str, before: str, after: str) -> str:
+def moved(files: Mapping[str, str], before: Iterable[Edit], after: Iterable[Edit]) -> str:
+    """What differs between two changes of the same ``files``, as a unified diff. Raises ValueError as ``to_patch``."""
+    return _between(apply_edits(files, before), apply_edits(files, after), 3)
+
+
+def _between(before: Mapping[str, str], after: Mapping[str, str], num_context: int) -> str:
+    changed = (path for path in sorted(after) if after[path] != before[path])
+    return "".join(_diff(path, before[path], after[path], num_context) for path in changed)
+
+
+def _diff(path: str, before: str, after: str, num_context: int) -> str:
     name = f"{path}\t" if " " in path else path  # git reads a name with spaces up to a tab
-    lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{name}", f"b/{name}", lineterm="\n")
+    names = f"a/{name}", f"b/{name}"
+    lines = difflib.unified_diff(_lines(before), _lines(after), *names, lineterm="\n", n=num_context)
     body = "".join(line if line.endswith("\n") else f"{line}\n{NO_NEWLINE}\n" for line in lines)
     return f"diff --git a/{path} b/{path}\n{body}"
 

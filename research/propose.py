@@ -76,7 +76,8 @@ def num_missing(campaign: Campaign) -> int:
     now = timezone.now()
     if campaign.state != "active" or (campaign.proposer_retry_at and campaign.proposer_retry_at > now):
         return 0
-    waiting = campaign.proposals.filter(state__in=lifecycle.PROPOSAL_WAITING).count()
+    # Agents have a limit of their own: as many as they like must not silence the proposer.
+    waiting = campaign.proposals.filter(state__in=lifecycle.PROPOSAL_WAITING).exclude(arm="agent").count()
     return max(0, campaign.num_waiting - waiting)
 
 
@@ -188,10 +189,16 @@ def _update(campaign: Campaign, **changes: Any) -> None:
 
 
 def write(
-    campaign: Campaign, draft: Draft, *, arm: str, author: User | None = None, wave: Wave | None = None
+    campaign: Campaign,
+    draft: Draft,
+    *,
+    arm: str,
+    author: User | None = None,
+    by: str = "",
+    wave: Wave | None = None,
 ) -> Proposal:
     """Write a draft as a Proposal with its first Revision and send it to the gates."""
-    by = f"user:{author.get_username()}" if author else f"{BY}:{arm}"
+    by = by or (f"user:{author.get_username()}" if author else f"{BY}:{arm}")
     with transaction.atomic():
         proposal = Proposal.objects.create(
             campaign=campaign,
@@ -262,7 +269,12 @@ def write_revision(
 
 
 def revise(proposal: Proposal) -> None:
-    """Answer a reviewer's request for changes with a new revision, or withdraw with the reason."""
+    """Answer a reviewer's request for changes with a new revision, or withdraw with the reason.
+
+    What was proposed from outside waits for its author, or whoever edits it: it is not the proposer's to rewrite.
+    """
+    if proposal.arm in Proposal.FROM_OUTSIDE:
+        return
     campaign = proposal.campaign
     previous = proposal.revision
     comment = previous.decisions.filter(choice="request_changes").latest("pk").reason

@@ -91,5 +91,7 @@ def _ring_for_proposals(campaign: Campaign) -> None:
     for proposal in campaign.proposals.filter(state__in=("drafted", "changes_requested"), state_at__lt=overdue):
         if proposal.state == "drafted":
             gates.request(proposal)
+        elif proposal.arm in Proposal.FROM_OUTSIDE:
+            continue  # its author answers
         elif campaign.proposer_retry_at is None or campaign.proposer_retry_at < timezone.now():
             tasks.send("revise", proposal.pk)

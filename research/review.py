@@ -14,8 +14,19 @@ BECOMES = {"approve": "approved", "reject": "rejected", "request_changes": "chan
 MAX_REASON = 4_000
 
 
-def decide(proposal_id: int, *, digest: str, choice: str, by: User, category: str = "", reason: str = "") -> Decision:
+def decide(
+    proposal_id: int,
+    *,
+    digest: str,
+    choice: str,
+    by: User,
+    category: str = "",
+    reason: str = "",
+    number: int | None = None,
+) -> Decision:
     """Approve, reject or send back a proposal.
+
+    ``number`` is the revision that was shown: an edit of the hypothesis or the prediction alone keeps the digest.
 
     Raises PermissionDenied (no right, or one's own proposal), ValueError (a field is wrong; the sentence says which),
     LostRace (somebody was first, or the revision is not the one that was shown).
@@ -27,7 +38,7 @@ def decide(proposal_id: int, *, digest: str, choice: str, by: User, category: st
         proposal = locked(proposal_id)
         check_right(proposal, by)
         revision = proposal.revision
-        if revision.digest != digest:
+        if revision.digest != digest or number not in (None, revision.number):
             raise LostRace(f"P-{proposal.pk} changed while you read it: revision {revision.number} is on the table now")
         if proposal.state != "pending_review":
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")

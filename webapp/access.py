@@ -39,6 +39,17 @@ def may_propose(user: User | AnonymousUser) -> bool:
     return may_read(user) and user.has_perm("research.add_proposal")
 
 
+def may_edit(user: User | AnonymousUser) -> bool:
+    """Change somebody's proposal before it is decided on, as its co-author."""
+    return may_propose(user) or may_decide(user)
+
+
+def num_deciders(without: set[int]) -> int:
+    """Members who may decide, apart from ``without``."""
+    reviewers = User.objects.with_perm("research.add_decision", backend="django.contrib.auth.backends.ModelBackend")
+    return reviewers.filter(is_staff=True).exclude(pk__in=without).count()
+
+
 def reader(view: View) -> View:
     """For members only. A page is never cached; its fragment and its whole are told apart."""
 

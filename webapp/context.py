@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from webapp import standings
-from webapp.access import SINCE, may_decide, may_propose, may_read, may_steer
+from webapp.access import SINCE, may_decide, may_edit, may_propose, may_read, may_steer
 
 
 def chrome(request: HttpRequest) -> dict[str, Any]:
@@ -23,5 +23,6 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
         "can_decide": may_decide(user),
         "can_steer": may_steer(user),
         "can_propose": may_propose(user),
+        "can_edit": may_edit(user),
         "offline_proposer": not settings.ANTHROPIC_CONFIGURED,
     }

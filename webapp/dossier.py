@@ -9,22 +9,18 @@ from django.contrib.auth.models import User
 
 from gpu_runner import contract
 from research import judge, learn, lifecycle, repository, statistics
-from research.models import Campaign, Decision, Event, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
-from webapp import diffs, figures
+from research.models import Campaign, Decision, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
+from webapp import diffs, figures, history
+from webapp.changes import Changes
 from webapp.cost import Cost, cost_of
 from webapp.doubt import Doubt, doubts
+from webapp.history import Moment
 from webapp.objection import Objection
 from webapp.rebased import Rebase, rebase_of
 from webapp.stated import Stated
 from webapp.templatetags.shown import ARMS
 from webapp.wave import Wave, wave_of
 
-# Left out of the history: steps of runs that have pages of their own, and what another line says already.
-QUIET_EVENTS = (
-    "run.queued", "run.leased", "run.training", "run.scoring", "proposal.checking", "gate.passed", "verdict",
-    "finding.recorded",
-)  # fmt: skip
-MAX_EVENTS = 80
 MAX_PRECEDENTS = 3
 
 
@@ -58,17 +54,6 @@ def recipe_of(campaign: Campaign, commit: str) -> contract.Recipe | None:
 # --- the dossier -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A line of the history: an event, or a decision in a person's words."""
-
-    at: object
-    kind: str
-    sentence: str
-    quote: str
-    by: str
-
-
 class Dossier:
     """One proposal at its newest revision. Lazy: a section that is not drawn is not read."""
 
@@ -78,9 +63,10 @@ class Dossier:
 
     @cached_property
     def revision(self) -> Revision:
-        return self.proposal.revisions.select_related("incumbent__proposal", "verdict", "returns_from__finding").latest(
-            "number"
+        rows = self.proposal.revisions.select_related(
+            "incumbent__proposal", "verdict", "author", "returns_from__finding"
         )
+        return rows.latest("number")
 
     @cached_property
     def incumbent(self) -> Incumbent:
@@ -118,6 +104,10 @@ class Dossier:
     def rebase(self) -> Rebase | None:
         return rebase_of(self.revision, self.decisions)
 
+    @property
+    def can_be_edited(self) -> bool:
+        return self.proposal.state in lifecycle.PROPOSAL_EDITABLE
+
     def may_withdraw(self, user: User) -> bool:
         if "withdrawn" not in lifecycle.PROPOSAL[self.proposal.state]:
             return False
@@ -133,11 +123,19 @@ class Dossier:
         return {
             "drafted": "Goes through the gates",
             "checking": "In the gates",
-            "changes_requested": "The proposer is asked for a new revision",
+            "changes_requested": "Waits for its author"
+            if self.proposal.arm in Proposal.FROM_OUTSIDE
+            else "The proposer is asked for a new revision",
             "stale": "Is being brought onto today's incumbent",
             "approved": "Approved; waits for a GPU",
             "running": "Running",
         }.get(self.proposal.state, "")
+
+    @property
+    def who_answers(self) -> str:
+        """What a request for changes sets off."""
+        who = "Its author" if self.proposal.arm in Proposal.FROM_OUTSIDE else "The proposer"
+        return f"{who} answers with a new revision, which passes the gates again."
 
     @property
     def is_solo(self) -> bool:
@@ -151,9 +149,40 @@ class Dossier:
             return f"{self.revision.digest[:16]}{self.objection.seen}.blocked"
         return f"{self.revision.digest[:16]}.{self.proposal.state}"
 
+    # --- who wrote it
+
+    @property
+    def editor(self) -> str:
+        """The person who made this revision of somebody's proposal."""
+        author = self.revision.author
+        return "" if author is None else author.get_full_name() or author.get_username()
+
+    @cached_property
+    def co_authors(self) -> str:
+        """People who edited earlier revisions, which this one goes on from."""
+        if self.revision.number == 1:
+            return ""
+        wrote = User.objects.filter(pk__in=self.proposal.revisions.exclude(author=None).values("author"))
+        return ", ".join(user.get_full_name() or user.get_username() for user in wrote.order_by("pk"))
+
+    @cached_property
+    def changes(self) -> Changes | None:
+        """What moved since the revision before; None for the first."""
+        if self.revision.number == 1:
+            return None
+        before = self.proposal.revisions.select_related("incumbent").get(number=self.revision.number - 1)
+        self.incumbent.campaign = self.campaign  # the same row, read already
+        return Changes(before, self.revision)
+
     @property
     def speaker(self) -> str:
-        return "Claude" if self.proposal.arm == "claude" else ARMS[self.proposal.arm][2]
+        """Who stated the prediction."""
+        return self.editor or ("Claude" if self.is_claudes else ARMS[self.proposal.arm][2])
+
+    @property
+    def is_claudes(self) -> bool:
+        """Are the words Claude's own?"""
+        return self.proposal.arm == "claude" and not self.co_authors
 
     # --- the four facts
 
@@ -330,13 +359,13 @@ class Dossier:
         if v is None or v.effect_bpb is None:
             return []
         sd = self.noise.sd_bpb
-        who = "Claude said" if self.proposal.arm == "claude" else "predicted"
+        who = "Claude said" if self.is_claudes else "predicted"
         said = figures.Effect(
             label=f"{who} {figures.signed(self.revision.effect_bpb, 4)}",
             effect_bpb=self.revision.effect_bpb,
             low_bpb=self.revision.low_bpb,
             high_bpb=self.revision.high_bpb,
-            tone="claude" if self.proposal.arm == "claude" else "accent",
+            tone="claude" if self.is_claudes else "accent",
         )
         measured = figures.Effect(
             label=f"measured {figures.signed(v.effect_bpb, 4)}",
@@ -376,16 +405,7 @@ class Dossier:
 
     @cached_property
     def history(self) -> list[Moment]:
-        decided = (
-            "proposal.approved",
-            "proposal.rejected",
-            "proposal.changes_requested",
-            "proposal.override_signed",
-        )
-        told = Event.objects.filter(proposal=self.proposal).exclude(kind__in=[*QUIET_EVENTS, *decided])
-        moments = [Moment(e.at, e.kind, e.sentence, "", e.by) for e in told.order_by("-pk")[:MAX_EVENTS]]
-        moments += [_of_decision(d) for d in self.decisions]
-        return sorted(moments, key=lambda m: str(m.at), reverse=True)
+        return history.of(self.proposal, self.decisions)
 
     @cached_property
     def decisions(self) -> list[Decision]:
@@ -399,25 +419,6 @@ class Dossier:
     @cached_property
     def workers(self) -> str:
         return ", ".join(sorted({run.worker.name for run in self.runs if run.worker}))
-
-
-_SAID = {
-    "approve": ("Approved", "approved"),
-    "reject": ("Rejected", "rejected"),
-    "request_changes": ("Changes requested", "changes_requested"),
-    "override": ("Override signed", "override_signed"),
-}
-
-
-def _of_decision(decision: Decision) -> Moment:
-    name = decision.by.get_full_name() or decision.by.get_username()
-    past, becomes = _SAID[decision.choice]
-    label = f" ({decision.get_category_display().lower()})" if decision.category else ""
-    signs = decision.choice in ("approve", "override")
-    on = f" on digest {decision.digest[:4]}…{decision.digest[-4:]}" if signs else ""
-    return Moment(
-        decision.created_at, f"proposal.{becomes}", f"{past} by {name}{label}{on}", decision.reason, f"user:{name}"
-    )
 
 
 def _judged_pairs(verdict: Verdict) -> list[figures.Pair]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -30,6 +31,7 @@ class DecisionForm(Fields):
     """One decision on the revision whose digest was on the screen."""
 
     digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    number = forms.IntegerField(required=False, widget=forms.HiddenInput)  # a page of yesterday does not have it
     choice = forms.ChoiceField(choices=Decision.ON_A_REVIEW)
     category = forms.ChoiceField(choices=[("", "Choose why"), *Decision.CATEGORIES], required=False)
     reason = forms.CharField(widget=forms.Textarea, required=False, max_length=4_000)
@@ -131,25 +133,79 @@ class ProposalForm(forms.Form):
         return None if time is None else ExpectedCost(time_factor=time, memory_factor=memory)
 
     @property
-    def draft(self) -> Draft:
+    def said(self) -> dict[str, Any]:
+        """The fields of a Draft that a person fills in."""
         said = self.cleaned_data
-        return Draft(
-            title=said["title"],
-            hypothesis=said["hypothesis"],
-            mechanism=said["mechanism"],
-            refuted_if=said["refuted_if"],
-            prediction=Prediction(
-                effect_bpb=said["effect_bpb"],
-                low_bpb=said["low_bpb"],
-                high_bpb=said["high_bpb"],
-                chance_to_win=said["chance_percent"] / 100,
-            ),
-            risk=said["risk"],
-            cost=self._cost,
-            why_together=said["why_together"],
-            overrides=said["overrides"],
-            edits=said["patch"],
+        prediction = Prediction(
+            effect_bpb=said["effect_bpb"],
+            low_bpb=said["low_bpb"],
+            high_bpb=said["high_bpb"],
+            chance_to_win=said["chance_percent"] / 100,
         )
+        as_typed = ("title", "hypothesis", "mechanism", "refuted_if", "risk", "why_together", "overrides")
+        words = {name: said[name] for name in as_typed}
+        return {**words, "prediction": prediction, "cost": self._cost, "edits": said["patch"]}
+
+    @property
+    def draft(self) -> Draft:
+        return Draft(**self.said)
+
+
+class EditForm(ProposalForm):
+    """Somebody's proposal in another person's hands: what is left alone stays as it was, to the letter."""
+
+    number = forms.IntegerField(widget=forms.HiddenInput)
+    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    # What Claude may write is longer than what a person would.
+    overrides = forms.CharField(max_length=60_000, widget=forms.Textarea, required=False)
+    patch = forms.CharField(max_length=1_000_000, widget=forms.Textarea, required=False, strip=False)
+
+    def __init__(self, *args: Any, shown: Draft, recipe: Recipe, source: dict[str, str], **kwargs: Any) -> None:
+        self.shown = shown
+        initial = _written(shown, source) | kwargs.pop("initial", {})
+        super().__init__(*args, recipe=recipe, source=source, initial=initial, **kwargs)
+
+    def _parse(self, fields: dict[str, Any], name: str, read: Callable[[str], tuple[Any, ...]]) -> None:
+        if name == "patch" and _plain(fields.get(name, "")) == _plain(self.initial[name]):
+            fields[name] = self.shown.edits
+            return
+        super()._parse(fields, name, read)
+        if name == "overrides" and name not in self.errors:
+            fields[name] = handwritten.as_they_were(fields[name], self.shown.overrides)
+
+    @property
+    def draft(self) -> Draft:
+        return replace(self.shown, **self.said)
+
+
+def _plain(text: str) -> str:
+    """A browser sends other line ends than it was given."""
+    return text.replace("\r\n", "\n").strip()
+
+
+def _written(draft: Draft, files: dict[str, str]) -> dict[str, Any]:
+    """``draft`` as the fields of a form; the diff stays empty where it no longer applies."""
+    try:
+        patch = handwritten.diff_of(files, draft.edits)
+    except ValueError:
+        patch = ""
+    said = draft.prediction
+    return {
+        "title": draft.title,
+        "hypothesis": draft.hypothesis,
+        "mechanism": draft.mechanism,
+        "refuted_if": draft.refuted_if,
+        "effect_bpb": said.effect_bpb,
+        "low_bpb": said.low_bpb,
+        "high_bpb": said.high_bpb,
+        "chance_percent": round(100 * said.chance_to_win, 6),
+        "risk": draft.risk,
+        "time_factor": draft.cost.time_factor if draft.cost else None,
+        "memory_factor": draft.cost.memory_factor if draft.cost else None,
+        "why_together": draft.why_together,
+        "overrides": handwritten.lines_of(draft.overrides),
+        "patch": patch,
+    }
 
 
 class NoteForm(forms.Form):

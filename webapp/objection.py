@@ -9,8 +9,7 @@ from django.contrib.auth.models import User
 from research import approval
 from research.gates import overridden
 from research.models import Decision, Gate, Proposal, Revision
-
-BACKEND = "django.contrib.auth.backends.ModelBackend"
+from webapp.access import num_deciders
 
 
 class Objection:
@@ -56,14 +55,12 @@ class Objection:
     @cached_property
     def authors(self) -> set[int]:
         """People who wrote any part of it."""
-        wrote = {self.proposal.author_id, *self.proposal.revisions.values_list("author", flat=True)}
-        return {number for number in wrote if number is not None}
+        return authors_of(self.proposal)
 
     @cached_property
     def num_signers(self) -> int:
         """Reviewers of this house who could sign."""
-        reviewers = User.objects.with_perm("research.add_decision", backend=BACKEND)
-        return reviewers.exclude(pk__in=self.authors).count()
+        return num_deciders(without=self.authors)
 
     def may_sign(self, user: User) -> bool:
         """May ``user`` sign here and now?"""
@@ -71,3 +68,9 @@ class Objection:
             return False
         signed = any(signature.by_id == user.pk for signature in self.signatures)
         return not signed and user.has_perm("research.add_decision") and user.pk not in self.authors
+
+
+def authors_of(proposal: Proposal) -> set[int]:
+    """Accounts that wrote any revision of ``proposal``: none of them decides on it."""
+    wrote = {proposal.author_id, *proposal.revisions.values_list("author", flat=True)}
+    return {number for number in wrote if number is not None}

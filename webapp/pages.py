@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from webapp.views import campaigns, home, login, override, review, runs
+from webapp.views import campaigns, edit, home, login, override, review, runs
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -15,6 +15,7 @@ urlpatterns = [
     path("review/", review.review, name="review"),
     path("proposals/<int:pk>/", review.proposal, name="proposal"),
     path("proposals/<int:pk>/decision/", review.decide, name="decide"),
+    path("proposals/<int:pk>/edit/", edit.edit, name="edit"),
     path("proposals/<int:pk>/override/", override.override, name="override"),
     path("proposals/<int:pk>/again/", override.again, name="check-again"),
     path("proposals/<int:pk>/withdraw/", override.withdraw, name="withdraw"),

@@ -10,9 +10,9 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
-from research import learn, ledger, lifecycle, quarantine, repository, statistics
+from research import latency, learn, ledger, lifecycle, quarantine, repository, statistics
 from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
-from webapp import figures, progression
+from webapp import figures, progression, waits
 
 ENOUGH_TO_SAY = 10  # judged proposals; under it a win rate is mostly noise
 MAX_LEDGER = 60
@@ -156,6 +156,20 @@ class Standings:
     @cached_property
     def account(self) -> ledger.Account:
         return ledger.account(self.campaign)
+
+    @cached_property
+    def waits_figures(self) -> list[waits.WaitsFigure]:
+        """Latency of every stage, for wide and for narrow pages; empty while none is over."""
+        stages = waits.stages_of(self.campaign)
+        return [figure for w in (680, 330) if (figure := waits.waits_figure(stages, width=w)) is not None]
+
+    @property
+    def num_timed(self) -> int:
+        return min(self.num_proposals, waits.NEWEST)
+
+    @property
+    def enough_stays(self) -> int:
+        return latency.ENOUGH
 
     @cached_property
     def notes(self) -> list[Note]:
@@ -310,10 +324,10 @@ def campaigns() -> QuerySet[Campaign]:
     ).order_by("-pk")
 
 
-def gpu_seconds() -> dict[int, float]:
-    """Device time spent, by campaign."""
-    rows = Campaign.objects.annotate(total=Sum("ledger__gpu_s")).values_list("pk", "total")
-    return {pk: total or 0.0 for pk, total in rows}
+def spent_by_campaign() -> dict[int, tuple[float, Decimal]]:
+    """Device seconds and dollars (of known price), by campaign."""
+    sums = Campaign.objects.annotate(gpu_s=Sum("ledger__gpu_s"), usd=Sum("ledger__usd"))
+    return {pk: (gpu_s or 0.0, usd or Decimal(0)) for pk, gpu_s, usd in sums.values_list("pk", "gpu_s", "usd")}
 
 
 @dataclass(frozen=True, kw_only=True)

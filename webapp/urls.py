@@ -4,11 +4,12 @@ from django.contrib import admin
 from django.urls import include, path
 
 from webapp import live_urls, pages
-from webapp.api import worker
+from webapp.api import v1, worker
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/worker/", include((worker.urlpatterns, "worker"))),
+    path("api/v1/", include((v1.urlpatterns, "v1"))),
     path("", include(live_urls.urlpatterns)),
     path("", include(pages.urlpatterns)),
 ]

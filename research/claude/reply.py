@@ -8,7 +8,8 @@ is for ``research.repeats``.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import anthropic
@@ -195,3 +196,34 @@ def _return(said: SaidReturn | None, brief: Brief) -> Return | None:
     if said is None or said.proposal not in rejected:
         return None
     return Return(proposal=said.proposal, what_changed=said.difference)
+
+
+def one(body: bytes, brief: Brief, source: str) -> Draft:
+    """One draft as somebody sent it who is held to the same model as Claude: an object, without ``drafts`` around it.
+
+    Raises ValidationError, or ValueError with every problem in a sentence.
+    """
+    said = SaidDraft.model_validate_json(body)
+    recipe = parse_recipe(brief.recipe_toml)
+    named = Origin(model=source, prompt_sha256="", templates_sha256="")
+    draft = replace(_draft(said, brief, recipe, named), origin=None)  # nobody knows what it was asked
+    problems = problems_with(draft, recipe, brief.files)
+    if not problems and not draft.why_together and len(things := together.changed(draft, brief.files)) > 1:
+        problems.append(f"why_together: say why {', '.join(things)} change at once")
+    if said.what_changed is not None and draft.returns is None:
+        problems.append(f"what_changed: nobody rejected proposal {said.what_changed.proposal}")
+    if unknown := sorted(set(said.precedents) - set(draft.precedents)):
+        problems.append(f"precedents: this campaign has no proposal {', '.join(map(str, unknown))}")
+    if any("\0" in text for text in _texts(said.model_dump())):
+        problems.append("a text holds the character NUL, which no file of a recipe does")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return draft
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)

@@ -33,7 +33,8 @@ from research.models import (
     Worker,
 )
 from tests import builders
-from webapp import accounts
+from webapp import accounts, agents
+from webapp.models import AgentToken
 from webapp.notify.models import KINDS, Delivery, Endpoint
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +84,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
     audit.chain()
     steer.note(campaign, "Look at attention.", by=dana)
     accounts.make_link(dana)
+    agents.make("scout", campaign=campaign, by="user:dana")
     Group.objects.create(name="Reviewers")
     return campaign
 
@@ -231,3 +233,38 @@ def test_the_admins_colours_are_the_products() -> None:
     assert len(theirs) > 10
     for name, value in theirs.items():
         assert value.split() == ours[name].split(), name
+
+
+def token_in(answer: Any) -> str:
+    found = re.search(r'value="(csa_[^"]+)"', answer.content.decode())
+    assert found is not None
+    return found[1]
+
+
+def test_an_agents_token_is_shown_once_replaced_and_revoked(campaign: Campaign, danas_browser: Client) -> None:
+    fields = {"name": "scout", "scope": "propose", "campaign": campaign.pk, "days": 30}
+    answer = danas_browser.post(page(AgentToken, "add"), fields)
+    first, row = token_in(answer), AgentToken.objects.get()
+    assert "no-store" in answer["Cache-Control"]
+    assert agents.find(first) == row
+    for url in (page(AgentToken, "changelist"), page(AgentToken, "change", row.pk)):
+        assert first not in danas_browser.get(url).content.decode()
+        assert row.token_sha256 not in danas_browser.get(url).content.decode()
+    second = token_in(act(danas_browser, "replace", row))
+    assert (agents.find(first), agents.find(second)) == (None, row)
+    act(danas_browser, "revoke", row)
+    assert agents.find(second) is None
+    assert "revoked already" in act(danas_browser, "revoke", row).content.decode()
+    assert set(Event.objects.filter(kind__startswith="agent.").values_list("by", flat=True)) == {"user:dana"}
+
+
+@pytest.mark.parametrize("wrong", [{"name": "a b"}, {"days": 366}, {"scope": "approve"}])
+def test_a_token_that_cannot_be_is_not_made(campaign: Campaign, danas_browser: Client, wrong: dict[str, Any]) -> None:
+    fields = {"name": "scout", "scope": "propose", "campaign": campaign.pk, "days": 30} | wrong
+    assert danas_browser.post(page(AgentToken, "add"), fields).status_code == 200
+    assert not AgentToken.objects.exists()
+
+
+def test_alice_makes_no_token(alice: User, campaign: Campaign, client: Client) -> None:
+    client.force_login(alice)
+    assert client.post(page(AgentToken, "add"), {"name": "scout", "scope": "propose", "days": 3}).status_code == 403

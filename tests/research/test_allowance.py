@@ -87,6 +87,8 @@ def test_the_account_says_what_claude_cost_and_how_much_it_read_from_the_cache()
     account = ledger.account(campaign)
     assert (account.num_attempts, account.num_failed, account.num_refused) == (3, 1, 1)
     assert account.usd_by_purpose == {"propose": Decimal("0.30"), "revise": Decimal("0.10")}
+    assert account.usd_by_model == {"claude-opus-5-5": Decimal("0.40")}
+    assert (account.failures, account.num_unpriced) == ({"timeout": 1}, 1)
     assert (account.input_tokens, account.output_tokens, account.cache_share) == (12_000, 50, 0.75)
     assert (account.usd, account.usd_per_keep) == (Decimal("0.40"), None)
     proposal = builders.make_proposal(campaign, arm="claude")

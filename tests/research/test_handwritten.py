@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpu_runner.contract import parse_recipe
 from research.drafts import Edit, Override
-from research.handwritten import edits_of, overrides_of
+from research.handwritten import as_they_were, diff_of, edits_of, lines_of, overrides_of
 from research.patches import apply_edits, to_patch
 
 from .test_claude import RECIPE
@@ -53,6 +53,34 @@ def test_a_diff_says_the_same_as_the_edits_that_it_becomes(changed: list[int], d
     edits = edits_of(patch, FILES)
     assert apply_edits(FILES, edits)["train.py"] == after
     assert to_patch(FILES, edits) == patch
+
+
+@given(st.lists(st.integers(0, 39), unique=True, min_size=1, max_size=6))
+def test_edits_become_a_diff_that_can_be_read_back_even_where_lines_repeat(changed: list[int]) -> None:
+    files = {"train.py": "".join(f"line {n % 3}\n" for n in range(40))}
+    after = files["train.py"].splitlines(keepends=True)
+    for n in changed:
+        after[n] = f"changed {n}\n"
+    edits = [Edit(path="train.py", search=files["train.py"], replace="".join(after))]
+    patch = diff_of(files, edits)
+    assert apply_edits(files, edits_of(patch, files))["train.py"] == "".join(after)
+
+
+OVERRIDES = (
+    Override(key="depth", value=6, reason="deeper,\nmuch"),
+    Override(key="matrix_lr", value=1e-05, reason="slower"),
+    Override(key="on", value=True, reason="on # and off"),
+    Override(key="shape", value="linear", reason=""),
+)
+
+
+def test_overrides_become_lines_and_come_back_in_the_words_in_which_they_were_given() -> None:
+    lines = lines_of(OVERRIDES)
+    assert lines.splitlines()[0] == "depth = 6  # deeper, much"
+    read = overrides_of(lines, RECIPE_)
+    assert [(o.key, o.value) for o in read] == [(o.key, o.value) for o in OVERRIDES]
+    assert as_they_were(read, OVERRIDES)[:3] == OVERRIDES[:3]
+    assert as_they_were(overrides_of("depth = 8  # deeper, much", RECIPE_), OVERRIDES)[0].value == 8
 
 
 def test_windows_line_ends_and_a_mail_around_the_diff_do_no_harm() -> None:

@@ -105,8 +105,7 @@ def test_the_campaign_shows_claudes_account_once_it_has_cost_something(
     address = f"/campaigns/{campaign.slug}/"
     assert "Claude’s account" not in text_of(bobs_browser, address)
     usage = {"input_tokens": 1_000, "cache_write_tokens": 0, "cache_read_tokens": 3_000, "output_tokens": 200}
-    campaign.ledger.create(
-        kind="claude", usd="0.25", usage=usage | {"purpose": "revise", "stop_reason": "end_turn", "seconds": 61.0}
-    )
+    usage |= {"model": "claude-opus-5-5", "purpose": "revise", "stop_reason": "end_turn", "seconds": 61.0}
+    campaign.ledger.create(kind="claude", usd="0.25", usage=usage)
     page = text_of(bobs_browser, address).split("Claude’s account")[1]
     assert "75" in page and "$0.25" in page and "Revisions" in page

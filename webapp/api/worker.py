@@ -18,18 +18,11 @@ from pydantic import ValidationError
 from gpu_runner import contract
 from research import approval, dispatch, events, report, repository
 from research.models import Campaign, Run, Worker
+from webapp.api.spoken import Refused, bearer, sentence_of
 
 log = logging.getLogger(__name__)
 MAX_BODY = 2 * 2**20
 View = Callable[..., HttpResponse]
-
-
-class Refused(Exception):
-    """Answered as {"error": sentence} with its code."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 def _spoken(view: View) -> View:
@@ -46,26 +39,14 @@ def _spoken(view: View) -> View:
         except report.Superseded as superseded:
             return JsonResponse({"error": str(superseded)}, status=409)
         except ValidationError as error:
-            return JsonResponse({"error": _sentence(error)}, status=400)
+            return JsonResponse({"error": sentence_of(error)}, status=400)
 
     return csrf_exempt(answer)
 
 
-def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in first[:5])
-
-
-def _token(request: HttpRequest) -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer" or not token:
-        raise Refused(401, "Authorization: Bearer TOKEN is missing")
-    return token
-
-
 def _worker(request: HttpRequest) -> Worker:
     """The worker that holds this token. 401 unknown, 403 switched off."""
-    worker = Worker.objects.filter(token_sha256=contract.sha256(_token(request).encode())).first()
+    worker = Worker.objects.filter(token_sha256=contract.sha256(bearer(request).encode())).first()
     if worker is None:
         raise Refused(401, "no worker has this token; make one with `manage.py worker NAME`")
     if not worker.enabled:
@@ -111,7 +92,7 @@ def claim(request: HttpRequest) -> HttpResponse:
 @require_GET
 @_spoken
 def source(request: HttpRequest, run_id: int) -> HttpResponse:
-    run = report.leased(run_id, _token(request))
+    run = report.leased(run_id, bearer(request))
     return HttpResponse(repository.bundle(run.campaign, run.incumbent.commit), content_type="application/octet-stream")
 
 
@@ -121,7 +102,7 @@ def _from_lease(kind: type[contract.W], verb: Callable[[Run, contract.W], contra
     @require_POST
     @_spoken
     def view(request: HttpRequest, run_id: int) -> HttpResponse:
-        run = report.leased(run_id, _token(request))
+        run = report.leased(run_id, bearer(request))
         order = verb(run, _body(request, kind))
         Worker.objects.filter(runs=run).update(seen_at=timezone.now())
         return _json(order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -143,10 +144,13 @@ def words(state: str) -> str:
     return state.replace("_", " ")
 
 
+_NEW = re.compile(r"P-\d+ (?!was re|goes through )")
+
+
 @register.filter
 def told(sentence: str, kind: str) -> str:
     """An event's sentence; the ones that only name a proposal get their verb."""
-    return f"Proposed: {sentence}" if kind == "proposal.drafted" else sentence
+    return f"Proposed: {sentence}" if kind == "proposal.drafted" and _NEW.match(sentence) else sentence
 
 
 @register.filter
@@ -190,6 +194,18 @@ def ago(seconds_: float) -> str:
         if seconds_ >= size * 0.75:
             return f"{max(1, round(seconds_ / size))} {name} ago"
     return "just now"
+
+
+FAILURES = {
+    "http_529": "overloaded", "http_429": "rate-limited", "http_401": "with a wrong key", "max_tokens": "cut off",
+    "timeout": "timed out", "connection": "lost their connection", "unreadable": "unreadable",
+}  # fmt: skip
+
+
+@register.filter
+def failure(stop_reason: str) -> str:
+    """Why a request gave no answer, in words: http_529 is overloaded."""
+    return FAILURES.get(stop_reason, stop_reason.replace("_", " "))
 
 
 PILLS = {
@@ -238,6 +254,7 @@ ARMS = {
     "claude": ("claude", "sparkles", "Proposed by Claude"),
     "offline": ("line", "cloud-off", "Offline proposer"),
     "human": ("line", "pencil", "Proposed by a person"),
+    "agent": ("line", "terminal", "Proposed by an agent"),
     "random": ("line", "zap", "Random"),
     "tpe": ("line", "gauge", "TPE"),
 }

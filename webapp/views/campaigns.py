@@ -25,8 +25,8 @@ PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
 @require_safe
 @reader
 def campaigns(request: HttpRequest) -> HttpResponse:
-    spent = standings.gpu_seconds()
-    rows = [(campaign, spent[campaign.pk]) for campaign in standings.campaigns()]
+    spent = standings.spent_by_campaign()
+    rows = [(campaign, *spent[campaign.pk]) for campaign in standings.campaigns()]
     template = "campaigns/_campaigns.html" if is_fragment(request) else "campaigns/campaigns.html"
     return render(request, template, {"section": "campaigns", "rows": rows})
 

@@ -1,0 +1,211 @@
+"""The API for agents: read what a proposer may know, propose, answer a reviewer. Bearer tokens only, JSON only.
+
+No address here decides, overrides, withdraws or changes a campaign; a person's session opens none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.db import transaction
+from django.http import HttpRequest, JsonResponse
+from django.urls import path, re_path
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from pydantic import ValidationError
+
+from gpu_runner import contract
+from research import outside, propose, repository
+from research.claude import reply
+from research.drafts import Draft
+from research.lifecycle import LostRace
+from research.models import Campaign, Proposal
+from webapp import agents
+from webapp.api import outward
+from webapp.api.spoken import Refused, bearer, sentence_of
+from webapp.models import AgentToken, Submission
+
+MAX_BODY = 2**20
+WAIT_S = 600  # before asking again for room: people decide in minutes, not in seconds
+View = Callable[..., JsonResponse]
+
+
+def spoken(method: str) -> Callable[[View], View]:
+    """One method an address; every refusal a code and a sentence."""
+
+    def around(view: View) -> View:
+        @csrf_exempt  # no cookie is looked at
+        @never_cache
+        @wraps(view)
+        def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
+            try:
+                if request.method != method:
+                    raise Refused(405, f"{request.method} is not answered here; {method} is", headers={"Allow": method})
+                return view(request, *args, **kwargs)
+            except Refused as refused:
+                body = {"error": str(refused)} | refused.also
+                return JsonResponse(body, status=refused.code, headers=refused.headers)
+            except ValidationError as error:
+                return JsonResponse({"error": sentence_of(error)}, status=422)
+            except LostRace as race:
+                return JsonResponse({"error": str(race)}, status=409)
+            except repository.GitError:
+                raise  # ours, and nothing for a stranger to read
+            except ValueError as error:
+                return JsonResponse({"error": str(error)}, status=422)
+
+        return answer
+
+    return around
+
+
+# --- who asks, and for what --------------------------------------------------------------------
+
+
+def _token(request: HttpRequest, *, to_propose: bool = False) -> AgentToken:
+    token = agents.find(bearer(request))
+    if token is None:
+        raise Refused(401, "no such token, or it has expired or was revoked; `manage.py token NAME` makes another")
+    if to_propose and token.scope != "propose":
+        raise Refused(403, f"scope: the token of {token} may only read; make one with the scope propose")
+    return token
+
+
+def _campaign(token: AgentToken, slug: str) -> Campaign:
+    """Through the token: what it is not for does not exist for it."""
+    seen = Campaign.objects.filter(slug=slug)
+    campaign = (seen if token.campaign is None else seen.filter(pk=token.campaign.pk)).first()
+    if campaign is None:
+        raise Refused(404, f"campaign: this token sees none that is called {slug!r}")
+    return campaign
+
+
+def _proposal(token: AgentToken, number: int) -> Proposal:
+    seen = Proposal.objects.select_related("campaign")
+    proposal = (seen if token.campaign is None else seen.filter(campaign=token.campaign)).filter(pk=number).first()
+    if proposal is None:
+        raise Refused(404, f"proposal: this token sees no P-{number}")
+    return proposal
+
+
+def _body(request: HttpRequest) -> bytes:
+    if request.content_type != "application/json":
+        raise Refused(415, f"Content-Type: must be application/json, not {request.content_type or 'nothing'}")
+    if not request.headers.get("Content-Length", "").isdecimal():
+        raise Refused(411, "Content-Length: is missing; chunked bodies are not read")
+    if int(request.headers["Content-Length"]) > MAX_BODY:
+        raise Refused(413, f"body: {int(request.headers['Content-Length']):,} bytes; at most {MAX_BODY:,}")
+    return request.body
+
+
+def _count(token: AgentToken) -> None:
+    try:
+        agents.count(token)
+    except agents.TooMany as many:
+        raise Refused(429, f"{many}; wait {many.wait_s} s", headers={"Retry-After": str(many.wait_s)}) from many
+
+
+def _draft(body: bytes, campaign: Campaign, token: AgentToken) -> Draft:
+    return reply.one(body, propose.brief(campaign, 1), f"agent {token.name}")
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@spoken("GET")
+def brief(request: HttpRequest, slug: str) -> JsonResponse:
+    """``GET campaigns/SLUG/brief``: what a proposer may know."""
+    campaign = _campaign(_token(request), slug)
+    return JsonResponse(outward.brief_of(campaign, propose.brief(campaign, 1)))
+
+
+@spoken("GET")
+def proposal(request: HttpRequest, number: int) -> JsonResponse:
+    """``GET proposals/7``: state, gates, decision, verdict."""
+    return JsonResponse(outward.proposal_of(_proposal(_token(request), number)))
+
+
+# --- proposing ----------------------------------------------------------------------------------
+
+
+@spoken("POST")
+def submit(request: HttpRequest, slug: str) -> JsonResponse:
+    """``POST campaigns/SLUG/proposals``: one experiment, in the fields in which Claude answers."""
+    token = _token(request, to_propose=True)
+    campaign, body, key = _campaign(token, slug), _body(request), _key(request)
+    if (earlier := _answered(token, key, body)) is not None:
+        return earlier
+    _count(token)
+    draft = _draft(body, campaign, token)
+    with transaction.atomic():
+        AgentToken.objects.select_for_update().get(pk=token.pk)  # a retry waits for what it repeats
+        if (earlier := _answered(token, key, body)) is not None:
+            return earlier
+        written = _taken(campaign, draft, token)
+        said = outward.received(written)
+        sha256 = contract.sha256(body)
+        Submission.objects.create(token=token, key=key, body_sha256=sha256, proposal=written, answer=said)
+    return _created(said)
+
+
+def _taken(campaign: Campaign, draft: Draft, token: AgentToken) -> Proposal:
+    try:
+        return outside.submit(campaign, draft, agent=token.name)
+    except outside.Full as full:
+        raise Refused(429, str(full), headers={"Retry-After": str(WAIT_S)}) from full
+    except outside.Repeated as repeated:
+        url = outward.page_of(repeated.number)
+        raise Refused(409, str(repeated), proposal=repeated.number, url=url) from repeated
+
+
+def _key(request: HttpRequest) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 100 and key.isprintable()):
+        raise Refused(422, "Idempotency-Key: must be 1 to 100 printable characters")
+    return key
+
+
+def _answered(token: AgentToken, key: str | None, body: bytes) -> JsonResponse | None:
+    """What the same request was answered before."""
+    earlier = None if key is None else token.submissions.filter(key=key).first()
+    if earlier is None:
+        return None
+    if earlier.body_sha256 != contract.sha256(body):
+        raise Refused(409, f"Idempotency-Key: {key!r} was used for another body; take a fresh key")
+    return _created(earlier.answer)
+
+
+def _created(said: dict[str, Any]) -> JsonResponse:
+    return JsonResponse(said, status=201, headers={"Location": f"/api/v1/proposals/{said['number']}"})
+
+
+@spoken("POST")
+def revise(request: HttpRequest, number: int) -> JsonResponse:
+    """``POST proposals/7/revisions``: what a reviewer asked for; ``If-Match`` carries the digest that was read."""
+    token = _token(request, to_propose=True)
+    proposal, body = _proposal(token, number), _body(request)
+    if not token.submissions.filter(proposal=proposal).exists():
+        raise Refused(403, f"P-{number} is not of the agent {token}: only its own can be revised")
+    digest = request.headers.get("If-Match", "").strip('"')
+    if not digest:
+        raise Refused(422, 'If-Match: send the digest of the revision that you read, as If-Match: "DIGEST"')
+    _count(token)
+    revision = outside.answer(number, _draft(body, proposal.campaign, token), digest=digest, agent=token.name)
+    return JsonResponse(outward.received(revision.proposal), status=201)
+
+
+@csrf_exempt
+@never_cache
+def unknown(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"error": f"there is nothing at {request.path}; see docs/api.md"}, status=404)
+
+
+urlpatterns = [
+    path("campaigns/<slug:slug>/brief", brief, name="brief"),
+    path("campaigns/<slug:slug>/proposals", submit, name="submit"),
+    path("proposals/<int:number>", proposal, name="proposal"),
+    path("proposals/<int:number>/revisions", revise, name="revise"),
+    re_path("", unknown),
+]
