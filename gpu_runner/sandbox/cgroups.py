@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+log = logging.getLogger(__name__)
 ROOT = Path("/sys/fs/cgroup")
 PREFIX = "countersign-"
 EMPTY_WITHIN_S = 5.0
@@ -139,11 +141,27 @@ def _undone(group: ControlGroup) -> Iterator[None]:
 
 
 def sweep() -> None:
-    """Groups of supervisors that died without a word: empty, as their processes died with them."""
+    """Groups of supervisors that died without a word: empty, as their processes died with them.
+
+    One that cannot be removed, such as one that holds another's group, is no reason not to start: it is told and left.
+    """
     if problem():
         return
     for folder in _own_groups().values():
         for left in itertools.chain(folder.glob(f"{PREFIX}*"), folder.parent.glob(f"{PREFIX}*")):
-            pid = left.name.removeprefix(PREFIX).split("-")[0]
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-                ControlGroup(folders=(left,), memory=left).end()
+            for group in (*_innermost_first(left), left):
+                pid = group.name.removeprefix(PREFIX).split("-")[0]
+                if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                    _end_or_tell(group)
+
+
+def _innermost_first(group: Path) -> list[Path]:
+    """A supervisor that ran inside a run makes its groups in that run's."""
+    return sorted(group.rglob(f"{PREFIX}*"), key=lambda inner: -len(inner.parts))
+
+
+def _end_or_tell(group: Path) -> None:
+    try:
+        ControlGroup(folders=(group,), memory=group).end()
+    except OSError as error:
+        log.warning("a control group of an earlier worker stays behind: %s", error)
