@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from django.contrib.auth.models import User
 
@@ -325,8 +326,12 @@ class Dossier:
 
     @cached_property
     def pairs(self) -> list[figures.Pair]:
-        """From the verdict once there is one; until then from the scores that are in."""
-        return _judged_pairs(self.verdict) if self.verdict else _pairs_so_far(self.revision, self.noise, self.seeds)
+        """From the verdict once there is one, or from the judge's last look; until then from the scores that are in."""
+        if self.verdict is not None:
+            return _judged_pairs(self.verdict.pairs)
+        if (final := self.proposal.kept_on_val) is not None:
+            return _judged_pairs(final["rows"])
+        return _pairs_so_far(self.revision, self.noise, self.seeds)
 
     @cached_property
     def signed(self) -> contract.Approval:
@@ -421,7 +426,7 @@ class Dossier:
         return ", ".join(sorted({run.worker.name for run in self.runs if run.worker}))
 
 
-def _judged_pairs(verdict: Verdict) -> list[figures.Pair]:
+def _judged_pairs(rows: list[dict[str, Any]]) -> list[figures.Pair]:
     return [
         figures.Pair(
             seed=pair["seed"],
@@ -429,7 +434,7 @@ def _judged_pairs(verdict: Verdict) -> list[figures.Pair]:
             incumbent_bpb=pair["incumbent_bpb"],
             e_value=pair.get("e_value"),
         )
-        for pair in verdict.pairs
+        for pair in rows
     ]
 
 
