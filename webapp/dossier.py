@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import judge, learn, lifecycle, repository, statistics
+from research import learn, lifecycle, repository
 from research.models import Campaign, Decision, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
-from webapp import diffs, figures, history
+from webapp import diffs, figures, history, judged
 from webapp.changes import Changes
 from webapp.cost import Cost, cost_of
 from webapp.doubt import Doubt, doubts
@@ -326,12 +325,7 @@ class Dossier:
 
     @cached_property
     def pairs(self) -> list[figures.Pair]:
-        """From the verdict once there is one, or from the judge's last look; until then from the scores that are in."""
-        if self.verdict is not None:
-            return _judged_pairs(self.verdict.pairs)
-        if (final := self.proposal.kept_on_val) is not None:
-            return _judged_pairs(final["rows"])
-        return _pairs_so_far(self.revision, self.noise, self.seeds)
+        return judged.pairs(self.revision, self.verdict, self.noise, self.seeds)
 
     @cached_property
     def signed(self) -> contract.Approval:
@@ -360,26 +354,7 @@ class Dossier:
 
     @cached_property
     def outcome_figures(self) -> list[figures.OutcomeFigure]:
-        v = self.verdict
-        if v is None or v.effect_bpb is None:
-            return []
-        sd = self.noise.sd_bpb
-        who = "Claude said" if self.is_claudes else "predicted"
-        said = figures.Effect(
-            label=f"{who} {figures.signed(self.revision.effect_bpb, 4)}",
-            effect_bpb=self.revision.effect_bpb,
-            low_bpb=self.revision.low_bpb,
-            high_bpb=self.revision.high_bpb,
-            tone="claude" if self.is_claudes else "accent",
-        )
-        measured = figures.Effect(
-            label=f"measured {figures.signed(v.effect_bpb, 4)}",
-            effect_bpb=v.effect_bpb,
-            low_bpb=v.low_bpb,
-            high_bpb=v.high_bpb,
-            tone=figures.tone_of(v.effect_bpb, sd),
-        )
-        return [figures.outcome_figure(said, measured, sd, width=w) for w in (436, 330)]
+        return judged.outcome_figures(self.revision, self.verdict, self.noise.sd_bpb, is_claudes=self.is_claudes)
 
     @property
     def interval_held(self) -> bool | None:
@@ -424,39 +399,3 @@ class Dossier:
     @cached_property
     def workers(self) -> str:
         return ", ".join(sorted({run.worker.name for run in self.runs if run.worker}))
-
-
-def _judged_pairs(rows: list[dict[str, Any]]) -> list[figures.Pair]:
-    return [
-        figures.Pair(
-            seed=pair["seed"],
-            candidate_bpb=pair["candidate_bpb"],
-            incumbent_bpb=pair["incumbent_bpb"],
-            e_value=pair.get("e_value"),
-        )
-        for pair in rows
-    ]
-
-
-def _pairs_so_far(revision: Revision, noise: learn.Noise, seeds: contract.SeedPolicy) -> list[figures.Pair]:
-    """The finished pairs, looked at as the judge looks at them: after each, with the noise pooled so far."""
-    finished = judge.pairs_of(revision)
-    differences = [pair.difference for pair in finished]
-    pairs = []
-    for n, pair in enumerate(finished, start=1):
-        look = statistics.look(
-            differences[:n], pooled_ss=noise.sum_of_squares, pooled_df=noise.degrees_of_freedom, seeds=seeds
-        )
-        candidate, baseline = pair.candidate.score.val_bpb, pair.baseline.score.val_bpb
-        assert candidate is not None and baseline is not None, "a finished pair has two scores"
-        pairs.append(
-            figures.Pair(
-                seed=pair.seed,
-                candidate_bpb=candidate,
-                incumbent_bpb=baseline,
-                e_value=look.e_value,
-                low_bpb=look.low,
-                high_bpb=look.high,
-            )
-        )
-    return pairs
