@@ -1,0 +1,60 @@
+"""Alice measures a GPU with the text of the packages that are installed on it, and the manifest says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpu_runner.data.manifest import load_manifest
+from gpu_runner.data.prepare import Origin, prepare
+from tests.gpu_runner.test_data import Heard
+
+
+def install(folder: Path, name: str, version: str, files: dict[str, bytes]) -> None:
+    """As pip leaves a package: its files, and a folder that lists them."""
+    about = folder / f"{name}-{version}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (about / "RECORD").write_text("".join(f"{name}/{file},,\n" for file in files))
+    for file, body in files.items():
+        (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name / file).write_bytes(body)
+
+
+def modules(num: int) -> dict[str, bytes]:
+    return {f"m{i}.py": f"# module {i}\nVALUE = {i}\n".encode() for i in range(num)}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site-packages"
+    others = {"fast.so": b"\x7fELF\0\0", "data.csv": b"1,2\n", "empty.py": b"\n", "broken.py": b"x = '\0'\n"}
+    install(folder, "alpha", "1.2", modules(150) | others)
+    install(folder, "beta", "0.3", {f"deep/{name}": body for name, body in modules(150).items()})
+    (folder / "beta" / "left_behind.py").write_text("# of no package\n")
+    return folder
+
+
+def test_the_manifest_names_every_package_and_its_version(site: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    made = load_manifest(prepare(tmp_path, "here", Origin(path=site, kind="packages"), heard))
+    assert made.source["format"] == "packages"
+    assert made.source["packages"] == "alpha 1.2, beta 0.3"
+    assert made.source["num_files"] == 302
+    assert sum(split.num_documents or 0 for split in made.splits.values()) == 300
+    assert any("can be looked up from inside" in said for said in heard.said)
+
+
+def test_a_folder_without_packages_makes_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="--from: no package with source text is installed in"):
+        prepare(tmp_path, "here", Origin(path=tmp_path / "empty", kind="packages"))
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_dataset_of_packages_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    """Under the standard library's name it would be another text for every campaign on it."""
+    prepare(tmp_path)
+    with pytest.raises(ValueError, match="is there already"):
+        prepare(tmp_path, "stdlib", Origin(kind="packages"))
