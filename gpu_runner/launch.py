@@ -24,6 +24,7 @@ from pathlib import Path
 from gpu_runner import contract, sandbox, source
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
+from gpu_runner.compile_cache import CompileCache
 from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
@@ -53,6 +54,7 @@ class Machine:
     sandbox_level: str
     lock_sha256: str
     num_kept: int = 0  # run folders that stay behind, for debugging
+    kernels: CompileCache | None = None  # of earlier runs; None: every run compiles for itself
     harness: tuple[str, ...] = HARNESS
     scorer: tuple[str, ...] = SCORER
     beat_s: float = contract.HEARTBEAT_S
@@ -250,6 +252,8 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
     """The harness in the sandbox, until it ends by itself. Raises an EarlyEnd."""
     spec_file = write_harness_spec(launch, dataset / "train")
     launch.out.mkdir(mode=0o700)
+    if launch.machine.kernels is not None:
+        launch.machine.kernels.give(launch.out)
     hearing, speaking = os.pipe()
     began_at = time.monotonic()
     testimony = Testimony(launch.reporter, clock=lambda: time.monotonic() - began_at)
@@ -274,6 +278,8 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
     testimony.close()
     launch.tally.ended = testimony.ended
     refuse_unless_trained(exit_code, testimony)
+    if launch.machine.kernels is not None:
+        launch.machine.kernels.keep(recipe, launch.out)
 
 
 def write_harness_spec(launch: Launch, shards: Path) -> Path:

@@ -21,6 +21,7 @@ from types import FrameType
 
 from gpu_runner import contract, folders, hardware, sandbox
 from gpu_runner.client import Front, Refused, Superseded, Unreachable, checked_url
+from gpu_runner.compile_cache import CompileCache
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.doorbell import Doorbell
 from gpu_runner.launch import Machine, run_lease
@@ -204,6 +205,8 @@ def this_machine(settings: Settings) -> Machine:
         sandbox_level=level,
         lock_sha256=lock,
         num_kept=settings.num_kept,
+        # Without a boundary any run could write there by itself, and so into the next run.
+        kernels=None if level == "none" else CompileCache(settings.home / "compile-cache", lock_sha256=lock),
     )
 
 
