@@ -5,6 +5,7 @@ ARGS ?=
 PEERS ?=
 TEXT ?=
 DRY_RUN ?=
+GPU_MINUTES ?=
 NEWER_OR_OLDER = Countersign needs Python 3.11, 3.12 or 3.13 and found none. Install one, or name one: make run PYTHON=/path/to/python3.12
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in $(BIN)/python python3 python3.13 python3.12 python3.11; do \
@@ -40,9 +41,9 @@ benchmarks: python ## measures, and says what was measured; PEERS=FOLDER holds t
 	@$(INSTALL) test
 	PEERS="$(PEERS)" $(BIN)/python -m pytest -m benchmark -p no:randomly -s $(ARGS)
 
-gpu: python ## kernels, speed and profile on an NVIDIA GPU; PEERS=FOLDER as above; DRY_RUN=1 tries it without
+gpu: python ## the whole loop on an NVIDIA GPU in GPU_MINUTES=30 (docs/gpu.md); DRY_RUN=1 tries it without
 	@$(INSTALL) test
-	PEERS="$(PEERS)" TEXT="$(TEXT)" DRY_RUN="$(DRY_RUN)" $(BIN)/python -m pytest -m gpu tests/gpu -p no:randomly -s $(ARGS)
+	PEERS="$(PEERS)" TEXT="$(TEXT)" DRY_RUN="$(DRY_RUN)" GPU_MINUTES="$(GPU_MINUTES)" $(BIN)/python -m pytest -m gpu tests/gpu -p no:randomly -s $(ARGS)
 
 lock: python ## constraints.txt anew, from what pyproject.toml allows today
 	@$(PYTHON) webapp/install.py --lock

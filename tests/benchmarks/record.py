@@ -54,7 +54,9 @@ class Record:
 
     def _machine(self) -> str:
         facts = hardware.facts()
-        where = facts["gpu"] or f"{facts['cpu']}, {facts['num_cores']} cores"
+        where = f"{facts['cpu']}, {facts['num_cores']} cores"
+        if facts["gpu"]:
+            where = f"{facts['gpu']} (driver {facts['gpu_driver']})"
         return f"Measured on {where}; torch {facts['torch']}, Python {facts['python']}, commit {_commit()}."
 
 

@@ -1,4 +1,4 @@
-"""The order of `make gpu`: that kernels are right comes before how fast they are."""
+"""The order of `make gpu`: that kernels are right comes before how fast they are; the campaign takes what is left."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner.data.prepare import prepare
+from gpu_runner.data.prepare import Origin, prepare
+from gpu_runner.data.progress import for_people
+from tests.benchmarks.checkouts import is_there
+from tests.benchmarks.record import Record
 from tests.benchmarks.texts import write_llmc, zipf_tokens
-from tests.gpu.machine import IS_DRY_RUN, LENGTH, require_gpu
+from tests.gpu.machine import DRY, FILES, IS_DRY_RUN, LENGTH, require_gpu
+from tests.gpu.stages import ORDER, TIMETABLE
+from tests.sandbox import trials
+from tests.worker.conftest import bench, web  # noqa: F401  # fixtures: a worker, and the web side that it talks to
 
-ORDER = ("test_kernels", "test_throughput", "test_profile", "test_equal_seconds")
 OPT_IN = "equal_seconds"
+CORPUS = "site-packages"
+IN_A_SANDBOX = {"test_sandbox", "test_memory", "test_compile", "test_campaign"}
 
 _left_out: list[str] = []
 
@@ -32,13 +39,39 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _reasons(config: pytest.Config) -> Iterator[tuple[str, Callable[[pytest.Item], bool]]]:
     if OPT_IN not in (config.getoption("keyword") or ""):
         yield f'trains five minutes for each side; ask with ARGS="-k {OPT_IN}"', lambda item: OPT_IN in item.nodeid
+    elif not is_there("autoresearch"):
+        yield "PEERS names no checkout of autoresearch", lambda item: OPT_IN in item.nodeid
     if IS_DRY_RUN:
         yield "a dry run has no GPU", lambda item: item.path.stem == "test_kernels"
+    if not trials.LEVELS:
+        lack = "no sandbox works here; `python -m gpu_runner.sandbox --probe` says why"
+        for file in sorted(IN_A_SANDBOX):
+            yield lack, lambda item, file=file: item.path.stem == file
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """When -k has chosen, too."""
+    if session.config.getoption("markexpr") == "gpu":
+        TIMETABLE.plan({item.path.stem for item in session.items})
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    TIMETABLE.enter(item.path.stem)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    TIMETABLE.leave(item.path.stem)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in _left_out:
         terminalreporter.write_line(f"Not run: {line}.")
+    if rows := TIMETABLE.rows():
+        notes = [f"Not run: {line}." for line in _left_out] + ([DRY.strip()] if DRY else [])
+        columns = ("stage", "planned", "took")
+        Record(
+            name=f"{FILES}-stages", title="How long each stage took", columns=columns, rows=rows, notes=notes
+        ).publish()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,7 +81,21 @@ def _gpu() -> None:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The standard library: where tokens are made up, only its manifest is read."""
     return prepare(tmp_path_factory.mktemp("datasets"))
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The text of the packages that are installed here: what the corpus of a GPU is."""
+    return prepare(tmp_path_factory.mktemp("packages"), CORPUS, Origin(kind="packages"), for_people())
+
+
+@pytest.fixture(scope="session")
+def corpus(request: pytest.FixtureRequest) -> Path:
+    """What is trained on: ``packages``, and in a dry run the standard library, which is quicker to make."""
+    made: Path = request.getfixturevalue("dataset" if IS_DRY_RUN else "packages")
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,17 +20,21 @@ Found = TypeVar("Found")
 class House:
     """A running Countersign. ``ask`` reads its database, ``wait_for`` gives it time, ``end`` is Ctrl+C."""
 
-    def __init__(self, home: Path, **campaign: Any) -> None:
+    def __init__(self, home: Path, *, script: str = "", also: Mapping[str, str] | None = None, **campaign: Any) -> None:
+        """``script`` runs in `manage.py shell` before the start; ``also`` are further environment variables."""
         self.home = home
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        kept = ("PATH", "HOME", "LANG", "TMPDIR")
+        kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
         self.environment = {name: os.environ[name] for name in kept if name in os.environ} | {
             "COUNTERSIGN_HOME": str(home),
             "COUNTERSIGN_PORT": str(self.port),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        self.environment |= also or {}
         self.manage("bootstrap")
+        if script:
+            self.manage("shell", "-v0", "-c", script)
         if campaign:
             fields = ", ".join(f"{name}={value!r}" for name, value in campaign.items())
             # The first proposals were drafted under the old settings.
