@@ -38,6 +38,8 @@ HARNESS = (sys.executable, "-m", "gpu_runner.harness")
 SCORER = (sys.executable, "-m", "gpu_runner.score")
 SCORING_DEADLINE_S = 900.0
 CHALLENGES, CHALLENGES_OF_A_SHORT_RUN, LONG_RUN_S = 2_048, 256, 120.0
+# No verdict reads a smoke run's score, and a process is asked each of its few rows once: more would be a process each.
+CHALLENGES_OF_A_SMOKE_RUN = 1  # a batch of them
 MIN_FREE_BYTES = 512 << 20
 MAX_SCORE_BYTES = 1 << 20
 LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of its last two messages
@@ -417,6 +419,8 @@ def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, s
 
 def _num_challenges(launch: Launch) -> int:
     """All that the scorer would ask where the run was long enough to pay for it; a verdict reads several short runs."""
+    if launch.spec.purpose == "smoke":
+        return CHALLENGES_OF_A_SMOKE_RUN
     ended = launch.tally.ended
     long = ended is not None and (ended.train_s or 0.0) >= LONG_RUN_S
     return CHALLENGES if long else CHALLENGES_OF_A_SHORT_RUN

@@ -44,6 +44,7 @@ def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> N
     assert 0 < end.score.sealed_bpb < 9
     assert end.score.sealed_bpb != end.score.val_bpb
     assert end.score.provenance["sealed_parameters_sha256"] == end.score.provenance["parameters_sha256"]
+    assert end.score.provenance["num_challenges"] == 4096 // 256, "all of its rows, by one process"
     assert end.num_steps == 3
     assert len(web.steps()) >= 3
     losses = [loss for loss in web.column("train_loss") if loss is not None]
