@@ -39,9 +39,12 @@ class ControlGroup:
         return False
 
     def end(self) -> None:
-        """Kill what is left, and remove the group. Raises OSError when that does not succeed in seconds."""
+        """Kill what is left, and remove the group. Raises OSError when that does not succeed in seconds.
+
+        With all that was made inside of it: a scorer has a group of its own for its model, and may be killed with it.
+        """
         give_up_at = time.monotonic() + EMPTY_WITHIN_S
-        for folder in self.folders:
+        for folder in itertools.chain.from_iterable(map(_deepest_first, self.folders)):
             while members := [int(pid) for pid in _lines(folder / "cgroup.procs")]:
                 for pid in members:
                     with contextlib.suppress(ProcessLookupError):
@@ -50,6 +53,12 @@ class ControlGroup:
                     raise OSError(f"{folder}: {len(members)} processes do not end")
                 time.sleep(0.005)
             _remove(folder, give_up_at)
+
+
+def _deepest_first(folder: Path) -> list[Path]:
+    """The group's folder, behind those of the groups below it."""
+    below = [path for path in folder.rglob("*") if path.is_dir()]
+    return [*sorted(below, key=lambda path: -len(path.parts)), folder]
 
 
 def _lines(path: Path) -> list[str]:

@@ -200,6 +200,18 @@ def test_nothing_of_a_run_stays_on_the_machine(level: str) -> None:
     assert traces() <= before
 
 
+def test_a_group_goes_with_the_groups_that_were_made_inside_of_it() -> None:
+    """A worker killed in the middle of scoring leaves its scorer's, and in it the model's: the next one sweeps both."""
+    group = cgroups.make(memory_bytes=1 << 30, processes=64)
+    if group is None:
+        assert cgroups.problem(), "no group, and no reason"
+        return
+    for folder in group.folders:
+        (folder / "countersign-inside" / "deeper").mkdir(parents=True)
+    group.end()
+    assert not any(folder.exists() for folder in group.folders)
+
+
 @levels
 def test_output_and_exit_code_come_through(level: str) -> None:
     done = inside("import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit(7)", level=level)
