@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,21 @@ def test_idle_time_counts_only_while_something_waits() -> None:
     assert utilization.union([(3.0, 4.0), (1.0, 2.0), (2.0, 2.5)]) == [(1.0, 2.5), (3.0, 4.0)]
     assert utilization.idle_with_work_s(waiting, running) == 2.0 + 1.0 + 1.0  # before, between, and at the end
     assert utilization.idle_with_work_s([(0.0, 1.0)], [(0.0, 9.0)]) == 0.0
+
+
+def test_what_still_runs_keeps_the_gpu_busy_and_nothing_counts_before_the_first_lease() -> None:
+    def run(created: str, leased: str | None, ended: str | None) -> Any:
+        at = {"created_at": created, "leased_at": leased, "ended_at": ended}
+        return {name: value and f"2026-11-25 {value}" for name, value in at.items()}
+
+    first, behind, live = (
+        ("04:00:00", "04:00:10", "04:00:20"),
+        ("04:00:00", "04:00:23", "04:00:30"),
+        ("04:00:25", "04:00:30"),
+    )
+    waiting, running = test_campaign.spans([run(*first), run(*behind), run(*live, None), run("04:00:26", None, None)])
+    assert utilization.idle_with_work_s(waiting, running) == pytest.approx(3.0)
+    assert running[-1][1] > running[1][1], "until now"
 
 
 def test_a_cut_off_line_of_the_drivers_is_left_out(tmp_path: Path) -> None:

@@ -64,10 +64,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in _left_out:
-        terminalreporter.write_line(f"Not run: {line}.")
-    if rows := TIMETABLE.rows():
-        notes = [f"Not run: {line}." for line in _left_out] + ([DRY.strip()] if DRY else [])
+    not_run = [f"Not run: {line}." for line in _left_out]
+    if not (rows := TIMETABLE.rows()):
+        for line in not_run:
+            terminalreporter.write_line(line)
+    else:
+        notes = [*not_run, DRY.strip()] if DRY else not_run
         columns = ("stage", "planned", "took")
         Record(
             name=f"{FILES}-stages", title="How long each stage took", columns=columns, rows=rows, notes=notes

@@ -29,14 +29,14 @@ class Stage:
 
 STAGES = (
     Stage(file="test_corpus", minutes=0.5, about="the text of the installed packages becomes the corpus"),
-    Stage(file="test_kernels", minutes=4, about="every kernel against float64, on fresh random inputs"),
-    Stage(file="test_throughput", minutes=5.5, about="tokens/s, FLOPs used and memory; with PEERS twice as long"),
+    Stage(file="test_kernels", minutes=3.5, about="every kernel against float64, on fresh random inputs"),
+    Stage(file="test_throughput", minutes=5, about="tokens/s, FLOPs used and memory; with PEERS twice as long"),
     Stage(file="test_profile", minutes=2, about="where a step's time goes, and the gaps between kernels"),
     Stage(file="test_sandbox", minutes=3.5, about="as fast inside, attacks denied, nothing left after kill -9"),
-    Stage(file="test_memory", minutes=2, about="out of memory, and all of it back for the next run"),
-    Stage(file="test_compile", minutes=2, about="compiling cold, and with the kernels of earlier runs"),
-    Stage(file="test_scorer", minutes=4.5, about="its tolerance, cheats and honest models, its share of a run"),
-    Stage(file="test_campaign", minutes=6, about="a campaign that nobody attends, in all the time that is left"),
+    Stage(file="test_memory", minutes=3.5, about="out of memory, and all of it back for the next run"),
+    Stage(file="test_compile", minutes=2.5, about="compiling cold, and with the kernels of earlier runs"),
+    Stage(file="test_scorer", minutes=6, about="its tolerance, cheats and honest models, its share of a run"),
+    Stage(file="test_campaign", minutes=3.5, about="a campaign that nobody attends, in all the time that is left"),
     Stage(file="test_equal_seconds", minutes=12, about="held-out loss after five minutes beside autoresearch's"),
 )
 ORDER = tuple(stage.file for stage in STAGES)

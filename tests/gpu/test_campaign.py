@@ -31,6 +31,7 @@ pytestmark = pytest.mark.gpu
 
 SLUG = "gpu"
 NUM_PAIRS = 3
+NUM_APPROVED = 2  # at a time: one runs, one waits behind it
 NUM_RUNS = 6 if IS_DRY_RUN else 24  # three of the incumbent, and three for each proposal
 WANTED_RUNS = 20
 SCORE_TOKENS = 8_192 if IS_DRY_RUN else 524_288  # rows enough that few processes ask them all (test_scorer.py)
@@ -58,7 +59,7 @@ campaigns.create(
     goal="Fewer bits per byte of the source text of the packages that are installed, in the same seconds.",
     dataset={dataset!r}, dataset_sha256=manifest_sha256(Path({folder!r})), run_budget_kind="seconds",
     run_budget_amount={seconds!r}, score_tokens={score_tokens!r}, min_pairs={pairs!r}, max_pairs={pairs!r},
-    smoke_steps=3, num_waiting=2, deadline_s=900.0, sandbox_level=doctor.machine()["sandbox"],
+    smoke_steps=3, num_waiting=1, deadline_s=900.0, sandbox_level=doctor.machine()["sandbox"],
 )
 """
 
@@ -115,14 +116,12 @@ class Campaign:
             SLUG,
         )
 
-    def waiting(self) -> list[int]:
-        found = self.house.ask("SELECT id FROM research_proposal WHERE state = 'pending_review' ORDER BY id")
-        return [row["id"] for row in found]
-
     def review(self, browser: requests.Session) -> None:
-        """Approve what waits. Somebody, or the incumbent's move, may be first: then it waits again."""
-        for number in self.waiting():
-            approve(browser, f"{self.house.url}/proposals/{number}/")
+        """Approve the oldest that waits, while few are approved: each one lets another be drafted, and tried first."""
+        approved = self.house.ask("SELECT id FROM research_proposal WHERE state IN ('approved', 'running')")
+        waiting = self.house.ask("SELECT id FROM research_proposal WHERE state = 'pending_review' ORDER BY id")
+        for row in waiting[: max(NUM_APPROVED - len(approved), 0)]:
+            approve(browser, f"{self.house.url}/proposals/{row['id']}/")
 
     def run_until(self, give_up_at: float, browser: requests.Session, bar: Steps) -> None:
         while len(ended := self.ended()) < NUM_RUNS and time.monotonic() < give_up_at:
@@ -192,12 +191,12 @@ def photograph(house: House) -> list[str]:
         if found is None and not Path(playwright.chromium.executable_path).exists():
             return ["No screenshots: there is no Chromium here; `playwright install chromium` brings one."]
         browser = playwright.chromium.launch(executable_path=found, args=QUIET)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = browser.new_page(viewport={"width": 1440, "height": 2000})  # pages scroll inside
         page.goto(house.login_link())
         for name, path in pages.items():
             page.goto(house.url + path)
             page.wait_for_load_state("load")
-            page.screenshot(path=FOLDER / f"{FILES}-campaign-{name}.png", full_page=True)
+            page.screenshot(path=FOLDER / f"{FILES}-campaign-{name}.png")
         browser.close()
     return [f"Screenshots: {', '.join(f'{FILES}-campaign-{name}.png' for name in pages)}."]
 
@@ -226,8 +225,16 @@ def _check(house: House) -> None:
     assert all(run["state"] == "finished" for run in over if run["purpose"] == "baseline")
 
 
-def spans(runs: list[sqlite3.Row], start: str, stop: str) -> list[use.Span]:
-    return [(use.since_epoch(run[start]), use.since_epoch(run[stop])) for run in runs if run[start] and run[stop]]
+def spans(runs: list[sqlite3.Row]) -> tuple[list[use.Span], list[use.Span]]:
+    """When each run waited and when it ran, from the first lease on; what still waits or runs does so until now."""
+    now, first = time.time(), min(use.since_epoch(run["leased_at"]) for run in runs if run["leased_at"])
+    waiting, running = [], []
+    for run in runs:
+        leased = use.since_epoch(run["leased_at"]) if run["leased_at"] else None
+        ended = use.since_epoch(run["ended_at"]) if run["ended_at"] else now
+        waiting.append((max(use.since_epoch(run["created_at"]), first), ended if leased is None else leased))
+        running += [] if leased is None else [(leased, ended)]
+    return waiting, running
 
 
 def mean_s(runs: list[sqlite3.Row], field: str) -> str:
@@ -262,7 +269,7 @@ def _publish(house: House, seconds: float, found: list[use.Sample], shown: list[
     runs = house.ask(RUNS, SLUG)
     over = [run for run in runs if run["state"] in ("finished", "failed", "timed_out")]
     counted = [run for run in over if run["purpose"] != "smoke"]
-    waiting, running = spans(runs, "created_at", "leased_at"), spans(over, "leased_at", "ended_at")
+    waiting, running = spans(runs)
     with_work = use.length([*waiting, *running])
     idle = 100 * use.idle_with_work_s(waiting, running) / with_work
     busy = use.within(found, [*waiting, *running])

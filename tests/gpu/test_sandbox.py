@@ -25,7 +25,7 @@ from tests.worker.world import processes_with
 pytestmark = pytest.mark.gpu
 
 LEVELS = ("none", *trials.LEVELS)
-NUM_TURNS, SECONDS = (1, 2.0) if IS_DRY_RUN else (3, 8.0)
+NUM_TURNS, SECONDS = (1, 2.0) if IS_DRY_RUN else (2, 8.0)
 ALLOWED = 0.98  # of the tokens/s outside; less is a miss
 SLACK_MIB = 64  # a driver's own bookkeeping
 HELD_MIB, SOUGHT_MIB = (128, 256) if IS_DRY_RUN else (8_192, 10**6)  # 10**6: all that is free
