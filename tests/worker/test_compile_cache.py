@@ -11,6 +11,8 @@ import pytest
 from gpu_runner import compile_cache, hardware, sandbox, worker
 from gpu_runner.compile_cache import FOLDER, CompileCache
 from gpu_runner.sandbox import cgroups
+from research import repository
+from tests.builders import make_campaign
 
 from .conftest import Bench
 from .test_launch import GOOD
@@ -85,6 +87,17 @@ def test_a_file_beside_the_shipped_ones_makes_a_recipe_somebody_elses(
     """It could be imported under the name of one of Python's own modules."""
     run(bench, shipped, kernels, fence=1, patch=shipped.patch({"random.py": ""}))
     assert not kernels.home.exists()
+
+
+def test_a_fresh_campaigns_recipe_is_the_shipped_one(db: None, tmp_path: Path) -> None:
+    campaign = make_campaign()
+    files = repository.files_at(campaign, campaign.incumbent.commit)
+    for name, text in files.items():
+        (tmp_path / "recipe" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "recipe" / name).write_text(text)
+    assert compile_cache.is_shipped(tmp_path / "recipe")
+    (tmp_path / "recipe" / "train.py").write_text(files["train.py"] + "\n")
+    assert not compile_cache.is_shipped(tmp_path / "recipe")
 
 
 def test_a_link_in_the_place_of_a_shipped_file_is_not_followed(bench: Bench, shipped: Repository) -> None:
