@@ -27,6 +27,7 @@ from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.compile_cache import CompileCache
 from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score
 from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.verify import refuse_open
 from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
 from gpu_runner.folders import run_folder
 from gpu_runner.reporter import Reporter, deliver
@@ -220,6 +221,7 @@ def find_dataset(spec: RunSpec, machine: Machine) -> Path:
     todo = f"On this worker run `python -m gpu_runner data prepare --name {spec.dataset}`, then `data verify`."
     try:
         here = manifest_sha256(folder)
+        refuse_open(folder)
     except (ValueError, OSError) as error:
         raise RunFailure("dataset_missing", f"{error}", todo) from error
     if here != spec.approval.dataset_sha256:

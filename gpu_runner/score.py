@@ -41,8 +41,9 @@ import numpy.typing as npt
 from gpu_runner.asking import TOLERANCE_NATS, Asking, Rows
 from gpu_runner.challenge import Challenged
 from gpu_runner.contract import SCORER_VERSION, Evidence, HeldOutSplit, Score, canonical_json
-from gpu_runner.data.manifest import Manifest, file_sha256, load_manifest, manifest_sha256, shard_paths
+from gpu_runner.data.manifest import Manifest, file_sha256, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
+from gpu_runner.data.verify import refuse_open
 from gpu_runner.model_process import ModelFailed, ModelProcess
 
 DEFAULT_TOKENS = 131_072
@@ -163,7 +164,7 @@ def _scored(
 
 def open_held_out(dataset_dir: Path, split: HeldOutSplit) -> HeldOut:
     """The split's tokens and what they stand for, checked against the manifest. ValueError."""
-    manifest = load_manifest(dataset_dir)
+    manifest = refuse_open(dataset_dir)
     if split not in manifest.splits:
         raise ValueError(f"split: {split!r} is not one of {', '.join(manifest.splits)}")
     paths = shard_paths(dataset_dir, manifest, split)

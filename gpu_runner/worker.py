@@ -23,6 +23,7 @@ from gpu_runner import contract, folders, hardware, sandbox
 from gpu_runner.client import Front, Refused, Superseded, Unreachable, checked_url
 from gpu_runner.compile_cache import CompileCache
 from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.verify import refuse_open, refuse_shown
 from gpu_runner.doorbell import Doorbell
 from gpu_runner.launch import Machine, run_lease
 from gpu_runner.reporter import SLICE_S
@@ -141,6 +142,7 @@ class Worker:
         for name, wanted in datasets.items():
             try:
                 here = manifest_sha256(self.machine.datasets / name)
+                refuse_open(self.machine.datasets / name)
             except ValueError as error:
                 log.warning("%s", error)
                 continue
@@ -190,10 +192,18 @@ class Worker:
 
 
 def this_machine(settings: Settings) -> Machine:
-    """Finds out what this machine is. Raises ValueError when the sandbox or the driver does not work."""
+    """Finds out what this machine is.
+
+    Raises ValueError when the sandbox or the driver does not work, or when the home lies in what a sandbox shows.
+    """
     level = sandbox.probe()
     if level == "none":
-        log.warning("sandbox level none, as COUNTERSIGN_SANDBOX says: proposed code runs with your rights")
+        log.warning(
+            "sandbox level none, as COUNTERSIGN_SANDBOX says: proposed code runs with your rights and can read what is"
+            " held out"
+        )
+    else:
+        refuse_shown(f"COUNTERSIGN_HOME: {settings.home}", settings.home)
     cgroups.sweep()
     lock = hardware.lock_sha256()
     if not lock:

@@ -42,7 +42,7 @@ def write_texts(home: Path, source: TextSource, encoder: Encoder, progress: Sile
     ):
         for batch in _batches(source.documents()):
             for document, ids in zip(batch, _encode(encoder, batch), strict=True):
-                split = split_of(document.text, held_out=document.held_out, thinned_by=thinned_by)
+                split = document.split or split_of(document.text, held_out=document.held_out, thinned_by=thinned_by)
                 num_bytes = len(document.text) + end_bytes
                 writers[split].append(np.concatenate([ids, end]), num_bytes=num_bytes, num_documents=1)
             progress.advance(sum(len(document.text) for document in batch))

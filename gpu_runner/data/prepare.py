@@ -16,12 +16,12 @@ from gpu_runner.data import overlap
 from gpu_runner.data.encoding import write_texts, write_tokens
 from gpu_runner.data.manifest import HELD_OUT, TOKEN_BYTES, TOKENIZER_FILE, Manifest, load_manifest
 from gpu_runner.data.progress import Silent
-from gpu_runner.data.sources import open_source
+from gpu_runner.data.sources import open_source, stdlib
 from gpu_runner.data.sources.source import TextSource, TokenSource
 from gpu_runner.data.splits import settle
 from gpu_runner.data.tokenizers import open_tokenizer
 from gpu_runner.data.tokenizers.encoder import Encoder
-from gpu_runner.data.verify import is_there, is_whole
+from gpu_runner.data.verify import is_there, is_whole, refuse_shown
 
 MUCH_OVERLAP = 0.01
 
@@ -43,16 +43,20 @@ class Origin:
 def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progress: Silent = Silent()) -> Path:  # noqa: B008  # both are immutable
     """Write the dataset ``name`` under ``root`` and return its folder.
 
-    The standard library is left alone where it is whole already. Raises ValueError when something is
-    wrong with the origin, or another text stands under the name; OSError when it cannot be written.
+    The standard library is left alone where it is whole already, and made anew where what it holds out lies open in
+    the sandbox. Raises ValueError when something is wrong with the origin, when it or ``root`` lies in what a sandbox
+    shows, or another text stands under the name; OSError when it cannot be written.
     """
     home = root / name
+    refuse_shown(f"--root: {root}", root)
+    if origin.path is not None:
+        refuse_shown(f"--from: {origin.path}", origin.path)
     if _stands(home, name, origin):
         return home
     source = open_source(origin.path, origin.kind)
     with _told_in_one_sentence(home), _scratch(root, name) as scratch:
         made = _write(scratch, name, source, origin, progress)
-        _refuse_other_text(home, made)
+        _refuse_other_text(home, made, progress)
         if not is_whole(home):  # somebody else may have finished first
             _swap_in(scratch, home)
     return home
@@ -141,13 +145,19 @@ def _swap_in(scratch: Path, home: Path) -> None:
     shutil.rmtree(broken, ignore_errors=True)
 
 
-def _refuse_other_text(home: Path, fresh: Manifest) -> None:
-    """Repair what is damaged, but never put another text under a name that runs were measured on."""
+def _refuse_other_text(home: Path, fresh: Manifest, progress: Silent) -> None:
+    """Repair what is damaged, but never put another text under a name that runs were measured on.
+
+    Unless a model could look up what was held out: those runs prove nothing.
+    """
     try:
         standing = load_manifest(home)
     except ValueError:
         return  # there is none, or it cannot be read: nothing was pinned to it
     if standing == fresh:
+        return
+    if stdlib.lies_open(standing.source):
+        progress.say(f"{home}: made anew: what it held out lay open in the sandbox. Start new campaigns on it.")
         return
     python = standing.source.get("python")
     was = f" (Python {python}) cannot be made again by Python {platform.python_version()}" if python else " is another"

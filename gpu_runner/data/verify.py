@@ -1,4 +1,4 @@
-"""Whether a dataset still is what its manifest says."""
+"""Whether a dataset still is what its manifest says, and whether what it holds out is out of a model's reach."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from gpu_runner.data.manifest import Manifest, file_sha256, files, load_manifest
 from gpu_runner.data.progress import Silent
+from gpu_runner.data.sources import stdlib
+from gpu_runner.sandbox.view import shown_by
 
 
 def verify(home: Path, progress: Silent = Silent()) -> Manifest:  # noqa: B008  # it is immutable
@@ -13,6 +15,7 @@ def verify(home: Path, progress: Silent = Silent()) -> Manifest:  # noqa: B008  
     manifest = load_manifest(home)
     if problem := problem_with(home, manifest):
         raise ValueError(problem)
+    refuse_open(home)
     sizes = [path.stat().st_size for path, _, _ in files(home, manifest)]
     with progress.stage("Hashing", sum(sizes)):
         for (path, expected, _), size in zip(files(home, manifest), sizes, strict=True):
@@ -37,10 +40,34 @@ def problem_with(home: Path, manifest: Manifest) -> str | None:
     return None
 
 
+def refuse_open(home: Path) -> Manifest:
+    """The manifest of a dataset whose held-out text no sandbox shows. Raises ValueError otherwise, with the way out.
+
+    Told by the manifest and the place: nothing is hashed. Who runs proposed code on a dataset asks this first.
+    """
+    manifest = load_manifest(home)
+    if modules := stdlib.lies_open(manifest.source):
+        raise ValueError(
+            f"{home}: holds out text of {modules}, which no sandbox hides: a model could look its answers up in the"
+            " interpreter's folder. Run `python -m gpu_runner data prepare`, and start new campaigns on what it makes"
+        )
+    refuse_shown(str(home), home)
+    return manifest
+
+
+def refuse_shown(what: str, path: Path) -> None:
+    """Raises ValueError when ``path`` lies in a folder that every sandbox shows."""
+    if tree := shown_by(path):
+        raise ValueError(
+            f"{what}: lies under {tree}, which every sandbox shows to proposed code: it could read what is held out;"
+            " move it elsewhere"
+        )
+
+
 def is_there(home: Path) -> bool:
-    """Whether every file is there in its length."""
+    """Whether every file is there in its length, and nothing lies open."""
     try:
-        return problem_with(home, load_manifest(home)) is None
+        return problem_with(home, refuse_open(home)) is None
     except ValueError:
         return False
 

@@ -10,13 +10,15 @@ from functools import cache
 from pathlib import Path
 
 from gpu_runner.sandbox import view
+from gpu_runner.sandbox.hidden import below
 
 PRIVATE_SHM = "/dev/shm"  # noqa: S108
 TMPFS_BYTES = 2 << 30  # /tmp and /dev/shm live in memory
 HELP_S = 30.0
+ABSENT = Path(__file__).with_name("absent")  # lies over what is hidden: a module that says so when it is imported
 
 
-def command(read_only: Sequence[Path], writable: Path | None) -> list[str]:
+def command(read_only: Sequence[Path], writable: Path | None, hidden: Sequence[Path] = ()) -> list[str]:
     """Everything up to the ``--`` before the command that is to run inside."""
     size = ["--size", str(TMPFS_BYTES)] if _knows("--size") else []
     parts = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
@@ -25,16 +27,39 @@ def command(read_only: Sequence[Path], writable: Path | None) -> list[str]:
     for name, value in view.child_environment().items():
         parts += ["--setenv", name, value]
     for system in (*view.SYSTEM, *view.SYSTEM_FILES):
-        parts += ["--ro-bind-try", system, system]
+        parts += _as_on_the_host(system)
     # For the host's root /proc/sys/kernel/core_pattern is writable by its owner alone, without any
     # capability, and bwrap does not cover it: all of /proc is read-only.
     parts += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *_gpu()]
     parts += [*size, "--tmpfs", PRIVATE_SHM, "--remount-ro", "/dev", *size, "--tmpfs", view.PRIVATE_TMP]
-    for path in dict.fromkeys((*view.python(), view.PACKAGE, *read_only)):
+    for path in dict.fromkeys((*view.python(), view.PACKAGE)):
+        parts += ["--ro-bind", os.path.abspath(path), os.path.abspath(path)]
+    parts += _hide(hidden)
+    for path in dict.fromkeys(read_only):
         parts += ["--ro-bind", os.path.abspath(path), os.path.abspath(path)]
     if writable is not None:
         parts += ["--bind", os.path.abspath(writable), os.path.abspath(writable)]
     return [*parts, "--remount-ro", "/", "--chdir", os.path.abspath(writable or view.PRIVATE_TMP)]
+
+
+def _as_on_the_host(path: str) -> list[str]:
+    """Read-only; /lib as the link into /usr that it mostly is: bound, it would be a second view of the same files."""
+    return ["--symlink", os.readlink(path), path] if _leads_into_usr(path) else ["--ro-bind-try", path, path]
+
+
+def _leads_into_usr(path: str) -> bool:
+    return path in view.SYSTEM and os.path.islink(path) and os.path.realpath(path).startswith("/usr/")
+
+
+def _hide(hidden: Sequence[Path]) -> Iterator[str]:
+    """Put ABSENT over every one of these real paths, in every tree that shows it."""
+    for tree in dict.fromkeys(map(os.path.abspath, view.trees())):
+        if _leads_into_usr(tree):
+            continue
+        real = os.path.realpath(tree)
+        for place in below(real, [str(path) for path in hidden]):
+            cover = ABSENT if os.path.isdir(place) else ABSENT / "__init__.py"
+            yield from ("--ro-bind", str(cover), tree + place.removeprefix(real))
 
 
 def _gpu() -> Iterator[str]:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from gpu_runner.sandbox import bubblewrap, cgroups, view
+from gpu_runner.sandbox import bubblewrap, cgroups, hidden, view
 from gpu_runner.sandbox.meter import Bounds, Excess, Meter
 
 ENTER = Path(__file__).with_name("enter.py")
@@ -26,13 +26,21 @@ class Cell:
     """Context manager; leaving it kills whatever is left inside and removes what was made for it.
 
     ``read_only`` and ``writable`` appear inside under their own absolute paths. Nothing else of the host does at
-    level bubblewrap; at level landlock everything else is there and cannot be opened.
+    level bubblewrap; at level landlock everything else is there and cannot be opened. ``hides`` is left out of what
+    every run is shown; the default is what may be held out, and only a negative control gives less.
     """
 
     def __init__(
-        self, *, level: str, read_only: Sequence[Path] = (), writable: Path | None = None, bounds: Bounds | None = None
+        self,
+        *,
+        level: str,
+        read_only: Sequence[Path] = (),
+        writable: Path | None = None,
+        bounds: Bounds | None = None,
+        hides: Sequence[Path] | None = None,
     ) -> None:
         self.level, self.read_only, self.writable = level, read_only, writable
+        self._hides = hides
         self.bounds = bounds or Bounds()
         self.group: cgroups.ControlGroup | None = None
         self._meter = Meter(writable, self.bounds)
@@ -59,13 +67,19 @@ class Cell:
         limits = [*self._steps(), *(f"{name}={limit}" for name, limit in self._limits())]
         if self.level == "bubblewrap":
             inside = _entering([f"nproc={self.bounds.processes}", "seccomp=isolated"])
-            return [*_entering(limits), *bubblewrap.command(self.read_only, self.writable), "--", *inside, *command]
+            shown = bubblewrap.command(self.read_only, self.writable, self.hidden)
+            return [*_entering(limits), *shown, "--", *inside, *command]
         home = [f"home={os.path.abspath(self.writable)}"] if self.writable else ["cwd=/"]
         if self.level == "landlock":
             return [*_entering([*limits, *home, "keep=1", *self._landlock()]), *command]
         if self.level == "none":
             return [*_entering([*limits, *home]), *command]
         raise ValueError(f"sandbox level: {self.level!r} is not one of bubblewrap, landlock, none")
+
+    @property
+    def hidden(self) -> Sequence[Path]:
+        """What is not shown; found out when it is first asked for, which level none never does."""
+        return hidden.places() if self._hides is None else self._hides
 
     def _steps(self) -> Iterator[str]:
         for folder in self.group.folders if self.group else ():
@@ -86,6 +100,7 @@ class Cell:
         seen += [str(path) for path in (*view.python(), view.PACKAGE, *self.read_only)]
         yield f"set:PYTHONPATH={self._importable}"  # its own folder, which holds more than the package, stays shut
         yield from (f"read={os.path.abspath(path)}" for path in dict.fromkeys((*seen, self._importable)))
+        yield from (f"hide={place}" for place in self.hidden)
         yield from (f"device={node}" for node in (*view.DEVICES, *nodes))
         if self.writable is not None:
             yield f"write={os.path.abspath(self.writable)}"

@@ -11,7 +11,7 @@
     home=DIR        working directory, HOME and TMPDIR
     set:NAME=VALUE  one variable of the environment
     keep=1          stay behind as a keeper: end the whole process group when the command or the parent ends
-    read=PATH write=DIR device=PATH
+    read=PATH hide=PATH write=DIR device=PATH
                     gathered for Landlock, which is entered when the steps are over
     seccomp=bare|isolated
                     which system calls are closed, last of all
@@ -125,7 +125,7 @@ def close(named: dict[str, list[str]]) -> None:
     if named["read"]:
         import landlock
 
-        landlock.restrict(read=named["read"], write=named["write"], devices=named["device"])
+        landlock.restrict(read=named["read"], hide=named["hide"], write=named["write"], devices=named["device"])
     for strength in named["seccomp"]:
         import seccomp
 
@@ -134,7 +134,7 @@ def close(named: dict[str, list[str]]) -> None:
 
 def main(arguments: list[str]) -> None:
     cut = arguments.index("--")
-    named: dict[str, list[str]] = {"read": [], "write": [], "device": [], "seccomp": []}
+    named: dict[str, list[str]] = {name: [] for name in ("read", "hide", "write", "device", "seccomp")}
     try:
         for setting in arguments[:cut]:
             name, _, value = setting.partition("=")

@@ -12,7 +12,7 @@ import ctypes
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every machine
 VERSION, PATH_BENEATH = 1, 1
@@ -38,19 +38,48 @@ def abi() -> int:
     return max(int(libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION)), 0)
 
 
-def restrict(*, read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> None:
-    """This process and all that it starts, for ever. Raises OSError; a path that is not there is skipped."""
+def restrict(*, read: Iterable[str], hide: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> None:
+    """This process and all that it starts, for ever. Raises OSError; a path that is not there is skipped.
+
+    ``hide`` are real paths below ``read``; what is named to be read below them can be read all the same.
+    """
     if abi() < NEEDED_ABI:
         raise OSError(f"Landlock ABI {abi()} is below {NEEDED_ABI}, which came with Linux 6.12")
     handled = struct.pack("<QQQ", EVERY_FILE_RIGHT, EVERY_TCP_RIGHT, EVERY_SCOPE)
     ruleset = _called("landlock_create_ruleset", CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0)
-    for paths, rights in ((read, READ), (write, WRITE), (devices, DEVICE)):
+    hidden = frozenset(hide)
+    on_the_way = frozenset(folder for place in hidden for folder in _above(place))
+    for path in read:
+        for part, rights in _around(path, hidden, on_the_way):
+            _allow(ruleset, part, rights)
+    for paths, rights in ((write, WRITE), (devices, DEVICE)):
         for path in paths:
             _allow(ruleset, path, rights)
     drop_capabilities()
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # without it the next call is refused
     _called("landlock_restrict_self", RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
+
+
+def _above(place: str) -> Iterator[str]:
+    while (place := os.path.dirname(place)) != "/":
+        yield place
+
+
+def _around(path: str, hidden: frozenset[str], on_the_way: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """``path``, or its parts where something below it is hidden: a rule holds for all that lies below.
+
+    Folders on the way may be listed, as imports want. A link gives nothing of its own: its target has rules or not.
+    """
+    real = os.path.realpath(path)
+    if real not in on_the_way:
+        if real not in hidden:
+            yield path, READ
+        return
+    yield real, READ_DIR
+    for entry in os.scandir(real):
+        if not entry.is_symlink():
+            yield from _around(entry.path, hidden, on_the_way)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

@@ -56,6 +56,17 @@ def gpu_nodes() -> list[Path]:
     return sorted(node for pattern in GPU_NODES for node in Path("/dev").glob(pattern))
 
 
+def trees() -> list[Path]:
+    """Everything of this machine that is shown to every run, whether it is there or not."""
+    return [*map(Path, SYSTEM), *python(), PACKAGE]
+
+
+def shown_by(path: Path) -> Path | None:
+    """The tree that shows ``path`` to every run, if one does: nothing secret or held out may lie there."""
+    real = path.resolve()
+    return next((tree for tree in trees() if real.is_relative_to(tree.resolve())), None)
+
+
 def python() -> Iterator[Path]:
     """What the running interpreter needs outside of /usr: its prefixes, every site-packages, its symbolic links.
 

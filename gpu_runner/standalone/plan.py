@@ -9,6 +9,7 @@ from gpu_runner import hardware, sandbox
 from gpu_runner.contract import Knobs, Recipe, parse_recipe
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import prepare
+from gpu_runner.data.verify import refuse_open
 from gpu_runner.standalone.spec import MachineTable, TrainSpec, closest
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -81,6 +82,7 @@ def find_dataset(wanted: str, beside: Path, root: Path) -> Path:
     """The folder of a prepared dataset; the standard library's is made when it is missing. ValueError, OSError."""
     for folder in (root / wanted, beside / wanted):
         if (folder / "manifest.json").is_file():
+            refuse_open(folder)
             return folder.resolve()
     if wanted == DEFAULT_DATASET:
         return prepare(root, wanted).resolve()

@@ -18,11 +18,12 @@ Facts = dict[str, str | int]
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One text. ``held_out`` is the source's own word; None where it has none."""
+    """One text. ``held_out`` and, more exactly, ``split`` are the source's own word; None where it has none."""
 
     name: str  # for sentences about it
     text: bytes
     held_out: bool | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,31 +1,87 @@
 """The Python standard library's own source text: real, about 12 MB, and at hand on every machine.
 
 It differs between Python versions, so two machines agree only when the manifest's hash does.
+
+At hand means: in the sandbox, too, where the interpreter lies open. So val and sealed are made of those modules alone
+that every sandbox hides (``gpu_runner.sandbox.hidden``); the manifest names them, as ``held_out_of``. What is watched
+can be read while it is trained on anyway.
 """
 
 from __future__ import annotations
 
 import platform
-import sysconfig
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
-from gpu_runner.data.sources.source import Document, TextSource
+from gpu_runner.data.sources.source import Document, Facts, TextSource
+from gpu_runner.data.splits import split_of
+from gpu_runner.sandbox import hidden
 
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 # encodings/ is one template filled in eighty times: on both sides of a split it would measure memory.
 LEFT_OUT |= {"encodings"}
+ENOUGH_BYTES = 400_000  # for each of val and sealed; the rest is trained on
+FEWEST_BYTES = 160_000  # a score reads 131,072
+TEXT, HELD_OUT_OF = "Python standard library", "held_out_of"
 
 
 def open_source() -> TextSource:
-    """Every module, sorted by path; without tests and installed packages."""
-    base = Path(sysconfig.get_paths()["stdlib"])
+    """Every module, sorted by path; without tests and installed packages. ValueError when too little can be hidden."""
+    base = hidden.library()
     paths = [path for path in base.rglob("*.py") if _is_wanted(path.relative_to(base))]
     paths.sort(key=lambda path: path.relative_to(base).as_posix())
+    held_out = deal({path: path.read_bytes() for path in paths if module_of(path.relative_to(base)) in hidden.MODULES})
+    facts: Facts = {"text": TEXT, "python": platform.python_version(), "num_files": len(paths)}
+    modules = {module_of(path.relative_to(base)) for path in held_out}
     return TextSource(
-        facts={"text": "Python standard library", "python": platform.python_version(), "num_files": len(paths)},
+        facts=facts | {HELD_OUT_OF: " ".join(sorted(modules))},
         num_bytes=sum(path.stat().st_size for path in paths),
-        documents=lambda: (Document(name=path.name, text=path.read_bytes()) for path in paths),
+        documents=lambda: _documents(paths, held_out),
     )
+
+
+def module_of(relative: Path) -> str:
+    """The name that is imported, without what stands below it."""
+    return relative.parts[0].removesuffix(".py")
+
+
+def deal(texts: dict[Path, bytes]) -> dict[Path, str]:
+    """Which of them are val and which sealed: in the order of their hashes, to whichever has less, until both have
+    enough. Twins go to one side. ValueError when there is too little.
+    """
+    dealt: dict[Path, str] = {}
+    num_bytes = {"val": 0, "sealed": 0}
+    seen: dict[bytes, str] = {}
+    for digest, path in sorted((sha256(text).digest(), path) for path, text in texts.items()):
+        shorter = min(num_bytes, key=lambda split: num_bytes[split])
+        if digest not in seen and num_bytes[shorter] >= ENOUGH_BYTES:
+            break
+        split = seen.setdefault(digest, shorter)
+        dealt[path] = split
+        num_bytes[split] += len(texts[path])
+    if min(num_bytes.values()) < FEWEST_BYTES:
+        raise ValueError(
+            f"--format stdlib: of the modules that a sandbox can hide this Python has {sum(map(len, texts.values())):,}"
+            f" bytes, too few for two held-out parts of {FEWEST_BYTES:,}; use a Python with its whole standard library"
+            " (Debian: apt install libpython3-stdlib), or give text of your own with --from"
+        )
+    return dealt
+
+
+def lies_open(facts: Facts) -> str:
+    """Of which modules a dataset with these facts holds out text that a sandbox does not hide; "" of none."""
+    if facts.get("text") != TEXT:
+        return ""
+    named = str(facts.get(HELD_OUT_OF, "any module"))
+    return "" if set(named.split()) <= hidden.MODULES else named
+
+
+def _documents(paths: Sequence[Path], held_out: dict[Path, str]) -> Iterator[Document]:
+    for path in paths:
+        text = path.read_bytes()
+        watched = split_of(text, held_out=None, thinned_by=1) == "watch"
+        yield Document(name=path.name, text=text, split=held_out.get(path) or ("watch" if watched else "train"))
 
 
 def _is_wanted(relative: Path) -> bool:
