@@ -71,7 +71,7 @@ def below(tree: str, hidden: Sequence[str]) -> list[str]:
 
 
 def _folders(found: Set[str]) -> Iterator[tuple[str, list[str]]]:
-    """Every folder that is shown, and its files; none that is ``found`` meanwhile. Follows no link."""
+    """Every folder that is shown, and its files, links to files too; none that is ``found`` meanwhile."""
     trees = {os.path.realpath(tree) for tree in view.trees()}
     waiting = [tree for tree in trees if not any(tree.startswith(other + "/") for other in trees)]
     while waiting:
@@ -80,7 +80,7 @@ def _folders(found: Set[str]) -> Iterator[tuple[str, list[str]]]:
             entries = list(os.scandir(folder))
         except (FileNotFoundError, NotADirectoryError, PermissionError):  # then nobody inside can look either
             continue
-        yield folder, [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        yield folder, [entry.name for entry in entries if entry.is_file()]
         if folder not in found:
             waiting += [
                 entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.path not in found
@@ -88,16 +88,15 @@ def _folders(found: Set[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _modules_in(folder: str) -> list[str]:
-    packages = [f"{folder}/{name}" for name in MODULES if os.path.isdir(f"{folder}/{name}")]
+    packages = [os.path.realpath(path) for name in MODULES if os.path.isdir(path := f"{folder}/{name}")]
     return packages + [path for name in MODULES for path in _with_bytecode(folder, name)]
 
 
 def _with_bytecode(folder: str, stem: str) -> Iterator[str]:
-    for path in (f"{folder}/{stem}{suffix}" for suffix in SUFFIXES):
-        if os.path.isfile(path) and not os.path.islink(path):
-            yield path
+    paths = [f"{folder}/{stem}{suffix}" for suffix in SUFFIXES]
     if os.path.isdir(cache := f"{folder}/__pycache__"):
-        yield from (f"{cache}/{name}" for name in _cached(cache) if name.startswith(f"{stem}."))
+        paths += [f"{cache}/{name}" for name in _cached(cache) if name.startswith(f"{stem}.")]
+    yield from (os.path.realpath(path) for path in paths if os.path.isfile(path))
 
 
 @cache

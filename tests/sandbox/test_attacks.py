@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sandbox import attacks, trials
+from tests.sandbox import attacks, lookups, trials
+
+ALL = attacks.ATTACKS | lookups.LOOKUPS
 
 
 @pytest.mark.parametrize("account", trials.ACCOUNTS)
 @pytest.mark.parametrize("level", trials.LEVELS)
-@pytest.mark.parametrize("attack", attacks.ATTACKS)
+@pytest.mark.parametrize("attack", ALL)
 def test_charlies_attack_is_denied(attack: str, level: str, account: str) -> None:
     came = trials.trial(level, account)[attack]
     assert came.startswith("denied"), came
 
 
-@pytest.mark.parametrize("attack", attacks.ATTACKS)
+@pytest.mark.parametrize("attack", ALL)
 def test_outside_of_a_sandbox_the_same_attack_works(attack: str) -> None:
     """The negative control, in private namespaces: an attack that fails anywhere would prove nothing."""
     if attack in trials.ONLY_ROOT_CAN and "root" not in trials.ACCOUNTS:

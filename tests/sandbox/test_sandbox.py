@@ -19,7 +19,15 @@ from tests.sandbox import trials
 HEADER = Path("/usr/include/asm-generic/unistd.h")  # aarch64's numbers, on every Linux machine with a compiler
 
 
-def tried(code: str, *, level: str, read_only: tuple[Path, ...] = (), writable: Path | None = None) -> str:
+def tried(
+    code: str,
+    *,
+    level: str,
+    read_only: tuple[Path, ...] = (),
+    writable: Path | None = None,
+    hides: tuple[Path, ...] | None = None,
+    within_s: float = 30,
+) -> str:
     """What ``code`` prints when it runs inside; it prints DENIED and the error when it raises an OSError."""
     guarded = "\n".join(
         [
@@ -29,13 +37,13 @@ def tried(code: str, *, level: str, read_only: tuple[Path, ...] = (), writable: 
             "    print('DENIED', error)",
         ]
     )
-    with sandbox.Cell(level=level, read_only=read_only, writable=writable) as cell:
+    with sandbox.Cell(level=level, read_only=read_only, writable=writable, hides=hides) as cell:
         done = subprocess.run(
             cell.argv([sys.executable, "-c", guarded]),
             env=sandbox.child_environment(),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=within_s,
             start_new_session=True,
         )
     assert done.returncode == 0, done.stderr

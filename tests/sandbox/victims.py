@@ -7,8 +7,10 @@ LEVEL *control*, without any. That is the negative control: the caller puts it i
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import os
+import smtplib
 import socket
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-ATTACKS = Path(__file__).with_name("attacks.py")
+ATTACKS, LOOKUPS = Path(__file__).with_name("attacks.py"), Path(__file__).with_name("lookups.py")
 SECRET = "the-secret-of-the-host"
 VICTIM = """
 import ctypes, signal, sys, time
@@ -102,7 +104,21 @@ def victims(folder: Path) -> Iterator[dict[str, Any]]:
             "shared_inode": (folder / "shared").stat().st_ino,
             "shm_key": shm_key,
             "shm_name": name,
-        }
+        } | held_out_of_the_library()
+
+
+def held_out_of_the_library() -> dict[str, str]:
+    """Where the text of a module and of a package lies that may be held out, and a line that stands in each."""
+    library = Path(smtplib.__file__)
+    others = [path for path in Path("/usr").glob("lib*/python3*/smtplib.py") if not path.samefile(library)]
+    bytecode = Path(importlib.util.cache_from_source(smtplib.__file__))
+    return {
+        "module_file": str(library),
+        "bytecode_file": str(bytecode if bytecode.exists() else library),
+        "other_file": str(next(iter(others), library)),
+        "module_line": "This should follow RFC 821 (SMTP)",  # of its docstring, so it is in the bytecode, too
+        "package_line": "An XML-RPC client interface for Python.",
+    }
 
 
 def _victim(stack: ExitStack) -> subprocess.Popen[str]:
@@ -137,7 +153,7 @@ def main(folder: Path, level: str) -> None:
         if level != "control":
             from gpu_runner import sandbox
 
-            read_only = (ATTACKS, told, folder / "dataset" / "train")
+            read_only = (ATTACKS, LOOKUPS, told, folder / "dataset" / "train")
             cell = stack.enter_context(sandbox.Cell(level=level, read_only=read_only, writable=folder / "out"))
             command, env = cell.argv(command), sandbox.child_environment()
         subprocess.run(command, env=env, check=True, timeout=60, start_new_session=True, stdin=subprocess.DEVNULL)
