@@ -17,8 +17,12 @@ from gpu_runner.data import splits
 from gpu_runner.data.manifest import HELD_OUT, SPLITS, Manifest, load_manifest, manifest_sha256, shard_paths
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.progress import Lines
+from gpu_runner.data.sources import stdlib
 from gpu_runner.data.tokens import TokenArray
-from gpu_runner.data.verify import verify
+from gpu_runner.data.verify import refuse_open, verify
+from gpu_runner.sandbox import hidden
+from gpu_runner.score import open_held_out
+from gpu_runner.standalone.plan import find_dataset
 from tests.gpu_runner.texts import document, tokens_of, write_llmc, write_rank_file, write_texts, write_tokenizer_json
 
 
@@ -79,6 +83,78 @@ def test_every_module_is_in_exactly_one_split_byte_for_byte(prepared: Path) -> N
     assert len(documents) == sum(split.num_documents or 0 for split in manifest.splits.values())
     assert not any(b"generated from 'MAPPINGS" in document for document in documents)  # twins but for a table
     assert 200_000 < manifest.splits["val"].num_tokens < 1_200_000
+
+
+def documents_of(home: Path, split: str) -> set[bytes]:
+    return set(only_shard(home, split).read_bytes().removesuffix(b"\0").split(b"\0"))
+
+
+def test_only_what_every_sandbox_hides_is_held_out(prepared: Path) -> None:
+    """A score reads 131,072 bytes of val, and the sealed split as many."""
+    hideable = {path.read_bytes() for path in hidden.own_files()}
+    manifest = load_manifest(prepared)
+    for split in ("val", "sealed"):
+        assert documents_of(prepared, split) <= hideable
+        assert manifest.splits[split].num_tokens > 2 * 131_072
+    assert documents_of(prepared, "val").isdisjoint(documents_of(prepared, "sealed"))
+    assert set(str(manifest.source["held_out_of"]).split()) <= hidden.MODULES
+    assert len(documents_of(prepared, "train") & hideable) > 20, "the rest of them is trained on"
+
+
+def test_twins_are_dealt_to_one_side_and_both_sides_get_the_same() -> None:
+    texts = {Path(f"{number}.py"): b"%05d" % (number // 2) * 5_000 for number in range(80)}
+    dealt = stdlib.deal(texts)
+    num_bytes = {split: sum(len(texts[path]) for path in dealt if dealt[path] == split) for split in ("val", "sealed")}
+    assert all(stdlib.ENOUGH_BYTES <= num < stdlib.ENOUGH_BYTES + 60_000 for num in num_bytes.values())
+    assert {dealt.get(Path(f"{n}.py")) == dealt.get(Path(f"{n + 1}.py")) for n in range(0, 80, 2)} == {True}
+    assert stdlib.deal(dict(reversed(texts.items()))) == dealt, "in whatever order they come"
+
+
+def test_a_python_without_its_standard_library_is_told_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"has 300,000 bytes, too few .* libpython3-stdlib.* --from"):
+        stdlib.deal({Path("turtle.py"): b"a" * 150_000, Path("smtplib.py"): b"b" * 150_000})
+
+
+def make_open(home: Path, *modules: str) -> str:
+    """As datasets were made before: held out of anything; or of these modules. The manifest's hash."""
+    for path in (home / "manifest.json", home / "train" / "manifest.json"):
+        body = json.loads(path.read_text())
+        del body["source"]["held_out_of"]
+        body["source"] |= {"held_out_of": " ".join(modules)} if modules else {}
+        path.write_text(json.dumps(body))
+    return manifest_sha256(home)
+
+
+@pytest.mark.parametrize("modules", [(), ("smtplib", "json")])
+def test_a_dataset_whose_held_out_text_lies_open_is_refused_until_it_is_made_anew(
+    tmp_path: Path, modules: tuple[str, ...]
+) -> None:
+    home = prepare(tmp_path)
+    before = make_open(home, *modules)
+    for refused in (
+        lambda: verify(home),
+        lambda: refuse_open(home),
+        lambda: find_dataset("stdlib", tmp_path, tmp_path),
+        lambda: open_held_out(home, "val"),
+    ):
+        with pytest.raises(ValueError, match=r"which no sandbox hides.*data prepare.*new campaigns"):
+            refused()
+    heard = Heard()
+    verify(prepare(tmp_path, progress=heard))
+    assert manifest_sha256(home) != before
+    assert "made anew: what it held out lay open" in heard.said[-1]
+
+
+def test_alice_cannot_hold_out_what_a_sandbox_shows(tmp_path: Path) -> None:
+    shown = Path(np.__file__).parent
+    with pytest.raises(ValueError, match=r"--from: .*numpy: lies under .*, which every sandbox shows"):
+        prepare(tmp_path, "packages", Origin(path=shown))
+    (tmp_path / "link").symlink_to(shown)
+    with pytest.raises(ValueError, match="which every sandbox shows"):
+        prepare(tmp_path, "packages", Origin(path=tmp_path / "link"))
+    with pytest.raises(ValueError, match="--root: /usr/share/datasets: lies under /usr"):
+        prepare(Path("/usr/share/datasets"))
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 def test_held_out_text_is_closed_to_other_users(prepared: Path) -> None:

@@ -26,10 +26,12 @@ from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.harness import checkpoint, model_server
 from gpu_runner.harness.loading import load_recipe
+from gpu_runner.sandbox import hidden
 from gpu_runner.suspicion import Nats
 from tests.gpu_runner import zoo
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
 from tests.gpu_runner.training import RECIPE, TINY, listen, make_run_dir
+from tests.sandbox import trials
 
 # A recipe of a few lines, so that each cheat is one line: what forward() gives for tokens [B, T].
 CHEAT = """
@@ -293,6 +295,36 @@ def test_the_hash_covers_every_name_type_shape_and_value() -> None:
     hashes = [model_server.holdings_sha256(model_with(**buffers)) for buffers in several]
     assert len(set(hashes)) == len(several)
     assert hashes[1] == model_server.holdings_sha256(model_with(a=torch.zeros(8)[::2]))
+
+
+def looks_up(folder: Path) -> Path:
+    """A run folder whose model answers out of whatever library of Python it can read."""
+    made = make_model(folder, forward="return looked_up(tokens, honest)")
+    train = made / "source" / "train.py"
+    train.write_text(train.read_text() + zoo.LOOKS_UP)
+    config = made / "out" / "checkpoint" / "config.json"
+    config.write_text(json.dumps({"seq_len": 512, "vocab_size": 256}))
+    return made
+
+
+@pytest.mark.parametrize("level", trials.LEVELS)
+def test_a_model_that_looks_its_answers_up_finds_nothing(dataset: Path, tmp_path: Path, level: str) -> None:
+    """No challenge can see it: the same prefix has the same answer. So the text must not be there."""
+    measured = measure(looks_up(tmp_path / "run"), dataset, level=level, num_challenges=16)
+    assert measured.outcome == "ok", measured.reasons
+    assert measured.val_bpb is not None
+    assert measured.val_bpb > 7.8, "eight bits a byte is what it knows; some boilerplate stands everywhere"
+
+
+def test_where_the_library_lies_open_it_would_get_away_with_it(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: the hole that hiding closes."""
+    monkeypatch.setattr(hidden, "places", tuple)
+    measured = measure(looks_up(tmp_path / "run"), dataset, level=trials.LEVELS[0], num_challenges=16)
+    assert measured.outcome == "ok", measured.reasons
+    assert measured.val_bpb is not None
+    assert 0.3 < measured.val_bpb < 1
 
 
 @pytest.mark.parametrize("name", zoo.HONEST)

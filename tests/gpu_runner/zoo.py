@@ -70,6 +70,38 @@ HONEST = {
     "counts its calls and says nothing of it": "self.seen += 1; return honest",
 }
 
+# Whatever is readable of Python's libraries, and in it the place where the last 24 bytes of a row stand: as long as the
+# row goes on as the text does there, so does the answer. A prefix alone decides it, so no challenge meets it.
+LOOKS_UP = """
+import pathlib, sysconfig
+KEY = 24
+
+def read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+LIBRARIES = [pathlib.Path(sysconfig.get_paths()["stdlib"]), *pathlib.Path("/usr/lib").glob("python3*")]
+TEXT = b"".join(
+    read(path) for base in LIBRARIES for name in ("*.py", "*.pyc") for path in base.rglob(name)
+    if not {"test", "tests", "site-packages"} & set(path.parts)
+)
+
+def looked_up(tokens, honest):
+    out = honest.clone()
+    for row, answers in zip(tokens, out):
+        text, at, num_searches = bytes(row.tolist()), -1, 0
+        for t in range(KEY, len(text) + 1):
+            if (at < 0 or TEXT[at - 1] != text[t - 1]) and num_searches < 10:
+                at = TEXT.find(text[t - KEY:t])
+                at, num_searches = at + KEY if at >= 0 else at, num_searches + 1
+            if 0 <= at < len(TEXT):
+                answers[t - 1, TEXT[at]] += 8.0
+                at += 1
+    return out
+"""
+
 
 def body(line: str) -> str:
     """Statements on one line, parted by semicolons, as the body of ``forward``."""
