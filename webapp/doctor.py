@@ -199,7 +199,7 @@ def sandbox() -> Check:
     if level is None:
         return Check(name="Sandbox", ok=False, found=f"{problem}.", costs="No worker starts here.", todo=BETTER_SANDBOX)
     if level == "none":
-        costs = "Proposed code runs with this account's rights: its files, its network. Every run says so."
+        costs = "Proposed code runs with this account's rights: its files, held-out text, network. Every run says so."
         return Check(name="Sandbox", ok=False, found="none, as you said.", costs=costs, todo=BETTER_SANDBOX)
     better = f" Bubblewrap would be better: {problem}." if level != "bubblewrap" else ""
     return Check(name="Sandbox", ok=True, found=f"{level}: {SANDBOX_HOLDS[level]}.{better}")

@@ -18,7 +18,7 @@ from gpu_runner.launch import refuse_overrun
 
 from .conftest import Bench
 from .web import WORKER_TOKEN, until
-from .world import RUN_TOKEN, processes_with, scorer_that_says
+from .world import RUN_TOKEN, make_dataset, make_lease, processes_with, scorer_that_says
 
 GOOD = """
 say(kind="started", device="cpu", num_params=1234, knobs={"width": 64})
@@ -269,6 +269,18 @@ def test_what_was_not_countersigned_is_refused_before_any_of_it_is_fetched(
     assert end.failure.kind == kind
     assert bench.web.end() == end
     assert "source" not in {what for what, _ in bench.web.tokens}
+    assert bench.web.phases() == []
+
+
+def test_a_dataset_whose_answers_lie_open_in_the_sandbox_is_not_trained_on(bench: Bench) -> None:
+    repository = bench.recipe(GOOD)
+    sha256 = make_dataset(bench.folder / "home" / "datasets", "Python standard library")  # without saying of what
+    end = bench.run(make_lease(repository.commit, sha256))
+    assert end is not None
+    assert end.failure is not None
+    assert (end.outcome, end.failure.kind) == ("failed", "dataset_missing")
+    assert "a model could look its answers up" in end.failure.message
+    assert "start new campaigns" in end.failure.message
     assert bench.web.phases() == []
 
 

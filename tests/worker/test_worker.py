@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpu_runner.doorbell import QUEUE, TASK, make_app
-from gpu_runner.worker import Settings, Worker, default_name
+from gpu_runner.worker import Settings, Worker, default_name, this_machine
 
 from .conftest import Bench
 from .test_launch import FOREVER, GOOD, strays
@@ -220,6 +220,17 @@ def test_a_missing_variable_is_named(missing: str) -> None:
     assert Settings.read(whole).name == default_name()
     with pytest.raises(ValueError, match="COUNTERSIGN_KEEP_RUNS: 'two'"):
         Settings.read(whole | {"COUNTERSIGN_KEEP_RUNS": "two"})
+
+
+def test_a_home_that_every_run_would_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that keeps its files below /usr/src: the database would lie open to proposed code."""
+    whole = {"COUNTERSIGN_URL": "http://127.0.0.1:8000", "COUNTERSIGN_WORKER_TOKEN": "t"}
+    settings = Settings.read(
+        whole | {"COUNTERSIGN_BROKER_URL": "redis://127.0.0.1", "COUNTERSIGN_HOME": "/usr/src/app"}
+    )
+    monkeypatch.delenv("COUNTERSIGN_SANDBOX", raising=False)
+    with pytest.raises(ValueError, match=r"COUNTERSIGN_HOME: /usr/src/app: lies under /usr, .*move it elsewhere"):
+        this_machine(settings)
 
 
 def test_a_bug_of_ours_ends_the_run_and_not_the_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,8 +105,8 @@ class Repository:
         return patch
 
 
-def make_dataset(root: Path) -> str:
-    """A dataset with a real manifest; its sha256."""
+def make_dataset(root: Path, text: str = "made up") -> str:
+    """A dataset with a real manifest, of such ``text``; its sha256."""
     home = root / "tiny"
     texts = {"train": b"to train on\0" * 50, "watch": b"to watch\0" * 9, "val": b"held out\0" * 9, "sealed": b"s\0"}
     encoder = tokenizers.open_tokenizer("bytes")
@@ -114,7 +114,7 @@ def make_dataset(root: Path) -> str:
         name="tiny",
         tokenizer=encoder.about,
         dtype="uint8",
-        source={"text": "made up"},
+        source={"text": text},
         splits={split: write_split(home, split, body) for split, body in texts.items()},
     )
     (home / "train" / "token_bytes.bin").write_bytes(encoder.token_bytes.tobytes())
