@@ -49,7 +49,7 @@ def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progres
     """
     home = root / name
     refuse_shown(f"--root: {root}", root)
-    if origin.path is not None:
+    if origin.path is not None and origin.kind != "packages":  # of which nothing is held out
         refuse_shown(f"--from: {origin.path}", origin.path)
     if _stands(home, name, origin):
         return home

@@ -39,6 +39,11 @@ def split_of(text: bytes, *, held_out: bool | None, thinned_by: int) -> str:
     return "train" if is_thinned_out else split
 
 
+def watched_or_trained(text: bytes) -> str:
+    """The split of a document of which nothing may be held out."""
+    return "watch" if split_of(text, held_out=None, thinned_by=1) == "watch" else "train"
+
+
 class SplitWriter:
     """Shards of one split, written as tokens come and hashed on the way."""
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner.data.manifest import load_manifest
+from gpu_runner.data.manifest import Manifest, load_manifest
 from gpu_runner.data.prepare import Origin, prepare
-from tests.gpu_runner.test_data import Heard
+from gpu_runner.data.sources import packages, stdlib
+from gpu_runner.data.verify import verify
+from gpu_runner.sandbox import hidden
 
 
 def install(folder: Path, name: str, version: str, files: dict[str, bytes]) -> None:
@@ -20,6 +22,10 @@ def install(folder: Path, name: str, version: str, files: dict[str, bytes]) -> N
     for file, body in files.items():
         (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / name / file).write_bytes(body)
+
+
+def num_documents(made: Manifest) -> int:
+    return sum(split.num_documents or 0 for split in made.splits.values())
 
 
 def modules(num: int) -> dict[str, bytes]:
@@ -37,13 +43,33 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_the_manifest_names_every_package_and_its_version(site: Path, tmp_path: Path) -> None:
-    heard = Heard()
-    made = load_manifest(prepare(tmp_path, "here", Origin(path=site, kind="packages"), heard))
+    library = load_manifest(prepare(tmp_path, "library", Origin(kind="stdlib")))
+    made = load_manifest(prepare(tmp_path, "here", Origin(path=site, kind="packages")))
     assert made.source["format"] == "packages"
     assert made.source["packages"] == "alpha 1.2, beta 0.3"
-    assert made.source["num_files"] == 302
-    assert sum(split.num_documents or 0 for split in made.splits.values()) == 300
-    assert any("can be looked up from inside" in said for said in heard.said)
+    assert made.source["num_files"] == 302 + int(library.source["num_files"])
+    assert num_documents(made) == 300 + num_documents(library)
+
+
+def test_nothing_is_held_out_of_what_a_sandbox_shows(site: Path, tmp_path: Path) -> None:
+    library = load_manifest(prepare(tmp_path, "library", Origin(kind="stdlib")))
+    home = prepare(tmp_path, "here", Origin(path=site, kind="packages"))
+    made = load_manifest(home)
+    for split in ("val", "sealed"):
+        assert made.splits[split].shards == library.splits[split].shards
+    assert verify(home) == made
+    lies_open = made.source | {"held_out_of": "smtplib json"}
+    assert stdlib.lies_open(lies_open) == "smtplib json"
+
+
+def test_a_copy_of_a_hidden_module_is_not_trained_on_either(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden, "places", lambda: (site / "alpha" / "m1.py",))
+    documents = packages.open_source(site).documents()
+    names = {document.name for document in documents}
+    assert str(site / "alpha" / "m2.py") in names
+    assert str(site / "alpha" / "m1.py") not in names
 
 
 def test_a_folder_without_packages_makes_no_dataset(tmp_path: Path) -> None:

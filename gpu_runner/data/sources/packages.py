@@ -1,6 +1,8 @@
 """The source text of the Python packages that are installed: hundreds of MB where a model trains, and no download.
 
-For measuring a machine. Two machines agree only where the manifest's hash does; it names every package and version.
+A sandbox shows runs the packages that are installed, so nothing is held out of them: val and sealed are those of the
+standard library, made of modules that every sandbox hides, and the rest of it is trained on as well. Two machines agree
+only where the manifest's hash does; it names every package and version.
 """
 
 from __future__ import annotations
@@ -10,35 +12,37 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from gpu_runner.data.sources import stdlib
 from gpu_runner.data.sources.source import Document, TextSource
+from gpu_runner.data.splits import watched_or_trained
+from gpu_runner.sandbox import hidden
 
 SUFFIXES = (".py", ".pyi")
-SEEN = (
-    "A sandbox shows runs the packages that are installed, so what is held out of them can be looked up from inside:"
-    " measure machines with this text, and hold campaigns on other text."
-)
 
 
 def open_source(folder: Path | None) -> TextSource:
-    """Every module of every package in ``folder``, or where this Python finds its own. ValueError when there is none.
+    """Every module of every package in ``folder``, or where this Python finds its own, and the standard library.
 
-    Sorted by package and path. A file that two packages name is one document; one with a 0 byte is no text.
+    Sorted by package and path. A file that two packages name is one document; one with a 0 byte is no text, and one
+    that a sandbox hides is left out. ValueError when there is no package, or too little can be held out.
     """
     found = {str(one.metadata["Name"]).lower(): one for one in _installed(folder)}
     packages = sorted(found.items())
     paths = list(dict.fromkeys(path for _, package in packages for path in _sources(package)))
     if not paths:
         raise ValueError(f"--from: no package with source text is installed in {folder or 'this Python'}")
+    library = stdlib.open_source()
     return TextSource(
-        facts={
+        facts=library.facts
+        | {
             "format": "packages",
+            "text": "Python packages, and the standard library",
             "python": platform.python_version(),
-            "num_files": len(paths),
+            "num_files": len(paths) + int(library.facts["num_files"]),
             "packages": ", ".join(f"{name} {package.version}" for name, package in packages),
         },
-        num_bytes=sum(path.stat().st_size for path in paths),
-        documents=lambda: _documents(paths),
-        notes=(SEEN,),
+        num_bytes=sum(path.stat().st_size for path in paths) + library.num_bytes,
+        documents=lambda: _documents(paths, library),
     )
 
 
@@ -53,8 +57,10 @@ def _sources(package: Distribution) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _documents(paths: list[Path]) -> Iterator[Document]:
+def _documents(paths: list[Path], library: TextSource) -> Iterator[Document]:
+    copies = set(hidden.places())
     for path in paths:
         text = path.read_bytes()
-        if text.strip() and b"\0" not in text:
-            yield Document(name=str(path), text=text)
+        if text.strip() and b"\0" not in text and path.resolve() not in copies:
+            yield Document(name=str(path), text=text, split=watched_or_trained(text))
+    yield from library.documents()

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from gpu_runner.data.sources.source import Document, Facts, TextSource
-from gpu_runner.data.splits import split_of
+from gpu_runner.data.splits import watched_or_trained
 from gpu_runner.sandbox import hidden
 
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -71,17 +71,15 @@ def deal(texts: dict[Path, bytes]) -> dict[Path, str]:
 
 def lies_open(facts: Facts) -> str:
     """Of which modules a dataset with these facts holds out text that a sandbox does not hide; "" of none."""
-    if facts.get("text") != TEXT:
-        return ""
-    named = str(facts.get(HELD_OUT_OF, "any module"))
+    is_ours = facts.get("text") == TEXT or facts.get("format") == "packages"
+    named = str(facts.get(HELD_OUT_OF, "any module" if is_ours else ""))
     return "" if set(named.split()) <= hidden.MODULES else named
 
 
 def _documents(paths: Sequence[Path], held_out: dict[Path, str]) -> Iterator[Document]:
     for path in paths:
         text = path.read_bytes()
-        watched = split_of(text, held_out=None, thinned_by=1) == "watch"
-        yield Document(name=path.name, text=text, split=held_out.get(path) or ("watch" if watched else "train"))
+        yield Document(name=path.name, text=text, split=held_out.get(path) or watched_or_trained(text))
 
 
 def _is_wanted(relative: Path) -> bool:
