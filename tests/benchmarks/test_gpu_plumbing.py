@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpu_runner import contract
+from tests.benchmarks import checkouts
 from tests.gpu import inside, machine, stages, test_campaign, utilization
 
 
@@ -86,3 +87,15 @@ def test_steps_say_how_long_the_rest_takes(capsys: pytest.CaptureFixture[str]) -
     with stages.steps("zoo", 2) as bar:
         bar.done("honest: ok")
     assert capsys.readouterr().err.startswith("zoo: 1 of 2, honest: ok; about ")
+
+
+def test_a_peer_is_there_when_its_script_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PEERS", raising=False)
+    assert not checkouts.is_there("nanochat")
+    monkeypatch.setenv("PEERS", str(tmp_path))
+    assert not checkouts.is_there("nanochat")
+    script = tmp_path / "nanochat" / checkouts.PEERS["nanochat"].script
+    script.parent.mkdir(parents=True)
+    script.touch()
+    assert checkouts.is_there("nanochat")
+    assert not checkouts.is_there("autoresearch")

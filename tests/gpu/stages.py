@@ -49,6 +49,7 @@ class Timetable:
         self.planned: list[Stage] = []
         self.began: dict[str, float] = {}
         self.ended: dict[str, float] = {}
+        self.counts = False  # once it is known that there is something to measure on
 
     def plan(self, files: set[str]) -> None:
         self.planned = [stage for stage in STAGES if stage.file in files]
