@@ -166,7 +166,7 @@ def test_what_scout_proposes_says_so_on_the_page(scout: Scout, bobs_browser: Cli
         (make_body(arm="claude"), "arm: Extra inputs are not permitted"),
         (make_body(prediction={"effect_bpb": -99}), "prediction.effect_bpb: Input should be greater"),
         (make_body(overrides=[]), "it changes nothing"),
-        (make_body(title="a\0b"), "NUL"),
+        (make_body(edits=[{"path": "train.py", "search": "import math\n", "replace": "import\0math\n"}]), "NUL"),
         (make_body(precedents=[77]), "precedents: this campaign has no proposal 77"),
         (with_warmup(7), "warmup_fraction"),
         (make_body(edits=[{"path": "../x", "search": "a", "replace": "b"}]), "not editable"),

@@ -199,11 +199,11 @@ def test_who_comes_second_is_told_and_changes_nothing(waiting: Run, bob: User) -
 
 
 def test_only_a_reviewer_decides_and_nobody_on_their_own(
-    campaign: Campaign, alice: User, bob: User, charlie: User
+    campaign: Campaign, alice: User, bob: User, dana: User, charlie: User
 ) -> None:
     history(campaign, STEADY)
     proposal = builders.make_pending(campaign, arm="human", author=bob)
-    Proposal.objects.filter(pk=proposal.pk).update(state="approved")
+    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=dana)
     dispatch.advance(campaign)
     run = first_seed(0.8)
     for person in (alice, charlie, bob):
