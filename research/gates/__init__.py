@@ -48,10 +48,15 @@ def recheck(revision: Revision) -> None:
         _write(revision, order, name, found, seconds)
         if not found.passed:
             failed[name] = found.sentence
-    if failed and not overridden.by_two(revision):
-        _block(revision, failed)
-        return
-    _try_out(revision)
+    with transaction.atomic():
+        moves.hold(revision.proposal.campaign)  # before the proposal: many blocked ones pause it
+        moves.hold_proposal(revision.proposal)  # an edit may have put another revision into the gates meanwhile
+        if revision != revision.proposal.revision:
+            return
+        if failed and not overridden.by_two(revision):
+            _block(revision, failed)
+        else:
+            _try_out(revision)
 
 
 def _try_out(revision: Revision) -> None:
@@ -119,6 +124,7 @@ def conclude(run: Run) -> None:
     found = smoke.found(run)
     try:
         with transaction.atomic():
+            moves.hold(proposal.campaign)  # before the proposal: many blocked ones pause it
             moves.hold_proposal(proposal)  # or a rebase could put another revision on the table meanwhile
             if revision != proposal.revision:
                 return

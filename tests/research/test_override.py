@@ -13,7 +13,7 @@ from research import audit, dispatch, gates, override, propose, review, tasks
 from research.drafts import Edit, Override
 from research.gates import overridden
 from research.lifecycle import LostRace
-from research.models import Campaign, Decision, Event, Finding, Gate, Proposal, Run
+from research.models import Campaign, Decision, Event, Finding, Gate, Proposal, Revision, Run
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -241,3 +241,12 @@ def test_alice_withdraws_her_own_and_nobody_elses(campaign: Campaign, alice: Use
     with pytest.raises(PermissionDenied, match="somebody else's"):
         override.withdraw(blocked.pk, reason="I dislike it.", by=alice)
     assert state_of(blocked) == "blocked"
+
+
+def test_gates_that_are_late_with_an_old_revision_say_nothing_of_the_new_one(blocked: Proposal) -> None:
+    old = blocked.revision
+    propose.write_revision(blocked, builders.make_draft(), origin="edited")
+    Proposal.objects.filter(pk=blocked.pk).update(state="checking")
+    gates.recheck(Revision.objects.select_related("proposal__campaign").get(pk=old.pk))
+    assert state_of(blocked) == "checking"
+    assert not Run.objects.filter(purpose="smoke").exists()
