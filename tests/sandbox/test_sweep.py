@@ -21,8 +21,9 @@ def test_a_group_inside_a_group_goes_first_and_one_that_stays_is_told(
     nested = tmp_path / "own" / f"countersign-{DEAD}-6" / f"countersign-{DEAD}-7"
     stuck = tmp_path / "own" / f"countersign-{DEAD}-8"
     alive = tmp_path / "own" / f"countersign-{os.getpid()}-1"
-    for folder in (nested, stuck / "held by somebody", alive):
+    for folder in (nested, stuck, alive):
         folder.mkdir(parents=True)
+    (stuck / "held by somebody").touch()
     cgroups.sweep()
     assert sorted(path.name for path in (tmp_path / "own").iterdir()) == sorted([stuck.name, alive.name])
     assert f"stays behind: [Errno 39] Directory not empty: '{stuck}'" in caplog.text
