@@ -126,6 +126,24 @@ def test_a_malformed_report_is_answered_with_its_field(
     assert Run.objects.get(pk=lease.spec.run_id).last_seq == 0
 
 
+def test_a_failure_that_no_database_can_keep_is_refused_and_one_that_only_speaks_of_it_is_kept(
+    client: Client, campaign: Campaign, token: str
+) -> None:
+    lease = lease_one(client, token)
+
+    def end(message: str) -> Any:
+        failure = contract.Failure(kind="recipe_error", message=message)
+        ended = contract.RunEnd(fence=1, outcome="failed", failure=failure, device_s=1.0)
+        return post(client, f"runs/{lease.spec.run_id}/end", ended, lease.token)
+
+    for hostile in ("\0", "a \0 b", "\\\0"):
+        answer = end(hostile)
+        assert (answer.status_code, "NUL" in answer.json()["error"]) == (400, True)
+    assert Run.objects.get(pk=lease.spec.run_id).state == "leased"
+    assert end(r"bad byte \u0000 in a shard").status_code == 200
+    assert Run.objects.get(pk=lease.spec.run_id).failure["message"] == r"bad byte \u0000 in a shard"
+
+
 def test_an_old_fence_is_told_to_drop_the_run(client: Client, campaign: Campaign, token: str) -> None:
     lease = lease_one(client, token)
     Run.objects.filter(pk=lease.spec.run_id).update(fence=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -22,6 +23,7 @@ from webapp.api.spoken import Refused, bearer, sentence_of
 
 log = logging.getLogger(__name__)
 MAX_BODY = 2 * 2**20
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it; PostgreSQL keeps it in no text
 View = Callable[..., HttpResponse]
 
 
@@ -57,6 +59,8 @@ def _worker(request: HttpRequest) -> Worker:
 def _body(request: HttpRequest, kind: type[contract.W]) -> contract.W:
     if len(request.body) > MAX_BODY:
         raise Refused(400, f"body: {len(request.body):,} bytes; at most {MAX_BODY:,}")
+    if NUL.search(request.body):
+        raise Refused(400, "body: a text holds the character NUL, which the record cannot keep; send it without")
     return contract.parse(kind, request.body)
 
 
