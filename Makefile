@@ -1,6 +1,8 @@
 # GNU make 3.81 (macOS) reads this. `make help` lists the targets.
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Most tests wait for processes of theirs half of the time. To look into one: ARGS="-n 0 --pdb -k NAME"
+TESTS = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 ARGS ?=
 PEERS ?=
 TEXT ?=
@@ -27,7 +29,7 @@ doctor: python ## what this machine has, what a lack costs, what to do
 	@$(BIN)/python manage.py doctor $(ARGS)
 
 test: python browser ## the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(TESTS) $(ARGS)
 
 check: python browser ## format, lint, types, import directions, migrations, tests
 	$(BIN)/ruff format --check .
@@ -35,7 +37,7 @@ check: python browser ## format, lint, types, import directions, migrations, tes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
-	$(BIN)/python -m pytest $(ARGS)
+	$(TESTS) $(ARGS)
 
 benchmarks: python ## measures, and says what was measured; PEERS=FOLDER holds the trainers to compare with
 	@$(INSTALL) test

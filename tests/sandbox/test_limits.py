@@ -18,7 +18,7 @@ from gpu_runner.sandbox import cgroups
 from tests.sandbox import trials
 
 FOREVER = "import time\nwhile True: time.sleep(1)"
-MARK = "countersign-left-running"
+MARK = f"countersign-left-running-{os.getpid()}"  # others may test on the same machine
 
 
 def inside(
@@ -188,16 +188,19 @@ def test_children_that_fled_do_not_outlive_a_run_that_ended_well(level: str) -> 
 
 
 @levels
-def test_nothing_of_a_run_stays_on_the_machine(level: str) -> None:
-    """No control group, no folder under /tmp, no process."""
-
-    def traces() -> set[str]:
-        groups = {str(g) for g in cgroups.ROOT.rglob(f"{cgroups.PREFIX}*")}
-        return groups | {str(p) for p in Path("/tmp").glob("countersign-path-*")}
-
-    before = traces()
-    assert inside("print('hello')", level=level).stdout == "hello\n"
-    assert traces() <= before
+def test_nothing_of_a_run_stays_on_the_machine(level: str, tmp_path: Path) -> None:
+    """No control group, no temporary folder, no process."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "gpu_runner.sandbox", "--level", level, "--", sys.executable, "-c", "print('hello')"],
+        env=os.environ | {"PYTHONPATH": str(trials.PROJECT), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert supervisor.communicate(timeout=60)[0] == "hello\n"
+    groups = [name for _, names, _ in os.walk(cgroups.ROOT) for name in names]
+    assert not [name for name in groups if name.startswith(f"{cgroups.PREFIX}{supervisor.pid}-")]
+    assert not list(tmp_path.iterdir())
+    assert not running(str(tmp_path))
 
 
 def test_a_group_goes_with_the_groups_that_were_made_inside_of_it() -> None:
