@@ -29,6 +29,7 @@ def check(context: Context) -> Found:
         remarks += _of_file(context, path)
     for file in context.change.files:
         remarks += wording.spoken(min(file.paths, default=""), file.added)
+    remarks += wording.spoken("", context.change.asides)
     return Found.of(
         remarks, "nothing that only new code does" if changed else "no code is changed", num_files=len(changed)
     )
