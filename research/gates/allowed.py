@@ -7,6 +7,7 @@ An allow-list for modules, for the names of modules that are not torch, and for 
 from __future__ import annotations
 
 import builtins
+import re
 
 # Modules whose public names (``__all__``, or all of a C module) do nothing but calculate.
 PURE = frozenset(
@@ -74,6 +75,32 @@ REFUSED = {
     "torch.cuda.ipc_collect": "reaches other processes",
     "torch.cuda.list_gpu_processes": "looks at other processes",
     "torch.cuda.Event": "reads the clock",
+    "torch.Event": "reads the clock",
+    "torch.cuda.gds": "reads and writes files",
+    "torch.cuda.tunable": "reads and writes files",
+    "torch.cuda.profiler": "starts a profiler, which writes files",
+    "torch.cuda.nvtx": "speaks to a profiler",
+    "torch.cuda.nccl": "goes around run.team",
+    "torch.cuda.comm": "goes around run.team",
+    "torch.cuda.green_contexts": "takes the device apart",
+    "torch.xpu.memory": "reaches the allocator",
+    "torch.mtia": "is not for training here",
+    "torch.compiler.load_cache_artifacts": "loads machine code",
+    "torch.compiler.save_cache_artifacts": "packs machine code",
+    "torch.compiler.config": "changes how everything in the process is compiled",
+    "torch.ao": "makes code while it runs, and reads files",
+    "torch.quantization": "makes code while it runs, and reads files",
+    "torch.nn.quantized": "makes code while it runs",
+    "torch.nn.intrinsic": "makes code while it runs",
+    "torch.nn.cpp": "wraps machine code",
+    "torch.nativert": "loads machine code",
+    "torch.numa": "changes the process",
+    "torch.contrib": "writes files",
+    "torch.futures": "runs code at a time that nobody reads",
+    "torch.backends.xeon": "starts processes",
+    "torch.autograd.profiler_legacy": "reads the clock",
+    "torch.optim.optimizer.register_optimizer_step_pre_hook": "changes what every optimizer does",
+    "torch.optim.optimizer.register_optimizer_step_post_hook": "changes what every optimizer does",
     "torch.mps.compile_shader": "makes machine code from text",
     "torch.mps.profiler": "writes files",
     "torch.mps.event": "reads the clock",
@@ -82,6 +109,7 @@ REFUSED = {
     "torch.library.define": "can replace torch's own operations",
     "torch.library.register_kernel": "can replace torch's own operations",
     "torch.library.register_torch_dispatch": "can replace torch's own operations",
+    "torch.utils": "holds tools that read and write files and start processes",
     "torch.utils.data": "starts processes and reads files; use run.batches",
     "torch.utils.cpp_extension": "compiles and loads machine code",
     "torch.utils.tensorboard": "writes files",
@@ -107,7 +135,10 @@ REFUSED = {
     "triton.runtime": "goes around Triton's public names",
     "triton.backends": "goes around Triton's public names",
     "triton.knobs": "runs programs that its settings name",
-    "triton.tools.disasm": "starts processes",
+    "triton.tools": "starts processes and writes files",
+    "triton.language.extra.cuda.globaltimer": "reads the clock",
+    "triton.language.extra.cuda.libdevice.clock": "reads the clock",
+    "triton.language.extra.libdevice.clock": "reads the clock",
     "triton.testing": "reads the clock and writes files",
     "triton.profiler": "writes files",
     "numpy.load": "reads files, and unpickling runs code",
@@ -128,8 +159,18 @@ REFUSED = {
     "numpy.testing": "starts processes",
     "numpy.DataSource": "reads files and the network",
     "numpy.rec": "reads files",
+    "numpy.ma": "reads and writes files",
+    "numpy.matlib": "goes around numpy's public names",
+    "numpy.conftest": "is not for training",
+    "numpy.tests": "starts processes",
+    "numpy.info": "reads source files",
+    "numpy.seterrcall": "runs code at a time that nobody reads",
+    "numpy.setbufsize": "changes what other code does",
     "operator.attrgetter": "reaches attributes by a computed name",
     "operator.methodcaller": "reaches attributes by a computed name",
+    "operator.setitem": "changes an object without an assignment that a reader sees",
+    "operator.delitem": "changes an object without an assignment that a reader sees",
+    "operator.ior": "changes an object without an assignment that a reader sees",
     "typing.get_type_hints": "runs text as code",
     "typing.ForwardRef": "runs text as code",
     "typing.evaluate_forward_ref": "runs text as code",
@@ -142,7 +183,8 @@ REFUSED = {
 }
 # Within a refused name, what may be used all the same.
 EXCEPTIONS = frozenset({
-    "torch.utils.checkpoint",
+    "torch.utils.checkpoint", "torch.utils.flop_counter", "torch.utils.swap_tensors",
+    "triton.tools.tensor_descriptor",
     "torch.cuda.memory.max_memory_allocated", "torch.cuda.memory.reset_peak_memory_stats",
 })  # fmt: skip
 # Seen by a person: allowed, but they change how far a result can be trusted or repeated.
@@ -187,6 +229,8 @@ WARNED = {
     "torch.nn.TransformerEncoderLayer": "without a mask it sees what comes after a token",
     "torch.nn.functional.fold": "it may mix a token with what comes after it",
     "triton.language.device_print": "it fills the log",
+    "triton.set_allocator": "it hands memory to every kernel in the process",
+    "torch.compiler.set_stance": "it changes how everything in the process is compiled",
     "functools.lru_cache": "what it keeps is remembered between calls",
     "functools.cache": "what it keeps is remembered between calls",
     "torch.jit": "it reads its own source and makes other code of it",
@@ -199,6 +243,7 @@ PRIVATE_TORCH = (
     "torch._addmm_activation", "torch._assert", "torch._dynamo.mark_", "torch._dynamo.maybe_mark_",
     "torch._dynamo.disable", "torch._dynamo.graph_break", "torch._dynamo.allow_in_graph", "torch._softmax",
     "torch._log_softmax", "torch._efficient_attention", "torch._scaled_dot_product",
+    "torch.optim.lr_scheduler._LRScheduler",
 )  # fmt: skip
 
 BUILTINS = frozenset(
@@ -233,7 +278,7 @@ REFUSED_ATTRIBUTES = frozenset(
     "register_module_forward_hook register_module_forward_pre_hook register_module_full_backward_hook "
     "register_load_state_dict_pre_hook register_load_state_dict_post_hook register_state_dict_pre_hook "
     "register_state_dict_post_hook set_source breakpoint getsource check_output perf_counter perf_counter_ns "
-    "monotonic time_ns process_time elapsed_time cudart is_alive".split()
+    "monotonic time_ns process_time elapsed_time cudart is_alive dump dumps storage globaltimer obj".split()
 )  # fmt: skip
 WARNED_ATTRIBUTES = {
     "flip": "it may let a token see what comes after it",
@@ -243,6 +288,7 @@ WARNED_ATTRIBUTES = {
     "register_forward_pre_hook": "it changes what a module does away from its own lines",
     "register_full_backward_hook": "it changes what a module does away from its own lines",
     "data_ptr": "it reaches memory behind a tensor",
+    "set_": "it swaps the memory behind a tensor",
     "manual_seed": "the seed is the run's; pairs of runs share it",
     "seed": "the seed is the run's; pairs of runs share it",
     "training": "the model may behave otherwise when it is scored",
@@ -267,13 +313,30 @@ DUNDERS = frozenset(
 SILENT_EXITS = frozenset({"SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException"})
 # As an attribute of a module they lead out of it (``contextlib.os``, ``nn.functional.importlib``).
 FOREIGN_MODULES = frozenset(
-    "ast asyncio atexit builtins concurrent contextlib ctypes datetime gc glob importlib inspect io linecache logging "
-    "multiprocessing os pathlib pickle platform posix pwd queue shutil socket subprocess sys tempfile textwrap "
-    "threading "
-    "time tokenize traceback types warnings weakref".split()
+    "ast asyncio atexit builtins codecs concurrent contextlib contextvars copyreg ctypes datetime fx_traceback gc glob "
+    "hooks importlib inspect io linecache logging multiprocessing os pathlib pickle platform posix pwd queue shutil "
+    "socket subprocess sys tempfile textwrap threading time tokenize traceback types uuid warnings weakref".split()
+)
+# Public, for all that their names begin with _: those of named tuples.
+PUBLIC_PRIVATE = frozenset({"_replace", "_asdict", "_fields", "_make", "_field_defaults"})
+# torch.compile's options that only make code faster; others name programs, folders and passes of their own.
+COMPILE_OPTIONS = re.compile(
+    r"(?:max_autotune\w*|coordinate_descent_\w+|epilogue_fusion|prologue_fusion|benchmark_fusion|aggressive_fusion|"
+    r"shape_padding|permute_fusion|combo_kernels\w*|layout_optimization|keep_output_stride|freezing|fallback_random|"
+    r"loop_ordering_after_fusion|reorder_for_\w+|split_reductions|allow_buffer_reuse|pattern_matcher|dynamic_scale_rblock|"
+    r"emulate_precision_casts|conv_1x1_as_mm|triton\.(?:cudagraph\w*|persistent_reductions|multi_kernel|unique_kernel_names|"
+    r"dense_indexing|max_tiles|prefer_nd_tiling|enable_persistent_tma_matmul))"
+)
+# Operations that are torch's, not the recipe's: nothing is registered for them.
+TORCH_NAMESPACES = frozenset(
+    "aten prim prims quantized c10d c10d_functional inductor profiler sparse mkldnn rngprims".split()
 )
 # What the harness gives a recipe (gpu_runner/harness/run.py).
 RUN = frozenset(
     "knobs seed device dtype attention has_fp8 team vocab_size separator refuse batches compile begin steps report "
     "save".split()
 )
+# Of its batches (gpu_runner/harness/batches.py), beside next().
+BATCHES = frozenset("batch_size seq_len vocab device __iter__ __next__".split())
+READING_DUNDERS = frozenset("__class__ __contains__ __getitem__ __iter__ __len__ __next__".split())
+MUTATORS = frozenset("update pop popitem setdefault clear __setitem__ __delitem__ __ior__ __init__".split())

@@ -11,12 +11,12 @@ import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 
-from research.gates import naming, shaping, wording
+from research.gates import harness, naming, shaping, wording
 from research.gates.found import Context, Found, Remark
-from research.gates.source import Sighting, Source, parse
+from research.gates.source import Sighting, Source, TooTangled, parse
 
 NAME = "code"
-RULES = (naming.sightings, shaping.sightings, wording.sightings)
+RULES = (naming.sightings, harness.sightings, shaping.sightings, wording.sightings)
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
 
 
@@ -29,6 +29,7 @@ def check(context: Context) -> Found:
         remarks += _of_file(context, path)
     for file in context.change.files:
         remarks += wording.spoken(min(file.paths, default=""), file.added)
+    remarks += wording.spoken("", context.change.asides)
     return Found.of(
         remarks, "nothing that only new code does" if changed else "no code is changed", num_files=len(changed)
     )
@@ -40,6 +41,9 @@ def _of_file(context: Context, path: str) -> list[Remark]:
         return []  # the gate on paths has its word on it
     try:
         after = _seen(context.after, path)
+    except TooTangled as error:
+        sentence = f"{error}, so nobody can follow it; give every name one meaning."
+        return [Remark(severity="block", rule="tangled", sentence=sentence, path=path, line=error.lineno)]
     except UNREADABLE as error:
         line = (error.lineno or 0) if isinstance(error, SyntaxError) else 0
         sentence = f"It is not Python after the edit ({type(error).__name__}: {str(error)[:120]}); correct it."

@@ -107,7 +107,8 @@ def _name(source: Source, node: ast.Name) -> Iterator[Sighting]:
 
 
 def _is_odd_dunder(name: str) -> bool:
-    return name.startswith("__") and name not in ("__name__", "__doc__", "__all__")
+    """``__slots__ = ...`` and ``__radd__ = __add__`` are how classes are written."""
+    return name.startswith("__") and name not in allowed.DUNDERS
 
 
 def _is_called(source: Source, node: ast.AST) -> bool:
@@ -127,9 +128,8 @@ def _attribute_name(source: Source, node: ast.AST, name: str, of: ast.AST | None
         )
     elif name in allowed.WARNED_ATTRIBUTES and not _is_plain(source, node, name, of):
         yield Sighting("warn", "attribute", node, _said(node), f".{name}: {allowed.WARNED_ATTRIBUTES[name]}.")
-    elif isinstance(of, ast.Name) and of.id == "run" and name not in allowed.RUN and not name.startswith("_"):
-        sentence = f"run.{name} is not among what the harness gives a recipe ({', '.join(sorted(allowed.RUN))})."
-        yield Sighting("warn", "harness", node, _said(node), sentence)
+    elif name == "format":
+        yield from _formats(node, of)
 
 
 def _is_plain(source: Source, node: ast.AST, name: str, of: ast.AST | None) -> bool:
@@ -139,17 +139,25 @@ def _is_plain(source: Source, node: ast.AST, name: str, of: ast.AST | None) -> b
     return of is not None and bool(source.dotted(of))
 
 
+def _formats(node: ast.AST, of: ast.AST | None) -> Iterator[Sighting]:
+    """The braces of a text may reach into what it is given; ``wording`` reads those of a text that is written out."""
+    if of is None or isinstance(of, ast.Constant):
+        return
+    severity = "block" if isinstance(of, ast.BinOp | ast.JoinedStr | ast.Call) else "warn"
+    sentence = "format() of a text that is put together reaches into what it is given; use an f-string."
+    yield Sighting(severity, "format", node, _said(node), sentence)
+
+
 def _refused(source: Source, node: ast.AST, name: str, of: ast.AST | None) -> str | None:
     if name.startswith("__"):
         return None if _is_common_dunder(source, node, name) else "is Python's inside"
     if name in allowed.REFUSED_ATTRIBUTES:
         return None if _is_own(of) and source.knows(name) else "reaches beyond calculating"
-    if not name.startswith("_") or (of is not None and source.dotted(of)):
+    if not name.startswith("_") or name in allowed.PUBLIC_PRIVATE or (of is not None and source.dotted(of)):
         return None
     if _is_own(of):
         return "is torch's own book-keeping of a module" if name in allowed.MODULE_STATE else None
-    is_harness = isinstance(of, ast.Name) and of.id == "run"
-    return None if source.knows(name) and not is_harness else "is private to other code"
+    return None if source.knows(name) else "is private to other code"
 
 
 def _is_own(of: ast.AST | None) -> bool:
@@ -161,7 +169,17 @@ def _is_own(of: ast.AST | None) -> bool:
 def _is_common_dunder(source: Source, node: ast.AST, name: str) -> bool:
     parent = source.parents.get(node)
     names_class = name == "__class__" and isinstance(parent, ast.Attribute) and parent.attr == "__name__"
-    return names_class or name in allowed.DUNDERS
+    return names_class or name in allowed.DUNDERS or _fills_frozen(source, node, name)
+
+
+def _fills_frozen(source: Source, node: ast.AST, name: str) -> bool:
+    """``object.__setattr__(self, "x", ...)`` in ``__post_init__``: how frozen dataclasses calculate a field."""
+    call = source.parents.get(node)
+    if name != "__setattr__" or not isinstance(call, ast.Call) or source.method(node) != "__post_init__":
+        return False
+    is_object = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "object"
+    plain = len(call.args) == 3 and _is_own(call.args[0]) and isinstance(call.args[1], ast.Constant)
+    return is_object and plain
 
 
 # --- calls -------------------------------------------------------------------------------------
@@ -174,16 +192,56 @@ def _call(source: Source, node: ast.Call) -> Iterator[Sighting]:
             yield from _by_name(source, node, name)
         elif name == "type" and len(node.args) != 1:
             yield Sighting("block", "class", node, _said(node), "It makes a class while it runs; write the class out.")
-        elif name == "print" and any(keyword.arg == "file" for keyword in node.keywords):
-            yield Sighting(
-                "block", "file", node, _said(node), f"print(file=...) writes elsewhere than to the log. {INSTEAD}"
-            )
     elif isinstance(node.func, ast.Call) and isinstance(node.func.func, ast.Name) and node.func.func.id == "type":
         yield Sighting("warn", "class", node, _said(node), "It makes an object of a computed class; name the class.")
+    if source.dotted(node.func) & {"abc.ABCMeta", "enum.EnumMeta", "enum.EnumType"}:
+        yield Sighting("block", "class", node, _said(node), "It makes a class while it runs; write the class out.")
+    yield from _given(source, node)
+    yield from _registered(source, node)
+
+
+def _given(source: Source, node: ast.Call) -> Iterator[Sighting]:
+    """Arguments by keyword, those in ``**{...}`` too."""
+    for name, value in _keywords(node):
+        if name in ("extern_libs", "backend", "map_location", "pickle_module", "metaclass"):
+            sentence = f"{name}= lets other code or files in. {INSTEAD}"
+            yield Sighting("block", "argument", node, f"{name}={_said(value)}", sentence)
+        elif name == "file" and isinstance(node.func, ast.Name) and node.func.id == "print":
+            sentence = f"print(file=...) writes elsewhere than to the log. {INSTEAD}"
+            yield Sighting("block", "file", node, _said(node), sentence)
+        elif name == "options" and not _only_makes_faster(value):
+            sentence = (
+                "Options of the compiler can name programs and folders; write out those that only make code faster."
+            )
+            yield Sighting("block", "argument", node, f"{name}={_said(value)}", sentence)
+        elif name is None and any(d.endswith(".compile") for d in source.dotted(node.func)):
+            sentence = "Arguments of the compiler that stand elsewhere cannot be read here; write them out."
+            yield Sighting("warn", "argument", node, _said(node), sentence)
+
+
+def _keywords(node: ast.Call) -> Iterator[tuple[str | None, ast.expr]]:
     for keyword in node.keywords:
-        if keyword.arg in ("extern_libs", "backend", "map_location", "pickle_module", "metaclass"):
-            sentence = f"{keyword.arg}= lets other code or files in. {INSTEAD}"
-            yield Sighting("block", "argument", node, f"{keyword.arg}={_said(keyword.value)}", sentence)
+        if keyword.arg is None and isinstance(keyword.value, ast.Dict):
+            for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
+                yield (key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None), value
+        else:
+            yield keyword.arg, keyword.value
+
+
+def _only_makes_faster(value: ast.expr) -> bool:
+    return isinstance(value, ast.Dict) and all(
+        isinstance(key, ast.Constant) and allowed.COMPILE_OPTIONS.fullmatch(str(key.value)) for key in value.keys
+    )
+
+
+def _registered(source: Source, node: ast.Call) -> Iterator[Sighting]:
+    """torch.library.register_fake("aten::mm", ...): for an operation that everybody's code uses."""
+    if not node.args or not any(d.startswith("torch.library.") for d in source.dotted(node.func)):
+        return
+    name = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+    if isinstance(name, str) and name.split("::")[0] in allowed.TORCH_NAMESPACES:
+        sentence = f"It replaces a part of torch's own operation {name}; register it for one of the recipe's."
+        yield Sighting("block", "monkey-patch", node, _said(node), sentence)
 
 
 def _by_name(source: Source, node: ast.Call, function: str) -> Iterator[Sighting]:
@@ -217,7 +275,8 @@ def _written_out(source: Source, node: ast.Call, of: ast.expr, name: str) -> Ite
 def _comes_from_a_knob(name: ast.expr) -> bool:
     """config["dtype"], k["activation"], run.dtype: values that recipe.toml or the machine bounds."""
     if isinstance(name, ast.Subscript):
-        return isinstance(name.slice, ast.Constant) and ast.unparse(name.value) in ("config", "k", "knobs", "run.knobs")
+        named = ast.unparse(name.value).removeprefix("self.")
+        return isinstance(name.slice, ast.Constant) and named in ("config", "k", "knobs", "run.knobs")
     return isinstance(name, ast.Attribute) and ast.unparse(name) == "run.dtype"
 
 
@@ -228,6 +287,15 @@ def _is_spelled(name: ast.expr) -> bool:
 # --- assignments -------------------------------------------------------------------------------
 
 _METHODS = frozenset("forward backward step save report begin steps batches apply raw_logits".split())
+
+
+def _is_method(source: Source, node: ast.Attribute) -> bool:
+    """Of others, any of the known ones; on self, in a class that has one: an optimizer may count in ``self.step``."""
+    if node.attr not in _METHODS or not _is_own(node.value):
+        return node.attr in _METHODS
+    around = next((n for n in source.above(node) if isinstance(n, ast.ClassDef)), None)
+    defined = {n.name for n in around.body if isinstance(n, ast.FunctionDef)} if around else set[str]()
+    return around is None or bool(around.bases) or node.attr in defined
 
 
 def _stored(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting]:
@@ -243,7 +311,7 @@ def _stored(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting
     if severity := _patches(source, root, node):
         sentence = "It changes an object that other code uses; write a function or a class of your own."
         yield Sighting(severity, "monkey-patch", node, _said(parent if is_item and parent else node), sentence)
-    elif isinstance(node, ast.Attribute) and not is_item and node.attr in _METHODS:
+    elif isinstance(node, ast.Attribute) and not is_item and _is_method(source, node):
         yield Sighting(
             "block", "monkey-patch", node, _said(node), f"It replaces the method {node.attr}; define it in a class."
         )
@@ -265,9 +333,8 @@ def _patches(source: Source, root: ast.AST, node: ast.AST) -> str | None:
         return "block" if root.func.id in ("type", "super", "getattr", "vars") else None
     if not isinstance(root, ast.Name):
         return None
-    if root.id in ("run", "knobs", "k"):
-        # A file of knobs is what was signed; `k[...] += 1` trains something else than that.
-        return "block" if root.id == "run" or not isinstance(node, ast.Attribute) else None
+    if root.id == "run":
+        return "block"
     if source.is_local(root.id, root):
         return None
     if root.id in source.own or root.id in source.imports or source.dotted(root):

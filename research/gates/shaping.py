@@ -35,8 +35,12 @@ def sightings(source: Source) -> Iterator[Sighting]:
 
 
 def _class(source: Source, node: ast.ClassDef) -> Iterator[Sighting]:
+    if node.name in source.imports or node.name in allowed.REFUSED_BUILTINS:
+        sentence = f"{node.name} would mean something else than a reader expects; take another name."
+        yield Sighting("block", "rebound", node, f"class {node.name}", sentence)
     for keyword in node.keywords:
-        if ast.unparse(keyword.value).split(".")[-1] != "ABCMeta":
+        is_total = keyword.arg == "total" and isinstance(keyword.value, ast.Constant)  # TypedDict's
+        if not is_total and ast.unparse(keyword.value).split(".")[-1] != "ABCMeta":
             sentence = "A class with keywords runs code when it is made; leave them out."
             yield Sighting("block", "class", node, f"class {node.name}({keyword.arg}=...)", sentence)
     for base in node.bases:
@@ -74,6 +78,8 @@ def _definition(source: Source, node: ast.FunctionDef) -> Iterator[Sighting]:
     if node.name.startswith("__") and node.name.endswith("__") and (not in_class or node.name not in allowed.DUNDERS):
         sentence = f"{node.name} is run by Python at times that nobody reads; write a plain method."
         yield Sighting("block", "dunder", node, f"def {node.name}", sentence)
+    elif in_class and _is_plain_class(source, source.parents[node]):
+        return  # an average of weights may have its own state_dict, and a meter its own eval
     elif in_class and node.name in allowed.REFUSED_DEFINITIONS:
         sentence = f"{node.name} decides what is saved, loaded and hashed; leave torch's own in place."
         yield Sighting("block", "state", node, f"def {node.name}", sentence)
@@ -83,6 +89,13 @@ def _definition(source: Source, node: ast.FunctionDef) -> Iterator[Sighting]:
     elif not in_class and node.name in allowed.REFUSED_BUILTINS | source.imports.keys() | {"getattr", "setattr"}:
         sentence = f"{node.name} would mean something else than a reader expects; take another name."
         yield Sighting("block", "rebound", node, f"def {node.name}", sentence)
+
+
+def _is_plain_class(source: Source, node: ast.AST) -> bool:
+    """No base, nobody's base, and no model by its methods: neither torch nor the scorer ever calls them."""
+    assert isinstance(node, ast.ClassDef)
+    methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+    return not node.bases and node.name not in source.bases and not methods & {"forward", "raw_logits", "__call__"}
 
 
 def _decorators(node: ast.FunctionDef | ast.ClassDef) -> Iterator[Sighting]:
@@ -121,17 +134,57 @@ def _remembered(source: Source, node: ast.AST) -> Iterator[Sighting]:
         if _is_empty_container(node.value) or _is_counter(node.value):
             sentence = "It lasts between calls; a model may remember nothing from one call to the next."
             yield Sighting("warn", "memory", node, ast.unparse(node), sentence)
-    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and source.method(node) == "forward":
-        if isinstance(node.value, ast.Name) and node.value.id == "self":
-            sentence = "forward() changes the model; it may remember nothing from one call to the next."
-            yield Sighting("warn", "memory", node, ast.unparse(node), sentence)
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and source.method(node) == "forward":
-        inplace = node.func.attr.endswith("_") and not node.func.attr.endswith("__")
-        if ast.unparse(node.func.value).startswith("self.") and (
-            inplace or node.func.attr in ("append", "update", "add")
-        ):
-            sentence = "forward() changes the model; it may remember nothing from one call to the next."
-            yield Sighting("warn", "memory", node, ast.unparse(node), sentence)
+    elif (changed := _changed(node)) is not None and (what := _outlives_the_call(source, node, changed)):
+        sentence = f"It changes {what}; a model may remember nothing from one call to the next."
+        yield Sighting("warn", "memory", node, ast.unparse(node), sentence)
+
+
+def _changed(node: ast.AST) -> ast.expr | None:
+    """What an assignment to an attribute or an item, or a call that works in place, changes."""
+    if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+        return node.value
+    if not isinstance(node, ast.Call):
+        return None
+    if isinstance(node.func, ast.Name):
+        return node.args[0] if node.func.id == "setattr" and node.args else None
+    if not isinstance(node.func, ast.Attribute):
+        return None
+    name = node.func.attr
+    inplace = name.endswith("_") and not name.endswith("__")
+    return node.func.value if inplace or name in _CHANGING else None
+
+
+_CHANGING = frozenset("append appendleft extend insert update add setdefault pop popleft register_buffer".split())
+
+
+def _outlives_the_call(source: Source, node: ast.AST, changed: ast.expr) -> str | None:
+    """The model, in any of its methods that are not for making it; or a variable of the file, in any function."""
+    root: ast.expr = changed
+    while isinstance(root, ast.Attribute | ast.Subscript):
+        root = root.value
+    if not isinstance(root, ast.Name) or source.method(node) in _MAKING:
+        return None
+    if root.id == "self":
+        return "the model" if _is_of_a_model(source, node) else None
+    is_kept = root.id in source.kept and not source.is_local(root.id, root)
+    return f"{root.id}, which lasts between calls" if is_kept and _is_in_function(source, node) else None
+
+
+_MAKING = frozenset({"__init__", "__post_init__", "reset_parameters", "init_weights"})
+
+
+def _is_in_function(source: Source, node: ast.AST) -> bool:
+    return any(isinstance(n, ast.FunctionDef | ast.Lambda) for n in source.above(node))
+
+
+def _is_of_a_model(source: Source, node: ast.AST) -> bool:
+    """In a method of a class with a forward() that ``__init__`` does not call."""
+    around = next((n for n in source.above(node) if isinstance(n, ast.ClassDef)), None)
+    methods = {n.name: n for n in around.body if isinstance(n, ast.FunctionDef)} if around else {}
+    if "forward" not in methods:
+        return False
+    making = ast.unparse(methods["__init__"]) if "__init__" in methods else ""
+    return f"self.{source.method(node)}(" not in making
 
 
 def _is_empty_container(value: ast.expr | None) -> bool:

@@ -17,6 +17,17 @@ from research.gates import allowed
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
+MAX_MEANINGS = 32  # of one name; a file whose names double their meanings line by line would fill the memory
+
+
+class TooTangled(ValueError):
+    """Nobody could follow where a name leads; ``lineno`` is where it became too much."""
+
+    def __init__(self, why: str, node: ast.expr) -> None:
+        super().__init__(why)
+        self.lineno = node.lineno
+
+
 @dataclass(frozen=True)
 class Sighting:
     """A rule's finding before anybody asked whether the base has it too; ``said`` is what the two are compared by."""
@@ -86,19 +97,15 @@ class Source:
         """Imports, and names given to what they lead to (``load = torch.load``), as often as that is repeated."""
         bound = defaultdict(set, {name: set(dotted) for name, dotted in self.imports.items()})
         for _ in range(3):
-            for target, value in self._plain_assignments:
+            for target, value in self.plain_assignments:
                 bound[target] |= _dotted(value, bound)
+                if len(bound[target]) > MAX_MEANINGS:
+                    raise TooTangled(f"{target} may mean more than {MAX_MEANINGS} things", value)
         return {name: dotted for name, dotted in bound.items() if dotted}
 
     @cached_property
-    def _plain_assignments(self) -> list[tuple[str, ast.expr]]:
-        found: list[tuple[str, ast.expr]] = []
-        for node in self.nodes:
-            if isinstance(node, ast.Assign):
-                found += [(t.id, node.value) for t in node.targets if isinstance(t, ast.Name)]
-            elif isinstance(node, ast.NamedExpr | ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-                found.append((node.target.id, node.value))
-        return found
+    def plain_assignments(self) -> list[tuple[str, ast.expr]]:
+        return [pair for node in self.nodes for pair in _plainly_assigned(node)]
 
     def dotted(self, node: ast.AST) -> set[str]:
         """Where a name or a chain of attributes leads: {"torch.nn.functional.relu"}; empty when it is no import's."""
@@ -110,13 +117,58 @@ class Source:
         return _dotted(node, self.aliases)
 
     def is_local(self, name: str, node: ast.AST) -> bool:
-        """Is ``name`` a variable of a function around ``node``? Python decides that by the text alone; so do we."""
-        return any(name in self._locals(f) for f in self.above(node) if isinstance(f, Function))
+        """Is ``name`` a variable of a function around ``node``? Python decides that by the text alone; so do we.
 
-    def _locals(self, function: ast.AST) -> set[str]:
+        Defaults, decorators and annotations are read outside of the function: in ``def f(open=open)`` the second
+        ``open`` is the builtin. And ``global`` leads past every function around it.
+        """
+        for inner, outer in pairwise([node, *self.above(node)]):
+            if not isinstance(outer, Function) or not _is_in_body(inner, outer):
+                continue
+            if name in self._globals_of[outer]:
+                return False
+            if name in self._locals(outer):
+                return True
+        return False
+
+    def scope(self, name: str, node: ast.AST) -> ast.AST | None:
+        """The function whose variable ``name`` is where ``node`` stands; None: the file's."""
+        for inner, outer in pairwise([node, *self.above(node)]):
+            if isinstance(outer, Function) and _is_in_body(inner, outer) and name not in self._globals_of[outer]:
+                if outer not in self._bound_names:
+                    self._bound_names[outer] = _bound_in(outer)
+                if name in self._bound_names[outer]:
+                    return outer
+        return None
+
+    @cached_property
+    def _bound_names(self) -> dict[ast.AST, set[str]]:
+        return {}
+
+    def _locals(self, function: Function) -> set[str]:
         if function not in self._local_names:
-            self._local_names[function] = _bound_in(function) - self.aliases.keys() | _shadowing(function)
+            bound, shadowing = _bound_in(function), _shadowing(function)
+            self._local_names[function] = bound - self.aliases.keys() | (shadowing - self._led_somewhere(function))
         return self._local_names[function]
+
+    def _led_somewhere(self, function: Function) -> set[str]:
+        """Parameters that are then given what an import leads to (``def f(t): t = torch``), here or by ``nonlocal``."""
+        leading = {t for n in _own_nodes(function) for t, v in _plainly_assigned(n) if _dotted(v, self.aliases)}
+        return leading | (self._handed_out & self.aliases.keys())
+
+    @cached_property
+    def _globals_of(self) -> dict[ast.AST, set[str]]:
+        """Function -> the names that it declares global."""
+        declared: dict[ast.AST, set[str]] = defaultdict(set)
+        for node in self.nodes:
+            if isinstance(node, ast.Global):
+                function = next((f for f in self.above(node) if isinstance(f, Function)), self.tree)
+                declared[function] |= set(node.names)
+        return declared
+
+    @cached_property
+    def _handed_out(self) -> set[str]:
+        return {name for n in self.nodes if isinstance(n, ast.Nonlocal) for name in n.names}
 
     @cached_property
     def _local_names(self) -> dict[ast.AST, set[str]]:
@@ -133,6 +185,18 @@ class Source:
     def own(self) -> set[str]:
         """Functions and classes that the file defines."""
         return {n.name for n in self.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+
+    @cached_property
+    def kept(self) -> set[str]:
+        """Variables of the file itself, which live as long as the process."""
+        return {name for n in self.tree.body for name in _stored_by(n)}
+
+    @cached_property
+    def bases(self) -> set[str]:
+        """Last names of all classes that one of the files is built on."""
+        files = [self, *self.siblings.values()]
+        classes = [n for f in files for n in f.nodes if isinstance(n, ast.ClassDef)]
+        return {ast.unparse(base).split(".")[-1] for n in classes for base in n.bases}
 
     def knows(self, private: str) -> bool:
         return private in self.defined or any(private in sibling.defined for sibling in self.siblings.values())
@@ -162,20 +226,50 @@ def _dotted(node: ast.AST, bound: dict[str, set[str]]) -> set[str]:
     return {root + tail for root in bound.get(node.id, ())}
 
 
-def _bound_in(function: ast.AST) -> set[str]:
-    """Parameters, and what is assigned in the function itself, not in one inside it."""
-    assert isinstance(function, Function)
-    names = _parameters(function)
-    rest: list[ast.AST] = list(ast.iter_child_nodes(function))
+def _plainly_assigned(node: ast.AST) -> list[tuple[str, ast.expr]]:
+    """(name, value) of an assignment to names."""
+    if isinstance(node, ast.Assign):
+        return [(t.id, node.value) for t in node.targets if isinstance(t, ast.Name)]
+    if isinstance(node, ast.NamedExpr | ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+        return [(node.target.id, node.value)]
+    return []
+
+
+def _stored_by(statement: ast.stmt) -> set[str]:
+    if not isinstance(statement, ast.Assign | ast.AnnAssign):
+        return set()
+    return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def _body(function: Function) -> list[ast.AST]:
+    return [function.body] if isinstance(function, ast.Lambda) else [*function.body]
+
+
+def _is_in_body(child: ast.AST, function: Function) -> bool:
+    return any(child is statement for statement in _body(function))
+
+
+_SCOPES = Function | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+def _own_nodes(function: Function) -> Iterator[ast.AST]:
+    """What runs in the function itself, not in a scope inside it."""
+    rest = _body(function)
     while rest:
         node = rest.pop()
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            names -= set(node.names)
-        if not isinstance(node, Function | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        yield node
+        if not isinstance(node, _SCOPES):
             rest += ast.iter_child_nodes(node)
-    return names
+
+
+def _declared(function: Function, kind: type[ast.Global | ast.Nonlocal]) -> set[str]:
+    return {name for node in _own_nodes(function) if isinstance(node, kind) for name in node.names}
+
+
+def _bound_in(function: Function) -> set[str]:
+    """Parameters, and what is assigned in the function itself."""
+    stored = {n.id for n in _own_nodes(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return _parameters(function) | stored - _declared(function, ast.Global) - _declared(function, ast.Nonlocal)
 
 
 def _parameters(function: Function) -> set[str]:
@@ -184,16 +278,15 @@ def _parameters(function: Function) -> set[str]:
     return {arg.arg for arg in given}
 
 
-def _shadowing(function: ast.AST) -> set[str]:
+def _shadowing(function: Function) -> set[str]:
     """Parameters and unpacked names are never an import's, whatever they are called: ``B, T, F = h.shape``."""
-    assert isinstance(function, Function)
     names = _parameters(function)
-    for node in ast.walk(function):
+    for node in _own_nodes(function):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.Call):
             for target in node.targets:
                 if isinstance(target, ast.Tuple):
                     names |= {e.id for e in target.elts if isinstance(e, ast.Name)}
-    return names
+    return names - _declared(function, ast.Global)
 
 
 # --- what a dotted name may be -----------------------------------------------------------------
@@ -211,9 +304,8 @@ def objection(dotted: str, siblings: dict[str, Source]) -> tuple[str, str] | Non
             return objection(".".join(parts[start:]), siblings)
     if parts[0] in siblings:
         return _through_a_sibling(parts, siblings)
-    if (found := _longest(parts, allowed.EXCEPTIONS)) is not None:
-        return None
-    if (found := _longest(parts, allowed.REFUSED)) is not None:
+    is_excepted = _longest(parts, allowed.EXCEPTIONS) is not None
+    if not is_excepted and (found := _longest(parts, allowed.REFUSED)) is not None:
         return "block", f"{found} {allowed.REFUSED[found]}"
     if not any(".".join(parts[:n]) in allowed.MODULES for n in range(len(parts), 0, -1)):
         return "block", f"{parts[0]} is not among the modules that edited code may use"

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 _GIT = re.compile(r"diff --git (.+)")
-_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: .*)?")
+_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: (.*))?")
 _INDEX = re.compile(r"index [0-9a-f]{4,64}\.\.[0-9a-f]{4,64}(?: 100644)?")
 _EXTENDED = re.compile(
     r"(?:old mode|new mode|new file mode|deleted file mode|copy from|copy to|rename from|rename to|rename old"
@@ -45,6 +45,8 @@ class Change:
 
     files: list[FileChange] = field(default_factory=list)
     strays: list[tuple[int, str]] = field(default_factory=list)
+    # What git passes over and a reader does not: a mail's text, what stands behind @@ or behind a file's name.
+    asides: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def paths(self) -> set[str]:
@@ -88,8 +90,8 @@ class _Reader:
             self.can_end = False
         elif self.is_over:
             self._after_the_signature(number, line)
-        elif not self._header(number, line) and not self._may_pass(line):
-            self.change.strays.append((number, line))
+        elif not self._header(number, line):
+            (self.change.asides if self._may_pass(line) else self.change.strays).append((number, line))
 
     def _content(self, number: int, line: str) -> None:
         kind = line[:1]
@@ -113,6 +115,8 @@ class _Reader:
 
     def _header(self, number: int, line: str) -> bool:
         self.can_end = False
+        if line.startswith(("--- ", "+++ ")):
+            self._aside(number, line.partition("\t")[2])
         if match := _GIT.fullmatch(line):
             self._open(number, _git_names(match[1]))
         elif line.startswith("diff "):
@@ -123,6 +127,7 @@ class _Reader:
             self.file.names.append(_name(line))
         elif (match := _HUNK.fullmatch(line)) and self.file:
             self._hunk(match)
+            self._aside(number, match[5])
         elif self.file and not self.file.num_hunks and _INDEX.fullmatch(line):
             pass
         elif _EXTENDED.fullmatch(line):
@@ -130,6 +135,10 @@ class _Reader:
         else:
             return False
         return True
+
+    def _aside(self, number: int, text: str | None) -> None:
+        if text and text.strip():
+            self.change.asides.append((number, text))
 
     def _open(self, number: int, names: list[str]) -> None:
         self.file = FileChange(line=number, names=names)
@@ -165,6 +174,7 @@ class _Reader:
     def _after_the_signature(self, number: int, line: str) -> None:
         if line and not re.fullmatch(r"[\w.() -]{1,40}", line):
             self.change.strays.append((number, line))
+        self._aside(number, line)
 
     def close(self, number: int) -> None:
         if self.old_left or self.new_left:
@@ -190,30 +200,36 @@ def _name(line: str) -> str:
 
 
 def as_git_writes(patch: str, known: set[str]) -> str:
-    """``diff -u``'s names turned into git's, where it is plain which of ``known`` files is meant; else unchanged."""
-    if re.search(r"^diff --git ", patch, re.M):
-        return patch
-    change = read(patch)
-    lines = patch.split("\n")
+    """``diff -u``'s names, and git's of other folders and prefixes, turned into a/ and b/ of a file of ``known``.
+
+    Only where it is plain which one is meant; else unchanged.
+    """
+    change, lines = read(patch), patch.split("\n")
+    is_git = any(line.startswith("diff --git ") for line in lines)
     for file in change.files:
         path = _meant(file.names, known)
-        if path is None or file.special or len(file.names) != 2:
+        if path is None or file.special or len(file.names) != (4 if is_git else 2):
             return patch
+        if file.names[-2:] == [f"a/{path}", f"b/{path}"]:
+            continue
+        if is_git and not all(name.endswith(f"/{path}") or name == path for name in file.names):
+            return patch  # its names disagree: the gates say so
         _rename(lines, file.line - 1, path)
     return "\n".join(lines)
 
 
 def _meant(names: list[str], known: set[str]) -> str | None:
     """The known file that a name ends in; None where it climbs, starts at the root, or names none."""
-    if any(name.startswith(("/", '"')) or ".." in name.split("/") for name in names):
+    if any(name.startswith('"') or {"", ".", ".."} & set(name.split("/")) for name in names):
         return None
-    tails = ["/".join(name.split("/")[skipped:]) for name in reversed(names) for skipped in range(4)]
+    tails = ["/".join(name.split("/")[skipped:]) for name in reversed(names) for skipped in range(6)]
     return next((tail for tail in tails if tail in known), None)
 
 
 def _rename(lines: list[str], start: int, path: str) -> None:
-    """The first two names behind ``start``; a ``diff -u ...`` line before them goes."""
+    """The first two names behind ``start``, and those of a ``diff`` line there."""
     if lines[start].startswith("diff "):
         lines[start] = f"diff --git a/{path} b/{path}"
+    while not lines[start].startswith("--- "):
         start += 1
     lines[start], lines[start + 1] = f"--- a/{path}", f"+++ b/{path}"

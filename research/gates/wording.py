@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import io
 import re
+import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator
 
 from research.gates.found import Remark
-from research.gates.source import Sighting, Source
+from research.gates.source import Sighting, Source, parse
 
 _DUNDER = re.compile(r"__[A-Za-z]|[A-Za-z]__")
 _PLACE = re.compile(
@@ -19,21 +20,29 @@ _FILE = re.compile(r"^[\w./ -]+\.(?:pt|pth|bin|npy|npz|pkl|pickle|safetensors|so
 _CODE = re.compile(
     r"\bimport\s+\w|\bexec\s*\(|\beval\s*\(|\bos\.\w|\bsubprocess\b|\blambda\b.*:|\bopen\s*\(|\bdef\s+\w+\s*\("
 )
-_FIELD = re.compile(r"\{[^{}]*[.\[][^{}]*\}")
+_FIELD = re.compile(r"\{[^{}.\[]{0,99}[.\[][^{}]*\}")
 MAX_TEXT = 60  # characters without a space
 # Who writes to the reader of a patch wants something from them.
+# Comments of a recipe say "ignore previous keys", "do not block" and "skip the gates" of other things than these.
 _ORDERS = re.compile(
-    r"ignore (?:all |any |the )?(?:previous|prior|above|earlier|other)|disregard (?:all|any|the|previous)|"
-    r"(?:do not|don't|never) (?:flag|review|report|block|reject|read|run the gates)|approve (?:this|it|the)|"
-    r"(?:pre-?|already |was )approved|mark (?:this|it) as (?:safe|passed)|system prompt|you are (?:an?|the) "
-    r"(?:assistant|reviewer|model|ai|judge)|<\s*/?\s*(?:system|assistant|human|instructions?)\s*>|\[/?INST\]|"
-    r"(?:set|report|give|return) .{0,20}val_bpb|skip (?:the )?(?:gates?|review|checks?)",
+    r"(?:ignore|disregard|forget) (?:\w+ ){0,3}(?:instructions?|prompts?|rules|orders|guidelines|findings)|"
+    r"(?:do not|don't|never) (?:flag|review|reject) (?:this|it|any)\b|"
+    r"(?:do not|don't|never) (?:flag|review|report|block|reject|run) (?:this|the) "
+    r"(?:patch|change|edit|diff|line|file|proposal|gates?)\b|approve (?:this|it|the)|"
+    r"(?:pre-|\bpre|\balready |\bwas )approved|mark (?:this|it) as (?:safe|passed|approved)\b(?! through)|"
+    r"system prompt|you are (?:an?|the) (?:assistant|reviewer|model|ai|judge)|"
+    r"<\s*/?\s*(?:system|assistant|human|instructions?)\s*>|\[/?INST\]|"
+    r"(?:set|report|give) (?:the |a |an )?val_bpb (?:of|as|to|=|[\d.])|"
+    r"skip (?:the )?(?:review|checks?)\b",
     re.I,
 )
 _SPOKEN_TO = re.compile(
-    r"\b(?:reviewers?|claude|llm|language model|gatekeeper|auditor)\b|\b(?:nosec|pragma: no|type: ignore|noqa: ?S)\b",
+    r"\b(?:reviewers?|claude|gatekeeper|auditor)\b|\b(?:nosec|pragma: no|type: ignore|noqa: ?S)\b|"
+    r"\b(?:dear|hello|hey|note to|attention|as an?)\b.{0,20}\b(?:llm|language model|ai)\b|skip (?:the )?gates?\b|"
+    r"ignore (?:all |any )?(?:previous|prior|above|earlier)\b|\bapprove\b|(?:set|report|give|return) .{0,20}val_bpb",
     re.I,
 )
+MAX_READ = 1_000  # characters of a line or a text; longer lines are refused, and some patterns go over them squared
 
 
 def sightings(source: Source) -> Iterator[Sighting]:
@@ -56,9 +65,11 @@ def _text(source: Source, node: ast.Constant, text: str) -> Iterator[Sighting]:
         yield Sighting("block", "text", node, said, sentence)
     if _PLACE.search(text) or _FILE.match(text):
         sentence = "The text names a file, a folder or an address; a recipe gets everything through `run`."
-        yield Sighting("block", "place", node, said, sentence)
-    if _CODE.search(text):
-        yield Sighting("block", "text", node, said, "The text is code; write it as code, where it can be read.")
+        severity = "warn" if _is_sentence(text) else "block"
+        yield Sighting(severity, "place", node, said, sentence)
+    if any(map(_CODE.search, _stretches(text))):
+        severity = "block" if _is_code(text) else "warn"
+        yield Sighting(severity, "text", node, said, "The text is code; write it as code, where it can be read.")
     if len(text) > MAX_TEXT and " " not in text.strip():
         sentence = f"{len(text)} characters without a space may be anything, encoded; write out what it is."
         yield Sighting("block", "blob", node, said, sentence)
@@ -66,6 +77,31 @@ def _text(source: Source, node: ast.Constant, text: str) -> Iterator[Sighting]:
     if isinstance(parent, ast.Attribute) and parent.attr in ("format", "format_map") and _FIELD.search(text):
         sentence = "format() with attributes or items in braces reaches into what it is given; use an f-string."
         yield Sighting("block", "format", node, said, sentence)
+
+
+def _stretches(text: str) -> Iterator[str]:
+    """All of a text in parts that no pattern takes long for; neighbours overlap, so that nothing is cut in two."""
+    for line in text.split("\n"):
+        yield from (line[start : start + MAX_READ] for start in range(0, max(1, len(line)), MAX_READ - 100))
+
+
+def _is_sentence(text: str) -> bool:
+    """A message may name a file: "keep in step with kernels.py"."""
+    return len(text.split()) > 3 and not _PLACE.search(text)
+
+
+def _is_code(text: str) -> bool:
+    """Does Python read it, or any part of it that looks like code? "could not import triton" is a message."""
+    parts = [textwrap.dedent(text).strip(), *(part.strip() for part in re.split(r"[;\n]", text) if _CODE.search(part))]
+    return len(text) > MAX_READ or any(map(_can_be_parsed, parts))
+
+
+def _can_be_parsed(text: str) -> bool:
+    try:
+        parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _bytes(node: ast.Constant, value: bytes) -> Iterator[Sighting]:
@@ -86,7 +122,8 @@ def _identifiers(source: Source) -> Iterator[Sighting]:
 
 def spoken(path: str, added: Iterable[tuple[int, str]]) -> Iterator[Remark]:
     """Added lines that speak to whoever reads the patch, a person or a model."""
-    for number, text in added:
+    for number, whole in added:
+        text = whole[:MAX_READ]
         if orders := _ORDERS.search(text):
             sentence = f"The line tells its reader what to do ({orders[0]!r}); say what the code does, or nothing."
             yield Remark(

@@ -19,6 +19,7 @@ FILES = {path.name: path.read_text() for path in SHIPPED.iterdir() if path.suffi
 PLACES = {
     "top": ("# --- layers -", ""),
     "forward": ("        logits = self.raw_logits(tokens).float()\n", " " * 8),
+    "raw": ("        place = self.place(tokens)\n        x = self.embed(tokens)", " " * 8),
     "train": ("    k = run.knobs\n    config = model_config(run)\n", " " * 4),
 }
 HOSTILE = [
@@ -31,7 +32,8 @@ ONLY_WARNED = frozenset(
     "import-random cache remember-self remember-buffer remember-list flip-method flip-function roll-left "
     "roll-function shift-left mean-over-tokens max-over-rows sum-over-all by-shape by-grad by-training sdpa-uncausal "
     "not-causal batch-norm fourier two-sided-convolution global-state sort-tokens harness-unknown seed-fixed "
-    "seed-from-time generator".split()
+    "seed-from-time generator "
+    "module-tensor-state raw-logits-remembers format-computed".split()
 )
 BENIGN = tomllib.loads((HERE / "benign.toml").read_text())["edit"]
 CATALOGUE = {entry.slug: entry for entry in catalogue() if entry.edits}
