@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 DATABASE_URL = os.environ.get("TEST_DATABASE_URL", "")  # empty: SQLite in memory
@@ -17,3 +18,7 @@ for name in list(os.environ):
 os.environ["COUNTERSIGN_HOME"] = HOME
 os.environ["COUNTERSIGN_DATABASE_URL"] = DATABASE_URL
 os.environ["COUNTERSIGN_SECRET_KEY"] = "only for tests"
+
+# A shell that starts something in the background has it ignore Ctrl+C, and whatever we start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -233,9 +233,9 @@ def test_a_second_ctrl_c_does_not_wait_and_a_changed_spec_cannot_go_on(place: Pl
 
 
 def test_a_deadline_ends_what_does_not_end(place: Place) -> None:
-    ran = place.train(place.spec(budget="flops = 1e18", machine='deadline_s = 4\ncompile = "never"'), "--quiet")
+    ran = place.train(place.spec(budget="flops = 1e18", machine='deadline_s = 8\ncompile = "never"'), "--quiet")
     assert ran.returncode == 1
-    assert "deadline: Training did not end within machine.deadline_s = 4 s" in ran.stdout
+    assert "deadline: Training did not end within machine.deadline_s = 8 s" in ran.stdout
     ended = ended_of(place.folder / "runs" / "tiny-1")
     assert (ended["outcome"], ended["can_resume"]) == ("failed", True)
     assert not harness_processes(place.folder / "runs" / "tiny-1")
