@@ -199,6 +199,7 @@ def ago(seconds_: float) -> str:
 FAILURES = {
     "http_529": "overloaded", "http_429": "rate-limited", "http_401": "with a wrong key", "max_tokens": "cut off",
     "timeout": "timed out", "connection": "lost their connection", "unreadable": "unreadable",
+    "lost": "lost by a restart", "batch_lost": "batch lost",
 }  # fmt: skip
 
 
