@@ -55,6 +55,7 @@ ASKING_FOR_AT_MOST = timedelta(minutes=15)
 RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
 RETRY_AFTER_AT_MOST_S = 3600.0
 LOOK_AGAIN_AFTER = timedelta(minutes=1)  # at a batch
+LATE = "The batch could not be looked at: "
 MAX_REVISIONS = 12
 TRIES_AT_A_REVISION = 3
 BY = "proposer"
@@ -159,15 +160,26 @@ def _collect(campaign: Campaign, source: BatchProposer, pending: Pending) -> Ans
     """Look what came of a batch. One that cannot be looked at stays, with why on the campaign's page."""
     about = brief(campaign, pending.num_wanted)
     collected = source.collect(about, pending)
-    if collected is None:
-        _update(campaign, proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER, proposer_problem="", num_problems=0)
+    if collected is None or collected.is_late:
+        _look_later(campaign, collected)
         return Answer()
     answer = _heard(campaign, about, lambda: collected)
     with transaction.atomic():
-        if not answer.is_late:
-            _update(campaign, batch=None)
+        _update(campaign, batch=None)
         note_answer(campaign, answer, "propose")
     return answer
+
+
+def _look_later(campaign: Campaign, late: Answer | None) -> None:
+    """Its sentence goes when a look succeeds. Problems that were counted stay: revisions are asked for meanwhile."""
+    problem = f"{LATE}{visible(late.problem)}"[:500] if late else ""
+    pause = timedelta(seconds=late.retry_after_s or 0) if late else LOOK_AGAIN_AFTER
+    with transaction.atomic():
+        if problem and problem != campaign.proposer_problem:
+            events.record("proposer.problem", problem, by=BY, campaign=campaign)
+        if problem or campaign.proposer_problem.startswith(LATE):
+            _update(campaign, proposer_problem=problem)
+        _update(campaign, proposer_retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
 
 
 def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal]:
@@ -202,7 +214,9 @@ def _begin_asking(campaign: Campaign) -> datetime | None:
         if Campaign.objects.filter(free, pk=campaign.pk).update(proposing_since=now) != 1:
             return None
         if num := ledger.write_off(campaign):
-            sentence = f"A restart lost the answers of {num} sent to Claude; the most they can have cost is counted"
+            sentence = (
+                f"Requests to Claude left without an answer by a restart: {num}, counted with the most they can cost"
+            )
             events.record("proposer.lost", sentence, by=BY, campaign=campaign)
     return now
 

@@ -115,7 +115,8 @@ class ClaudeProposer:
         """
         attempt = batches.collect(self.client, pending) if pending.id else batches.lost(pending)
         if attempt.retry:
-            return Answer(problem=attempt.problem, is_late=True) if attempt.problem else None
+            late = Answer(problem=attempt.problem, retry_after_s=attempt.retry_after_s, is_late=True)
+            return late if attempt.problem else None
         asked = [Asked(last=attempt, usages=(attempt.usage,), bodies=(attempt.body,) if attempt.body else ())]
         return _read(asked, brief, pending.origin, pending.num_wanted)
 

@@ -218,13 +218,18 @@ def test_a_batch_that_cannot_be_looked_at_is_kept_and_the_page_says_why(
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
         ended(server, succeeded(make_answer(0.1)))
-        good, server.gets[end] = server.gets[end], script
+        server.gets[end] = script
         assert propose.top_up(campaign) == []
         campaign.refresh_from_db()
         assert campaign.batch["id"] == "msgbatch_1"
-        assert campaign.proposer_problem
+        assert campaign.proposer_problem.startswith("The batch could not be looked at: ")
         assert not campaign.ledger.exists(), "nothing is known to be free, or to be lost"
-        server.gets[end] = good
+        ended(server)
+        server.gets["/msgbatch_1"] = batch(server, "in_progress")
+        assert propose.top_up(later(campaign)) == []
+        campaign.refresh_from_db()
+        assert campaign.proposer_problem == "", "it can be looked at again"
+        ended(server, succeeded(make_answer(0.1)))
         assert len(propose.top_up(later(campaign))) == 1
     assert campaign.ledger.get().usd == Decimal("0.007")
 
@@ -249,6 +254,20 @@ def test_a_batch_of_unknown_price_counts_with_the_most_that_it_can_have_cost(
         assert len(propose.top_up(campaign)) == (1 if row else 0)
     entry = campaign.ledger.get()
     assert (entry.usd, entry.usage["usd_at_most"]) == (None, "0.26000")
+
+
+def test_looking_at_a_batch_does_not_forget_how_often_a_revision_failed(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    """Else a revision that never comes would be asked for, and paid, without end."""
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        Campaign.objects.update(num_problems=2, proposer_problem="Claude's answer is not JSON.")
+        for script in (batch(server, "in_progress"), error(529, "overloaded_error", "busy")):
+            server.gets = {"/msgbatch_1": script}
+            assert propose.top_up(later(campaign)) == []
+            campaign.refresh_from_db()
+            assert campaign.num_problems == 2
 
 
 @pytest.mark.parametrize(
