@@ -351,12 +351,12 @@ def revise(proposal: Proposal) -> None:
         about = brief(campaign, 1, revising=previous)
         draft = draft_of(previous)
         answer = _heard(campaign, about, lambda: source.revise(about, draft, comment), apart_from=proposal.pk)
+        if not answer.drafts and source.arm == "claude" and _may_try_again(previous, answer):
+            _note_unanswered(previous, answer)
+            return
+        ledger.charge_claude(campaign, answer.usages, "revise")
     finally:
         _end_asking(campaign, since)
-    if not answer.drafts and source.arm == "claude" and campaign.num_problems < TRIES_AT_A_REVISION:
-        note_answer(campaign, answer, "revise")  # asked again after a pause: the reviewer wanted this one
-        return
-    ledger.charge_claude(campaign, answer.usages, "revise")
     if answer.drafts:
         sentence = f"P-{proposal.pk} was revised"
         draft = answer.drafts[0]
@@ -364,6 +364,22 @@ def revise(proposal: Proposal) -> None:
         return
     sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
     moves.move_proposal(proposal, "withdrawn", by=BY, sentence=sentence)
+
+
+def _may_try_again(revision: Revision, answer: Answer) -> bool:
+    """The reviewer wanted this one. What the service could not do is no try; an answer that is none is paid for."""
+    tries = revision.proposal.events.filter(kind="proposal.unanswered", payload__revision=revision.number)
+    return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
+
+
+def _note_unanswered(revision: Revision, answer: Answer) -> None:
+    campaign, proposal = revision.proposal.campaign, revision.proposal
+    with transaction.atomic():
+        note_answer(campaign, answer, "revise")
+        if answer.retry_after_s is None:
+            sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
+            kind, number = "proposal.unanswered", revision.number
+            events.record(kind, sentence, by=BY, campaign=campaign, proposal=proposal, revision=number)
 
 
 def rebase(proposal: Proposal) -> None:

@@ -285,6 +285,7 @@ EVENT_ICONS = {
     "proposal.blocked": ("shield-alert", "bad"),
     "proposal.override_signed": ("key-round", "warn"),
     "proposal.withdrawn": ("minus", "dim"),
+    "proposal.unanswered": ("triangle-alert", "warn"),
     "proposal.stale": ("history", "warn"),
     "proposal.judged": ("scale", "runc"),
     "run.finished": ("circle-check", "good"),
