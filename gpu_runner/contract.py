@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 import tomllib
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
@@ -76,6 +77,8 @@ class Knob(Wire):
             return f"{self.key}: {value!r} is not one of {', '.join(self.choices)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"{self.key}: must be a number, not {value!r}"
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            return f"{self.key}: is larger than any number here"
         if not math.isfinite(value):
             return f"{self.key}: must be finite, not {value!r}"
         if self.type == "int" and value != int(value):

@@ -178,7 +178,8 @@ class Brief:
 class Usage:
     """What one HTTP attempt at a model cost; usd is None when it is unknown, never 0.
 
-    ``usd_at_most`` is what it cannot have exceeded; caps count that where usd is None.
+    ``usd_at_most`` is what it cannot have exceeded; caps count that where usd is None. ``row`` is the ledger's, where
+    it was entered before it was sent.
     """
 
     model: str
@@ -190,6 +191,11 @@ class Usage:
     seconds: float
     stop_reason: str
     usd_at_most: Decimal | None = None
+    row: int | None = None
+
+
+class OverCap(Exception):
+    """What others sent meanwhile left too little for this request. Says so in a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +219,7 @@ class Answer:
     usages: tuple[Usage, ...] = ()
     problem: str = ""
     retry_after_s: float | None = None
+    is_late: bool = False  # a batch that could not be looked at: its answer may still come
     extra: dict[str, Any] = field(default_factory=dict)
 
 

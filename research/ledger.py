@@ -14,8 +14,10 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from gpu_runner import contract
-from research.drafts import Allowance, Usage
+from research.drafts import Allowance, OverCap, Usage
 from research.models import Campaign, LedgerEntry, Run
+
+SENT = "sent"  # an attempt under way: not spent yet, and of no allowance any more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +35,21 @@ class Spent:
 
 
 def spent(campaign: Campaign) -> Spent:
-    sums = campaign.ledger.aggregate(
+    entries = _over(campaign.ledger.all())
+    sums = entries.aggregate(
         all_s=Sum("gpu_s"), all_usd=Sum("usd"), num_unpriced=Count("pk", filter=Q(kind="claude", usd=None))
     )
     return Spent(
         gpu_s=sums["all_s"] or 0.0,
         usd=sums["all_usd"] or Decimal(0),
         num_unpriced=sums["num_unpriced"],
-        usd_unpriced_at_most=_unpriced_at_most(campaign.ledger.all()) if sums["num_unpriced"] else Decimal(0),
+        usd_unpriced_at_most=_unpriced_at_most(entries) if sums["num_unpriced"] else Decimal(0),
     )
+
+
+def _over(entries: QuerySet[LedgerEntry]) -> QuerySet[LedgerEntry]:
+    """Without attempts under way. Naming the kind keeps GPU time, whose usage has no such key: NULL is not unequal."""
+    return entries.exclude(kind="claude", usage__stop_reason=SENT)
 
 
 def _unpriced_at_most(entries: QuerySet[LedgerEntry]) -> Decimal:
@@ -56,21 +64,47 @@ def charge_run(run: Run, device_s: float) -> None:
     LedgerEntry.objects.create(campaign=run.campaign, kind="gpu", gpu_s=device_s, usd=usd, run=run)
 
 
+def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
+    """Enter an attempt before it is sent, with the most that it can cost: should we die, it is on record.
+
+    Raises OverCap when that is more than is left. The row is written before it is weighed, so of two that ask at the
+    same time for what is left at least one sees the other.
+    """
+    entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=None, usage=_fields(usage, purpose))
+    weighed = allowance(campaign)
+    if weighed.usd_left < 0:
+        entry.delete()
+        raise OverCap(f"Others are asking, and what they may cost leaves too little of the {weighed.name}; not sent.")
+    return entry.pk
+
+
+def write_off(campaign: Campaign) -> int:
+    """Whoever sent these has died, and nobody hears the answer: they stay, with the most that they can have cost."""
+    entries = list(campaign.ledger.filter(kind="claude", usage__stop_reason=SENT))
+    for entry in entries:
+        entry.usage["stop_reason"] = "lost"
+        entry.save(update_fields=["usage"])
+    return len(entries)
+
+
 def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -> None:
     """One entry for every HTTP attempt, made to ``propose`` or to ``revise``. An unknown price stays NULL."""
     for usage in usages:
-        fields: dict[str, Any] = {"purpose": purpose} | {
-            k: v for k, v in vars(usage).items() if k not in ("usd", "usd_at_most")
-        }
-        if usage.usd_at_most is not None:
-            fields["usd_at_most"] = str(usage.usd_at_most)
-        LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=usage.usd, usage=fields)
+        said = {"usd": usage.usd, "usage": _fields(usage, purpose)}
+        if usage.row is None or not LedgerEntry.objects.filter(pk=usage.row).update(**said):
+            LedgerEntry.objects.create(campaign=campaign, kind="claude", **said)
+
+
+def _fields(usage: Usage, purpose: str) -> dict[str, Any]:
+    fields = {"purpose": purpose} | {k: v for k, v in vars(usage).items() if k not in ("usd", "usd_at_most", "row")}
+    return fields if usage.usd_at_most is None else fields | {"usd_at_most": str(usage.usd_at_most)}
 
 
 def _on_its_way(campaigns: QuerySet[Campaign]) -> Decimal:
-    """What batches that are not answered yet can cost at most."""
+    """What attempts and batches that are not answered yet can cost at most."""
     waiting = campaigns.exclude(batch=None).values_list("batch", flat=True)
-    return sum((Decimal(batch["usd_at_most"]) for batch in waiting if batch), Decimal(0))
+    sent = _unpriced_at_most(LedgerEntry.objects.filter(campaign__in=campaigns, usage__stop_reason=SENT))
+    return sum((Decimal(batch["usd_at_most"]) for batch in waiting if batch), sent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +127,8 @@ class Account:
 
 
 def account(campaign: Campaign) -> Account:
-    rows = list(campaign.ledger.filter(kind="claude").values_list("usd", "usage"))
+    entries = _over(campaign.ledger.filter(kind="claude"))
+    rows = list(entries.values_list("usd", "usage"))
     usages = [usage for _, usage in rows]
     cached = sum(usage["cache_read_tokens"] for usage in usages)
     read = cached + sum(usage["input_tokens"] + usage["cache_write_tokens"] for usage in usages)
@@ -140,7 +175,7 @@ def exhausted(campaign: Campaign) -> str:
 def allowance(campaign: Campaign) -> Allowance:
     """What Claude may cost now: the smaller of what the campaign and what today have left."""
     midnight = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    today = LedgerEntry.objects.filter(kind="claude", created_at__gte=midnight)
+    today = _over(LedgerEntry.objects.filter(kind="claude", created_at__gte=midnight))
     spent_today = (today.aggregate(usd=Sum("usd"))["usd"] or Decimal(0)) + _unpriced_at_most(today)
     of_the_day = settings.CLAUDE_USD_PER_DAY - spent_today - _on_its_way(Campaign.objects.all())
     left, name = (

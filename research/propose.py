@@ -6,9 +6,11 @@ The proposer (Claude, or the catalogue without a key) is called outside any tran
 
 from __future__ import annotations
 
+import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -46,17 +48,20 @@ from research.drafts import (
     Proposer,
 )
 from research.models import Campaign, Proposal, Revision, Wave
+from research.visible import visible
 
+log = logging.getLogger(__name__)
 ASKING_FOR_AT_MOST = timedelta(minutes=15)
 RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
 RETRY_AFTER_AT_MOST_S = 3600.0
 LOOK_AGAIN_AFTER = timedelta(minutes=1)  # at a batch
+LATE = "The batch could not be looked at: "
 MAX_REVISIONS = 12
 TRIES_AT_A_REVISION = 3
 BY = "proposer"
 
 
-def proposer(campaign: Campaign) -> Proposer:
+def proposer(campaign: Campaign, purpose: str = "propose") -> Proposer:
     """Claude when there is a key, within what may be spent; else the offline catalogue, which says so."""
     if settings.ANTHROPIC_CONFIGURED:
         from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer
@@ -65,6 +70,7 @@ def proposer(campaign: Campaign) -> Proposer:
             model=settings.ANTHROPIC_MODEL or DEFAULT_MODEL,
             fallback_model=settings.ANTHROPIC_FALLBACK_MODEL or None,
             allowance=ledger.allowance(campaign),
+            sending=lambda usage: ledger.enter(campaign, usage, purpose),
         )
     from research.offline.proposer import OfflineProposer
 
@@ -81,35 +87,62 @@ def num_missing(campaign: Campaign) -> int:
     return max(0, campaign.num_waiting - waiting)
 
 
+def is_due(campaign: Campaign) -> bool:
+    """Is it time to ask, or to look at a batch? That is done whatever became of the campaign: it is paid for."""
+    waits = campaign.proposer_retry_at is not None and campaign.proposer_retry_at > timezone.now()
+    return num_missing(campaign) > 0 or (campaign.batch is not None and not waits)
+
+
 def top_up(campaign: Campaign) -> list[Proposal]:
     """Ask for as many proposals as are missing; none when somebody else is asking already."""
-    if (num_wanted := num_missing(campaign)) == 0 or not _begin_asking(campaign):
+    if not is_due(campaign) or (since := _begin_asking(campaign)) is None:
         return []
     try:
         source = proposer(campaign)
-        if campaign.in_batches or campaign.batch:
-            answer = _by_batch(campaign, source, num_wanted)
-        else:
-            answer = _ask(campaign, source, num_wanted)
-        return write_wave(campaign, replace(answer, drafts=answer.drafts[:num_wanted]), arm=source.arm)
+        campaign.refresh_from_db(fields=["batch"])
+        answer = _answer(campaign, source, num_missing(campaign))
+        return write_wave(campaign, answer, arm=source.arm)
     finally:
-        Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
+        _end_asking(campaign, since)
+
+
+def _answer(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
+    if isinstance(source, BatchProposer) and campaign.batch:
+        return _collect(campaign, source, Pending(**campaign.batch))
+    if num_wanted == 0:  # a batch without a key to look at it with
+        _update(campaign, proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER)
+        return Answer()
+    if isinstance(source, BatchProposer) and campaign.in_batches:
+        return _submit(campaign, source, num_wanted)
+    return _ask(campaign, source, num_wanted)
 
 
 def _ask(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
     about = brief(campaign, num_wanted)
-    answer = repeats.screened(source.draft(about), about)
+    answer = _heard(campaign, about, lambda: source.draft(about))
     note_answer(campaign, answer, "propose")
-    return answer
+    return replace(answer, drafts=answer.drafts[:num_wanted])
 
 
-def _by_batch(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
-    """Hand a batch in, or look what came of the one on its way: it outlives this process, and its cost is on record."""
-    if not isinstance(source, BatchProposer):
-        return _ask(campaign, source, num_wanted)
-    campaign.refresh_from_db(fields=["batch"])
-    if campaign.batch:
-        return _collect(campaign, source, Pending(**campaign.batch))
+def _heard(campaign: Campaign, about: Brief, ask: Callable[[], Answer], apart_from: int | None = None) -> Answer:
+    """The answer without repeats. What it cost is kept, whatever is wrong with it or with us."""
+    said = _unless_broken(campaign, ask)
+    screened = _unless_broken(campaign, lambda: repeats.screened(said, about, apart_from=apart_from))
+    return replace(screened, usages=said.usages)
+
+
+def _unless_broken(campaign: Campaign, ask: Callable[[], Answer]) -> Answer:
+    """A fault of ours over one answer would be asked for, and paid, again in a few seconds: it gets its pause, too."""
+    try:
+        return ask()
+    except Exception as error:
+        log.exception("campaign %s: the proposer's answer could not be used", campaign.slug)
+        fault = f"a fault of ours ({type(error).__name__}, see the log)"
+        return Answer(problem=f"The proposer's answer could not be used because of {fault}.")
+
+
+def _submit(campaign: Campaign, source: BatchProposer, num_wanted: int) -> Answer:
+    """Hand a batch in: it outlives this process, and its cost is on record before it is sent."""
     pending, answer = source.submit(brief(campaign, num_wanted), lambda sent: _update(campaign, batch=vars(sent)))
     if pending is None:
         with transaction.atomic():
@@ -124,16 +157,29 @@ def _by_batch(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
 
 
 def _collect(campaign: Campaign, source: BatchProposer, pending: Pending) -> Answer:
+    """Look what came of a batch. One that cannot be looked at stays, with why on the campaign's page."""
     about = brief(campaign, pending.num_wanted)
     collected = source.collect(about, pending)
-    if collected is None:
-        _update(campaign, proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER)
+    if collected is None or collected.is_late:
+        _look_later(campaign, collected)
         return Answer()
-    answer = repeats.screened(collected, about)
+    answer = _heard(campaign, about, lambda: collected)
     with transaction.atomic():
         _update(campaign, batch=None)
         note_answer(campaign, answer, "propose")
     return answer
+
+
+def _look_later(campaign: Campaign, late: Answer | None) -> None:
+    """Its sentence goes when a look succeeds. Problems that were counted stay: revisions are asked for meanwhile."""
+    problem = f"{LATE}{visible(late.problem)}"[:500] if late else ""
+    pause = timedelta(seconds=late.retry_after_s or 0) if late else LOOK_AGAIN_AFTER
+    with transaction.atomic():
+        if problem and problem != campaign.proposer_problem:
+            events.record("proposer.problem", problem, by=BY, campaign=campaign)
+        if problem or campaign.proposer_problem.startswith(LATE):
+            _update(campaign, proposer_problem=problem)
+        _update(campaign, proposer_retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
 
 
 def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal]:
@@ -155,23 +201,43 @@ def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal
     return written
 
 
-def _begin_asking(campaign: Campaign) -> bool:
+def is_free(campaign: Campaign) -> bool:
+    """Is nobody asking? Whoever has been for so long has died."""
+    return campaign.proposing_since is None or campaign.proposing_since < timezone.now() - ASKING_FOR_AT_MOST
+
+
+def _begin_asking(campaign: Campaign) -> datetime | None:
+    """Since when it is ours alone to ask; None while it is somebody else's."""
     now = timezone.now()
     free = Q(proposing_since=None) | Q(proposing_since__lt=now - ASKING_FOR_AT_MOST)
-    return Campaign.objects.filter(free, pk=campaign.pk).update(proposing_since=now) == 1
+    with transaction.atomic():
+        if Campaign.objects.filter(free, pk=campaign.pk).update(proposing_since=now) != 1:
+            return None
+        if num := ledger.write_off(campaign):
+            sentence = (
+                f"Requests to Claude left without an answer by a restart: {num}, counted with the most they can cost"
+            )
+            events.record("proposer.lost", sentence, by=BY, campaign=campaign)
+    return now
+
+
+def _end_asking(campaign: Campaign, since: datetime) -> None:
+    """Unless it was taken from us meanwhile."""
+    Campaign.objects.filter(pk=campaign.pk, proposing_since=since).update(proposing_since=None)
 
 
 def note_answer(campaign: Campaign, answer: Answer, purpose: str) -> None:
     """Charge what the answer cost and show, on the campaign page, why there was none."""
+    problem = visible(answer.problem)
     num_problems = 0 if answer.drafts else campaign.num_problems + 1
     retry_at = timezone.now() + _pause(answer, num_problems) if num_problems else None
     with transaction.atomic():
         ledger.charge_claude(campaign, answer.usages, purpose)
-        if answer.problem and answer.problem[:500] != campaign.proposer_problem:
-            events.record("proposer.problem", answer.problem, by=BY, campaign=campaign)
+        if problem and problem[:500] != campaign.proposer_problem:
+            events.record("proposer.problem", problem, by=BY, campaign=campaign)
         _update(
             campaign,
-            proposer_problem=answer.problem[:500],
+            proposer_problem=problem[:500],
             proposer_retry_at=retry_at,
             num_problems=min(num_problems, 1_000),
         )
@@ -278,19 +344,19 @@ def revise(proposal: Proposal) -> None:
     campaign = proposal.campaign
     previous = proposal.revision
     comment = previous.decisions.filter(choice="request_changes").latest("pk").reason
-    if not _begin_asking(campaign):
+    if (since := _begin_asking(campaign)) is None:
         return
-    source = proposer(campaign)
+    source = proposer(campaign, "revise")
     try:
         about = brief(campaign, 1, revising=previous)
-        answer = source.revise(about, draft_of(previous), comment)
-        answer = repeats.screened(answer, about, apart_from=proposal.pk)
+        draft = draft_of(previous)
+        answer = _heard(campaign, about, lambda: source.revise(about, draft, comment), apart_from=proposal.pk)
+        if not answer.drafts and source.arm == "claude" and _may_try_again(previous, answer):
+            _note_unanswered(previous, answer)
+            return
+        ledger.charge_claude(campaign, answer.usages, "revise")
     finally:
-        Campaign.objects.filter(pk=campaign.pk).update(proposing_since=None)
-    if not answer.drafts and source.arm == "claude" and campaign.num_problems < TRIES_AT_A_REVISION:
-        note_answer(campaign, answer, "revise")  # asked again after a pause: the reviewer wanted this one
-        return
-    ledger.charge_claude(campaign, answer.usages, "revise")
+        _end_asking(campaign, since)
     if answer.drafts:
         sentence = f"P-{proposal.pk} was revised"
         draft = answer.drafts[0]
@@ -298,6 +364,22 @@ def revise(proposal: Proposal) -> None:
         return
     sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
     moves.move_proposal(proposal, "withdrawn", by=BY, sentence=sentence)
+
+
+def _may_try_again(revision: Revision, answer: Answer) -> bool:
+    """The reviewer wanted this one. What the service could not do is no try; an answer that is none is paid for."""
+    tries = revision.proposal.events.filter(kind="proposal.unanswered", payload__revision=revision.number)
+    return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
+
+
+def _note_unanswered(revision: Revision, answer: Answer) -> None:
+    campaign, proposal = revision.proposal.campaign, revision.proposal
+    with transaction.atomic():
+        note_answer(campaign, answer, "revise")
+        if answer.retry_after_s is None:
+            sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
+            kind, number = "proposal.unanswered", revision.number
+            events.record(kind, sentence, by=BY, campaign=campaign, proposal=proposal, revision=number)
 
 
 def rebase(proposal: Proposal) -> None:

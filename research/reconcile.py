@@ -35,13 +35,18 @@ def _look_after(campaign: Campaign, at_start: bool) -> None:
     _conclude_ended(campaign)
     repository.follow(campaign)
     if campaign.state != "active":
+        _ring_proposer(campaign)  # a batch that is on its way is paid for
         return
     _expire_approvals(campaign)
     if at_start:
         _check_drafted(campaign)
     _ring_for_proposals(campaign)
     dispatch.advance(campaign)
-    if propose.num_missing(campaign) and campaign.proposing_since is None:
+    _ring_proposer(campaign)
+
+
+def _ring_proposer(campaign: Campaign) -> None:
+    if propose.is_due(campaign) and propose.is_free(campaign):
         tasks.send("propose", campaign.pk)
 
 

@@ -95,7 +95,7 @@ ALLOWED_HOSTS = [
 ]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 CSRF_FAILURE_VIEW = "webapp.views.errors.csrf_refused"
-ANTHROPIC_CONFIGURED = bool(os.environ.get("ANTHROPIC_API_KEY"))
+ANTHROPIC_CONFIGURED = bool(os.environ.get("ANTHROPIC_API_KEY", "").strip())
 ANTHROPIC_MODEL = os.environ.get("COUNTERSIGN_MODEL", "")
 ANTHROPIC_FALLBACK_MODEL = os.environ.get("COUNTERSIGN_FALLBACK_MODEL", "")  # asked when the first one declines
 CLAUDE_USD_PER_CALL = _dollars("COUNTERSIGN_CLAUDE_USD_PER_CALL", "2")

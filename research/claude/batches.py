@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import httpx2
+from anthropic import RequestOptions
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from research.claude.client import COUNT_S, MAX_TOKENS, Attempt, Client, body_of, no_tokens, read_message, told
+from research.claude.attempt import Attempt, no_tokens, short
+from research.claude.client import COUNT_S, MAX_TOKENS, Client, body_of
+from research.claude.message import read_message
 from research.claude.prompt import Prompt
 from research.drafts import Origin
 
 SHARE = Decimal("0.5")  # of the price of a question that is asked at once
 GIVEN_UP_AFTER = timedelta(hours=26)  # a batch ends within 24 hours
+NO_BATCH = "Claude's answer is not a batch of the API."
 CUSTOM_ID = "wave"  # one question a batch
 
 
@@ -48,8 +54,8 @@ class Pending:
 class _Batch(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    id: str
-    processing_status: Literal["in_progress", "canceling", "ended"]
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")  # it becomes part of an address
+    processing_status: str
 
 
 def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -> tuple[str, Attempt]:
@@ -70,34 +76,46 @@ def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -
         ) as response:
             batch = _batch(body_of(response.iter_bytes(), started + COUNT_S))
         found = batch.id if batch else ""
-        problem = "" if batch else "Claude's answer is not a batch of the API."
+        problem = "" if batch else NO_BATCH
         usd = Decimal(0) if batch else None
         return Attempt(usage=no_tokens(model, time.monotonic() - started, "batch_created", usd), problem=problem)
 
-    attempt = told(ask, model, COUNT_S)
+    attempt = client.told(ask, model, COUNT_S)
     return found, attempt
 
 
-def collect(client: Client, pending: Pending) -> Attempt | None:
-    """What came of ``pending``; None while it is still worked on. A passing trouble is ``retry``: look again later."""
-    started = time.monotonic()
+def collect(client: Client, pending: Pending) -> Attempt:
+    """What came of ``pending``. ``retry``: it is still worked on, or could not be looked at (why); look again later."""
+    started, outcome = time.monotonic(), None
 
     def look() -> Attempt:
-        batches = client.sdk.messages.batches.with_streaming_response
-        with batches.retrieve(pending.id, timeout=COUNT_S) as response:
+        nonlocal outcome
+        with client.sdk.messages.batches.with_streaming_response.retrieve(pending.id, timeout=COUNT_S) as response:
             batch = _batch(body_of(response.iter_bytes(), started + COUNT_S))
         if batch is None or batch.processing_status != "ended":
-            return _nothing(pending, "batch_in_progress", "")
-        with batches.results(pending.id, timeout=COUNT_S) as response:
-            body = body_of(response.iter_bytes(), started + 2 * COUNT_S)
-        return _outcome(body, pending, time.monotonic() - started)
+            return _nothing(pending, "batch_in_progress", "" if batch else NO_BATCH, retry=True)
+        body = _results(client, pending, started + 2 * COUNT_S)
+        outcome = _outcome(body, pending, time.monotonic() - started)
+        return outcome
 
-    attempt = told(look, pending.model, COUNT_S)
-    if attempt.usage.stop_reason == "batch_in_progress":
-        return _lost(pending, "The batch did not end within a day; it is given up.") if pending.is_overdue else None
-    if attempt.retry and pending.is_overdue:
-        return _lost(pending, attempt.problem)
-    return attempt
+    looked = client.told(look, pending.model, 2 * COUNT_S)
+    if outcome is not None:
+        return outcome
+    if looked.usage.stop_reason == "http_404":
+        return _lost(pending, "Claude does not know the batch any more; it counts with the most that it can have cost.")
+    if pending.is_overdue:
+        return _lost(pending, looked.problem or "The batch did not end within a day; it is given up.")
+    if looked.retry or looked.account:
+        return replace(looked, retry=True)
+    return _lost(pending, looked.problem)
+
+
+def _results(client: Client, pending: Pending, deadline: float) -> bytes:
+    """From the host that was asked: a batch's ``results_url`` could name any other, and our key would go there."""
+    options: RequestOptions = {"timeout": COUNT_S, "headers": {"X-Stainless-Raw-Response": "stream"}}
+    path = f"/v1/messages/batches/{pending.id}/results"
+    with closing(client.sdk.get(path, cast_to=httpx2.Response, options=options)) as response:
+        return body_of(response.iter_bytes(), deadline)
 
 
 def lost(pending: Pending) -> Attempt:
@@ -122,8 +140,8 @@ def _outcome(body: bytes, pending: Pending, seconds: float) -> Attempt:
             result = row["result"]
             if result["type"] == "succeeded":
                 message = json.dumps(result["message"]).encode()
-                return read_message(message, pending.model, seconds, share=SHARE)
-            return _nothing(pending, f"batch_{result['type']}", _why(result))
+                return _bounded(read_message(message, pending.model, seconds, share=SHARE), pending)
+            return _nothing(pending, short(f"batch_{result['type']}", 40), _why(result))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return _lost(pending, "The batch ended without an answer that can be read.")
@@ -132,16 +150,24 @@ def _outcome(body: bytes, pending: Pending, seconds: float) -> Attempt:
 def _why(result: dict[str, Any]) -> str:
     if result["type"] == "expired":
         return "The batch expired before Claude came to it; it is asked again."
-    error = result.get("error")
-    said = error.get("error", error).get("message", "") if isinstance(error, dict) else ""
-    return " ".join(f"The batch was not answered ({result['type']}). {said}".split())[:300]
+    said = result.get("error")
+    while isinstance(said, dict):  # an error response holds the error
+        said = said.get("error", said.get("message"))
+    return short(f"The batch was not answered ({result['type']}). {said if isinstance(said, str) else ''}")
 
 
-def _nothing(pending: Pending, stop_reason: str, problem: str) -> Attempt:
+def _nothing(pending: Pending, stop_reason: str, problem: str, *, retry: bool = False) -> Attempt:
     """Not billed: the model never ran."""
-    return Attempt(usage=no_tokens(pending.model, 0.0, stop_reason, Decimal(0)), problem=problem)
+    return Attempt(usage=no_tokens(pending.model, 0.0, stop_reason, Decimal(0)), problem=problem, retry=retry)
+
+
+def _bounded(attempt: Attempt, pending: Pending) -> Attempt:
+    """An answer whose price cannot be known still counts with the most that it can have cost."""
+    if attempt.usage.usd is not None:
+        return attempt
+    return replace(attempt, usage=replace(attempt.usage, usd_at_most=Decimal(pending.usd_at_most)))
 
 
 def _lost(pending: Pending, problem: str) -> Attempt:
-    usage = replace(no_tokens(pending.model, 0.0, "batch_lost", None), usd_at_most=Decimal(pending.usd_at_most))
-    return Attempt(usage=usage, problem=problem)
+    usage = no_tokens(pending.model, 0.0, "batch_lost", None)
+    return _bounded(Attempt(usage=usage, problem=problem), pending)

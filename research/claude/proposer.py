@@ -11,8 +11,9 @@ from decimal import Decimal
 
 from research.claude import batches, prices, reply
 from research.claude import prompt as prompts
+from research.claude.attempt import Asked, Attempt, cost_at_most
 from research.claude.batches import Pending
-from research.claude.client import MAX_TOKENS, Asked, Attempt, Client, cost_at_most
+from research.claude.client import MAX_TOKENS, Client
 from research.claude.prompt import Prompt
 from research.claude.reply import Read
 from research.drafts import Allowance, Answer, Brief, Draft, Origin, Usage
@@ -54,22 +55,23 @@ class ClaudeProposer:
         allowance: Allowance | None = None,
         timeout_s: float = 600.0,
         total_s: float = 780.0,
+        sending: Callable[[Usage], int | None] = lambda usage: None,
     ) -> None:
         """``api_key`` defaults to ANTHROPIC_API_KEY; ``fallback_model`` is asked when ``model`` declines.
 
         A request that could cost more than ``allowance`` (default: $2 a call) is not sent, nor one of unknown price.
 
-        One attempt takes at most ``timeout_s``, all attempts of a call together ``total_s``. Raises ValueError
-        without a key.
+        One attempt takes at most ``timeout_s``, all attempts of a call together ``total_s``. ``sending`` hears of each
+        before it is made (see ``Client``). Raises ValueError without a key.
         """
-        key = api_key or os.environ.get("ANTHROPIC_API_KEY", "")
+        key = (api_key or os.environ.get("ANTHROPIC_API_KEY", "")).strip()
         if not key:
             raise ValueError("ANTHROPIC_API_KEY: empty; set it, or use the offline proposer")
         self.model = model
         self.fallback_model = fallback_model
         self.allowance = allowance or Allowance(usd_per_call=Decimal(2), usd_left=Decimal(2))
         self.total_s = total_s
-        self.client = Client(api_key=key, timeout_s=timeout_s)
+        self.client = Client(api_key=key, timeout_s=timeout_s, sending=sending)
 
     def draft(self, brief: Brief) -> Answer:
         """Up to ``brief.num_wanted`` drafts; ``problem`` also says why others were dropped."""
@@ -107,10 +109,14 @@ class ClaudeProposer:
         return None, _read(asked, brief, _origin(self.model, prompt), brief.num_wanted)
 
     def collect(self, brief: Brief, pending: Pending) -> Answer | None:
-        """The drafts of a batch, held to the recipe as it is by now; None while it is worked on, or out of reach."""
+        """The drafts of a batch, held to the recipe as it is by now.
+
+        While it is worked on, None; while it is out of reach, an Answer that ``is_late`` and says why.
+        """
         attempt = batches.collect(self.client, pending) if pending.id else batches.lost(pending)
-        if attempt is None or attempt.retry:
-            return None
+        if attempt.retry:
+            late = Answer(problem=attempt.problem, retry_after_s=attempt.retry_after_s, is_late=True)
+            return late if attempt.problem else None
         asked = [Asked(last=attempt, usages=(attempt.usage,), bodies=(attempt.body,) if attempt.body else ())]
         return _read(asked, brief, pending.origin, pending.num_wanted)
 

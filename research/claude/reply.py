@@ -120,6 +120,8 @@ def read(text: str, brief: Brief, origin: Origin, num_wanted: int) -> Read:
         draft, remark = _one(body, number, brief, recipe, origin)
         drafts += [draft] if draft is not None else []
         remarks += [remark] if remark else []
+    if (num_more := len(said["drafts"]) - num_wanted) > 0:
+        remarks.append(f"It held {num_more:,} more than were asked for; they were left out.")
     problem = " ".join(remarks) or ("" if drafts else "Claude proposed nothing this time.")
     return Read(drafts=tuple(drafts), design=readable(said["design"].strip())[:MAX_PARAGRAPH], problem=problem)
 

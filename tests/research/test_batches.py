@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from research import ledger, propose, tasks
+from research import ledger, propose, reconcile, tasks
+from research.drafts import Override
 from research.models import Campaign
 from tests import builders
 
@@ -182,6 +183,156 @@ def test_a_passing_trouble_keeps_the_batch_and_costs_nothing(
     campaign.refresh_from_db()
     assert campaign.batch["id"] == "msgbatch_1"
     assert not campaign.ledger.exists()
+
+
+def test_results_are_read_from_the_host_that_was_asked_wherever_a_batch_says_they_are(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    with serving(batch(None, "in_progress")) as server, serving(send(b"")) as other:
+        campaign = asked(monkeypatch, server, campaign)
+        heard: list[str] = []
+        other.gets = {"": lambda handler: heard.append(handler.headers["authorization"])}
+        elsewhere = {"processing_status": "ended", "results_url": f"{other.url}/{{x}}/results"}
+        server.gets = {
+            "/v1/messages/batches/msgbatch_1/results": send(json.dumps(succeeded(make_answer(0.1))).encode()),
+            "/msgbatch_1": send(json.dumps(BATCH | elsewhere).encode()),
+        }
+        assert len(propose.top_up(campaign)) == 1
+    assert heard == [], "the key is ours and Anthropic's"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        error(401, "authentication_error", "no"),
+        error(403, "permission_error", "no"),
+        error(429, "rate_limit_error", "Limit", "enforced_spend_limit_reached"),
+        error(429, "rate_limit_error", "Slow", retry_after="1e15"),
+        send(b"", 302, location="http://127.0.0.1:1/"),
+    ],
+)
+@pytest.mark.parametrize("end", ["/msgbatch_1", "/results"])
+def test_a_batch_that_cannot_be_looked_at_is_kept_and_the_page_says_why(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, script: Script, end: str
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server, succeeded(make_answer(0.1)))
+        server.gets[end] = script
+        assert propose.top_up(campaign) == []
+        campaign.refresh_from_db()
+        assert campaign.batch["id"] == "msgbatch_1"
+        assert campaign.proposer_problem.startswith("The batch could not be looked at: ")
+        assert not campaign.ledger.exists(), "nothing is known to be free, or to be lost"
+        ended(server)
+        server.gets["/msgbatch_1"] = batch(server, "in_progress")
+        assert propose.top_up(later(campaign)) == []
+        campaign.refresh_from_db()
+        assert campaign.proposer_problem == "", "it can be looked at again"
+        ended(server, succeeded(make_answer(0.1)))
+        assert len(propose.top_up(later(campaign))) == 1
+    assert campaign.ledger.get().usd == Decimal("0.007")
+
+
+@pytest.mark.parametrize(
+    ("row", "script"),
+    [
+        (succeeded(make_answer(0.1), model="claude-next"), None),
+        (succeeded(make_answer(0.1), usage=None), None),
+        (succeeded(make_answer(0.1), usage={"input_tokens": -(10**7), "output_tokens": 1}), None),
+        (None, error(404, "not_found_error", "no such batch")),
+        (None, error(400, "invalid_request_error", "what")),
+    ],
+)
+def test_a_batch_of_unknown_price_counts_with_the_most_that_it_can_have_cost(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, row: object, script: Script | None
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server, row)
+        server.gets |= {"/results": script} if script else {}
+        assert len(propose.top_up(campaign)) == (1 if row else 0)
+    entry = campaign.ledger.get()
+    assert (entry.usd, entry.usage["usd_at_most"]) == (None, "0.26000")
+
+
+def test_looking_at_a_batch_does_not_forget_how_often_a_revision_failed(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    """Else a revision that never comes would be asked for, and paid, without end."""
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        Campaign.objects.update(num_problems=2, proposer_problem="Claude's answer is not JSON.")
+        for script in (batch(server, "in_progress"), error(529, "overloaded_error", "busy")):
+            server.gets = {"/msgbatch_1": script}
+            assert propose.top_up(later(campaign)) == []
+            campaign.refresh_from_db()
+            assert campaign.num_problems == 2
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        ({"type": "errored", "error": {"error": "boom"}}, "(errored). boom"),
+        ({"type": "errored", "error": {"error": {"message": {"a": 1}}}}, "(errored)."),
+        ({"type": "errored", "error": {"error": {"message": "a\ud800\0"}}}, "(errored). a<U+D800><U+0000>"),
+        ({"type": "a\0" * 500}, "was not answered (a<U+0000>a"),
+        ({"type": 5}, "was not answered (5)"),
+    ],
+)
+def test_any_error_of_a_batch_is_a_sentence_that_a_database_takes(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, result: object, sentence: str
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server, {"custom_id": "wave", "result": result})
+        assert propose.top_up(campaign) == []
+    campaign.refresh_from_db()
+    assert sentence in campaign.proposer_problem
+    assert campaign.batch is None
+
+
+@pytest.mark.parametrize("batch_id", ["../../v1/files", "", "a" * 1_000, 7])
+def test_an_id_that_is_none_becomes_no_address(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, batch_id: object
+) -> None:
+    with serving(send(json.dumps(BATCH | {"id": batch_id, "processing_status": "in_progress"}).encode())) as server:
+        campaign = asked(monkeypatch, server, campaign)
+    assert campaign.batch is None
+    assert "not a batch of the API" in campaign.proposer_problem
+    assert campaign.ledger.get().usage["usd_at_most"] == "0.26000"
+
+
+def test_the_answer_to_a_halted_campaign_is_paid_for_and_kept(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, settings: Any
+) -> None:
+    """Else what it can cost would be off everybody's allowance, day after day."""
+    settings.CLAUDE_USD_PER_DAY = Decimal(10)
+    rung: list[str] = []
+    monkeypatch.setattr(tasks, "send", lambda name, *args: rung.append(name))
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        Campaign.objects.update(state="halted")
+        reconcile.reconcile()
+        assert rung == ["propose"]
+        ended(server, succeeded(make_answer(0.1)))
+        (proposal,) = propose.top_up(later(campaign))
+        assert propose.top_up(later(campaign)) == []
+    assert len(server.asked) == 1, "a halted campaign asks for nothing new"
+    assert proposal.state == "drafted"
+    assert ledger.allowance(campaign).usd_left == Decimal("9.993")
+
+
+def test_nothing_of_a_batch_is_thrown_away_because_people_filled_the_queue_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign = builders.make_campaign(num_waiting=2, in_batches=True)
+    first, second = (make_answer(value)["drafts"][0] for value in (0.1, 0.2))
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        builders.make_proposal(campaign, arm="human", overrides=(Override(key="depth", value=2, reason="less"),))
+        ended(server, succeeded({"design": "d", "drafts": [first, second]}))
+        assert len(propose.top_up(later(campaign))) == 2
 
 
 def test_a_batch_that_never_ends_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:

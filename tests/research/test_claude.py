@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import date
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -18,7 +16,8 @@ from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer
 from research.claude.reply import SCHEMA
 from research.drafts import Allowance, Brief, Draft, Edit, ExpectedCost, Origin, Override, Precedent, Prediction, Return
 
-from .anthropic_server import Script, Server, error, hang_up, message, send, serving, silence, text, trickle
+from .anthropic_server import Script, error, hang_up, message, send, serving, silence, text, trickle
+from .conftest import Ask, pauses
 
 TRAIN = "def act(x):\n    return x.relu()\n"
 RECIPE = """\
@@ -103,34 +102,6 @@ def said(**over: Any) -> dict[str, Any]:
 SQUARE = said(
     title="Squared", overrides=[], edits=[{"path": "train.py", "search": "x.relu()", "replace": "x.relu().square()"}]
 )
-
-
-class Ask(Protocol):
-    def __call__(self, *scripts: Script, **options: Any) -> tuple[ClaudeProposer, Server]: ...
-
-
-@pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
-    """A proposer that talks to a scripted server and notes its pauses instead of sitting through them."""
-    with ExitStack() as stack:
-
-        def start(*scripts: Script, **options: Any) -> tuple[ClaudeProposer, Server]:
-            server = stack.enter_context(serving(*scripts))
-            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-            proposer = ClaudeProposer(**({"api_key": "test-key", "timeout_s": 20.0} | options))
-            proposer.client.sleep = pauses.append
-            return proposer, server
-
-        yield start
-
-
-pauses: list[float] = []
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses_yet() -> None:
-    pauses.clear()
 
 
 # --- the happy path -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from research.drafts import Edit
 from research.models import Campaign, Event, Proposal
 from tests import builders
 
-from .anthropic_server import message, serving, text
+from .anthropic_server import Script, error, message, serving, text
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -162,6 +162,44 @@ def test_a_reviewer_who_wants_other_words_gets_a_revision_of_the_same_change(
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
         propose.revise(proposal)
     assert (proposal.state, proposal.revision.number) == ("drafted", 2)
+
+
+def send_back(campaign: Campaign, monkeypatch: pytest.MonkeyPatch, bob: User) -> Proposal:
+    (proposal,) = ask(monkeypatch, campaign, make_said())
+    builders.pass_gates(proposal)
+    digest = proposal.revision.digest
+    review.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Predict less.")
+    return Proposal.objects.get(pk=proposal.pk)
+
+
+def try_to_revise(monkeypatch: pytest.MonkeyPatch, proposal: Proposal, script: Script) -> Proposal:
+    monkeypatch.setattr("research.claude.client._pause", lambda *args: 60.0)
+    with serving(script) as anthropic:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
+        propose.revise(proposal)
+    return Proposal.objects.get(pk=proposal.pk)
+
+
+def test_a_revision_that_never_comes_is_asked_for_three_times_whatever_else_succeeds(
+    monkeypatch: pytest.MonkeyPatch, bob: User
+) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    proposal = send_back(campaign, monkeypatch, bob)
+    for state in ("changes_requested", "changes_requested", "withdrawn"):
+        proposal = try_to_revise(monkeypatch, proposal, message(text("{broken")))
+        assert proposal.state == state
+        Campaign.objects.update(num_problems=0)  # other proposals came meanwhile
+    revising = [entry for entry in campaign.ledger.order_by("pk") if entry.usage.get("purpose") == "revise"]
+    assert [entry.usage["stop_reason"] for entry in revising] == ["end_turn"] * 3
+
+
+def test_an_outage_withdraws_nothing_that_bob_wants_to_see_again(monkeypatch: pytest.MonkeyPatch, bob: User) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    proposal = send_back(campaign, monkeypatch, bob)
+    for _ in range(5):
+        proposal = try_to_revise(monkeypatch, proposal, error(529, "overloaded_error", "busy"))
+        assert proposal.state == "changes_requested"
+    assert try_to_revise(monkeypatch, proposal, message(text(make_answer(0.1)))).state == "drafted"
 
 
 def test_what_bob_writes_with_an_approval_reaches_the_next_prompt(bob: User) -> None:

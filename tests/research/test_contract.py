@@ -142,6 +142,8 @@ help = "Channels."
         ({"depth": 2.5}, "depth: must be a whole number"),
         ({"depth": True}, "depth: must be a number"),
         ({"depth": float("nan")}, "depth: must be finite"),
+        ({"depth": 10**400}, "depth: is larger than any number here"),
+        ({"depth": -(10**400)}, "depth: is larger than any number here"),
         ({"activation": "silu"}, "'silu' is not one of relu2, gelu"),
         ({"width": 100}, "width: 100 is not a multiple of 32"),
         ({"heads": 4}, "heads: not declared in recipe.toml"),

@@ -122,6 +122,41 @@ CASES: dict[str, tuple[Script, str, Usages]] = {
     "cut stream": (hang_up, "The connection to Claude failed", [("connection", UNKNOWN)] * 3),
     "huge answer": (message(text("x" * 2**21)), "larger than 1 MiB", [("too_large", UNKNOWN)]),
     "a proxy's page": (send(b"<html>hello</html>"), "is not a message of the API", [("unreadable", UNKNOWN)]),
+    "an event stream": (
+        send(b"event: message_start\ndata: {}\n\n", content_type="text/event-stream"),
+        "is not a message of the API",
+        [("unreadable", UNKNOWN)],
+    ),
+    "a redirect": (
+        send(b"", 307, location="http://localhost:1/"), "points to another, which is not followed", [("http_307", ZERO)]
+    ),
+    "a pause for ever": (
+        error(429, "rate_limit_error", "Slow", retry_after="1e15"), "rate limit is reached", [("http_429", ZERO)]
+    ),
+    "an error that is none": (send(b'{"error": {"message": []}}', 422), "(422: {", [("http_422", ZERO)]),
+    "an error that holds the key": (
+        error(401, "authentication_error", "not sk-test"), "401: not (the key)", [("http_401", ZERO)]
+    ),
+    "no content": (message(content=None), "is not a message of the API", [("end_turn", PAID)]),
+    "a tool that nobody gave": (
+        message({"type": "tool_use", "id": "t", "name": "shell", "input": {}}, stop_reason="tool_use"),
+        "stop_reason tool_use",
+        [("tool_use", PAID)],
+    ),
+    "letters that no database takes": (
+        message(text("{}"), stop_reason="\ud800\0"), "stop_reason <U+D800><U+0000>", [("<U+D800><U+0000>", PAID)]
+    ),
+    "a negative bill": (
+        message(text("{"), usage={"input_tokens": -(10**9), "output_tokens": 1}), "is not JSON", [("end_turn", UNKNOWN)]
+    ),
+    "a bill that no ledger holds": (
+        message(text("{"), usage={"input_tokens": 10**30, "output_tokens": 1}), "is not JSON", [("end_turn", UNKNOWN)]
+    ),
+    "a number beyond numbers": (
+        answered(DRAFT | {"overrides": [{"key": "depth", "value": 10**400, "reason": "r"}]}),
+        "depth: is larger than any number here",
+        [("end_turn", PAID)],
+    ),
     "unknown price": (message(text("{"), model="claude-next"), "is not JSON", [("end_turn", UNKNOWN)]),
 }  # fmt: skip
 
@@ -193,6 +228,8 @@ BATCHES: dict[str, tuple[dict[str, Any] | None, str, Usages]] = {
         [("batch_errored", ZERO)],
     ),
     "lost": (None, "given up", [("batch_lost", UNKNOWN)]),
+    "canceled": ({"type": "canceled"}, "was not answered (canceled)", [("batch_canceled", ZERO)]),
+    "an error that is none": ({"type": "errored", "error": {"error": 1}}, "(errored)", [("batch_errored", ZERO)]),
 }  # fmt: skip
 
 

@@ -199,6 +199,7 @@ def ago(seconds_: float) -> str:
 FAILURES = {
     "http_529": "overloaded", "http_429": "rate-limited", "http_401": "with a wrong key", "max_tokens": "cut off",
     "timeout": "timed out", "connection": "lost their connection", "unreadable": "unreadable",
+    "lost": "lost by a restart", "batch_lost": "batch lost",
 }  # fmt: skip
 
 
@@ -284,6 +285,7 @@ EVENT_ICONS = {
     "proposal.blocked": ("shield-alert", "bad"),
     "proposal.override_signed": ("key-round", "warn"),
     "proposal.withdrawn": ("minus", "dim"),
+    "proposal.unanswered": ("triangle-alert", "warn"),
     "proposal.stale": ("history", "warn"),
     "proposal.judged": ("scale", "runc"),
     "run.finished": ("circle-check", "good"),

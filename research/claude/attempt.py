@@ -1,0 +1,66 @@
+"""One HTTP attempt at the Messages API, and what came of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from research.drafts import Usage
+from research.visible import visible
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the model said, and the body it came in."""
+
+    text: str
+    model: str
+    body: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One HTTP attempt: its cost, and either a reply or a problem in one sentence."""
+
+    usage: Usage
+    reply: Reply | None = None
+    problem: str = ""
+    refused: bool = False
+    retry: bool = False
+    account: bool = False  # key, limit or model: asking again is in vain until a person has acted
+    retry_after_s: float | None = None
+    body: str = ""
+    counted: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The last attempt, and the usages and bodies of all of them."""
+
+    last: Attempt
+    usages: tuple[Usage, ...]
+    bodies: tuple[str, ...]
+
+
+def no_tokens(model: str, seconds: float, stop_reason: str, usd: Decimal | None) -> Usage:
+    return Usage(
+        model=model,
+        input_tokens=0,
+        output_tokens=0,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        usd=usd,
+        seconds=seconds,
+        stop_reason=stop_reason,
+    )
+
+
+def cost_at_most(usages: Iterable[Usage]) -> Decimal:
+    """US dollars; where the cost of one is unknown, what it can be at most."""
+    return sum(((u.usd_at_most or Decimal(0)) if u.usd is None else u.usd for u in usages), Decimal(0))
+
+
+def short(text: str, limit: int = 300) -> str:
+    """Words of somebody else, on one line among ours: no database refuses them and no page hides them."""
+    return visible(" ".join(text[: 4 * limit].split()))[:limit]

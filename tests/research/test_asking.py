@@ -1,0 +1,157 @@
+"""What is sent to Claude is in the ledger before it leaves: no death and no fault of ours hides what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from research import ledger, propose, reconcile, repeats, tasks
+from research.claude.attempt import no_tokens
+from research.models import Campaign, Event, LedgerEntry
+from tests import builders
+
+from .anthropic_server import error, message, serving, text
+from .test_claude_in_the_loop import make_answer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ANSWER = message(text(make_answer(0.1)))
+AT_MOST = "0.5200"  # 15,000 tokens written to the dearest cache, 20,000 of output
+
+
+@pytest.fixture(autouse=True)
+def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    settings.ANTHROPIC_CONFIGURED = True
+
+
+def rows() -> list[tuple[str, Decimal | None, str | None]]:
+    entries = LedgerEntry.objects.order_by("pk")
+    return [(e.usage["stop_reason"], e.usd, e.usage.get("usd_at_most")) for e in entries]
+
+
+def test_an_attempt_is_in_the_ledger_while_it_is_under_way_and_is_one_row_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign = builders.make_campaign(budget_usd=Decimal(10))
+    seen: list[object] = []
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        seen.extend([*rows(), ledger.allowance(campaign).usd_left, ledger.spent(campaign).num_unpriced])
+        ANSWER(handler)
+
+    with serving(script) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        assert len(propose.top_up(campaign)) == 1
+    assert seen == [("sent", None, AT_MOST), Decimal(10) - Decimal(AT_MOST), 0], "promised, and not spent yet"
+    assert rows() == [("end_turn", Decimal("0.045"), None)]
+
+
+def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_one_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    rung: list[str] = []
+    monkeypatch.setattr(tasks, "send", lambda name, *args: rung.append(name))
+    with serving(ANSWER) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        with monkeypatch.context() as dying:
+            dying.setattr(propose, "note_answer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+            dying.setattr(propose, "_end_asking", lambda *args: None)  # kill -9 runs no finally
+            with pytest.raises(KeyboardInterrupt):
+                propose.top_up(campaign)
+        assert rows() == [("sent", None, AT_MOST)]
+        reconcile.reconcile()
+        assert "propose" not in rung, "it may be alive"
+        Campaign.objects.update(proposing_since=timezone.now() - timedelta(minutes=16))
+        reconcile.reconcile()
+        assert "propose" in rung
+        campaign.refresh_from_db()
+        assert len(propose.top_up(campaign)) == 1
+    assert rows() == [("lost", None, AT_MOST), ("end_turn", Decimal("0.045"), None)]
+    assert ledger.spent(campaign).num_unpriced == 1
+    assert Event.objects.filter(kind="proposer.lost").count() == 1
+
+
+def test_gpu_time_is_spent_whether_or_not_claude_is_being_asked() -> None:
+    campaign = builders.make_campaign(usd_per_gpu_hour=Decimal(36))
+    LedgerEntry.objects.create(campaign=campaign, kind="gpu", gpu_s=100.0, usd=Decimal(1))
+    LedgerEntry.objects.create(campaign=campaign, kind="claude", usage={"stop_reason": "sent", "usd_at_most": "0.5"})
+    spent = ledger.spent(campaign)
+    assert (spent.gpu_s, spent.usd, spent.num_unpriced) == (100.0, Decimal(1), 0)
+
+
+def test_who_was_taken_for_dead_does_not_end_the_asking_of_who_took_over() -> None:
+    campaign = builders.make_campaign()
+    first = propose._begin_asking(campaign)
+    assert first is not None
+    assert propose._begin_asking(campaign) is None, "one at a time"
+    Campaign.objects.update(proposing_since=first - timedelta(minutes=16))
+    second = propose._begin_asking(campaign)
+    propose._end_asking(campaign, first)
+    campaign.refresh_from_db()
+    assert campaign.proposing_since == second
+
+
+def test_two_campaigns_that_ask_at_once_do_not_spend_the_same_dollar(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Both were told of the same dollar; what the first one may cost is on record before the second one sends."""
+    settings.CLAUDE_USD_PER_DAY = Decimal("1.00")
+    one, two = builders.make_campaign(slug="one"), builders.make_campaign(slug="two")
+    with serving(ANSWER) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        second = propose.proposer(two)
+        ledger.enter(
+            one, replace(no_tokens("claude-opus-5-5", 0.0, "sent", None), usd_at_most=Decimal(AT_MOST)), "propose"
+        )
+        refused = second.draft(propose.brief(two, 1))
+    assert server.asked == []
+    assert refused.problem.startswith("Others are asking, and what they may cost leaves too little of the $1.00 a day")
+    assert (refused.usages, refused.retry_after_s) == ((), 60.0)
+    assert len(rows()) == 1
+
+
+def test_the_cap_of_a_day_is_reached_to_the_cent_and_not_passed(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.CLAUDE_USD_PER_DAY = Decimal("0.52")
+    campaign = builders.make_campaign(num_waiting=1)
+    with serving(ANSWER) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        assert len(propose.top_up(campaign)) == 1
+    settings.CLAUDE_USD_PER_DAY = Decimal("0.5649")
+    other = builders.make_campaign(slug="other", num_waiting=1)
+    with serving(ANSWER) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        assert propose.top_up(other) == []
+    assert server.asked == []
+
+
+def test_a_fault_of_ours_over_an_answer_is_said_paid_and_not_repeated_in_a_few_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign = builders.make_campaign()
+    monkeypatch.setattr(repeats, "screened", lambda *args, **options: 1 // 0)
+    with serving(ANSWER) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        assert propose.top_up(campaign) == []
+        campaign.refresh_from_db()
+        assert propose.top_up(campaign) == [], "not before its pause is over"
+    assert len(server.asked) == 1
+    assert "a fault of ours (ZeroDivisionError, see the log)" in campaign.proposer_problem
+    assert rows() == [("end_turn", Decimal("0.045"), None)]
+
+
+def test_three_attempts_are_three_rows_however_they_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("research.claude.client._pause", lambda *args: 0.0)
+    campaign = builders.make_campaign()
+    with serving(error(529, "overloaded_error", "busy"), error(500, "api_error", "oops"), ANSWER) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        assert len(propose.top_up(campaign)) == 1
+    assert rows() == [("http_529", 0, None), ("http_500", None, AT_MOST), ("end_turn", Decimal("0.045"), None)]
