@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from gpu_runner import contract
-from research import gates, lifecycle, moves, patches, propose, repository
+from research import briefing, gates, lifecycle, moves, patches, propose, repository
 from research.drafts import Draft
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
@@ -28,7 +28,7 @@ def edit(proposal_id: int, draft: Draft, *, number: int, digest: str, by: User) 
     with transaction.atomic():
         proposal = locked(proposal_id)
         shown = still_as_shown(proposal, number, digest)
-        if draft == propose.draft_of(shown):
+        if draft == briefing.draft_of(shown):
             raise ValueError(f"Nothing differs from revision {number}: change something, or decide on it as it is")
         return put(
             proposal, draft, by=f"user:{by.get_username()}", who=by.get_full_name() or by.get_username(), author=by

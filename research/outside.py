@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from django.db import transaction
 
-from research import edit, learn, lifecycle, moves, patches, propose, repository
+from research import briefing, edit, learn, lifecycle, moves, patches, propose, repository
 from research.drafts import Draft, Precedent
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal, Revision
@@ -71,7 +71,7 @@ def answer(proposal_id: int, draft: Draft, *, digest: str, agent: str) -> Revisi
         shown = edit.still_as_shown(proposal, proposal.revision.number, digest)
         if proposal.state != "changes_requested":
             raise LostRace(f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}: no reviewer asks for changes")
-        if replace(draft, precedents=()) == propose.draft_of(shown):
+        if replace(draft, precedents=()) == briefing.draft_of(shown):
             raise ValueError(f"nothing differs from revision {shown.number}: do what the reviewer asks for")
         comment = shown.decisions.filter(choice="request_changes").latest("pk").reason
         return edit.put(proposal, draft, by=f"agent:{agent}", who=f"The agent {agent}", answers=comment)

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from research import approval, audit, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
+from research import approval, asking, audit, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
 from research.models import Campaign, Proposal
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def _look_after(campaign: Campaign, at_start: bool) -> None:
 
 
 def _ring_proposer(campaign: Campaign) -> None:
-    if propose.is_due(campaign) and propose.is_free(campaign):
+    if propose.is_due(campaign) and asking.is_free(campaign):
         tasks.send("propose", campaign.pk)
 
 

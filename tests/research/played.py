@@ -19,7 +19,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import override_settings
 
 from gpu_runner import contract
-from research import dispatch, edit, override, propose, review, tasks
+from research import briefing, dispatch, edit, override, propose, review, tasks
 from research.drafts import Override
 from research.models import Campaign, Proposal
 from tests import builders
@@ -227,7 +227,7 @@ class House:
             review.decide(proposal.pk, choice="request_changes", reason="Half of that, please.", **said)
         elif idea.people == "edit" and is_new:
             draft = replace(
-                propose.draft_of(revision), overrides=(Override(key=idea.key, value=4, reason="carol: less"),)
+                briefing.draft_of(revision), overrides=(Override(key=idea.key, value=4, reason="carol: less"),)
             )
             edit.edit(proposal.pk, draft, number=revision.number, digest=revision.digest, by=self.carol)
         else:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from research import ledger, propose, reconcile, repeats, tasks
+from research import asking, briefing, ledger, propose, reconcile, repeats, tasks
 from research.claude.attempt import no_tokens
 from research.models import Campaign, Event, LedgerEntry
 from tests import builders
@@ -63,8 +63,8 @@ def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_o
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         with monkeypatch.context() as dying:
-            dying.setattr(propose, "note_answer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-            dying.setattr(propose, "_end_asking", lambda *args: None)  # kill -9 runs no finally
+            dying.setattr(asking, "note_answer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+            dying.setattr(asking, "end", lambda *args: None)  # kill -9 runs no finally
             with pytest.raises(KeyboardInterrupt):
                 propose.top_up(campaign)
         assert rows() == [("sent", None, AT_MOST)]
@@ -90,12 +90,12 @@ def test_gpu_time_is_spent_whether_or_not_claude_is_being_asked() -> None:
 
 def test_who_was_taken_for_dead_does_not_end_the_asking_of_who_took_over() -> None:
     campaign = builders.make_campaign()
-    first = propose._begin_asking(campaign)
+    first = asking.begin(campaign)
     assert first is not None
-    assert propose._begin_asking(campaign) is None, "one at a time"
+    assert asking.begin(campaign) is None, "one at a time"
     Campaign.objects.update(proposing_since=first - timedelta(minutes=16))
-    second = propose._begin_asking(campaign)
-    propose._end_asking(campaign, first)
+    second = asking.begin(campaign)
+    asking.end(campaign, first)
     campaign.refresh_from_db()
     assert campaign.proposing_since == second
 
@@ -108,11 +108,11 @@ def test_two_campaigns_that_ask_at_once_do_not_spend_the_same_dollar(
     one, two = builders.make_campaign(slug="one"), builders.make_campaign(slug="two")
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        second = propose.proposer(two)
+        second = asking.proposer(two)
         ledger.enter(
             one, replace(no_tokens("claude-opus-5-5", 0.0, "sent", None), usd_at_most=Decimal(AT_MOST)), "propose"
         )
-        refused = second.draft(propose.brief(two, 1))
+        refused = second.draft(briefing.brief(two, 1))
     assert server.asked == []
     assert refused.problem.startswith("Others are asking, and what they may cost leaves too little of the $1.00 a day")
     assert (refused.usages, refused.retry_after_s) == ((), 60.0)

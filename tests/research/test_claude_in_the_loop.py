@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from research import ledger, propose, review, tasks
+from research import briefing, gates, ledger, propose, review, tasks
 from research.claude import prompt
 from research.drafts import Edit
 from research.models import Campaign, Event, Proposal
@@ -145,7 +145,7 @@ def test_carol_may_repeat_what_claude_may_not(monkeypatch: pytest.MonkeyPatch) -
     assert ask(monkeypatch, campaign, make_said()) == []
     assert f"proposal {tried.pk} makes the same change and is still open" in campaign.proposer_problem
     again = builders.make_proposal(campaign, arm="human")
-    propose.gates.check(again.revision)
+    gates.check(again.revision)
     assert again.revision.gates.get(name="novelty").outcome == "warned"
 
 
@@ -207,7 +207,7 @@ def test_what_bob_writes_with_an_approval_reaches_the_next_prompt(bob: User) -> 
     proposal = builders.make_pending(campaign)
     reason = "Watch the first hundred steps."
     review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob, reason=reason)
-    asked = prompt.propose(propose.brief(campaign, 1))
+    asked = prompt.propose(briefing.brief(campaign, 1))
     assert f"approve: {reason}" in str(asked.messages)
 
 

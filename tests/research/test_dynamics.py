@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dynamics, propose, report, review, tasks
+from research import briefing, dynamics, gates, report, review, tasks
 from research.claude import prompt
 from research.drafts import Dynamics, LogTail, Note, Override
 from research.models import Campaign, Incumbent, Proposal, Run, Verdict
@@ -28,7 +28,7 @@ def started() -> tuple[contract.Lease, Run]:
     """A claimed smoke run of a new proposal."""
     campaign = builders.make_campaign()
     proposal = builders.make_proposal(campaign)
-    propose.gates.check(proposal.revision)
+    gates.check(proposal.revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     return lease, Run.objects.get(pk=lease.spec.run_id)
@@ -86,7 +86,7 @@ def test_the_brief_holds_the_incumbent_and_what_was_judged_on_it(bob: User) -> N
         builders.finish(lease, val_bpb=2.0 + 0.01 * lease.spec.seed)
     proposal.refresh_from_db()
     assert proposal.state == "judged"
-    brief = propose.brief(campaign, 1)
+    brief = briefing.brief(campaign, 1)
     assert brief.num_since_keep == 1
     names = [seen.name for seen in brief.dynamics]
     assert [name.split(", seed")[0] for name in names] == ["incumbent", f"proposal {proposal.pk}, best effect here"]
@@ -116,7 +116,7 @@ def test_the_nearest_are_the_best_the_crash_the_newest_and_what_is_like_the_open
         judged(campaign, value, 0.02)
     newest = judged(campaign, 0.17, 0.03)
     builders.make_proposal(campaign, overrides=(Override(key="muon_momentum", value=0.7, reason="open"),))
-    names = [seen.name for seen in propose.brief(campaign, 1).dynamics]
+    names = [seen.name for seen in briefing.brief(campaign, 1).dynamics]
     assert names == [
         f"proposal {best.pk}, best effect here, seed 1",
         f"proposal {crashed.pk}, newest crash, seed 1",
@@ -133,7 +133,7 @@ def test_for_a_revision_near_is_near_to_what_is_revised() -> None:
     asked = builders.make_proposal(campaign, overrides=(Override(key="muon_momentum", value=0.7, reason="open"),))
     for value in (0.31, 0.32, 0.33):
         builders.make_proposal(campaign, overrides=(Override(key="warmup_fraction", value=value, reason="open"),))
-    names = [seen.name for seen in propose.brief(campaign, 1, revising=asked.revision).dynamics]
+    names = [seen.name for seen in briefing.brief(campaign, 1, revising=asked.revision).dynamics]
     assert f"proposal {near.pk}, near to what is open, seed 1" in names
 
 
@@ -141,7 +141,7 @@ def test_what_was_tried_on_an_earlier_incumbent_is_left_out() -> None:
     campaign = builders.make_campaign()
     judged(campaign, 0.11, -0.02)
     Incumbent.objects.create(campaign=campaign, number=1, commit=campaign.incumbent.commit)
-    assert propose.brief(campaign, 1).dynamics == ()
+    assert briefing.brief(campaign, 1).dynamics == ()
 
 
 def test_a_failed_runs_last_lines_are_cut_and_made_printable() -> None:

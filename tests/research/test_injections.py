@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import lifecycle, propose, report, review, steer, tasks
+from research import gates, lifecycle, propose, report, review, steer, tasks
 from research.claude import prompt
 from research.claude.memory import MAX_PATCH_CHARS, MAX_REASON_CHARS, MAX_TITLE_CHARS
 from research.claude.prompt import MAX_COMMENT_CHARS, MAX_GOAL_CHARS, MAX_PROGRAM_CHARS, Prompt
@@ -142,7 +142,7 @@ def a_campaign_full_of(texts: list[str], bob: User) -> Campaign:
 
 
 def fail_with_a_log(campaign: Campaign, lines: list[str]) -> None:
-    propose.gates.check(builders.make_proposal(campaign, title="Logs").revision)
+    gates.check(builders.make_proposal(campaign, title="Logs").revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     log = [contract.LogLine(at_s=0.1, level="error", text=line) for line in lines]
@@ -207,7 +207,7 @@ def test_an_edit_that_obeys_is_stopped_by_the_gates_before_it_runs(monkeypatch: 
     with serving(message(text({"design": "", "drafts": [said]}))) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         [proposal] = propose.top_up(campaign)
-    propose.gates.check(proposal.revision)
+    gates.check(proposal.revision)
     proposal.refresh_from_db()
     assert proposal.state == "blocked"
     assert not Run.objects.exists()

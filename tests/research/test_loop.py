@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research import (
+    asking,
     dispatch,
     judge,
     learn,
@@ -450,7 +451,7 @@ class Silent:
 def test_a_proposer_that_keeps_refusing_is_asked_less_and_less_often(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(propose, "proposer", lambda campaign: Silent())
+    monkeypatch.setattr(asking, "proposer", lambda campaign: Silent())
     pauses = []
     for _ in range(3):
         Campaign.objects.update(proposer_retry_at=None)

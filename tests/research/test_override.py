@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
-from research import audit, dispatch, gates, override, propose, review, tasks
+from research import audit, briefing, dispatch, gates, override, propose, review, tasks
 from research.drafts import Edit, Override
 from research.gates import overridden
 from research.lifecycle import LostRace
@@ -107,7 +107,7 @@ def test_nobody_overrides_for_their_own_proposal(campaign: Campaign, bob: User, 
 
 
 def test_whoever_wrote_a_later_revision_is_an_author_too(blocked: Proposal, bob: User) -> None:
-    propose.write_revision(blocked, propose.draft_of(blocked.revision), origin="edited", author=bob)
+    propose.write_revision(blocked, briefing.draft_of(blocked.revision), origin="edited", author=bob)
     with pytest.raises(PermissionDenied, match="own proposal"):
         sign(blocked, bob)
     assert not Decision.objects.exists()

@@ -12,12 +12,12 @@ from django.test import Client
 
 from gpu_runner import contract
 from research import (
+    briefing,
     dispatch,
     judge,
     learn,
     lifecycle,
     moves,
-    propose,
     reconcile,
     report,
     repository,
@@ -145,7 +145,7 @@ def test_the_proposer_reads_the_outcome_and_the_val_effect_and_no_sealed_number(
     (row,) = [precedent for precedent in learn.precedents(campaign) if precedent.number == better.pk]
     assert row.effect_bpb == pytest.approx(-0.08)
     assert row.outcome == verdict.outcome
-    asked = str(prompt.propose(propose.brief(campaign, 1)))
+    asked = str(prompt.propose(briefing.brief(campaign, 1)))
     assert "-0.08000 bpb over 3 pairs" in asked
     secret = f"{gap - 0.08:+.5f}"
     assert secret in verdict.reason, "people read it"

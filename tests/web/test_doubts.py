@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import learn, propose, review
+from research import briefing, learn, review
 from research.claude import prompt
 from research.models import Proposal, Run
 from tests import builders
@@ -68,7 +68,7 @@ def test_charlie_the_stranger_reads_none_of_it(disputed: Run, charlie: User) -> 
 def test_the_proposer_reads_one_sentence_and_no_place(disputed: Run) -> None:
     (verdict,) = [p for p in learn.precedents(disputed.campaign) if p.outcome == "disputed"]
     assert "2 of 2,048 prefixes" in verdict.reason
-    asked = str(prompt.propose(propose.brief(disputed.campaign, 1)))
+    asked = str(prompt.propose(briefing.brief(disputed.campaign, 1)))
     assert "2 of 2,048 prefixes" in asked
     for place in ("1737", "1738", "4.5678"):
         assert place not in asked

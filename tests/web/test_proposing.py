@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
 from django.test import Client
 
-from research import propose, review
+from research import propose, repository, review
 from research.models import Campaign, Proposal
 from tests import builders
 from tests.web.chromium import Site, in_browser, rendered
@@ -60,7 +60,7 @@ def test_her_experiment_enters_the_same_gates_and_the_same_queue(
 
 
 def test_a_diff_of_her_clone_becomes_edits_that_can_be_rebased(carols_browser: Client, campaign: Campaign) -> None:
-    files = propose.repository.files_at(campaign, campaign.incumbent.commit)
+    files = repository.files_at(campaign, campaign.incumbent.commit)
     line = next(line for line in files["train.py"].splitlines() if "return F.linear(rms_norm(x)" in line)
     patch = f"--- a/train.py\n+++ b/train.py\n@@ -1,1 +1,1 @@\n-{line}\n+{line}  # as before\n"
     carols_browser.post(f"/campaigns/{campaign.slug}/propose/", IDEA | {"overrides": "", "patch": patch})

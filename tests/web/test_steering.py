@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page, Route
 
-from research import propose, steer
+from research import briefing, steer
 from research.models import Campaign, Event, Note
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
@@ -20,12 +20,12 @@ def test_a_note_reaches_the_next_request_and_leaves_it_when_retired(
     address = f"/campaigns/{campaign.slug}/"
     response = bobs_browser.post(f"{address}notes/", {"note": " Leave the <b>optimizer</b> alone. "}, follow=True)
     assert "Leave the &lt;b&gt;optimizer&lt;/b&gt; alone." in response.content.decode()
-    (told,) = propose.brief(campaign, 1).notes
+    (told,) = briefing.brief(campaign, 1).notes
     assert told.text == "Leave the <b>optimizer</b> alone."
     written = Note.objects.get()
     assert written.by == bob
     bobs_browser.post(f"{address}notes/{written.pk}/retire/")
-    assert propose.brief(campaign, 1).notes == ()
+    assert briefing.brief(campaign, 1).notes == ()
     assert "Leave the" not in text_of(bobs_browser, address).split('id="notes"')[1].split("</section>")[0]
     kinds = Event.objects.filter(kind__startswith="campaign.note").order_by("pk").values_list("kind", "by")
     assert list(kinds) == [("campaign.note_added", "user:bob"), ("campaign.note_retired", "user:bob")]

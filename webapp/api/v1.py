@@ -17,7 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from pydantic import ValidationError
 
 from gpu_runner import contract
-from research import outside, propose, repository
+from research import briefing, outside, repository
 from research.claude import reply
 from research.drafts import Draft
 from research.lifecycle import LostRace
@@ -108,7 +108,7 @@ def _count(token: AgentToken) -> None:
 
 
 def _draft(body: bytes, campaign: Campaign, token: AgentToken) -> Draft:
-    return reply.one(body, propose.brief(campaign, 1), f"agent {token.name}")
+    return reply.one(body, briefing.brief(campaign, 1), f"agent {token.name}")
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def _draft(body: bytes, campaign: Campaign, token: AgentToken) -> Draft:
 def brief(request: HttpRequest, slug: str) -> JsonResponse:
     """``GET campaigns/SLUG/brief``: what a proposer may know."""
     campaign = _campaign(_token(request), slug)
-    return JsonResponse(outward.brief_of(campaign, propose.brief(campaign, 1)))
+    return JsonResponse(outward.brief_of(campaign, briefing.brief(campaign, 1)))
 
 
 @spoken("GET")

@@ -12,8 +12,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from gpu_runner import contract
+from research import briefing, lifecycle, repository
 from research import edit as verbs
-from research import lifecycle, propose, repository
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
 from webapp.access import may_decide, may_edit, num_deciders, person, proposal_for, reader
@@ -67,7 +67,7 @@ def _form(proposal: Proposal, shown: Revision, data: Any = None) -> EditForm:
     files = repository.files_at(campaign, campaign.incumbent.commit)
     return EditForm(
         data,
-        shown=propose.draft_of(shown),
+        shown=briefing.draft_of(shown),
         recipe=contract.parse_recipe(files["recipe.toml"]),
         source=files,
         initial={"number": shown.number, "digest": shown.digest},

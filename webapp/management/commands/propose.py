@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from research import propose
+from research import asking, briefing, propose
 from research.claude import prompt as prompts
 from research.claude.client import MAX_TOKENS
 from research.claude.prompt import Prompt
@@ -57,7 +57,7 @@ class Command(BaseCommand):
 
     def show(self, campaign: Campaign, num_wanted: int) -> None:
         model = settings.ANTHROPIC_MODEL or DEFAULT_MODEL
-        prompt = prompts.propose(propose.brief(campaign, num_wanted))
+        prompt = prompts.propose(briefing.brief(campaign, num_wanted))
         quote, note = self.quote(campaign, model, prompt)
         usd = None if quote is None or quote.usd_at_most is None else f"{quote.usd_at_most:.4f}"
         about = {
@@ -85,7 +85,7 @@ class Command(BaseCommand):
             num_chars = sum(map(len, _blocks(prompt)))
             guess = f"about {num_chars / CHARS_PER_TOKEN:,.0f} tokens, guessed from {num_chars:,} characters"
             return None, f"without ANTHROPIC_API_KEY nothing is counted and nothing would be sent: {guess}"
-        source = propose.proposer(campaign)
+        source = asking.proposer(campaign)
         assert isinstance(source, ClaudeProposer)
         quote = source.quote(model, prompt)
         return quote, quote.problem or "this request would be sent"
