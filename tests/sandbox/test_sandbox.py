@@ -198,7 +198,10 @@ def test_a_gpu_goes_in_with_its_nodes_and_no_other_device(monkeypatch: pytest.Mo
 
 def test_the_system_calls_have_the_numbers_that_the_kernel_gives_them() -> None:
     tables = (
-        seccomp.EVERYWHERE | seccomp.OF_THE_HOST | {name: number for name, (number, _) in seccomp.OF_OTHERS.items()}
+        seccomp.EVERYWHERE
+        | seccomp.OF_THE_HOST
+        | seccomp.ATTRIBUTES
+        | {name: number for name, (number, _) in seccomp.OF_OTHERS.items()}
     )
     tables |= seccomp.STAY_IN_THE_GROUP | {"clone": seccomp.CLONE, "clone3": seccomp.CLONE3, "ioctl": seccomp.IOCTL}
     for column, headers in ((0, Path("/usr/include").glob("*/asm/unistd_64.h")), (1, iter([HEADER]))):
