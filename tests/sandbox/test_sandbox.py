@@ -101,6 +101,13 @@ def test_the_environment_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not [name for name in sandbox.child_environment() if name.startswith(("ANTHROPIC", "COUNTERSIGN"))]
 
 
+def test_nothing_is_imported_from_the_home_that_everybody_may_write() -> None:
+    """HOME is /tmp, at level none the host's, and the scorer runs there: anybody could leave a package for it."""
+    python = str(getattr(sys, "_base_executable", sys.executable))  # in a virtual environment it is off anyway
+    asked = [python, "-c", "import site; print(site.ENABLE_USER_SITE)"]
+    assert subprocess.run(asked, env=sandbox.child_environment(), capture_output=True).stdout == b"False\n"
+
+
 def test_limits_hold_at_every_level() -> None:
     seen = "import resource as r\nprint(r.getrlimit(r.RLIMIT_CORE), r.getrlimit(r.RLIMIT_NOFILE)[1])"
     for level in (*trials.LEVELS, "none"):
