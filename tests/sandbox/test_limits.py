@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -299,6 +301,34 @@ def test_a_group_goes_with_the_groups_that_were_made_inside_of_it() -> None:
         (folder / "countersign-inside" / "deeper").mkdir(parents=True)
     group.end()
     assert not any(folder.exists() for folder in group.folders)
+
+
+@levels
+def test_what_dana_types_meanwhile_cannot_be_read_inside(level: str) -> None:
+    """Standard output is the terminal, and a terminal's every descriptor can be read."""
+    steal = """
+        import os
+        for fd in (1, 2):
+            try:
+                print("READ", os.read(fd, 99))
+            except OSError:
+                print("DENIED")
+    """
+    terminal, hers = pty.openpty()
+    command = [sys.executable, "-m", "gpu_runner.sandbox", "--level", level, "--seconds", "20", "--"]
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", textwrap.dedent(steal)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), hers),
+        start_new_session=True,
+    ):
+        os.close(hers)
+        os.write(terminal, b"her password\n")
+        said = b""
+        with contextlib.suppress(OSError):  # so a terminal says that the other end is closed
+            while block := os.read(terminal, 4096):
+                said += block
+    os.close(terminal)
+    assert said.count(b"DENIED") == 2, said
 
 
 @levels
