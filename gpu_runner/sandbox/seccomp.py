@@ -24,6 +24,7 @@ from typing import NamedTuple
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF_LD|W|ABS, JEQ|K, JGE|K, ALU|AND|K, RET|K
+ANY_OF = 0x45  # BPF_JMP|JSET|K: has it one of these bits?
 NUMBER_AT, ARCH_AT, ARGUMENT_AT = 0, 4, 16  # offsets in struct seccomp_data; the low half of a little-endian argument
 NEWEST = 456  # futex_requeue
 X32 = 0x40000000  # x86-64's second, 32-bit numbering
@@ -81,6 +82,15 @@ OF_OTHERS: dict[str, tuple[tuple[int, int], dict[int, tuple[int, ...]]]] = {
     "move_pages": ((279, 239), {0: (0,)}),
 }  # fmt: skip
 STAY_IN_THE_GROUP = {"setsid": (112, 157), "setpgid": (109, 154)}
+# A file that runs as its owner would stay behind, for others of the machine: which arguments hold flags and mode.
+SET_ID, MAKES_A_FILE = 0o6000, 0o100 | 0o20000000  # S_ISUID | S_ISGID; O_CREAT | __O_TMPFILE
+MODES: dict[str, tuple[tuple[int | None, int | None], dict[int, int]]] = {
+    "open": ((2, None), {1: MAKES_A_FILE, 2: SET_ID}), "openat": ((257, 56), {2: MAKES_A_FILE, 3: SET_ID}),
+    "creat": ((85, None), {1: SET_ID}), "mknod": ((133, None), {1: SET_ID}), "mknodat": ((259, 33), {2: SET_ID}),
+    "chmod": ((90, None), {1: SET_ID}), "fchmod": ((91, 52), {1: SET_ID}), "fchmodat": ((268, 53), {2: SET_ID}),
+    "fchmodat2": ((452, 452), {2: SET_ID}),
+}  # fmt: skip
+OPENAT2 = (437, 437)
 CLONE, CLONE3, SOCKET, SOCKETPAIR, IOCTL = (56, 220), (435, 435), (41, 198), (53, 199), (16, 29)
 
 
@@ -105,6 +115,7 @@ def program(*, bare: bool, machine: Machine) -> bytes:
     code = [_op(LOAD, ARCH_AT), _op(EQUAL, machine.audit_arch, 1, 0), _op(RETURN, KILL_PROCESS), _op(LOAD, NUMBER_AT)]
     code += _when(AT_LEAST, X32 if column == 0 else 0x80000000, errno.ENOSYS)
     code += _when(EQUAL, CLONE3[column], errno.ENOSYS)  # its flags are in memory: glibc falls back to clone
+    code += _when(EQUAL, OPENAT2[column], errno.ENOSYS)  # and so is its mode
     for numbers in (EVERYWHERE | (OF_THE_HOST if bare else {})).values():
         if (number := numbers[column]) is not None:
             code += _when(EQUAL, number, errno.EPERM)
@@ -114,6 +125,9 @@ def program(*, bare: bool, machine: Machine) -> bytes:
     else:
         code += _only(SOCKET[column], {0: (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK)}, errno.EAFNOSUPPORT)
         code += _only(SOCKETPAIR[column], {0: (AF_UNIX,)}, errno.EAFNOSUPPORT)
+    for numbers, bits in MODES.values():
+        if (number := numbers[column]) is not None:
+            code += _never_with(number, bits, errno.EPERM)
     code += _never(IOCTL[column], 1, (TIOCSTI, TIOCLINUX), errno.EPERM)
     code += [_op(EQUAL, CLONE[column], 0, 4), _op(LOAD, ARGUMENT_AT), _op(AND, NEW_NAMESPACES)]
     code += [_op(EQUAL, 0, 1, 0), _op(RETURN, ERRNO | errno.EPERM), _op(RETURN, ALLOW)]
@@ -158,6 +172,15 @@ def _never(number: int, argument: int, denied: Sequence[int], error: int) -> lis
     inside = [_op(LOAD, ARGUMENT_AT + 8 * argument)]
     inside += [_op(EQUAL, value, len(denied) - i, 0) for i, value in enumerate(denied)]
     inside += [_op(RETURN, ALLOW), _op(RETURN, ERRNO | error)]
+    return [_op(EQUAL, number, 0, len(inside)), *inside]
+
+
+def _never_with(number: int, bits: Mapping[int, int], error: int) -> list[bytes]:
+    """The call, but not when each of these arguments has one of its bits."""
+    inside: list[bytes] = []
+    for left, (argument, some) in zip(reversed(range(len(bits))), bits.items(), strict=True):
+        inside += [_op(LOAD, ARGUMENT_AT + 8 * argument), _op(ANY_OF, some, 0, 2 * left + 1)]
+    inside += [_op(RETURN, ERRNO | error), _op(RETURN, ALLOW)]
     return [_op(EQUAL, number, 0, len(inside)), *inside]
 
 

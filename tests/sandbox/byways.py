@@ -179,6 +179,29 @@ def read_what_only_root_may(_t: Targets) -> str:
     raise OSError(errno.ENOENT, "there is none")
 
 
+def make_a_file_that_runs_as_us(t: Targets) -> str:
+    """Set-user-ID: it stays behind in the output folder, and whoever else is on the machine becomes who we are."""
+    place = Path(t.out, "runs-as-us-1")
+    place.unlink(missing_ok=True)
+    return _set_id(os.open(place, os.O_CREAT | os.O_RDWR, 0o4755))
+
+
+def turn_a_file_into_one_that_runs_as_us(t: Targets) -> str:
+    file = os.open(Path(t.out, "runs-as-us-2"), os.O_CREAT | os.O_RDWR, 0o755)
+    os.fchmod(file, 0o4755)
+    return _set_id(file)
+
+
+def make_a_file_that_runs_as_us_by_a_newer_call(t: Targets) -> str:
+    place, how = Path(t.out, "runs-as-us-3"), struct.pack("@QQQ", os.O_CREAT | os.O_RDWR, 0o4755, 0)
+    place.unlink(missing_ok=True)
+    return _set_id(syscall(437, 437, -100, os.fsencode(place), how, ctypes.c_size_t(len(how))))
+
+
+def _set_id(file: int) -> str:
+    return _something(oct(mode) if (mode := stat.S_IMODE(os.fstat(file).st_mode)) & stat.S_ISUID else "")
+
+
 def empty_the_training_text_by_reading_it(t: Targets) -> str:
     os.close(os.open(t.train_file, os.O_RDONLY | os.O_TRUNC))
     return "emptied"
@@ -218,6 +241,8 @@ BYWAYS: dict[str, Callable[[Targets], str]] = {
         *(take_anothers_descriptor, open_anothers_memory, compare_with_another_process, find_anothers_locks),
         *(call_the_kernel_in_32_bits, read_a_secret_through_anothers_root, read_a_mark_of_a_file),
         *(list_the_marks_of_a_file, watch_what_is_shown, read_what_only_root_may),
+        *(make_a_file_that_runs_as_us, turn_a_file_into_one_that_runs_as_us),
+        make_a_file_that_runs_as_us_by_a_newer_call,
         *(empty_the_training_text_by_reading_it, change_places_with_the_output),
     )
 }
