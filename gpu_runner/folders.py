@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpu_runner.contract import RunSpec
 
+log = logging.getLogger(__name__)
 SETTLED_S = 60.0  # a folder without a lock for so long is no longer being made
 
 
@@ -23,7 +24,7 @@ def run_folder(runs: Path, spec: RunSpec, *, num_kept: int) -> Iterator[Path]:
     """
     folder = runs / f"run-{spec.run_id}-fence-{spec.fence}"
     if folder.exists():  # this lease was given to a worker of the same folder that died, and to us again
-        shutil.rmtree(folder)
+        _remove(folder)
     folder.mkdir(parents=True, mode=0o700)
     with open(folder / "lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,8 +54,30 @@ def _is_left(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    for here, names, _ in os.walk(folder):  # top-down: a run may have closed a folder in out/ to everybody
-        for path in (Path(here, name) for name in names):
-            if not path.is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder)
+    """With whatever a run left in there: no depth, mode or name of its making stops us, and no link is followed.
+
+    Folders are moved to the top before they are emptied, since they may lie deeper than any path or recursion goes.
+    What cannot be removed is told and left: it is no reason for a worker to end, or not to start.
+    """
+    try:
+        while inner := _without_files(folder):
+            for path in inner:
+                for deeper in _without_files(path):
+                    deeper.chmod(0o700)  # a folder that is moved is written to
+                    deeper.rename(folder / os.urandom(8).hex())
+                path.rmdir()
+        folder.rmdir()
+    except OSError as error:
+        log.warning("a run's folder stays behind: %s", error)
+
+
+def _without_files(folder: Path) -> list[Path]:
+    """The folders in it; everything else in it is removed."""
+    folder.chmod(0o700)  # a run may have closed it to everybody
+    with os.scandir(folder) as found:
+        entries = list(found)
+    folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.path)
+    return folders

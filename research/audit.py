@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from gpu_runner import contract
-from research.models import AuditHead, Decision, Event, Revision
+from research.models import AuditHead, Decision, Event, Incumbent, Revision, Score, Verdict
 
 BATCH = 2_000
 MAX_FINDINGS = 50
@@ -98,7 +98,7 @@ def verify(expected_head: str = "") -> Audit:
             break
     else:
         findings += _ends(position, previous, seen)
-    findings += _decisions() + _revisions()
+    findings += _decisions() + _revisions() + _scores() + _verdicts() + _incumbents()
     unchained = Event.objects.filter(position=None).count()
     return Audit(num_events=position, num_unchained=unchained, sha256=previous, findings=findings)
 
@@ -163,6 +163,53 @@ def _holds_its_digest(revision: Revision) -> bool:
     except ValueError:
         return False
     return (signed.digest(), signed.patch, signed.overrides) == (revision.digest, revision.patch, revision.knobs)
+
+
+def _scores() -> list[str]:
+    """The number that things are judged by is the one that the run's last word told, or a person settled."""
+    events = Event.objects.filter(payload__has_key="val_bpb", run__isnull=False).order_by("pk")
+    told = dict(events.values_list("run", "payload").iterator(BATCH))
+    return [
+        f"the score of R-{score.run_id} is not what the events say was measured"
+        for score in Score.objects.iterator(BATCH)
+        if not _agrees(told.get(score.run_id), {"val_bpb": score.val_bpb, "outcome": score.outcome})
+    ][:MAX_FINDINGS]
+
+
+def _verdicts() -> list[str]:
+    """A proposal may have been judged more than once, after a rebase."""
+    told: dict[int, list[dict[str, Any]]] = {}
+    for proposal, payload in Event.objects.filter(kind="verdict").values_list("proposal", "payload").iterator(BATCH):
+        told.setdefault(proposal, []).append(payload)
+    return [
+        f"the verdict on P-{verdict.revision.proposal_id} is not what the events say was found"
+        for verdict in Verdict.objects.select_related("revision").iterator(BATCH)
+        if not any(_agrees(one, _found(verdict)) for one in told.get(verdict.revision.proposal_id, []))
+    ][:MAX_FINDINGS]
+
+
+def _found(verdict: Verdict) -> dict[str, Any]:
+    names = ("outcome", "effect_bpb", "low_bpb", "high_bpb", "num_pairs")
+    return {name: getattr(verdict, name) for name in names}
+
+
+def _incumbents() -> list[str]:
+    """What everything is compared with, and changed from, is what was promoted."""
+    events = Event.objects.filter(kind__in=("campaign.created", "incumbent.promoted"))
+    told = {
+        (campaign, payload.get("number", 0)): payload
+        for campaign, payload in events.values_list("campaign", "payload").iterator(BATCH)
+    }
+    return [
+        f"incumbent {one.number} of {one.campaign} is not what the events say was promoted"
+        for one in Incumbent.objects.select_related("campaign").iterator(BATCH)
+        if not _agrees(told.get((one.campaign_id, one.number)), {"commit": one.commit})
+    ][:MAX_FINDINGS]
+
+
+def _agrees(told: dict[str, Any] | None, found: dict[str, Any]) -> bool:
+    """An event of an earlier version tells less."""
+    return told is not None and all(told.get(name, value) == value for name, value in found.items())
 
 
 def summary(decision: Decision) -> str:

@@ -162,9 +162,9 @@ def _claimable(wanted: contract.Claim) -> Run | None:
 
 def _why_unwanted(run: Run) -> str:
     """Why a queued run must not start after all; empty when it may. Reads the record anew."""
+    if not _is_as_signed(run):
+        return "nobody approved this digest, so the record was changed by hand: see `manage.py verify_audit`"
     if run.purpose == "candidate" and run.revision:
-        if not run.revision.decisions.filter(choice="approve", digest=run.digest).exists():
-            return "nobody approved this digest, so the record was changed by hand: `manage.py verify_audit` says where"
         proposal = Proposal.objects.get(pk=run.revision.proposal_id)
         if proposal.state not in ("approved", "running"):
             return f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}"
@@ -176,6 +176,19 @@ def _why_unwanted(run: Run) -> str:
     if run.approval["lock_sha256"] != approval.lock_sha256():
         return "the installed packages changed"
     return ""
+
+
+def _is_as_signed(run: Run) -> bool:
+    """A candidate's digest was approved, a smoke run's is its revision's, and the incumbent's own run changes nothing.
+
+    That the digest is the one of ``run.approval`` is for the worker to see.
+    """
+    if run.purpose == "candidate":
+        return run.revision is not None and run.revision.decisions.filter(choice="approve", digest=run.digest).exists()
+    if run.purpose == "smoke":
+        return run.revision is not None and run.digest == run.revision.digest
+    signed = contract.Approval.model_validate(run.approval)
+    return signed == signed.of_the_incumbent() and signed.base_commit == run.incumbent.commit
 
 
 def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:

@@ -187,7 +187,7 @@ def _close(run: Run, last: contract.RunEnd, by: str) -> None:
         "failed" if unscored else last.outcome,
         by=by,
         sentence=_sentence(run, last),
-        payload={"val_bpb": last.score.val_bpb if last.score else None},
+        payload={"val_bpb": last.score.val_bpb, "outcome": last.score.outcome} if last.score else {"val_bpb": None},
         failure=failure,
         ended_at=timezone.now(),
         lease_until=None,

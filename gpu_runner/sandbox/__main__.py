@@ -13,12 +13,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
 from gpu_runner.sandbox import LEVELS, Bounds, Cell, cgroups, child_environment, probe, problem_with
 
 TICK_S = 0.05
+LAST_BYTES_S = 2.0  # how long whoever reads us may take for what was said last
 DEADLINE_EXIT, EXCESS_EXIT = 124, 125
 MIB = 1 << 20
 
@@ -80,14 +83,38 @@ def run(level: str, options: argparse.Namespace) -> int:
     read_only = [existing("--read-only", path) for path in options.read_only]
     with Cell(level=level, read_only=read_only, writable=writable, bounds=bounds) as cell:
         process = subprocess.Popen(
-            cell.argv(options.command), env=child_environment(), stdin=subprocess.DEVNULL, start_new_session=True
+            cell.argv(options.command),
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        relays = [relay(process.stdout, sys.stdout.fileno()), relay(process.stderr, sys.stderr.fileno())]
         try:
             return follow(process, cell, options.seconds)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            for thread in relays:
+                thread.join(LAST_BYTES_S)
+
+
+def relay(said: IO[bytes], sink: int) -> threading.Thread:
+    """Copies what is said to ``sink`` until its end. Inside nobody holds our terminal: its keys could be read there."""
+
+    def copy() -> None:
+        with said, contextlib.suppress(BrokenPipeError):  # nobody reads on: then whoever speaks is told so, too
+            while block := os.read(said.fileno(), 65_536):
+                while block:
+                    block = block[os.write(sink, block) :]
+
+    thread = threading.Thread(target=copy, daemon=True)
+    thread.start()
+    return thread
 
 
 def follow(process: subprocess.Popen[bytes], cell: Cell, seconds: int | None) -> int:

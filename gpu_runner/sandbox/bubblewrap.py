@@ -30,7 +30,7 @@ def command(read_only: Sequence[Path], writable: Path | None, hidden: Sequence[P
         parts += _as_on_the_host(system)
     # For the host's root /proc/sys/kernel/core_pattern is writable by its owner alone, without any
     # capability, and bwrap does not cover it: all of /proc is read-only.
-    parts += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *_gpu()]
+    parts += ["--proc", "/proc", "--remount-ro", "/proc", *_shut(), "--dev", "/dev", *_gpu()]
     parts += [*size, "--tmpfs", PRIVATE_SHM, "--remount-ro", "/dev", *size, "--tmpfs", view.PRIVATE_TMP]
     for path in dict.fromkeys((*view.python(), view.PACKAGE)):
         parts += ["--ro-bind", os.path.abspath(path), os.path.abspath(path)]
@@ -60,6 +60,13 @@ def _hide(hidden: Sequence[Path]) -> Iterator[str]:
         for place in below(real, [str(path) for path in hidden]):
             cover = ABSENT if os.path.isdir(place) else ABSENT / "__init__.py"
             yield from ("--ro-bind", str(cover), tree + place.removeprefix(real))
+
+
+def _shut() -> Iterator[str]:
+    """Tell of the whole kernel, and root's own files are open to the host's root inside: its timers, pages, keys."""
+    for entry in os.scandir("/proc"):
+        if entry.is_file() and (entry.name == "keys" or not entry.stat().st_mode & 0o077):
+            yield from ("--ro-bind", os.devnull, entry.path)  # which no mount of bwrap's lets anybody open
 
 
 def _gpu() -> Iterator[str]:

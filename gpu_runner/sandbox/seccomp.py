@@ -1,10 +1,11 @@
 """Which system calls a sandboxed process may make: a classic BPF program, assembled here and given to the kernel.
 
 Two strengths. *isolated* goes inside bubblewrap, whose namespaces already hide the host: it closes what namespaces
-do not cover (AF_VSOCK, keyrings, io_uring, bpf, perf, userfaultfd, ptrace) and every way to new namespaces or mounts.
-*bare* is for a process in the host's own namespaces (level landlock): it also closes every socket, System V and POSIX
-message IPC, other processes' limits and scheduling, and changing mode, owner, times or attributes of a file, none of
-which Landlock governs. memfd_create stays open: CUDA needs it.
+do not cover (AF_VSOCK, keyrings, io_uring, bpf, perf, userfaultfd, ptrace, watching files) and every way to new
+namespaces or mounts. *bare* is for a process in the host's own namespaces (level landlock): it also closes every socket
+that could be given an address, System V and POSIX message IPC, other processes' limits and scheduling, reading a file's
+attributes, and changing its mode, owner, times or attributes, none of which Landlock governs. memfd_create stays open:
+CUDA needs it.
 
 What is not known here is not there: calls newer than ``NEWEST`` answer ENOSYS, so that libraries take the older way.
 x86-64 and aarch64. Standard library only; see seccomp(2) and the kernel's Documentation/userspace-api/seccomp_filter.
@@ -17,18 +18,27 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF_LD|W|ABS, JEQ|K, JGE|K, ALU|AND|K, RET|K
+ANY_OF = 0x45  # BPF_JMP|JSET|K: has it one of these bits?
 NUMBER_AT, ARCH_AT, ARGUMENT_AT = 0, 4, 16  # offsets in struct seccomp_data; the low half of a little-endian argument
 NEWEST = 456  # futex_requeue
 X32 = 0x40000000  # x86-64's second, 32-bit numbering
 
 NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* that clone(2) knows
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+# Of a pair whose ends can never be given to somebody else. A datagram socket of a pair can send to any address, too.
+SOCK_STREAM, SOCK_SEQPACKET, SOCK_NONBLOCK, SOCK_CLOEXEC = 1, 5, 0x800, 0x80000
+CONNECTED = tuple(
+    kind | flags
+    for kind in (SOCK_STREAM, SOCK_SEQPACKET)
+    for flags in (0, SOCK_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK | SOCK_CLOEXEC)
+)
+PRIO_PROCESS, IOPRIO_WHO_PROCESS = 0, 1
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put words into the terminal's mouth
 
 # name -> (number on x86-64, number on aarch64); None where that machine has no such call
@@ -47,23 +57,40 @@ EVERYWHERE: dict[str, tuple[int | None, int | None]] = {
     "ioperm": (173, None), "modify_ldt": (154, None), "vhangup": (153, 58), "nfsservctl": (180, 42),
     "lookup_dcookie": (212, 18), "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "uselib": (134, None),
     "ustat": (136, None), "sysfs": (139, None), "_sysctl": (156, None), "create_module": (174, None),
-    "get_kernel_syms": (177, None), "query_module": (178, None),
+    "get_kernel_syms": (177, None), "query_module": (178, None), "inotify_add_watch": (254, 27),
 }  # fmt: skip
 OF_THE_HOST: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198), "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190),
-    "msgget": (68, 186), "mq_open": (240, 180), "mq_unlink": (241, 181), "chmod": (90, None), "fchmod": (91, 52),
-    "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None), "fchown": (93, 55), "lchown": (94, None),
-    "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
-    "lremovexattr": (198, 15), "fremovexattr": (199, 16), "utime": (132, None), "utimes": (235, None),
-    "futimesat": (261, None), "utimensat": (280, 88), "inotify_add_watch": (254, 27),
+    "semop": (65, 193), "semtimedop": (220, 192), "semctl": (66, 191), "msgget": (68, 186), "msgsnd": (69, 189),
+    "msgrcv": (70, 188), "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181), "chmod": (90, None),
+    "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None), "fchown": (93, 55),
+    "lchown": (94, None), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "utime": (132, None),
+    "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
 }  # fmt: skip
-# Of another process: the argument that names it must be 0, oneself.
-OF_OTHERS: dict[str, tuple[tuple[int, int], int]] = {
-    "prlimit64": ((302, 261), 0), "sched_setaffinity": ((203, 122), 0), "sched_setscheduler": ((144, 119), 0),
-    "sched_setparam": ((142, 118), 0), "sched_setattr": ((314, 274), 0), "setpriority": ((141, 140), 1),
-    "ioprio_set": ((251, 30), 1), "migrate_pages": ((256, 238), 0), "move_pages": ((279, 239), 0),
+# Answered as by a file system that has none: whoever copies a file goes on without.
+ATTRIBUTES: dict[str, tuple[int | None, int | None]] = {
+    "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "listxattr": (194, 11),
+    "llistxattr": (195, 12), "flistxattr": (196, 13),
+}  # fmt: skip
+# Of another process: the argument that names it must be 0, oneself, and not all that this account runs.
+OF_OTHERS: dict[str, tuple[tuple[int, int], dict[int, tuple[int, ...]]]] = {
+    "prlimit64": ((302, 261), {0: (0,)}), "sched_setaffinity": ((203, 122), {0: (0,)}),
+    "sched_setscheduler": ((144, 119), {0: (0,)}), "sched_setparam": ((142, 118), {0: (0,)}),
+    "sched_setattr": ((314, 274), {0: (0,)}), "setpriority": ((141, 140), {0: (PRIO_PROCESS,), 1: (0,)}),
+    "ioprio_set": ((251, 30), {0: (IOPRIO_WHO_PROCESS,), 1: (0,)}), "migrate_pages": ((256, 238), {0: (0,)}),
+    "move_pages": ((279, 239), {0: (0,)}),
 }  # fmt: skip
 STAY_IN_THE_GROUP = {"setsid": (112, 157), "setpgid": (109, 154)}
+# A file that runs as its owner would stay behind, for others of the machine: which arguments hold flags and mode.
+SET_ID, MAKES_A_FILE = 0o6000, 0o100 | 0o20000000  # S_ISUID | S_ISGID; O_CREAT | __O_TMPFILE
+MODES: dict[str, tuple[tuple[int | None, int | None], dict[int, int]]] = {
+    "open": ((2, None), {1: MAKES_A_FILE, 2: SET_ID}), "openat": ((257, 56), {2: MAKES_A_FILE, 3: SET_ID}),
+    "creat": ((85, None), {1: SET_ID}), "mknod": ((133, None), {1: SET_ID}), "mknodat": ((259, 33), {2: SET_ID}),
+    "chmod": ((90, None), {1: SET_ID}), "fchmod": ((91, 52), {1: SET_ID}), "fchmodat": ((268, 53), {2: SET_ID}),
+    "fchmodat2": ((452, 452), {2: SET_ID}),
+}  # fmt: skip
+OPENAT2 = (437, 437)
 CLONE, CLONE3, SOCKET, SOCKETPAIR, IOCTL = (56, 220), (435, 435), (41, 198), (53, 199), (16, 29)
 
 
@@ -88,6 +115,7 @@ def program(*, bare: bool, machine: Machine) -> bytes:
     code = [_op(LOAD, ARCH_AT), _op(EQUAL, machine.audit_arch, 1, 0), _op(RETURN, KILL_PROCESS), _op(LOAD, NUMBER_AT)]
     code += _when(AT_LEAST, X32 if column == 0 else 0x80000000, errno.ENOSYS)
     code += _when(EQUAL, CLONE3[column], errno.ENOSYS)  # its flags are in memory: glibc falls back to clone
+    code += _when(EQUAL, OPENAT2[column], errno.ENOSYS)  # and so is its mode
     for numbers in (EVERYWHERE | (OF_THE_HOST if bare else {})).values():
         if (number := numbers[column]) is not None:
             code += _when(EQUAL, number, errno.EPERM)
@@ -95,8 +123,11 @@ def program(*, bare: bool, machine: Machine) -> bytes:
     if bare:
         code += _stay_among_ours(column)
     else:
-        code += _only(SOCKET[column], 0, (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK), errno.EAFNOSUPPORT)
-    code += _only(SOCKETPAIR[column], 0, (AF_UNIX,), errno.EAFNOSUPPORT)
+        code += _only(SOCKET[column], {0: (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK)}, errno.EAFNOSUPPORT)
+        code += _only(SOCKETPAIR[column], {0: (AF_UNIX,)}, errno.EAFNOSUPPORT)
+    for numbers, bits in MODES.values():
+        if (number := numbers[column]) is not None:
+            code += _never_with(number, bits, errno.EPERM)
     code += _never(IOCTL[column], 1, (TIOCSTI, TIOCLINUX), errno.EPERM)
     code += [_op(EQUAL, CLONE[column], 0, 4), _op(LOAD, ARGUMENT_AT), _op(AND, NEW_NAMESPACES)]
     code += [_op(EQUAL, 0, 1, 0), _op(RETURN, ERRNO | errno.EPERM), _op(RETURN, ALLOW)]
@@ -105,8 +136,12 @@ def program(*, bare: bool, machine: Machine) -> bytes:
 
 def _stay_among_ours(column: int) -> list[bytes]:
     code: list[bytes] = []
-    for others, argument in OF_OTHERS.values():
-        code += _only(others[column], argument, (0,), errno.EPERM)
+    for numbers in ATTRIBUTES.values():
+        if (number := numbers[column]) is not None:
+            code += _when(EQUAL, number, errno.EOPNOTSUPP)
+    for others, oneself in OF_OTHERS.values():
+        code += _only(others[column], oneself, errno.EPERM)
+    code += _only(SOCKETPAIR[column], {0: (AF_UNIX,), 1: CONNECTED}, errno.EAFNOSUPPORT)
     for group in STAY_IN_THE_GROUP.values():
         code += _when(EQUAL, group[column], 0)  # "done", and nothing is: the whole group can be killed at once
     return code
@@ -121,11 +156,14 @@ def _when(test: int, number: int, error: int) -> list[bytes]:
     return [_op(test, number, 0, 1), _op(RETURN, ERRNO | error)]
 
 
-def _only(number: int, argument: int, allowed: Sequence[int], error: int) -> list[bytes]:
-    """The call, with one of these values as its ``argument``-th; ``error`` otherwise."""
-    inside = [_op(LOAD, ARGUMENT_AT + 8 * argument)]
-    inside += [_op(EQUAL, value, len(allowed) - i, 0) for i, value in enumerate(allowed)]
-    inside += [_op(RETURN, ERRNO | error), _op(RETURN, ALLOW)]
+def _only(number: int, allowed: Mapping[int, Sequence[int]], error: int) -> list[bytes]:
+    """The call, with one of the allowed values as each of the arguments that are named; ``error`` otherwise."""
+    inside: list[bytes] = []
+    for argument, values in allowed.items():
+        inside.append(_op(LOAD, ARGUMENT_AT + 8 * argument))
+        inside += [_op(EQUAL, value, len(values) - i, 0) for i, value in enumerate(values)]
+        inside.append(_op(RETURN, ERRNO | error))
+    inside.append(_op(RETURN, ALLOW))
     return [_op(EQUAL, number, 0, len(inside)), *inside]
 
 
@@ -134,6 +172,15 @@ def _never(number: int, argument: int, denied: Sequence[int], error: int) -> lis
     inside = [_op(LOAD, ARGUMENT_AT + 8 * argument)]
     inside += [_op(EQUAL, value, len(denied) - i, 0) for i, value in enumerate(denied)]
     inside += [_op(RETURN, ALLOW), _op(RETURN, ERRNO | error)]
+    return [_op(EQUAL, number, 0, len(inside)), *inside]
+
+
+def _never_with(number: int, bits: Mapping[int, int], error: int) -> list[bytes]:
+    """The call, but not when each of these arguments has one of its bits."""
+    inside: list[bytes] = []
+    for left, (argument, some) in zip(reversed(range(len(bits))), bits.items(), strict=True):
+        inside += [_op(LOAD, ARGUMENT_AT + 8 * argument), _op(ANY_OF, some, 0, 2 * left + 1)]
+    inside += [_op(RETURN, ERRNO | error), _op(RETURN, ALLOW)]
     return [_op(EQUAL, number, 0, len(inside)), *inside]
 
 

@@ -44,6 +44,7 @@ def child_environment() -> dict[str, str]:
             "LOGNAME": "sandbox",
             "PYTHONPATH": str(PACKAGE.parent),
             "PYTHONSAFEPATH": "1",  # the working directory is writable: nothing is imported from there
+            "PYTHONNOUSERSITE": "1",  # nor from HOME, which at level none is everybody's
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "PYTHONHASHSEED": "0",

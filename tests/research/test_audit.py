@@ -13,7 +13,7 @@ from django.db import transaction
 
 from gpu_runner import contract
 from research import audit, events, reconcile, review, tasks
-from research.models import AuditHead, Campaign, Decision, Event, Revision
+from research.models import AuditHead, Campaign, Decision, Event, Incumbent, Revision, Score, Verdict
 from tests import builders
 
 CHANGED: dict[str, Any] = {
@@ -178,6 +178,52 @@ def test_a_removed_and_a_forged_decision_are_found(record: Campaign, bob: User, 
     number = decision.pk
     Decision.objects.all().delete()
     assert audit.verify().findings == [f"decision {number} was removed"]
+
+
+@pytest.fixture
+def judged(bob: User) -> Campaign:
+    """A proposal was kept, so that there are scores, a verdict and two incumbents."""
+    campaign = builders.make_campaign()
+    proposal = builders.make_pending(campaign)
+    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    while (lease := builders.claim(builders.make_worker())) is not None:
+        builders.finish(lease, val_bpb=1.5 if lease.spec.purpose == "candidate" else 1.6)
+    assert Incumbent.objects.count() == 2
+    audit.chain()
+    assert audit.verify().findings == []
+    return campaign
+
+
+@pytest.mark.parametrize("change", [{"val_bpb": 1.1}, {"outcome": "disputed"}])
+def test_a_score_that_was_changed_is_found(judged: Campaign, change: dict[str, Any]) -> None:
+    score = Score.objects.filter(run__purpose="candidate")[0]
+    Score.objects.filter(pk=score.pk).update(**change)
+    assert audit.verify().findings == [f"the score of R-{score.run_id} is not what the events say was measured"]
+
+
+@pytest.mark.parametrize("change", [{"outcome": "discard"}, {"effect_bpb": -1.0}, {"num_pairs": 9}])
+def test_a_verdict_that_was_changed_is_found(judged: Campaign, change: dict[str, Any]) -> None:
+    Verdict.objects.update(**change)
+    assert audit.verify().findings == [
+        f"the verdict on P-{Verdict.objects.get().revision.proposal_id} is not what the events say was found"
+    ]
+
+
+def test_an_incumbent_that_was_changed_or_slipped_in_is_found(judged: Campaign) -> None:
+    Incumbent.objects.filter(number=1).update(commit="f" * 40)
+    assert audit.verify().findings == [f"incumbent 1 of {judged} is not what the events say was promoted"]
+    Incumbent.objects.create(campaign=judged, number=7, commit="e" * 40)
+    assert len(audit.verify().findings) == 2
+
+
+def test_what_is_added_as_the_application_would_add_it_is_not_told_from_it(judged: Campaign, bob: User) -> None:
+    """docs/security.md says so: the chain shows that the past stayed as it was, not who wrote today's rows."""
+    revision = Revision.objects.all()[0]
+    forged = Decision.objects.create(revision=revision, choice="approve", digest=revision.digest, by=bob)
+    told = {"decision": forged.pk, "decided": audit.summary(forged)}
+    Event.objects.create(kind="proposal.approved", by="user:bob", sentence="Bob approved", payload=told)
+    audit.chain()
+    assert audit.verify().findings == []
 
 
 def test_the_answer_is_one_object_for_programs_and_bad_heads_are_refused(record: Campaign) -> None:

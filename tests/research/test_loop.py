@@ -16,6 +16,7 @@ from gpu_runner import contract
 from research import (
     asking,
     dispatch,
+    gates,
     judge,
     learn,
     ledger,
@@ -89,6 +90,30 @@ def test_a_run_that_mallory_changed_in_the_database_with_a_digest_that_fits_is_n
     assert run.state == "cancelled"
     assert "nobody approved this digest" in run.stop_reason
     assert "verify_audit" in Event.objects.get(kind="run.cancelled", run=run).sentence
+
+
+def test_a_change_that_mallory_hides_in_the_incumbents_own_run_is_not_handed_out(campaign: Campaign, bob: User) -> None:
+    approve(builders.make_pending(campaign), bob)
+    dispatch.advance(campaign)
+    run = Run.objects.filter(purpose="baseline").order_by("rank", "pk")[0]
+    Run.objects.exclude(pk=run.pk).delete()
+    for change in ({"patch": "--- a/train.py"}, {"overrides": {"depth": 8}}, {"base_commit": "b" * 40}):
+        changed = run.approval | change
+        digest = contract.Approval.model_validate(changed).digest()
+        Run.objects.update(state="queued", stop_reason="", approval=changed, digest=digest)
+        assert builders.claim(builders.make_worker()) is None, change
+        assert "nobody approved this digest" in Run.objects.get(pk=run.pk).stop_reason
+
+
+def test_a_change_that_mallory_hides_in_a_smoke_run_is_not_handed_out(campaign: Campaign) -> None:
+    proposal = builders.make_proposal(campaign)
+    gates.check(proposal.revision)
+    run = Run.objects.get(purpose="smoke")
+    changed = run.approval | {"patch": "--- a/train.py"}
+    Run.objects.update(approval=changed, digest=contract.Approval.model_validate(changed).digest())
+    assert builders.claim(builders.make_worker()) is None
+    run.refresh_from_db()
+    assert (run.state, "nobody approved this digest" in run.stop_reason) == ("cancelled", True)
 
 
 def test_a_real_gain_is_kept_and_becomes_a_commit_that_anyone_can_clone(

@@ -2,7 +2,7 @@
 
 Each attack returns what it got hold of, or raises OSError. Standard library only, and nothing of ours: it runs where
 our package may not be. TARGETS names what ``victims.py`` set up outside. The attacks on held-out text are in
-``lookups.py``.
+``lookups.py``, those by ways that are easily forgotten in ``byways.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from types import SimpleNamespace as Targets
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -337,16 +338,16 @@ def main(path: str, attacks: dict[str, Callable[[Targets], str]]) -> None:
     print(json.dumps(came))
 
 
-def lookups() -> dict[str, Callable[[Targets], str]]:
-    """Those of the file beside this one, by its path: its folder cannot be listed, so no import finds it by name."""
-    spec = importlib.util.spec_from_file_location("lookups", Path(__file__).with_name("lookups.py"))
+def beside(name: str) -> ModuleType:
+    """The file beside this one, by its path: its folder cannot be listed, so no import finds it by name."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found: dict[str, Callable[[Targets], str]] = module.LOOKUPS
-    return found
+    return module
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], ATTACKS | lookups())
+    # Some of ATTACKS leave a victim behind that is traced, and slow to hear.
+    main(sys.argv[1], beside("byways").BYWAYS | ATTACKS | beside("lookups").LOOKUPS)

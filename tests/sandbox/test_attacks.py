@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sandbox import attacks, lookups, trials
+from tests.sandbox import attacks, byways, lookups, trials
 
-ALL = attacks.ATTACKS | lookups.LOOKUPS
+ALL = attacks.ATTACKS | lookups.LOOKUPS | byways.BYWAYS
 
 
 @pytest.mark.parametrize("account", trials.ACCOUNTS)

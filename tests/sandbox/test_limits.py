@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -103,6 +105,72 @@ def test_memory_that_nobody_granted_is_not_had(level: str, account: str) -> None
     assert "more than its limit of 300 MiB of memory" in done.stderr
 
 
+IN_MEMORY = {
+    "a file without a name": "file = os.memfd_create('x'); fill(lambda block: os.write(file, block))",
+    "a mapping that can be shared": "fill(mmap.mmap(-1, 800 << 20).write)",
+    "a private file of /dev/shm": "fill(open('/dev/shm/x', 'wb').write)",
+}
+
+
+@levels
+@pytest.mark.parametrize("how", IN_MEMORY)
+def test_memory_by_another_name_is_memory_too(how: str, level: str) -> None:
+    """No RLIMIT_DATA holds it, and it is not resident, or counts as shared. Where root is, the control group does."""
+    greedy = f"""
+        import mmap, os, time
+        def fill(write):
+            for _ in range(700):
+                write(b"x" * (1 << 20))
+            time.sleep(20)
+        try:
+            {IN_MEMORY[how]}
+        except PermissionError:
+            print("there is none at this level")
+    """
+    done = inside(greedy, "--memory-mib", "400", "--seconds", "30", level=level, account=trials.ACCOUNTS[-1])
+    if "/dev/shm" in how and level == "landlock":
+        assert done.stdout == "there is none at this level\n"
+        return
+    assert done.returncode in (125, 137), done
+    assert "more than its limit of 400 MiB of memory" in done.stderr
+
+
+@levels
+def test_memory_that_processes_share_counts_once(level: str) -> None:
+    shared = """
+        import mmap, os, time
+        held = mmap.mmap(-1, 200 << 20)
+        held.write(b"x" * (200 << 20))
+        children = []
+        for _ in range(4):
+            if (pid := os.fork()) == 0:
+                held[::4096]
+                time.sleep(1)
+                os._exit(0)
+            children.append(pid)
+        for pid in children: os.waitpid(pid, 0)
+        print("done")
+    """
+    done = inside(shared, "--memory-mib", "600", "--seconds", "30", level=level, account=trials.ACCOUNTS[-1])
+    assert done.stdout == "done\n", done
+
+
+@levels
+def test_threads_are_processes_to_the_kernel_and_to_us(level: str) -> None:
+    many = """
+        import threading, time
+        threading.stack_size(1 << 16)
+        try:
+            for _ in range(1_000):
+                threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+        except RuntimeError:
+            print("STOPPED BY THE KERNEL", flush=True)
+        time.sleep(20)
+    """
+    done = inside(many, "--processes", "200", "--seconds", "3", level=level, account=trials.ACCOUNTS[-1])
+    assert done.returncode == 125 or "STOPPED BY THE KERNEL" in done.stdout, done
+
+
 @levels
 def test_one_process_is_told_that_there_is_no_memory(level: str) -> None:
     done = inside(
@@ -122,6 +190,26 @@ def test_a_full_disk_is_the_runs_own_trouble(level: str, out: Path) -> None:
     done = inside(fill, "--writable", str(out), "--output-mib", "20", "--seconds", "20", level=level)
     assert done.returncode == 125, done
     assert "more than its limit of 20 MiB of disk space for its output" in done.stderr
+
+
+HIDING = {
+    "behind a closed door": "os.mkdir('shut', 0o300); file = open('shut/x', 'wb')",
+    "very deep": "for _ in range(30): os.mkdir('d' * 200); os.chdir('d' * 200)\nfile = open('x', 'wb')",
+    "by a process that shows nothing": "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); file = open('x', 'wb'); "
+    "os.unlink('x')",
+    "in a deleted file": "file = open('x', 'wb'); os.unlink('x')",
+}
+
+
+@levels
+@pytest.mark.parametrize("how", HIDING)
+def test_output_that_is_hidden_from_its_supervisor_ends_a_run(how: str, level: str, out: Path) -> None:
+    write = "for _ in range(60): file.write(b'x' * (1 << 20))\nfile.flush()\ntime.sleep(20)"
+    out.chmod(0o777)
+    code, options = f"import os, time\n{HIDING[how]}\n{write}", ("--writable", str(out), "--output-mib", "20")
+    done = inside(code, *options, "--seconds", "20", level=level, account=trials.ACCOUNTS[-1])
+    assert done.returncode == 125, done
+    assert "disk space for its output" in done.stderr or "closed a folder or a process" in done.stderr
 
 
 @levels
@@ -213,6 +301,34 @@ def test_a_group_goes_with_the_groups_that_were_made_inside_of_it() -> None:
         (folder / "countersign-inside" / "deeper").mkdir(parents=True)
     group.end()
     assert not any(folder.exists() for folder in group.folders)
+
+
+@levels
+def test_what_dana_types_meanwhile_cannot_be_read_inside(level: str) -> None:
+    """Standard output is the terminal, and a terminal's every descriptor can be read."""
+    steal = """
+        import os
+        for fd in (1, 2):
+            try:
+                print("READ", os.read(fd, 99))
+            except OSError:
+                print("DENIED")
+    """
+    terminal, hers = pty.openpty()
+    command = [sys.executable, "-m", "gpu_runner.sandbox", "--level", level, "--seconds", "20", "--"]
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", textwrap.dedent(steal)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), hers),
+        start_new_session=True,
+    ):
+        os.close(hers)
+        os.write(terminal, b"her password\n")
+        said = b""
+        with contextlib.suppress(OSError):  # so a terminal says that the other end is closed
+            while block := os.read(terminal, 4096):
+                said += block
+    os.close(terminal)
+    assert said.count(b"DENIED") == 2, said
 
 
 @levels

@@ -101,6 +101,13 @@ def test_the_environment_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not [name for name in sandbox.child_environment() if name.startswith(("ANTHROPIC", "COUNTERSIGN"))]
 
 
+def test_nothing_is_imported_from_the_home_that_everybody_may_write() -> None:
+    """HOME is /tmp, at level none the host's, and the scorer runs there: anybody could leave a package for it."""
+    python = str(getattr(sys, "_base_executable", sys.executable))  # in a virtual environment it is off anyway
+    asked = [python, "-c", "import site; print(site.ENABLE_USER_SITE)"]
+    assert subprocess.run(asked, env=sandbox.child_environment(), capture_output=True).stdout == b"False\n"
+
+
 def test_limits_hold_at_every_level() -> None:
     seen = "import resource as r\nprint(r.getrlimit(r.RLIMIT_CORE), r.getrlimit(r.RLIMIT_NOFILE)[1])"
     for level in (*trials.LEVELS, "none"):
@@ -198,8 +205,12 @@ def test_a_gpu_goes_in_with_its_nodes_and_no_other_device(monkeypatch: pytest.Mo
 
 def test_the_system_calls_have_the_numbers_that_the_kernel_gives_them() -> None:
     tables = (
-        seccomp.EVERYWHERE | seccomp.OF_THE_HOST | {name: number for name, (number, _) in seccomp.OF_OTHERS.items()}
+        seccomp.EVERYWHERE
+        | seccomp.OF_THE_HOST
+        | seccomp.ATTRIBUTES
+        | {name: number for name, (number, _) in seccomp.OF_OTHERS.items()}
     )
+    tables |= {name: number for name, (number, _) in seccomp.MODES.items()} | {"openat2": seccomp.OPENAT2}
     tables |= seccomp.STAY_IN_THE_GROUP | {"clone": seccomp.CLONE, "clone3": seccomp.CLONE3, "ioctl": seccomp.IOCTL}
     for column, headers in ((0, Path("/usr/include").glob("*/asm/unistd_64.h")), (1, iter([HEADER]))):
         for header in headers:
@@ -217,6 +228,6 @@ def test_a_filter_jumps_only_forward_and_ends_in_an_answer(machine: str, bare: b
     assert len(body) % 8 == 0
     assert len(steps) <= 4_096
     for i, step in enumerate(steps):
-        if step[0] in (seccomp.EQUAL, seccomp.AT_LEAST):
+        if step[0] in (seccomp.EQUAL, seccomp.AT_LEAST, seccomp.ANY_OF):
             assert i + 1 + max(step[2], step[3]) < len(steps)
     assert steps[-1][0] == seccomp.RETURN

@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 NOBODY = 65_534
 LEVELS = tuple(level for level in sandbox.LEVELS[:-1] if sandbox.problem_with(level) is None)
 ACCOUNTS = ("root", "ordinary") if os.geteuid() == 0 else ("ordinary",)
-ONLY_ROOT_CAN = {"set_the_core_pattern"}
+ONLY_ROOT_CAN = {"set_the_core_pattern", "read_what_only_root_may"}
 
 
 @cache

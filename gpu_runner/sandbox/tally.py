@@ -1,0 +1,173 @@
+"""What a process tree has and holds: files below a folder and without a name, processes, threads, memory.
+
+As /proc and the file system tell it to an account without rights. What a process closes to its supervisor is Hidden.
+Where there is no /proc (macOS) a tree has no processes, and so nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PRIVATE = ("/tmp", "/dev/shm")  # noqa: S108  of its own at level bubblewrap
+CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+
+
+class Hidden(Exception):
+    """There is something that the supervisor may not, or cannot, look at."""
+
+
+def usage(folder: Path, enough: int) -> tuple[int, int]:
+    """Allocated bytes and number of entries below ``folder``, counted up to ``enough`` entries. Follows no link.
+
+    Raises Hidden for a folder that is closed to us, or too deep for a path.
+    """
+    waiting, num_bytes, num_files = [str(folder)], 0, 0
+    while waiting and num_files < enough:
+        for entry in _entries(waiting.pop()):
+            try:
+                about = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                _refuse_closed(error)
+                continue
+            num_files += 1
+            num_bytes += 512 * about.st_blocks
+            if stat.S_ISDIR(about.st_mode):
+                waiting.append(entry.path)
+    return num_bytes, num_files
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError as error:
+        _refuse_closed(error)
+        return []
+
+
+def _refuse_closed(error: OSError) -> None:
+    """Anything else is the run at work in there: what was listed is gone, or is something else."""
+    if error.errno in CLOSED:
+        raise Hidden(str(error)) from error
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+def descendants(pid: int, enough: int) -> tuple[list[int], int]:
+    """Processes below ``pid``, and the number of their threads; counted up to ``enough`` threads."""
+    waiting, found, num_threads = [pid], list[int](), 0
+    while waiting and num_threads < enough:
+        here = waiting.pop()
+        children, threads = _children_and_threads(here)
+        found += children
+        waiting += children
+        num_threads += threads if here != pid else 0
+    return found, num_threads
+
+
+def children_of(pid: int) -> list[int]:
+    """Direct children. Empty for a process that has ended, and where the kernel does not say (macOS)."""
+    return _children_and_threads(pid)[0]
+
+
+def _children_and_threads(pid: int) -> tuple[list[int], int]:
+    """None for a process that has ended."""
+    children, num_threads = list[int](), 0
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            num_threads += 1
+            children += map(int, (task / "children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return children, num_threads
+    return children, num_threads
+
+
+def mapped_bytes(pids: Sequence[int], enough: int) -> int:
+    """Resident memory of all of them that is no file's. What they share counts once where that decides: it is slow."""
+    told = [_status(pid) for pid in pids]
+    private, shared = (sum(int(about.get(name, "0").split()[0]) << 10 for about in told) for name in MEMORY)
+    return private + (shared if private + shared <= enough else sum(map(_share_of_shared, pids)))
+
+
+MEMORY = ("RssAnon", "RssShmem")
+
+
+def _status(pid: int) -> dict[str, str]:
+    """Field -> value, which for memory is in kB; nothing of a process that has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _share_of_shared(pid: int) -> int:
+    """Shared memory in bytes, divided by the number of those who map it; all of it where that is not to be had."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return int(_status(pid).get("RssShmem", "0").split()[0]) << 10
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss_Shmem:")), 0)
+
+
+# --- files that only processes have ----------------------------------------------------------------
+
+
+def nameless(pids: Sequence[int], enough: int) -> tuple[dict[tuple[int, int], int], int]:
+    """(device, inode) -> allocated bytes of the deleted and anonymous files that they hold open.
+
+    And how many descriptors were looked at, up to ``enough``. Raises Hidden for a process that does not let us look.
+    """
+    found, num_open = dict[tuple[int, int], int](), 0
+    for pid in pids:
+        with _looking_into(pid):
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                if (num_open := num_open + 1) >= enough:
+                    return found, num_open
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    about = os.stat(f"/proc/{pid}/fd/{number}")
+                    if stat.S_ISREG(about.st_mode) and about.st_nlink == 0:
+                        found[about.st_dev, about.st_ino] = 512 * about.st_blocks
+    return found, num_open
+
+
+@contextmanager
+def _looking_into(pid: int) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        if not _is_ours(pid):
+            raise Hidden(str(error)) from error
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it has just ended
+
+
+def _is_ours(pid: int) -> bool:
+    """bwrap's own are closed, and have no filter of system calls; one that is just ending has nothing more to hide."""
+    about = _status(pid)
+    return about.get("State", "Z")[0] in "ZX" or _num_filters(about) <= _num_filters(_status(os.getpid()))
+
+
+def _num_filters(about: Mapping[str, str]) -> int:
+    return int(about.get("Seccomp_filters", "0"))
+
+
+def own_file_systems(pids: Sequence[int]) -> dict[int, int]:
+    """Device -> bytes used of those in memory that were made for the tree, where it has any."""
+    found = dict[int, int]()
+    for place in PRIVATE:
+        try:
+            there = f"/proc/{pids[-1]}/root{place}" if pids else place
+            if (device := os.stat(there).st_dev) != os.stat(place).st_dev:
+                about = os.statvfs(there)
+                found[device] = (about.f_blocks - about.f_bfree) * about.f_frsize
+        except OSError:  # it has just ended, or there is no such place
+            continue
+    return found
