@@ -245,6 +245,18 @@ def test_a_large_vocabulary_is_asked_for_in_small_batches() -> None:
     assert {shape: score.rows_at_once(*shape) for shape in shapes} == shapes
 
 
+def test_tied_weights_are_saved_and_come_back_tied(tmp_path: Path) -> None:
+    def tied() -> torch.nn.Module:
+        model = torch.nn.ModuleList([torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)])
+        model[0].weight = model[1].weight
+        return model
+
+    model, again = tied(), tied()
+    checkpoint.load(checkpoint.save(tmp_path, model, {"seq_len": 32}), again)
+    assert torch.equal(again[0].weight, model[1].weight)
+    assert again[0].weight is again[1].weight
+
+
 # --- models that cheat -----------------------------------------------------------------------------
 
 
@@ -290,7 +302,8 @@ def test_the_hash_covers_every_name_type_shape_and_value() -> None:
     zero = torch.zeros(4)
     several = [
         {}, {"a": zero}, {"b": zero}, {"a": zero.reshape(2, 2)}, {"a": zero.int()}, {"a": zero.bfloat16()},
-        {"a": torch.tensor([0.0, 0.0, 0.0, 1e-30])}, {"a": torch.tensor(0.0)},
+        {"a": torch.tensor([0.0, 0.0, 0.0, 1e-30])}, {"a": torch.tensor(0.0)}, {"a": torch.ones(4).to_sparse()},
+        {"a": torch.zeros(4, dtype=torch.complex64)},
     ]  # fmt: skip
     hashes = [model_server.holdings_sha256(model_with(**buffers)) for buffers in several]
     assert len(set(hashes)) == len(several)
