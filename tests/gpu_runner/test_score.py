@@ -450,6 +450,59 @@ def test_a_model_that_cannot_be_measured_has_no_number(
     assert said in measured.reasons[0]
 
 
+SAYS = "import __main__ as server; about = server._about; server._about = lambda *a: about(*a) | "
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ("{'device': 'cuda'}", "it was given none"),
+        ("{'num_params': -1}", "wrongly"),
+        ("{'num_params': 10**99}", "wrongly"),
+    ],
+    ids=["a gpu", "fewer than no parameters", "more than there can be"],
+)
+def test_what_a_model_cannot_truly_say_of_itself_is_not_believed(
+    dataset: Path, tmp_path: Path, claim: str, said: str
+) -> None:
+    """A GPU would excuse small differences: a model that peeks by less than that only had to call itself one."""
+    measured = measure(make_model(tmp_path / "run", build=SAYS + claim), dataset)
+    assert measured.outcome == "failed"
+    assert said in measured.reasons[0]
+
+
+def test_a_name_that_no_record_can_keep_is_kept_in_plain_text(dataset: Path, tmp_path: Path) -> None:
+    build = SAYS + r"{'device_name': 'a\ud800b\0c\x1b[2Jd'}"
+    measured = measure(make_model(tmp_path / "run", build=build), dataset, num_challenges=1)
+    assert (measured.outcome, measured.provenance["device_name"]) == ("ok", "abcd")
+    assert Score.model_validate_json(measured.model_dump_json()) == measured
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        r"raise ValueError('x' * 5_000 + ' a\0b\x1b[2J\u202ec')",
+        r"os.write(2, b'first\n' + b'x' * 90 + b' a\0b\x1b[2Jc\n'); os._exit(5)",
+    ],
+    ids=["raised", "printed"],
+)
+def test_a_dying_models_last_words_are_plain_text_and_their_end_is_kept(
+    dataset: Path, tmp_path: Path, forward: str
+) -> None:
+    (reason,) = measure(make_model(tmp_path / "run", forward=forward), dataset).reasons
+    assert reason.rstrip().endswith(" abc")
+    assert reason.startswith("The model's process ")
+    assert reason.replace("\n", "").isprintable()
+
+
+def test_a_model_that_is_never_ready_is_told_from_one_that_never_answers(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_process, "START_S", 0.5)
+    measured = measure(make_model(tmp_path / "run", build="time.sleep(600)"), dataset)
+    assert measured.reasons == ["The model could not be built and loaded in time (limit 0.5 s)."]
+
+
 def test_a_model_that_never_answers_is_killed_with_all_its_children(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
