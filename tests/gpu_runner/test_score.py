@@ -375,14 +375,14 @@ def test_answers_are_compared_up_to_the_cut_and_no_further(dataset: Path) -> Non
     plan = challenge(rows.inputs, rows.per_batch, 256, held_out.foreign, weights, np.random.default_rng(3))
     assert plan.positions.shape == (256, 64)
     assert plan.positions.min() >= 0 and plan.positions.max() <= 255
-    cut = plan.kept < 256
-    assert (plan.positions[cut] == plan.kept[cut][:, None] - 1).any(axis=1).all()
+    assert (plan.kept == 256).any(), "no prefix that is cut reaches a row's last place"
+    assert (plan.positions == plan.kept[:, None] - 1).any(axis=1).all()
     found, committed = Challenged(), np.zeros(rows.targets.shape)
     again = np.where(plan.positions < plan.kept[:, None], 0.0, 9.0)  # what comes behind a cut is another text's loss
     found.compare(plan, committed, again)
     assert found.largest_nats == 0.0
     found.compare(plan, committed, again + (plan.positions == plan.kept[:, None] - 1))
-    assert len(found.apart(0.5)) == cut.sum()
+    assert len(found.apart(0.5)) == 256
 
 
 def test_whoever_peeks_only_where_it_pays_is_met_although_it_is_three_places_in_ten_thousand(dataset: Path) -> None:
@@ -632,9 +632,9 @@ def test_an_honest_model_whose_machine_rounds_otherwise_now_and_then_is_not_accu
     steady = asked_of(dataset, [0.0])
     assert (steady.num_repeats, steady.num_commitments, steady.found.largest_nats) == (0, 1, 0.0)
     odd_answer = asked_of(dataset, [0.0, 0.1, *[0.0] * 9])
-    assert (odd_answer.num_repeats, odd_answer.num_commitments, odd_answer.found.largest_nats) == (1, 1, 0.0)
+    assert (odd_answer.num_repeats, odd_answer.num_commitments, odd_answer.found.largest_nats) == (2, 1, 0.0)
     odd_commitment = asked_of(dataset, [0.1, *[0.0] * 99])
-    assert (odd_commitment.num_repeats, odd_commitment.num_commitments) == (2, 2)
+    assert (odd_commitment.num_repeats, odd_commitment.num_commitments) == (1, 2)
     assert (len(odd_commitment.found), odd_commitment.found.largest_nats) == (64, 0.0)
 
 
@@ -644,11 +644,24 @@ def test_a_model_that_peeks_is_accused_however_often_it_is_asked(dataset: Path) 
     assert len(cheat.found.apart(1e-4)) > 40
 
 
+def test_a_cheat_that_guesses_what_is_withheld_and_is_right_now_and_then_is_accused(dataset: Path) -> None:
+    lucky_every_other_time = asked_of(dataset, [0.0, 0.1])
+    assert (lucky_every_other_time.num_repeats, lucky_every_other_time.num_commitments) == (4, 2)
+    assert lucky_every_other_time.found.apart(1e-4)
+
+
+def test_an_honest_model_that_only_rounds_by_what_stands_behind_is_told_what_to_do(dataset: Path) -> None:
+    rounds = asked_of(dataset, [0.0], noise=0.005, num=256)
+    assert "compute that in float32" in rounds.found.reasons(1e-4)[-1]
+    peeks = asked_of(dataset, [0.0], noise=0.005, peeks=0.03, num=256)
+    assert "looks ahead a little" in peeks.found.reasons(1e-4)[-1]
+
+
 def test_on_a_gpu_a_look_ahead_that_is_smaller_than_its_rounding_shows_in_the_mean(dataset: Path) -> None:
     tolerance = asking.TOLERANCE_NATS["cuda"]
     honest = asked_of(dataset, [0.0], device="cuda", noise=0.005, num=256)
     assert honest.found.reasons(tolerance) == []
-    cheat = asked_of(dataset, [0.0], device="cuda", noise=0.005, peeks=0.03, num=256)
+    cheat = asked_of(dataset, [0.0], device="cuda", noise=0.002, peeks=0.03, num=256)
     assert not cheat.found.apart(tolerance)
     (reason,) = cheat.found.reasons(tolerance)
     assert reason.endswith("the model looks ahead a little, everywhere.")
