@@ -17,7 +17,7 @@ from gpu_runner.suspicion import expected, weigh
 # Largest difference, in nats at one position, between two answers to the same prefix. On a CPU the
 # same shapes give the same bits (facts: 0.0 in float32 and bfloat16); a GPU may choose another kernel.
 TOLERANCE_NATS = {"cpu": 1e-4, "cuda": 5e-2}
-MAX_REPEATS, MAX_COMMITMENTS = 2, 2
+NUM_REPEATS, MAX_COMMITMENTS = 2, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ class Asking:
     """Commit, then challenge; whatever differs is asked again before anybody is accused.
 
     Seen on a CPU: about one process in fifty rounds bfloat16 another way all its life, by up to 0.15 in a logit. So a
-    process that disagrees is repeated, the same questions to a fresh one, and agreement of any repeat with what
-    was committed counts: a cheat cannot reach it by trying: it needs the text that the questions withhold.
-    When no repeat agrees, the commitment itself may have been the odd one: it is made anew, once, and everything that
-    was found so far is forgotten, so that it stands or falls by all of its own challenges.
+    process that disagrees is repeated, the same questions to two fresh ones, and only if both agree with what was
+    committed is it forgotten. One would not do: a cheat that tosses a coin for the text that the questions withhold is
+    right now and then. When a repeat disagrees, the commitment itself may have been the odd one: it is made anew, once,
+    and everything that was found so far is forgotten, so that it stands or falls by all of its own challenges.
     """
 
     def __init__(self, start: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray, vocab: int) -> None:
@@ -64,12 +64,8 @@ class Asking:
         while len(self.found) < num_wanted:
             plan = self._plan(num_wanted - len(self.found))
             answer = self._answer(plan)
-            for _ in range(0 if is_lost else MAX_REPEATS):
-                if not answer.disagrees(tolerance):
-                    break
-                self.num_repeats += 1
-                self.found.forgive(answer)
-                answer = self._answer(plan)
+            if answer.disagrees(tolerance) and not is_lost:
+                answer = self._repeated(plan, answer)
             is_lost = is_lost or answer.disagrees(tolerance)
             if is_lost and self.num_commitments < MAX_COMMITMENTS:
                 self.found.forgive(answer)
@@ -77,6 +73,17 @@ class Asking:
                 is_lost = False
             else:
                 self.found.add(answer)
+
+    def _repeated(self, plan: Plan, answer: Challenged) -> Challenged:
+        """In the place of ``answer``, which disagrees: the last of two that agree, or the first that does not."""
+        tolerance = TOLERANCE_NATS[str(self.about["device"])]
+        for _ in range(NUM_REPEATS):
+            self.num_repeats += 1
+            self.found.forgive(answer)
+            answer = self._answer(plan)
+            if answer.disagrees(tolerance):
+                break
+        return answer
 
     def _plan(self, num_wanted: int) -> Plan:
         rng = np.random.default_rng()  # seeded by the system: what is asked must not be guessable
@@ -119,7 +126,9 @@ def ask(model: ModelProcess, inputs: Tokens, first: npt.NDArray[np.int64], targe
 def nats_of(logits: Logits, targets: Tokens) -> Nats:
     """Negative log-likelihood per position. logits [n, V], targets [n] -> [n]. ModelFailed if not finite."""
     if not np.isfinite(logits).all():
-        raise ModelFailed("The model gave logits that are not finite.")
+        raise ModelFailed(
+            "The model gave logits that are not finite. Give a token that cannot come a large negative one, not -inf."
+        )
     shifted = logits - logits.max(axis=-1, keepdims=True)
     picked = np.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0]
     np.exp(shifted, out=shifted)

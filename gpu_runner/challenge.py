@@ -28,12 +28,14 @@ from gpu_runner.harness.frames import Tokens
 from gpu_runner.suspicion import Weights
 
 AIMED_SHARE = 1 / 2  # of the prefixes end where a peek would have been worth most
-UNCUT_SHARE = 1 / 4  # of the rows are at last asked whole: they show what depends on company, order and earlier calls
+# Of the rows are at last asked whole: what depends on company alone shows there, and only they reach the last place.
+UNCUT_SHARE = 1 / 4
 MAX_ROUNDS = 16  # of one process
 WINDOW = 64  # positions compared of a prefix, its last ones: a leak that sees n ahead shows in the last n
 NUM_SHOWN = 5
 # A model that looks ahead by less than a GPU's rounding is not met at any one position, but rounding has no direction.
 MEAN_NATS, MEAN_SE, FEWEST_FOR_MEAN = 2e-3, 5.0, 64
+ROUNDING_NATS = 0.2  # where all that differs does so by less, and in no direction, rounding may be all it is
 
 Nats = npt.NDArray[np.float64]
 
@@ -78,8 +80,7 @@ def challenge(
     rows = np.concatenate([rng.permutation(list(cuts)) for _ in range(num_rounds)])  # in other company each time
     kept = np.array([cuts[int(row)][i // num] for i, row in enumerate(rows)])
     window = min(WINDOW, length)
-    anywhere = rng.integers(0, length - window + 1, size=len(rows))
-    first = np.where(kept == length, anywhere, np.clip(kept - window, 0, length - window))
+    first = np.clip(kept - window, 0, length - window)
     asked = _spliced(inputs[rows], kept, foreign, rng)
     return Plan(rows=rows, kept=kept, first=first, inputs=asked, window=window, num_rounds=num_rounds)
 
@@ -224,7 +225,14 @@ class Challenged:
 
     def reasons(self, tolerance_nats: float) -> list[str]:
         """Sentences for a person, the worst first; empty when nothing differed."""
-        return [*self._of_answers(tolerance_nats), *self._of_shifts(), *self._of_holdings()]
+        answers, shifts = self._of_answers(tolerance_nats), self._of_shifts()
+        if answers and not shifts and self.largest_nats < ROUNDING_NATS:
+            answers.append(
+                "What differs does so by little and in no direction, as rounding does. If other text reaches a position"
+                " through rounding alone, as in a Fourier transform over the row or where tokens are gathered by"
+                " expert, compute that in float32."
+            )
+        return [*answers, *shifts, *self._of_holdings()]
 
     @property
     def mean_shift(self) -> float:

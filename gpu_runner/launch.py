@@ -30,8 +30,9 @@ from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.verify import refuse_open
 from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
 from gpu_runner.folders import run_folder
+from gpu_runner.plain import plain
 from gpu_runner.reporter import Reporter, deliver
-from gpu_runner.testimony import MAX_LINE_BYTES, Ended, Testimony, plain
+from gpu_runner.testimony import MAX_LINE_BYTES, Ended, Testimony
 
 log = logging.getLogger(__name__)
 

@@ -22,20 +22,38 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gpu_runner import sandbox
+from gpu_runner import hardware, sandbox
 from gpu_runner.harness import frames
 from gpu_runner.harness.frames import Logits, Tokens
+from gpu_runner.plain import plain
 
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
 LOOK_S = 0.5  # between two looks at what it uses up
 STDERR_KEPT = 4_096  # bytes
+MAX_PARAMS = 10**15  # more than any machine holds
+WORDS_KEPT = 1_900  # characters of an error, its last: what went wrong stands at the end of a traceback
 PIECE_BYTES = 64 << 20  # of logits held at once, however long an answer is
 ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "num_params": int}
 
 
 class ModelFailed(Exception):
     """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence."""
+
+
+class Deadline(NamedTuple):
+    at: float  # monotonic
+    late: str  # what is said when it passes
+
+
+def _to_start() -> Deadline:
+    return Deadline(
+        time.monotonic() + START_S, f"The model could not be built and loaded in time (limit {START_S:g} s)."
+    )
+
+
+def _to_answer() -> Deadline:
+    return Deadline(time.monotonic() + ANSWER_S, f"The model did not answer in time (limit {ANSWER_S:g} s a batch).")
 
 
 class Batch(NamedTuple):
@@ -57,7 +75,7 @@ class ModelProcess:
         server = [sys.executable, "-m", "gpu_runner.harness.model_server", str(recipe), str(checkpoint)]
         self._command = [*server, "--device", device]
         self._cell = sandbox.Cell(level=level, read_only=(recipe, checkpoint))
-        self._vocab = vocab
+        self._vocab, self._device = vocab, device
         self.about: dict[str, str | int] = {}
 
     def __enter__(self) -> ModelProcess:
@@ -73,7 +91,7 @@ class ModelProcess:
         )
         try:
             self._pipes = _Pipes(self._process, self._refuse_excess)
-            self.about = self._hello(time.monotonic() + START_S)
+            self.about = self._hello(_to_start())
         except BaseException:
             self.__exit__()
             raise
@@ -100,7 +118,7 @@ class ModelProcess:
         model works on the next. Nothing is sent beyond the last.
         """
         for i, batch in enumerate(batches):
-            deadline = time.monotonic() + ANSWER_S
+            deadline = _to_answer()
             if i == 0:
                 self._pipes.write(batch.request(), deadline)
             if i + 1 < len(batches):
@@ -109,21 +127,21 @@ class ModelProcess:
 
     def holdings_sha256(self) -> str:
         """Of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
-        deadline = time.monotonic() + ANSWER_S
+        deadline = _to_answer()
         self._pipes.write(frames.holds(), deadline)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(self._text("The model's process raised: ", deadline))
-        said = self._text("", deadline) if magic == frames.HOLDS else ""
+            raise ModelFailed(f"The model's process raised: {self._text(deadline)[-WORDS_KEPT:]}")
+        said = self._text(deadline) if magic == frames.HOLDS else ""
         if not re.fullmatch("[0-9a-f]{64}", said):
             raise ModelFailed("The model's process answered with a malformed frame.")
         return said
 
-    def _answer(self, rows: int, wanted: int, deadline: float) -> Iterator[Logits]:
+    def _answer(self, rows: int, wanted: int, deadline: Deadline) -> Iterator[Logits]:
         expected = frames.answer_head(rows, wanted, self._vocab)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(self._text("The model's process raised: ", deadline))
+            raise ModelFailed(f"The model's process raised: {self._text(deadline)[-WORDS_KEPT:]}")
         if magic + self._pipes.read(len(expected) - 4, deadline) != expected:
             raise ModelFailed("The model's process answered with a malformed frame.")
         per_piece = max(PIECE_BYTES // (4 * self._vocab), 1)
@@ -132,19 +150,26 @@ class ModelProcess:
             body = self._pipes.read(num * self._vocab * 4, deadline)
             yield np.frombuffer(body, dtype="<f4").reshape(num, self._vocab)
 
-    def _hello(self, deadline: float) -> dict[str, str | int]:
+    def _hello(self, deadline: Deadline) -> dict[str, str | int]:
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(self._text("The model could not be loaded: ", deadline))
+            raise ModelFailed(f"The model could not be loaded: {self._text(deadline)[-WORDS_KEPT:]}")
         if magic != frames.HELLO:
             raise ModelFailed("The model's process answered with a malformed frame.")
-        return _checked_about(self._text("", deadline), self._vocab)
+        about = _checked_about(self._text(deadline), self._vocab)
+        if about["device"] == "cuda" and not self._may_have_gpu():
+            raise ModelFailed("The model says that it runs on a GPU, but it was given none.")
+        return about
 
-    def _text(self, before: str, deadline: float) -> str:
+    def _may_have_gpu(self) -> bool:
+        """Its word alone is not enough: rounding excuses more on a GPU."""
+        return self._device != "cpu" and (bool(sandbox.gpu_nodes()) or hardware.usable_gpu() is not None)
+
+    def _text(self, deadline: Deadline) -> str:
         length = int.from_bytes(self._pipes.read(4, deadline), "little")
         if length > frames.MAX_TEXT:
             raise ModelFailed("The model's process answered with a malformed frame.")
-        return before + self._pipes.read(length, deadline).decode(errors="replace")
+        return plain(self._pipes.read(length, deadline).decode(errors="replace"), keep="\n")
 
 
 def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
@@ -156,9 +181,11 @@ def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
         raise ModelFailed(f"The model's process introduced itself wrongly: {error}") from error
     if len(checked) != len(ABOUT) or checked["device"] not in ("cpu", "cuda"):
         raise ModelFailed("The model's process introduced itself wrongly.")
+    if not 0 <= checked["num_params"] <= MAX_PARAMS:
+        raise ModelFailed("The model's process introduced itself wrongly.")
     if checked["vocab_size"] != vocab:
         raise ModelFailed(f"The model's vocabulary is {checked['vocab_size']}, but the dataset's is {vocab}.")
-    return {name: value[:200] if isinstance(value, str) else value for name, value in checked.items()}
+    return {name: plain(value)[:200] if isinstance(value, str) else value for name, value in checked.items()}
 
 
 class _Pipes:
@@ -174,7 +201,7 @@ class _Pipes:
         for stream in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(stream.fileno(), False)
 
-    def read(self, num_bytes: int, deadline: float) -> bytearray:
+    def read(self, num_bytes: int, deadline: Deadline) -> bytearray:
         """Exactly so many bytes of stdout. ModelFailed at end of file or at the deadline."""
         buffer = bytearray(num_bytes)
         view, filled = memoryview(buffer), 0
@@ -186,7 +213,7 @@ class _Pipes:
             filled += got
         return buffer
 
-    def write(self, body: bytes, deadline: float) -> None:
+    def write(self, body: bytes, deadline: Deadline) -> None:
         """All of ``body`` to stdin; less when the process is gone, since what it said last is still to be read.
 
         ModelFailed when nobody takes it in time.
@@ -199,13 +226,13 @@ class _Pipes:
             except BrokenPipeError:
                 return
 
-    def _wait(self, stream: IO[bytes], event: int, deadline: float) -> None:
+    def _wait(self, stream: IO[bytes], event: int, deadline: Deadline) -> None:
         """Until ``stream`` is ready; reads away what is on stderr meanwhile."""
         with selectors.DefaultSelector() as selector:
             selector.register(stream, event)
             if not self._stderr_ended:
                 selector.register(self._stderr, selectors.EVENT_READ)
-            while (left := deadline - time.monotonic()) > 0:  # checked every time: stderr may never rest
+            while (left := deadline.at - time.monotonic()) > 0:  # checked every time: stderr may never rest
                 ready = {key.fileobj for key, _ in selector.select(min(left, LOOK_S))}
                 if not ready:
                     self._check()
@@ -214,7 +241,7 @@ class _Pipes:
                     self._stderr_ended = True
                 if stream in ready:
                     return
-        raise ModelFailed(f"The model did not answer in time (limit {ANSWER_S:g} s a batch).")
+        raise ModelFailed(deadline.late)
 
     def _drain(self) -> bool:
         """Keep the end of what is on stderr now. False at its end."""
@@ -231,5 +258,6 @@ class _Pipes:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "The model's process closed its output."
-        last = self._said.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        said = plain(self._said.decode(errors="replace"), keep="\n")
+        last = said.strip().splitlines()[-1:] or ["it said nothing"]
         return f"The model's process ended with exit code {code}: {last[0]}"

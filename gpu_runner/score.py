@@ -262,7 +262,7 @@ def judge(bpb: float, found: Challenged, device: str) -> tuple[Outcome, list[str
 def scorer_sha256() -> str:
     """One hash for the scorer's own files."""
     here = Path(__file__).resolve().parent
-    modules = ("score.py", "asking.py", "challenge.py", "suspicion.py", "model_process.py")
+    modules = ("score.py", "asking.py", "challenge.py", "suspicion.py", "model_process.py", "plain.py")
     own = (*modules, "harness/frames.py", "data/manifest.py", "data/tokens.py")
     return _tree_sha256(here, [here / name for name in own])
 

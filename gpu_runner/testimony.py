@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -27,6 +26,7 @@ from gpu_runner.contract import (
     LogLine,
     Progress,
 )
+from gpu_runner.plain import plain
 from gpu_runner.reporter import Point
 
 MAX_LINE_BYTES = 65_536
@@ -37,7 +37,6 @@ LINES_PER_S, LINES_AT_ONCE = 40.0, 600.0
 LOUD_S = 1.0  # at most one warning a second about one kind of nonsense
 
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_/]{0,63}")
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 LEVELS: tuple[str, ...] = get_args(LogLine.model_fields["level"].annotation)
 # What training may say of itself. The other kinds are the supervisor's to say.
 RUN_FAILURES = (
@@ -238,12 +237,6 @@ class Testimony:
         if now - self._warned_at.get(about, float("-inf")) >= LOUD_S:
             self._warned_at[about] = now
             self._say("warning", text)
-
-
-def plain(text: str, keep: str = "") -> str:
-    """``text`` without terminal escapes, control, direction-changing and unpaired characters. Tabs become spaces."""
-    bare = ESCAPES.sub("", text).replace("\t", "    ")
-    return "".join(c for c in bare if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 
 def _parse(line: bytes) -> object:

@@ -31,6 +31,7 @@ from gpu_runner.child import Child, Lines
 from gpu_runner.contract import Failure, LogLine, Progress, Score
 from gpu_runner.endings import RunFailure
 from gpu_runner.launch import MAX_SCORE_BYTES, SCORER, SCORING_DEADLINE_S, refuse_excess, refuse_unless_trained
+from gpu_runner.plain import plain
 from gpu_runner.reporter import Point
 from gpu_runner.standalone.folder import has_snapshot, run_folder
 from gpu_runner.standalone.plan import Plan, make_plan
@@ -38,7 +39,7 @@ from gpu_runner.standalone.process import Training, tell_to_stop, training_proce
 from gpu_runner.standalone.record import Ending, Record, write_ending
 from gpu_runner.standalone.screen import Screen, open_screen, table
 from gpu_runner.standalone.spec import TrainSpec, load_spec, with_changes
-from gpu_runner.testimony import MAX_LINE_BYTES, Listener, Testimony, plain
+from gpu_runner.testimony import MAX_LINE_BYTES, Listener, Testimony
 
 EXIT_CODE = {"ok": 0, "failed": 1, "stopped": 75}
 REFUSED = 2

@@ -23,8 +23,7 @@ def save(out: Path, model: torch.nn.Module, config: dict[str, Any]) -> Path:
     final, scratch = out / "checkpoint", out / "checkpoint.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, scratch / "model.safetensors")
+    save_file(_each_for_itself(model), scratch / "model.safetensors")
     (scratch / "config.json").write_text(_as_json(config))
     shutil.rmtree(final, ignore_errors=True)
     os.rename(scratch, final)
@@ -41,6 +40,17 @@ def load(checkpoint: Path, model: torch.nn.Module) -> None:
 def load_config(checkpoint: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text())
     return config
+
+
+def _each_for_itself(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The format refuses tensors that share memory, such as tied weights: the second of them is written as well."""
+    weights: dict[str, torch.Tensor] = {}
+    written = set[int]()
+    for name, tensor in model.state_dict().items():
+        held = tensor.detach().cpu().contiguous()
+        weights[name] = held.clone() if (where := held.untyped_storage().data_ptr()) in written else held
+        written.add(where)
+    return weights
 
 
 def _as_json(config: dict[str, Any]) -> str:

@@ -68,7 +68,7 @@ def holdings_sha256(model: torch.nn.Module) -> str:
     digest = sha256()
     # By the base class: a model's own named_parameters() may leave out what it likes.
     for name, tensor in (*torch.nn.Module.named_parameters(model), *torch.nn.Module.named_buffers(model)):
-        body = tensor.detach().cpu().contiguous()
+        body = tensor.detach().cpu().to_dense().contiguous()
         digest.update(f"{name} {body.dtype} {tuple(body.shape)}\n".encode())
         digest.update(body.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

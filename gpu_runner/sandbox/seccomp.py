@@ -7,6 +7,9 @@ that could be given an address, System V and POSIX message IPC, other processes'
 attributes, and changing its mode, owner, times or attributes, none of which Landlock governs. memfd_create stays open:
 CUDA needs it.
 
+The page cache outlives every process. Whoever may ask what lies in it, or throw pages out, can leave word for another
+process that it shares no file with: a model that is scored, for the one that is asked again. Both strengths close that.
+
 What is not known here is not there: calls newer than ``NEWEST`` answer ENOSYS, so that libraries take the older way.
 x86-64 and aarch64. Standard library only; see seccomp(2) and the kernel's Documentation/userspace-api/seccomp_filter.
 """
@@ -58,6 +61,7 @@ EVERYWHERE: dict[str, tuple[int | None, int | None]] = {
     "lookup_dcookie": (212, 18), "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "uselib": (134, None),
     "ustat": (136, None), "sysfs": (139, None), "_sysctl": (156, None), "create_module": (174, None),
     "get_kernel_syms": (177, None), "query_module": (178, None), "inotify_add_watch": (254, 27),
+    "mincore": (27, 232), "cachestat": (451, 451),
 }  # fmt: skip
 OF_THE_HOST: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198), "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190),
@@ -92,6 +96,8 @@ MODES: dict[str, tuple[tuple[int | None, int | None], dict[int, int]]] = {
 }  # fmt: skip
 OPENAT2 = (437, 437)
 CLONE, CLONE3, SOCKET, SOCKETPAIR, IOCTL = (56, 220), (435, 435), (41, 198), (53, 199), (16, 29)
+PREADV2, FADVISE64, MADVISE = (327, 286), (221, 223), (28, 233)
+MADV_COLD, MADV_PAGEOUT = 20, 21
 
 
 class Machine(NamedTuple):
@@ -129,9 +135,17 @@ def program(*, bare: bool, machine: Machine) -> bytes:
         if (number := numbers[column]) is not None:
             code += _never_with(number, bits, errno.EPERM)
     code += _never(IOCTL[column], 1, (TIOCSTI, TIOCLINUX), errno.EPERM)
+    code += _leave_the_page_cache(column)
     code += [_op(EQUAL, CLONE[column], 0, 4), _op(LOAD, ARGUMENT_AT), _op(AND, NEW_NAMESPACES)]
     code += [_op(EQUAL, 0, 1, 0), _op(RETURN, ERRNO | errno.EPERM), _op(RETURN, ALLOW)]
     return b"".join(code)
+
+
+def _leave_the_page_cache(column: int) -> list[bytes]:
+    """Neither read only what is in memory, which tells what is, nor send anything out of it."""
+    code = _only(PREADV2[column], {5: (0,)}, errno.EOPNOTSUPP)
+    code += _when(EQUAL, FADVISE64[column], 0)  # "done": it is advice
+    return code + _never(MADVISE[column], 2, (MADV_COLD, MADV_PAGEOUT), errno.EINVAL)
 
 
 def _stay_among_ours(column: int) -> list[bytes]:

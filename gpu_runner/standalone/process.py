@@ -20,9 +20,10 @@ from gpu_runner import guard, sandbox
 from gpu_runner.child import Child, Lines
 from gpu_runner.contract import Failure
 from gpu_runner.harness.failures import RunFailed
+from gpu_runner.plain import plain
 from gpu_runner.sandbox.tally import children_of
 from gpu_runner.standalone.plan import Plan
-from gpu_runner.testimony import MAX_LINE_BYTES, Testimony, plain
+from gpu_runner.testimony import MAX_LINE_BYTES, Testimony
 
 FIFO = ".reports"
 HARNESS = "gpu_runner.harness"

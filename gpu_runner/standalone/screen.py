@@ -1,7 +1,7 @@
 """What a person sees while a run trains, and what is left to read when it has ended.
 
 A terminal gets a live display, anything else a plain line every few seconds. Everything shown that came from
-the run went through ``testimony.plain``: no escape sequence reaches the terminal.
+the run went through ``plain``: no escape sequence reaches the terminal.
 """
 
 from __future__ import annotations

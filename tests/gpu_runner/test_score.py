@@ -245,6 +245,18 @@ def test_a_large_vocabulary_is_asked_for_in_small_batches() -> None:
     assert {shape: score.rows_at_once(*shape) for shape in shapes} == shapes
 
 
+def test_tied_weights_are_saved_and_come_back_tied(tmp_path: Path) -> None:
+    def tied() -> torch.nn.Module:
+        model = torch.nn.ModuleList([torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)])
+        model[0].weight = model[1].weight
+        return model
+
+    model, again = tied(), tied()
+    checkpoint.load(checkpoint.save(tmp_path, model, {"seq_len": 32}), again)
+    assert torch.equal(again[0].weight, model[1].weight)
+    assert again[0].weight is again[1].weight
+
+
 # --- models that cheat -----------------------------------------------------------------------------
 
 
@@ -290,7 +302,8 @@ def test_the_hash_covers_every_name_type_shape_and_value() -> None:
     zero = torch.zeros(4)
     several = [
         {}, {"a": zero}, {"b": zero}, {"a": zero.reshape(2, 2)}, {"a": zero.int()}, {"a": zero.bfloat16()},
-        {"a": torch.tensor([0.0, 0.0, 0.0, 1e-30])}, {"a": torch.tensor(0.0)},
+        {"a": torch.tensor([0.0, 0.0, 0.0, 1e-30])}, {"a": torch.tensor(0.0)}, {"a": torch.ones(4).to_sparse()},
+        {"a": torch.zeros(4, dtype=torch.complex64)},
     ]  # fmt: skip
     hashes = [model_server.holdings_sha256(model_with(**buffers)) for buffers in several]
     assert len(set(hashes)) == len(several)
@@ -362,14 +375,14 @@ def test_answers_are_compared_up_to_the_cut_and_no_further(dataset: Path) -> Non
     plan = challenge(rows.inputs, rows.per_batch, 256, held_out.foreign, weights, np.random.default_rng(3))
     assert plan.positions.shape == (256, 64)
     assert plan.positions.min() >= 0 and plan.positions.max() <= 255
-    cut = plan.kept < 256
-    assert (plan.positions[cut] == plan.kept[cut][:, None] - 1).any(axis=1).all()
+    assert (plan.kept == 256).any(), "no prefix that is cut reaches a row's last place"
+    assert (plan.positions == plan.kept[:, None] - 1).any(axis=1).all()
     found, committed = Challenged(), np.zeros(rows.targets.shape)
     again = np.where(plan.positions < plan.kept[:, None], 0.0, 9.0)  # what comes behind a cut is another text's loss
     found.compare(plan, committed, again)
     assert found.largest_nats == 0.0
     found.compare(plan, committed, again + (plan.positions == plan.kept[:, None] - 1))
-    assert len(found.apart(0.5)) == cut.sum()
+    assert len(found.apart(0.5)) == 256
 
 
 def test_whoever_peeks_only_where_it_pays_is_met_although_it_is_three_places_in_ten_thousand(dataset: Path) -> None:
@@ -435,6 +448,59 @@ def test_a_model_that_cannot_be_measured_has_no_number(
     measured = measure(make_model(tmp_path / "run", **over), dataset)
     assert (measured.outcome, measured.val_bpb) == ("failed", None)
     assert said in measured.reasons[0]
+
+
+SAYS = "import __main__ as server; about = server._about; server._about = lambda *a: about(*a) | "
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ("{'device': 'cuda'}", "it was given none"),
+        ("{'num_params': -1}", "wrongly"),
+        ("{'num_params': 10**99}", "wrongly"),
+    ],
+    ids=["a gpu", "fewer than no parameters", "more than there can be"],
+)
+def test_what_a_model_cannot_truly_say_of_itself_is_not_believed(
+    dataset: Path, tmp_path: Path, claim: str, said: str
+) -> None:
+    """A GPU would excuse small differences: a model that peeks by less than that only had to call itself one."""
+    measured = measure(make_model(tmp_path / "run", build=SAYS + claim), dataset)
+    assert measured.outcome == "failed"
+    assert said in measured.reasons[0]
+
+
+def test_a_name_that_no_record_can_keep_is_kept_in_plain_text(dataset: Path, tmp_path: Path) -> None:
+    build = SAYS + r"{'device_name': 'a\ud800b\0c\x1b[2Jd'}"
+    measured = measure(make_model(tmp_path / "run", build=build), dataset, num_challenges=1)
+    assert (measured.outcome, measured.provenance["device_name"]) == ("ok", "abcd")
+    assert Score.model_validate_json(measured.model_dump_json()) == measured
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        r"raise ValueError('x' * 5_000 + ' a\0b\x1b[2J\u202ec')",
+        r"os.write(2, b'first\n' + b'x' * 90 + b' a\0b\x1b[2Jc\n'); os._exit(5)",
+    ],
+    ids=["raised", "printed"],
+)
+def test_a_dying_models_last_words_are_plain_text_and_their_end_is_kept(
+    dataset: Path, tmp_path: Path, forward: str
+) -> None:
+    (reason,) = measure(make_model(tmp_path / "run", forward=forward), dataset).reasons
+    assert reason.rstrip().endswith(" abc")
+    assert reason.startswith("The model's process ")
+    assert reason.replace("\n", "").isprintable()
+
+
+def test_a_model_that_is_never_ready_is_told_from_one_that_never_answers(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_process, "START_S", 0.5)
+    measured = measure(make_model(tmp_path / "run", build="time.sleep(600)"), dataset)
+    assert measured.reasons == ["The model could not be built and loaded in time (limit 0.5 s)."]
 
 
 def test_a_model_that_never_answers_is_killed_with_all_its_children(
@@ -566,9 +632,9 @@ def test_an_honest_model_whose_machine_rounds_otherwise_now_and_then_is_not_accu
     steady = asked_of(dataset, [0.0])
     assert (steady.num_repeats, steady.num_commitments, steady.found.largest_nats) == (0, 1, 0.0)
     odd_answer = asked_of(dataset, [0.0, 0.1, *[0.0] * 9])
-    assert (odd_answer.num_repeats, odd_answer.num_commitments, odd_answer.found.largest_nats) == (1, 1, 0.0)
+    assert (odd_answer.num_repeats, odd_answer.num_commitments, odd_answer.found.largest_nats) == (2, 1, 0.0)
     odd_commitment = asked_of(dataset, [0.1, *[0.0] * 99])
-    assert (odd_commitment.num_repeats, odd_commitment.num_commitments) == (2, 2)
+    assert (odd_commitment.num_repeats, odd_commitment.num_commitments) == (1, 2)
     assert (len(odd_commitment.found), odd_commitment.found.largest_nats) == (64, 0.0)
 
 
@@ -578,11 +644,24 @@ def test_a_model_that_peeks_is_accused_however_often_it_is_asked(dataset: Path) 
     assert len(cheat.found.apart(1e-4)) > 40
 
 
+def test_a_cheat_that_guesses_what_is_withheld_and_is_right_now_and_then_is_accused(dataset: Path) -> None:
+    lucky_every_other_time = asked_of(dataset, [0.0, 0.1])
+    assert (lucky_every_other_time.num_repeats, lucky_every_other_time.num_commitments) == (4, 2)
+    assert lucky_every_other_time.found.apart(1e-4)
+
+
+def test_an_honest_model_that_only_rounds_by_what_stands_behind_is_told_what_to_do(dataset: Path) -> None:
+    rounds = asked_of(dataset, [0.0], noise=0.005, num=256)
+    assert "compute that in float32" in rounds.found.reasons(1e-4)[-1]
+    peeks = asked_of(dataset, [0.0], noise=0.005, peeks=0.03, num=256)
+    assert "looks ahead a little" in peeks.found.reasons(1e-4)[-1]
+
+
 def test_on_a_gpu_a_look_ahead_that_is_smaller_than_its_rounding_shows_in_the_mean(dataset: Path) -> None:
     tolerance = asking.TOLERANCE_NATS["cuda"]
     honest = asked_of(dataset, [0.0], device="cuda", noise=0.005, num=256)
     assert honest.found.reasons(tolerance) == []
-    cheat = asked_of(dataset, [0.0], device="cuda", noise=0.005, peeks=0.03, num=256)
+    cheat = asked_of(dataset, [0.0], device="cuda", noise=0.002, peeks=0.03, num=256)
     assert not cheat.found.apart(tolerance)
     (reason,) = cheat.found.reasons(tolerance)
     assert reason.endswith("the model looks ahead a little, everywhere.")

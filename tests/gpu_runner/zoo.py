@@ -26,6 +26,14 @@ CHEATS = {
     "normalises over time": "return honest + tokens.float().std(1)[:, None, None] * RAMP / 4096",
     "sums from the right": "return honest + tokens.flip(1).cumsum(1).flip(1)[..., None] * RAMP / 1e6",
     "attends both ways": "q = hot(tokens).float(); return honest + (q @ q.mT).softmax(-1) @ q",
+    "blends in a hundredth of the right answer": (
+        "return (0.99 * honest.softmax(-1) + 0.01 * hot(tokens.roll(-1, 1))).log()"
+    ),
+    "adapts to the whole row": """row = torch.arange(len(tokens))[:, None]
+        pairs = torch.zeros(len(tokens), 256, 256)
+        pairs.index_put_((row, tokens[:, :-1], tokens[:, 1:]), torch.ones(()), accumulate=True)
+        return honest + pairs[row, tokens]""",
+    "is as warm as the row's last token": "return (honest + hot(tokens)) * tokens[:, -1:, None] / 64",
     "remembers what it was asked": "self.seen += int(tokens.sum()); return honest + self.seen % 7 * RAMP / 256",
     "looks at the row beside it": "return honest + 3.0 * hot(tokens.roll(1, 0))",
     "shares a statistic of the batch": "x = honest + tokens[..., None] * RAMP / 4096; return x - x.mean((0, 1))",
@@ -63,6 +71,22 @@ HONEST = {
     "looks two back": "return honest + hot(past(tokens, 2))",
     "hashes n-grams": "return honest + ((tokens * 31 + past(tokens, 1)) % 97)[..., None] * RAMP / 4096",
     "drops out while it trains": "return torch.nn.functional.dropout(honest + 1, 0.5, self.training)",
+    "adapts to the row's own past": """row, out = torch.arange(len(tokens)), []
+        pairs = torch.zeros(len(tokens), 256, 256)
+        for t in range(tokens.size(1)):
+            if t:
+                pairs[row, tokens[:, t - 1], tokens[:, t]] += 1
+            out.append(pairs[row, tokens[:, t]])
+        return honest + torch.stack(out, 1)""",
+    "gathers tokens by expert": """out = honest.clone()
+        for expert in range(4):
+            at = (tokens % 4 == expert).nonzero(as_tuple=True)
+            out[at] += hot(tokens[at]).float() @ torch.eye(256).roll(expert, 1)
+        return out""",
+    "convolves by Fourier transforms": (
+        "kernel = torch.fft.rfft(0.8 ** torch.arange(32.0), 64)[:, None];"
+        " return honest + torch.fft.irfft(torch.fft.rfft(hot(tokens).float(), 64, 1) * kernel, 64, 1)[:, :32]"
+    ),
     "works in chunks": "return torch.cat([honest[:, :7], honest[:, 7:]], 1)",
     "predicts further tokens, too": "self.later = honest.flip(-1); return honest",
     "caps its logits": "return 15 * torch.tanh((honest + tokens[..., None] * RAMP / 256) / 15)",

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import importlib.util
 import json
+import mmap
 import os
 import platform
 import signal
@@ -237,6 +238,24 @@ def read_dev_shm(t: Targets) -> str:
     return Path("/dev/shm", t.shm_name).read_text()
 
 
+def ask_what_lies_in_the_page_cache(_t: Targets) -> str:
+    with open(os.__file__, "rb") as file, mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE) as pages:
+        first = ctypes.c_char.from_buffer(pages)
+        there = ctypes.create_string_buffer(-(-len(pages) // mmap.PAGESIZE))
+        try:
+            syscall(27, 232, ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(pages)), there)
+        finally:
+            del first
+    return "told"
+
+
+def read_only_what_lies_in_the_page_cache(_t: Targets) -> str:
+    with open(os.__file__, "rb") as file:
+        file.read()
+        os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+    return "told"
+
+
 def open_a_message_queue(t: Targets) -> str:
     checked(libc.msgget(t.shm_key, 0))
     return "opened"
@@ -321,6 +340,7 @@ ATTACKS: dict[str, Callable[[Targets], str]] = {
         *(write_to_a_shared_folder, change_a_files_mode, change_a_files_owner, change_a_files_times, mark_a_file),
         *(watch_a_folder, follow_a_link_out, link_a_secret_in, climb_out_of_the_output),
         *(read_the_environment, read_shared_memory, read_dev_shm, open_a_message_queue, take_a_key_from_the_keyring),
+        *(ask_what_lies_in_the_page_cache, read_only_what_lies_in_the_page_cache),
         *(make_a_user_namespace, clone_into_a_namespace, mount_a_file_system, catch_page_faults, open_a_ring),
         set_the_core_pattern,
     )

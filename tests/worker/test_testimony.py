@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gpu_runner import testimony
 from gpu_runner.child import Lines
 from gpu_runner.contract import LogLine, Progress, Report
+from gpu_runner.plain import plain
 from gpu_runner.reporter import Point, columns
 
 
@@ -115,8 +116,7 @@ def test_a_run_cannot_flood_the_names_of_metrics() -> None:
 
 def test_text_loses_what_a_terminal_or_a_bidi_reader_would_obey() -> None:
     assert (
-        testimony.plain("\x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07 a\x00b\u202ec\ud800d\te")
-        == "red link abcd    e"
+        plain("\x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07 a\x00b\u202ec\ud800d\te") == "red link abcd    e"
     )
 
 
