@@ -164,6 +164,18 @@ def test_depth_sizes_the_model_in_whole_heads(recipe: Any, over: dict[str, Any],
     assert (config["width"], config["width"] // config["head_dim"]) == (width, num_heads)
 
 
+def test_a_model_that_learned_in_8_bits_answers_every_row_for_itself(recipe: Any) -> None:
+    """One scale for a whole batch would let rows round each other: the scorer would dispute it."""
+    model = lively(recipe, small_config(fp8=True))
+    torch.manual_seed(4)
+    tokens = torch.randint(1, 256, (4, 32))
+    among_others, alone = model(tokens)[:1], model(tokens[:1])
+    assert torch.allclose(among_others, alone, atol=1e-4)
+    assert torch.equal(among_others, lively(recipe, small_config())(tokens)[:1]), "as one that learned without"
+    in_training = model.train()
+    assert not torch.allclose(in_training(tokens)[:1], in_training(tokens[:1]), atol=1e-4)
+
+
 @pytest.mark.parametrize("attention", ["math", "sdpa"])
 def test_a_windowed_layer_sees_no_further_than_its_window(recipe: Any, attention: str) -> None:
     config = small_config(attention=attention, smear=False, depth=3, window=8, full_every=3)

@@ -89,7 +89,10 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """No bias; weights are kept in float32 and cast to the activations' dtype, or to fp8, when they are used."""
+    """No bias; weights are kept in float32 and cast to the activations' dtype, or to fp8, when they are used.
+
+    fp8 is for training alone (as in nanochat): its one scale for a whole batch would round a row by its neighbours.
+    """
 
     def __init__(self, num_in: int, num_out: int, *, fp8: bool = False) -> None:
         super().__init__(num_in, num_out, bias=False)
@@ -97,7 +100,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         # fp8 rounds the float32 weight by itself, once.
-        return fp8_linear(x, self.weight) if self.fp8 else F.linear(x, self.weight.to(x.dtype))
+        return fp8_linear(x, self.weight) if self.fp8 and self.training else F.linear(x, self.weight.to(x.dtype))
 
 
 def rotary_tables(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
@@ -152,7 +155,7 @@ class Attention(nn.Module):
         B, T, D = x.shape
         # One product for all three: apart they are small, and small ones waste the machine.
         weights = torch.cat((self.query.weight, self.key.weight, self.value.weight))
-        heads = fp8_linear(x, weights) if self.fp8 else F.linear(x, weights.to(x.dtype))
+        heads = fp8_linear(x, weights) if self.fp8 and self.training else F.linear(x, weights.to(x.dtype))
         heads = heads.view(B, T, -1, self.head_dim)  # [B, T, H + 2G, K]
         qk, v = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
         if value_embedding is not None:
