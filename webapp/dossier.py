@@ -18,10 +18,13 @@ from webapp.history import Moment
 from webapp.objection import Objection
 from webapp.rebased import Rebase, rebase_of
 from webapp.stated import Stated
-from webapp.templatetags.shown import ARMS
 from webapp.wave import Wave, wave_of
 
 MAX_PRECEDENTS = 3
+SPEAKERS = {
+    "claude": "Claude", "offline": "the catalogue", "human": "a person", "agent": "an agent",
+    "random": "nobody: drawn at random", "tpe": "TPE",
+}  # fmt: skip
 
 
 # --- what it changes -------------------------------------------------------------------------
@@ -177,7 +180,9 @@ class Dossier:
     @property
     def speaker(self) -> str:
         """Who stated the prediction."""
-        return self.editor or ("Claude" if self.is_claudes else ARMS[self.proposal.arm][2])
+        author = self.proposal.author
+        whose = (author.get_full_name() or author.get_username()) if author else SPEAKERS[self.proposal.arm]
+        return self.editor or " and ".join(filter(None, [whose, self.co_authors]))
 
     @property
     def is_claudes(self) -> bool:

@@ -55,6 +55,7 @@ def test_her_experiment_enters_the_same_gates_and_the_same_queue(
     assert (revision.effect_bpb, revision.chance_to_win) == (-0.01, 0.25)
     builders.pass_gates(proposal)
     assert proposal.state == "pending_review"
+    assert "stated before the run, by Carol</div>" in carols_browser.get(f"/proposals/{proposal.pk}/").text
     with pytest.raises(PermissionDenied, match="own proposal"):
         review.decide(proposal.pk, digest=revision.digest, choice="approve", by=carol)
 
