@@ -1,6 +1,6 @@
 """One leased run, from the source to the last word. Reads downward.
 
-    approval   recompute the digest; compare lock file, sandbox, scorer and dataset with this machine's
+    approval   what was countersigned, and this machine what it was countersigned for (admission.py)
     source     base commit from the bundle, patch on top
     training   the harness in the sandbox; its reports go to the Reporter
     scoring    the trusted scorer on the checkpoint
@@ -22,12 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_runner import contract, sandbox, source
+from gpu_runner.admission import check_approval, find_dataset
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.compile_cache import CompileCache
 from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score
-from gpu_runner.data.manifest import manifest_sha256
-from gpu_runner.data.verify import refuse_open
 from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
 from gpu_runner.folders import run_folder
 from gpu_runner.plain import plain
@@ -177,58 +176,14 @@ def _attempt(launch: Launch) -> RunEnd | None:
 
 def train_and_score(launch: Launch) -> None:
     """The whole way; the tally holds what came of it. Raises an EarlyEnd."""
-    check_approval(launch.spec, launch.machine)
-    dataset = find_dataset(launch.spec, launch.machine)
+    here = launch.machine
+    check_approval(launch.spec, lock_sha256=here.lock_sha256, sandbox_level=here.sandbox_level)
+    dataset = find_dataset(launch.spec, here.datasets)
     recipe = fetch_source(launch)
     launch.check()
     launch.tally.device_since = time.monotonic()
     train(launch, recipe, dataset)
     launch.tally.score = score(launch, recipe, dataset)
-
-
-# --- approval -------------------------------------------------------------------------------
-
-
-def check_approval(spec: RunSpec, machine: Machine) -> None:
-    """Refuse whatever is not what a person countersigned, before any of its code is even fetched."""
-    approval = spec.approval
-    if approval.digest() != spec.digest:
-        raise RunFailure(
-            "digest_mismatch",
-            f"What was sent has the digest {approval.digest()[:12]}, countersigned was {spec.digest[:12]}.",
-            "Somebody changed the run after it was approved; look at the events, then review it again.",
-        )
-    for what, approved, here, todo in (
-        ("scorer version", approval.scorer_version, contract.SCORER_VERSION, "Update the worker or the web side."),
-        ("lock file", approval.lock_sha256, machine.lock_sha256, "Install the same constraints.txt on this worker."),
-    ):
-        if approved != here:
-            raise RunFailure(
-                "digest_mismatch", f"Approved was {what} {approved[:12]}, this worker has {here[:12]}.", todo
-            )
-    if approval.sandbox_level != machine.sandbox_level:
-        raise RunFailure(
-            "sandbox_missing",
-            f"Approved was sandbox level {approval.sandbox_level}, this worker has {machine.sandbox_level}.",
-            "Make that level work here (COUNTERSIGN_SANDBOX, `manage.py doctor`), or review the proposal again.",
-        )
-
-
-def find_dataset(spec: RunSpec, machine: Machine) -> Path:
-    """The folder of the approved dataset. Raises RunFailure when it is missing or another one."""
-    if not contract.is_safe_path(spec.dataset) or "/" in spec.dataset:
-        raise RunFailure("dataset_missing", f"{spec.dataset!r} is no dataset's name.")
-    folder = machine.datasets / spec.dataset
-    todo = f"On this worker run `python -m gpu_runner data prepare --name {spec.dataset}`, then `data verify`."
-    try:
-        here = manifest_sha256(folder)
-        refuse_open(folder)
-    except (ValueError, OSError) as error:
-        raise RunFailure("dataset_missing", f"{error}", todo) from error
-    if here != spec.approval.dataset_sha256:
-        approved = spec.approval.dataset_sha256[:12]
-        raise RunFailure("digest_mismatch", f"Approved was dataset {approved}, this worker's is {here[:12]}.", todo)
-    return folder
 
 
 # --- source ---------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ def test_a_home_that_every_run_would_see_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_bug_of_ours_ends_the_run_and_not_the_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
     monkeypatch.setattr("gpu_runner.launch.check_approval", broken)
