@@ -18,7 +18,8 @@ from tests.benchmarks.record import Record
 from tests.gpu import inside
 from tests.gpu.machine import DEVICE, DRY, FILES, IS_DRY_RUN, gpu_memory_mib, mib, verdict
 from tests.gpu.stages import steps
-from tests.sandbox import attacks, trials
+from tests.sandbox import trials
+from tests.sandbox.test_attacks import ALL
 from tests.sandbox.test_limits import until
 from tests.worker.world import processes_with
 
@@ -68,7 +69,7 @@ def test_every_attack_is_denied_with_a_gpu_inside(level: str, account: str) -> N
     assert IS_DRY_RUN or sandbox.gpu_nodes(), "no GPU is passed in, so nothing would be proved"
     came = trials.trial(level, account)
     got = {attack: found for attack, found in came.items() if not found.startswith("denied")}
-    assert set(came) == set(attacks.ATTACKS)
+    assert set(came) == set(ALL)
     assert got == {}
 
 
