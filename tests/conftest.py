@@ -9,6 +9,8 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 
+from research import tasks
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _static_files() -> None:
@@ -65,3 +67,12 @@ def dana(db: None) -> User:
     user.is_staff = True
     user.save()
     return user
+
+
+@pytest.fixture
+def with_a_key(monkeypatch: pytest.MonkeyPatch, settings: object) -> None:
+    """The house asks Claude, wherever ANTHROPIC_BASE_URL leads; no task is sent."""
+    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    settings.ANTHROPIC_CONFIGURED = True  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from anthropic import RequestOptions
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from research.claude.attempt import Attempt, no_tokens, short
-from research.claude.client import COUNT_S, MAX_TOKENS, Client, body_of
+from research.claude.client import COUNT_S, MAX_TOKENS, Client
 from research.claude.message import read_message
 from research.claude.prompt import Prompt
 from research.drafts import Origin
@@ -74,7 +74,7 @@ def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -
         with client.sdk.messages.batches.with_streaming_response.create(
             requests=[{"custom_id": CUSTOM_ID, "params": params}], timeout=COUNT_S
         ) as response:
-            batch = _batch(body_of(response.iter_bytes(), started + COUNT_S))
+            batch = _batch(client.body_of(response.iter_bytes(), started + COUNT_S))
         found = batch.id if batch else ""
         problem = "" if batch else NO_BATCH
         usd = Decimal(0) if batch else None
@@ -91,7 +91,7 @@ def collect(client: Client, pending: Pending) -> Attempt:
     def look() -> Attempt:
         nonlocal outcome
         with client.sdk.messages.batches.with_streaming_response.retrieve(pending.id, timeout=COUNT_S) as response:
-            batch = _batch(body_of(response.iter_bytes(), started + COUNT_S))
+            batch = _batch(client.body_of(response.iter_bytes(), started + COUNT_S))
         if batch is None or batch.processing_status != "ended":
             return _nothing(pending, "batch_in_progress", "" if batch else NO_BATCH, retry=True)
         body = _results(client, pending, started + 2 * COUNT_S)
@@ -115,7 +115,7 @@ def _results(client: Client, pending: Pending, deadline: float) -> bytes:
     options: RequestOptions = {"timeout": COUNT_S, "headers": {"X-Stainless-Raw-Response": "stream"}}
     path = f"/v1/messages/batches/{pending.id}/results"
     with closing(client.sdk.get(path, cast_to=httpx2.Response, options=options)) as response:
-        return body_of(response.iter_bytes(), deadline)
+        return client.body_of(response.iter_bytes(), deadline)
 
 
 def lost(pending: Pending) -> Attempt:

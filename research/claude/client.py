@@ -75,7 +75,7 @@ class Client:
                 output_config={"format": {"type": "json_schema", "schema": schema}},
                 timeout=COUNT_S,
             ) as response:
-                body = body_of(response.iter_bytes(), started + COUNT_S)
+                body = self.body_of(response.iter_bytes(), started + COUNT_S)
             return read_count(body, model, time.monotonic() - started)
 
         return self.told(ask, model, COUNT_S)
@@ -132,24 +132,38 @@ class Client:
             output_config={"format": format_},
             timeout=anthropic.Timeout(timeout_s, connect=min(10.0, timeout_s)),
         ) as response:
-            return body_of(response.iter_bytes(), deadline)
+            return self.body_of(response.iter_bytes(), deadline)
+
+    def body_of(self, chunks: Iterable[bytes], deadline: float) -> bytes:
+        """All of an answer. TooLargeError, or OverdueError: a socket's own timeout starts anew with every byte."""
+        body = bytearray()
+        for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise TooLargeError
+            if time.monotonic() > deadline:
+                raise OverdueError
+        return self._without_key(body)
 
     def told(self, ask: Callable[[], Attempt], model: str, timeout_s: float) -> Attempt:
-        """What ``ask`` gives, or what the API or the network did instead, as an attempt that does not hold our key."""
-        attempt = _told(ask, model, timeout_s)
-        return replace(attempt, problem=attempt.problem.replace(self.api_key, "(the key)"))
+        """What ``ask`` gives, or what the API or the network did instead, as an attempt."""
+        started = time.monotonic()
+        try:
+            return within(timeout_s + GRACE_S, ask)
+        except TurnedAwayError as error:
+            return _turned_away(error, self._without_key(error.body), model, time.monotonic() - started)
+        except (anthropic.APITimeoutError, httpx2.TimeoutException, OverdueError):
+            return _failed(model, started, "timeout", f"Claude did not answer within {timeout_s:.3g} s.", retry=True)
+        except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+            why = self._without_key(str(error.__cause__ or error).encode(errors="replace")).decode()
+            return _failed(model, started, "connection", f"The connection to Claude failed: {short(why)}", retry=True)
+        except TooLargeError:
+            sentence = f"Claude's answer is larger than {MAX_BODY_BYTES // 2**20} MiB; it was not read to the end."
+            return _failed(model, started, "too_large", sentence)
 
-
-def body_of(chunks: Iterable[bytes], deadline: float) -> bytes:
-    """All of an answer. TooLargeError, or OverdueError: a socket's own timeout starts anew with every byte."""
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLargeError
-        if time.monotonic() > deadline:
-            raise OverdueError
-    return bytes(body)
+    def _without_key(self, said: bytes | bytearray) -> bytes:
+        """Before anything is made of it: in a sentence that was cut, a part of the key would not be found."""
+        return bytes(said).replace(self.api_key.encode(), b"(the key)")
 
 
 def _asked(made: list[Attempt], model: str, problem: str = "") -> Asked:
@@ -163,22 +177,6 @@ def _asked(made: list[Attempt], model: str, problem: str = "") -> Asked:
 def _bounded(attempt: Attempt, usd_each: Decimal, row: int | None) -> Attempt:
     usd_at_most = usd_each if attempt.usage.usd is None else None
     return replace(attempt, usage=replace(attempt.usage, usd_at_most=usd_at_most, row=row))
-
-
-def _told(ask: Callable[[], Attempt], model: str, timeout_s: float) -> Attempt:
-    started = time.monotonic()
-    try:
-        return within(timeout_s + GRACE_S, ask)
-    except TurnedAwayError as error:
-        return _turned_away(error, model, time.monotonic() - started)
-    except (anthropic.APITimeoutError, httpx2.TimeoutException, OverdueError):
-        return _failed(model, started, "timeout", f"Claude did not answer within {timeout_s:.3g} s.", retry=True)
-    except (anthropic.AnthropicError, httpx2.HTTPError) as error:
-        sentence = f"The connection to Claude failed: {short(str(error.__cause__ or error))}"
-        return _failed(model, started, "connection", sentence, retry=True)
-    except TooLargeError:
-        sentence = f"Claude's answer is larger than {MAX_BODY_BYTES // 2**20} MiB; it was not read to the end."
-        return _failed(model, started, "too_large", sentence)
 
 
 def _pause(attempt: Attempt, number: int) -> float:
@@ -197,9 +195,9 @@ def _failed(model: str, started: float, stop_reason: str, problem: str, *, retry
     return Attempt(usage=usage, problem=problem, retry=retry)
 
 
-def _turned_away(error: TurnedAwayError, model: str, seconds: float) -> Attempt:
+def _turned_away(error: TurnedAwayError, body: bytes, model: str, seconds: float) -> Attempt:
     """Before the model ran (3xx, 4xx, 529: not billed), or broken on the way (other 5xx: unknown)."""
-    code, text = error.code, error.body.decode("utf-8", errors="replace")
+    code, text = error.code, body.decode("utf-8", errors="replace")
     not_billed = code < 500 or code == 529
     said, error_code = _said(text)
     spend_limit = error_code.endswith("spend_limit_reached")

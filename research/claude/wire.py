@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Thread
@@ -51,13 +52,11 @@ def _turn_away(response: httpx2.Response) -> None:
 def _beginning(response: httpx2.Response) -> bytes:
     """As much of an error as comes in time and fits: the status says more than what is missing."""
     body, deadline = bytearray(), time.monotonic() + ERROR_S
-    try:
+    with suppress(httpx2.HTTPError):  # cut off: what came is enough
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) >= MAX_ERROR_BYTES or time.monotonic() > deadline:
                 break
-    except httpx2.HTTPError:
-        pass
     return bytes(body[:MAX_ERROR_BYTES])
 
 

@@ -19,17 +19,9 @@ from tests import builders
 from .anthropic_server import error, message, serving, text
 from .test_claude_in_the_loop import make_answer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_a_key")]
 ANSWER = message(text(make_answer(0.1)))
 AT_MOST = "0.5200"  # 15,000 tokens written to the dearest cache, 20,000 of output
-
-
-@pytest.fixture(autouse=True)
-def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    settings.ANTHROPIC_CONFIGURED = True
 
 
 def rows() -> list[tuple[str, Decimal | None, str | None]]:

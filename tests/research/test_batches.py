@@ -18,16 +18,8 @@ from tests import builders
 from .anthropic_server import Script, Server, error, hang_up, send, serving, silence
 from .test_claude_in_the_loop import make_answer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_a_key")]
 BATCH = {"id": "msgbatch_1", "type": "message_batch", "results_url": None}
-
-
-@pytest.fixture(autouse=True)
-def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    settings.ANTHROPIC_CONFIGURED = True
 
 
 @pytest.fixture
@@ -274,6 +266,7 @@ def test_looking_at_a_batch_does_not_forget_how_often_a_revision_failed(
     ("result", "sentence"),
     [
         ({"type": "errored", "error": {"error": "boom"}}, "(errored). boom"),
+        ({"type": "errored", "error": {"error": "not sk-test"}}, "(errored). not (the key)"),
         ({"type": "errored", "error": {"error": {"message": {"a": 1}}}}, "(errored)."),
         ({"type": "errored", "error": {"error": {"message": "a\ud800\0"}}}, "(errored). a<U+D800><U+0000>"),
         ({"type": "a\0" * 500}, "was not answered (a<U+0000>a"),

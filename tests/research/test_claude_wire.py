@@ -77,6 +77,11 @@ def test_the_key_is_in_no_sentence(ask: Ask) -> None:
     assert "sk-secret" not in answer.problem + repr(proposer.client)
 
 
+def test_no_part_of_the_key_is_left_where_a_long_sentence_is_cut(ask: Ask) -> None:
+    proposer, _ = ask(error(401, "authentication_error", "x" * 295 + "sk-secret"), api_key="sk-secret")
+    assert "sk-s" not in proposer.draft(make_brief()).problem
+
+
 def test_a_key_from_a_file_may_end_in_a_newline(ask: Ask) -> None:
     proposer, server = ask(drafted(), api_key="sk-secret\n")
     assert proposer.draft(make_brief()).problem == ""

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils.html import escape
 
-from research import propose, tasks
+from research import propose
 from research.claude import batches
 from research.claude import client as client_module
 from research.claude.client import Client
@@ -32,7 +32,7 @@ from tests.research.anthropic_server import (
 from tests.research.test_claude_in_the_loop import make_answer
 from tests.web.people import browser_of, text_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_a_key")]
 
 PAID = Decimal("0.045")  # 1,000 in + 500 out + 10,000 read + 1,000 written for 5 min + 3,000 for 1 h
 ZERO, UNKNOWN = Decimal(0), None
@@ -41,11 +41,7 @@ Usages = list[tuple[str, Decimal | None]]
 
 
 @pytest.fixture(autouse=True)
-def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    settings.ANTHROPIC_CONFIGURED = True
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_BODY_BYTES", 2**20)
     monkeypatch.setattr(Client, "__post_init__", _impatient(Client.__post_init__))
 
