@@ -9,10 +9,11 @@ chain: keep the head (``manage.py verify_audit --export``) somewhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from gpu_runner import contract
 from research.models import AuditHead, Decision, Event, Incumbent, Revision, Score, Verdict
@@ -80,6 +81,24 @@ def _as_written(row: dict[str, Any]) -> dict[str, Any]:
 
 def verify(expected_head: str = "") -> Audit:
     """Walk the chain from its beginning. ``expected_head`` is a hash that was kept elsewhere; it must be on the way."""
+    with _one_moment():
+        return _verify(expected_head)
+
+
+@contextmanager
+def _one_moment() -> Iterator[None]:
+    """All that is read within was so at one moment, although the loop goes on writing; neither waits for the other."""
+    with connection.cursor() as cursor, ExitStack() as ends:
+        if connection.vendor == "postgresql":
+            ends.enter_context(transaction.atomic(durable=True))
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        else:
+            cursor.execute("BEGIN")  # atomic() would take the write lock at once
+            ends.callback(cursor.execute, "ROLLBACK")
+        yield
+
+
+def _verify(expected_head: str) -> Audit:
     findings: list[str] = []
     position, previous, seen = 0, "", not expected_head
     for row in _rows():

@@ -23,7 +23,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from research import approval, audit, dispatch, judge, lifecycle, propose, reconcile, workers  # noqa: E402
+from research import approval, audit, dispatch, events, judge, lifecycle, propose, reconcile, workers  # noqa: E402
 from research.lifecycle import LostRace  # noqa: E402
 from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
 from research.statistics import Look  # noqa: E402
@@ -129,6 +129,24 @@ def findings() -> list[str]:
     return audit.verify().findings
 
 
+def keep_writing(for_s: float) -> int:
+    """The loop goes on: events are written and chained. Returns how many."""
+    num, until = 0, time.monotonic() + for_s
+    while time.monotonic() < until:
+        with transaction.atomic():
+            events.record("test.written", f"Number {num}", by="test")
+        num += audit.chain()
+    return num
+
+
+def keep_verifying(for_s: float) -> list[str]:
+    """What is found by whoever verifies again and again."""
+    found, until = [], time.monotonic() + for_s
+    while time.monotonic() < until:
+        found += audit.verify().findings
+    return found
+
+
 def make_queued() -> dict[str, Any]:
     """A campaign whose only work is one run of its incumbent, in the queue."""
     Campaign.objects.exclude(state="paused").update(state="paused")
@@ -200,7 +218,7 @@ VERBS = {
     verb.__name__: verb
     for verb in (
         manage, web_command, enrol_people, enrol_workers, lock_sha256, make_pending, make_blocked,
-        smoke_runs, look_after, told, findings,
+        smoke_runs, look_after, told, findings, keep_writing, keep_verifying,
         make_queued, told_of_run, live_and_not_told_to_stop, fall_silent, expire_leases, halt_slowly, make_running,
         keep, incumbents,
     )
