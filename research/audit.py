@@ -8,7 +8,7 @@ chain: keep the head (``manage.py verify_audit --export``) somewhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from gpu_runner import contract
-from research.models import AuditHead, Decision, Event, Incumbent, Revision, Score, Verdict
+from research.models import AuditHead, Decision, Event, Gate, Incumbent, Revision, Score, Verdict
 
 BATCH = 2_000
 MAX_FINDINGS = 50
@@ -117,7 +117,7 @@ def _verify(expected_head: str) -> Audit:
             break
     else:
         findings += _ends(position, previous, seen)
-    findings += _decisions() + _revisions() + _scores() + _verdicts() + _incumbents()
+    findings += _decisions() + _revisions() + _statements() + _gates() + _scores() + _verdicts() + _incumbents()
     unchained = Event.objects.filter(position=None).count()
     return Audit(num_events=position, num_unchained=unchained, sha256=previous, findings=findings)
 
@@ -167,7 +167,7 @@ def _revisions() -> list[str]:
     """What a page shows of a revision is what its digest was taken of, and what people signed carries that digest."""
     findings = []
     for revision in Revision.objects.prefetch_related("decisions").iterator(BATCH):
-        name = f"revision {revision.number} of P-{revision.proposal_id}"
+        name = _name(revision.proposal_id, revision.number)
         if not _holds_its_digest(revision):
             findings.append(f"{name} is not what its digest was taken of")
         for decision in revision.decisions.all():
@@ -176,12 +176,45 @@ def _revisions() -> list[str]:
     return findings[:MAX_FINDINGS]
 
 
+def _name(proposal: int, revision: int) -> str:
+    return f"revision {revision} of P-{proposal}"
+
+
 def _holds_its_digest(revision: Revision) -> bool:
     try:
         signed = contract.Approval.model_validate(revision.approval)
     except ValueError:
         return False
     return (signed.digest(), signed.patch, signed.overrides) == (revision.digest, revision.patch, revision.knobs)
+
+
+def _statements() -> list[str]:
+    """What was predicted, and by whom, is what was written down before anything ran."""
+    told = {(proposal, payload["revision"]): payload["stated"] for proposal, payload in _told("stated")}
+    findings = [
+        f"{_name(revision.proposal_id, revision.number)} does not state what the events say it stated"
+        for revision in Revision.objects.select_related("proposal").iterator(BATCH)
+        if told.pop((revision.proposal_id, revision.number), None) != stated(revision)
+    ]
+    return (findings + [f"{_name(*key)} was removed" for key in sorted(told)])[:MAX_FINDINGS]
+
+
+def _gates() -> list[str]:
+    """What a reviewer reads that the gates found is what they found. While they look, there is nothing to hold."""
+    told = {(proposal, payload["revision"]): payload["found"] for proposal, payload in _told("found")}
+    revisions = Revision.objects.exclude(proposal__state__in=("drafted", "checking", "withdrawn"))
+    return [
+        f"the gates of {_name(*key)} are not what the events say they found"
+        for revision in revisions.prefetch_related("gates").iterator(BATCH)
+        if (key := (revision.proposal_id, revision.number)) in told and told[key] != found(revision.gates.all())
+    ][:MAX_FINDINGS]
+
+
+def _told(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Proposal and payload of every event that has a ``name`` in it, oldest first."""
+    events = Event.objects.filter(payload__has_key=name, proposal__isnull=False).order_by("pk")
+    rows: Iterator[tuple[int, dict[str, Any]]] = events.values_list("proposal", "payload").iterator(BATCH)
+    return rows
 
 
 def _scores() -> list[str]:
@@ -236,4 +269,24 @@ def summary(decision: Decision) -> str:
     said = [decision.revision_id, decision.by_id, decision.choice, decision.category, decision.reason, decision.digest]
     if decision.gates_sha256:
         said.append(decision.gates_sha256)
+    return contract.sha256(contract.canonical_json(said))
+
+
+_STATED = (
+    "number", "hypothesis", "mechanism", "refuted_if", "effect_bpb", "low_bpb", "high_bpb", "chance_to_win", "risk",
+    "time_factor", "memory_factor", "why_together", "what_changed", "model", "prompt_sha256", "templates_sha256",
+    "edits", "origin", "answers", "reply", "digest",
+)  # fmt: skip
+
+
+def stated(revision: Revision) -> str:
+    """One hash over what a revision states, prediction and arm with it. ``revision`` as the database has it."""
+    said = [getattr(revision, name) for name in _STATED]
+    reasons = [[override["key"], override.get("reason", "")] for override in revision.overrides]
+    return contract.sha256(contract.canonical_json([revision.proposal.arm, reasons, *said]))
+
+
+def found(gates: Iterable[Gate]) -> str:
+    """One hash over what gates found that have looked. ``gates`` as the database has them."""
+    said = [[gate.name, gate.outcome, gate.sentence, gate.measured] for gate in gates if gate.outcome != "pending"]
     return contract.sha256(contract.canonical_json(said))

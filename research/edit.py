@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -63,11 +61,12 @@ def put(
     proposal: Proposal, draft: Draft, *, by: str, who: str, author: User | None = None, answers: str = ""
 ) -> Revision:
     """The next revision, and into the gates with it. Must run in the transaction that holds ``proposal``."""
-    number = proposal.revision.number + 1
-    told: dict[str, Any] = {"revision": number, "was": proposal.revision.digest}
-    sentence = f"{who} {'revised' if answers else 'edited'} P-{proposal.pk} {proposal.title}: revision {number}"
-    moves.move_proposal(proposal, "drafted", by=by, sentence=sentence, payload=told, title=draft.title[:200])
+    was = proposal.revision.digest
     origin = "answered" if answers else "edited"
     revision = propose.write_revision(proposal, draft, origin=origin, author=author, answers=answers)
+    told = propose.told_of(revision) | {"was": was}
+    what = "revised" if answers else "edited"
+    sentence = f"{who} {what} P-{proposal.pk} {proposal.title}: revision {revision.number}"
+    moves.move_proposal(proposal, "drafted", by=by, sentence=sentence, payload=told, title=draft.title[:200])
     transaction.on_commit(lambda: gates.request(proposal))
     return revision

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, asking, events, gates, ledger, lifecycle, moves, patches, repository, stated
+from research import approval, asking, audit, events, gates, ledger, lifecycle, moves, patches, repository, stated
 from research.briefing import brief, draft_of
 from research.drafts import Answer, Draft
 from research.models import Campaign, Proposal, Revision, Wave
@@ -87,10 +89,9 @@ def write(
             wave=wave,
         )
         proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
-        write_revision(proposal, draft)
+        told = {"wave": wave.pk if wave else None, **told_of(write_revision(proposal, draft))}
         sentence = f"P-{proposal.pk} {proposal.title}"
-        in_wave = wave.pk if wave else None
-        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, wave=in_wave)
+        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, **told)
         transaction.on_commit(lambda: gates.request(proposal))
     return proposal
 
@@ -122,7 +123,7 @@ def write_revision(
     incumbent = campaign.incumbent
     patch = patches.to_patch(repository.files_at(campaign, incumbent.commit), draft.edits)
     signed = approval.of(campaign, incumbent, patch, {o.key: o.value for o in draft.overrides})
-    return Revision.objects.create(
+    revision = Revision.objects.create(
         proposal=proposal,
         number=proposal.revisions.count() + 1,
         incumbent=incumbent,
@@ -144,6 +145,13 @@ def write_revision(
         approval=signed.model_dump(mode="json"),
         digest=signed.digest(),
     )
+    revision.refresh_from_db()  # numbers as they are kept, which is what hashes are taken of
+    return revision
+
+
+def told_of(revision: Revision) -> dict[str, Any]:
+    """For the event of ``revision``: what it predicts can be held against it later."""
+    return {"revision": revision.number, "stated": audit.stated(revision)}
 
 
 def revise(proposal: Proposal) -> None:
@@ -221,6 +229,8 @@ def _redraft(
     proposal: Proposal, draft: Draft, *, origin: str, sentence: str, answers: str = "", reply: str = ""
 ) -> None:
     with transaction.atomic():
-        moves.move_proposal(proposal, "drafted", by=asking.BY, sentence=sentence, title=draft.title[:200])
-        write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
+        moves.hold_proposal(proposal)
+        told = told_of(write_revision(proposal, draft, origin=origin, answers=answers, reply=reply))
+        title = draft.title[:200]
+        moves.move_proposal(proposal, "drafted", by=asking.BY, sentence=sentence, payload=told, title=title)
         transaction.on_commit(lambda: gates.request(proposal))

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from research import approval, learn, lifecycle, moves, repository, tasks
+from research import approval, audit, learn, lifecycle, moves, repository, tasks
 from research.gates import overridden, smoke
 from research.gates.found import Context, Found
 from research.gates.order import PATCH_GATES, context_of, looked_at
@@ -143,7 +143,13 @@ def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> 
     elif approval.is_stale(revision):
         _outdated(proposal)
     else:
-        moves.move_proposal(proposal, "pending_review", by=BY, sentence=f"{name} is ready for review")
+        told = _told_of(revision)
+        moves.move_proposal(proposal, "pending_review", by=BY, sentence=f"{name} is ready for review", payload=told)
+
+
+def _told_of(revision: Revision) -> dict[str, Any]:
+    """For the event that a person reads next: what the gates found can be held against the page."""
+    return {"revision": revision.number, "found": audit.found(revision.gates.all())}
 
 
 def _outdated(proposal: Proposal) -> None:
@@ -162,7 +168,7 @@ def _block(revision: Revision, failed: dict[str, str]) -> None:
             "blocked",
             by=BY,
             sentence=f"P-{proposal.pk} {proposal.title} is blocked {by}"[:600],
-            payload={"gates": list(failed)},
+            payload={"gates": list(failed), **_told_of(revision)},
         )
         learn.record(proposal, "blocked", f"Blocked {by}")
         _pause_after_many(proposal)

@@ -12,8 +12,9 @@ from django.core.management import call_command
 from django.db import transaction
 
 from gpu_runner import contract
-from research import audit, events, reconcile, review, tasks
-from research.models import AuditHead, Campaign, Decision, Event, Incumbent, Revision, Score, Verdict
+from research import audit, events, override, propose, reconcile, review, tasks
+from research.gates import overridden
+from research.models import AuditHead, Campaign, Decision, Event, Incumbent, Proposal, Revision, Score, Verdict
 from tests import builders
 
 CHANGED: dict[str, Any] = {
@@ -159,8 +160,9 @@ def test_a_revision_that_was_changed_after_it_was_signed_is_found_field_by_field
         overrides=[{"key": key, "value": value} for key, value in changed["overrides"].items()],
         digest=contract.Approval.model_validate(changed).digest(),
     )
-    (finding,) = audit.verify().findings
-    assert finding.startswith(f"{name} has another digest than decision")
+    signed, stated = audit.verify().findings
+    assert signed.startswith(f"{name} has another digest than decision")
+    assert stated == f"{name} does not state what the events say it stated"
 
 
 @pytest.mark.parametrize("change", [{"patch": "--- a/train.py"}, {"overrides": []}, {"approval": {"patch": ""}}])
@@ -207,6 +209,82 @@ def test_a_verdict_that_was_changed_is_found(judged: Campaign, change: dict[str,
     assert audit.verify().findings == [
         f"the verdict on P-{Verdict.objects.get().revision.proposal_id} is not what the events say was found"
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"effect_bpb": -0.011},
+        {"low_bpb": -1.0},
+        {"high_bpb": 1.0},
+        {"chance_to_win": 0.99},
+        {"hypothesis": "I knew it"},
+        {"refuted_if": "Never."},
+        {"time_factor": 2.0},
+        {"model": "claude-of-tomorrow"},
+        {"origin": "edited"},
+    ],
+)
+def test_a_prediction_that_was_made_afterwards_is_found(judged: Campaign, change: dict[str, Any]) -> None:
+    Revision.objects.update(**change)
+    name = f"revision 1 of P-{Revision.objects.get().proposal_id}"
+    assert audit.verify().findings == [f"{name} does not state what the events say it stated"]
+
+
+def test_a_win_that_was_given_to_another_arm_is_found(judged: Campaign) -> None:
+    Proposal.objects.update(arm="claude")
+    assert audit.verify().findings[0].endswith("does not state what the events say it stated")
+
+
+def test_every_revision_is_held_to_its_own_words_and_a_removed_one_is_missed(
+    record: Campaign, alice: User, bob: User
+) -> None:
+    proposal = builders.make_pending(record, title="Twice", overrides=[builders.make_override(value=0.3)])
+    shown = proposal.revision
+    review.decide(proposal.pk, digest=shown.digest, choice="request_changes", reason="Milder, please.", by=bob)
+    propose.revise(Proposal.objects.get(pk=proposal.pk))
+    assert proposal.revisions.count() == 2
+    audit.chain()
+    assert audit.verify().findings == []
+    proposal.revisions.filter(number=2).update(chance_to_win=0.5)
+    assert audit.verify().findings == [f"revision 2 of P-{proposal.pk} does not state what the events say it stated"]
+    proposal.revisions.filter(number=2).delete()
+    assert audit.verify().findings == [f"revision 2 of P-{proposal.pk} was removed"]
+
+
+@pytest.mark.parametrize("change", [{"outcome": "passed"}, {"sentence": "Fine."}, {"measured": {}}])
+def test_a_gate_that_was_made_to_say_something_else_is_found(record: Campaign, change: dict[str, Any]) -> None:
+    proposal = builders.make_blocked(record)
+    audit.chain()
+    assert audit.verify().findings == []
+    proposal.revision.gates.filter(outcome="failed").update(**change)
+    assert audit.verify().findings == [
+        f"the gates of revision 1 of P-{proposal.pk} are not what the events say they found"
+    ]
+
+
+def test_a_gate_that_was_removed_after_it_passed_is_found(record: Campaign) -> None:
+    revision = Revision.objects.get()
+    assert revision.gates.count() > 5
+    revision.gates.filter(name="smoke run").delete()
+    assert audit.verify().findings == [
+        f"the gates of revision 1 of P-{revision.proposal_id} are not what the events say they found"
+    ]
+
+
+def test_gates_that_are_looking_or_were_overridden_are_no_forgery(record: Campaign, bob: User, dana: User) -> None:
+    proposal = builders.make_blocked(record)
+    sha256 = overridden.sha256_of(overridden.failed(proposal.revision))
+    for person in (bob, dana):
+        override.sign(proposal.pk, digest=proposal.revision.digest, gates_sha256=sha256, reason="Seen.", by=person)
+    audit.chain()
+    assert audit.verify().findings == []  # its smoke run waits
+    lease = builders.claim(builders.make_worker())
+    assert lease is not None
+    builders.finish(lease, val_bpb=5.0)
+    audit.chain()
+    assert Proposal.objects.get(pk=proposal.pk).state == "pending_review"
+    assert audit.verify().findings == []
 
 
 def test_an_incumbent_that_was_changed_or_slipped_in_is_found(judged: Campaign) -> None:
