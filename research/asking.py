@@ -45,6 +45,7 @@ def proposer(campaign: Campaign, purpose: str = "propose") -> Proposer:
             fallback_model=settings.ANTHROPIC_FALLBACK_MODEL or None,
             allowance=ledger.allowance(campaign),
             sending=lambda usage: ledger.enter(campaign, usage, purpose),
+            heard=lambda usage: ledger.settle(usage, purpose),
         )
     from research.offline.proposer import OfflineProposer
 

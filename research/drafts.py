@@ -179,7 +179,8 @@ class Usage:
     """What one HTTP attempt at a model cost; usd is None when it is unknown, never 0.
 
     ``usd_at_most`` is what it cannot have exceeded; caps count that where usd is None. ``row`` is the ledger's, where
-    it was entered before it was sent.
+    it was entered before it was sent. ``body`` is what came back, as it came but for our key; ``request_id`` is the
+    server's name for it, which its owners ask for.
     """
 
     model: str
@@ -192,6 +193,8 @@ class Usage:
     stop_reason: str
     usd_at_most: Decimal | None = None
     row: int | None = None
+    body: str = field(default="", repr=False)
+    request_id: str = ""
 
 
 class OverCap(Exception):
@@ -220,7 +223,6 @@ class Answer:
     problem: str = ""
     retry_after_s: float | None = None
     is_late: bool = False  # a batch that could not be looked at: its answer may still come
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Proposer(Protocol):

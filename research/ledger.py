@@ -17,6 +17,7 @@ from gpu_runner import contract
 from research.drafts import Allowance, OverCap, Usage
 from research.models import Campaign, LedgerEntry, Run
 
+_APART = ("usd", "usd_at_most", "row", "body")  # of a Usage: not in the JSON of its row
 SENT = "sent"  # an attempt under way: not spent yet, and of no allowance any more
 
 
@@ -90,13 +91,23 @@ def write_off(campaign: Campaign) -> int:
 def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -> None:
     """One entry for every HTTP attempt, made to ``propose`` or to ``revise``. An unknown price stays NULL."""
     for usage in usages:
-        said = {"usd": usage.usd, "usage": _fields(usage, purpose)}
-        if usage.row is None or not LedgerEntry.objects.filter(pk=usage.row).update(**said):
-            LedgerEntry.objects.create(campaign=campaign, kind="claude", **said)
+        if not settle(usage, purpose):
+            LedgerEntry.objects.create(campaign=campaign, kind="claude", **_said(usage, purpose))
+
+
+def settle(usage: Usage, purpose: str) -> bool:
+    """Enter what came of an attempt that was entered before; False where it was not. May be done again."""
+    if usage.row is None:
+        return False
+    return LedgerEntry.objects.filter(pk=usage.row).update(**_said(usage, purpose)) == 1
+
+
+def _said(usage: Usage, purpose: str) -> dict[str, Any]:
+    return {"usd": usage.usd, "usage": _fields(usage, purpose), "answer": usage.body}
 
 
 def _fields(usage: Usage, purpose: str) -> dict[str, Any]:
-    fields = {"purpose": purpose} | {k: v for k, v in vars(usage).items() if k not in ("usd", "usd_at_most", "row")}
+    fields = {"purpose": purpose} | {k: v for k, v in vars(usage).items() if k not in _APART}
     return fields if usage.usd_at_most is None else fields | {"usd_at_most": str(usage.usd_at_most)}
 
 

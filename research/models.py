@@ -521,6 +521,7 @@ class LedgerEntry(models.Model):
     usd = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
     run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.SET_NULL)
     usage = models.JSONField(default=dict, blank=True)
+    answer = models.TextField(blank=True, help_text="What Claude's side sent back, as it came but for our key.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

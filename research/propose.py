@@ -123,7 +123,7 @@ def write_revision(
     incumbent = campaign.incumbent
     patch = patches.to_patch(repository.files_at(campaign, incumbent.commit), draft.edits)
     signed = approval.of(campaign, incumbent, patch, {o.key: o.value for o in draft.overrides})
-    revision = Revision.objects.create(
+    return Revision.objects.create(
         proposal=proposal,
         number=proposal.revisions.count() + 1,
         incumbent=incumbent,
@@ -145,13 +145,12 @@ def write_revision(
         approval=signed.model_dump(mode="json"),
         digest=signed.digest(),
     )
-    revision.refresh_from_db()  # numbers as they are kept, which is what hashes are taken of
-    return revision
 
 
 def told_of(revision: Revision) -> dict[str, Any]:
     """For the event of ``revision``: what it predicts can be held against it later."""
-    return {"revision": revision.number, "stated": audit.stated(revision)}
+    as_kept = Revision.objects.select_related("proposal").get(pk=revision.pk)
+    return {"revision": revision.number, "stated": audit.stated(as_kept)}
 
 
 def revise(proposal: Proposal) -> None:

@@ -19,6 +19,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from gpu_runner import contract
 from research import events
@@ -41,6 +42,7 @@ from research.models import (
     Wave,
     Worker,
 )
+from research.visible import visible
 from webapp import agents
 from webapp.models import AgentToken, LoginLink
 
@@ -291,6 +293,17 @@ class LedgerEntryAdmin(RecordAdmin):
     list_filter = ("kind", "campaign")
     list_select_related = ("campaign", "run")
     search_fields = ("=run__id",)
+    exclude = ("answer",)
+    readonly_fields = ("what_came_back",)
+
+    @admin.display(description="what came back", empty_value="–")
+    def what_came_back(self, entry: LedgerEntry) -> str:
+        """As it came: somebody else's words, so what a reader could not see in them is written out."""
+        return format_html("<pre>{}</pre>", visible(entry.answer)) if entry.answer else ""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
+        entries: QuerySet[LedgerEntry] = super().get_queryset(request)
+        return entries.defer("answer")  # up to megabytes each, and no list shows them
 
 
 @admin.register(Event)

@@ -12,11 +12,10 @@ from research.visible import visible
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What the model said, and the body it came in."""
+    """What the model said."""
 
     text: str
     model: str
-    body: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +29,15 @@ class Attempt:
     retry: bool = False
     account: bool = False  # key, limit or model: asking again is in vain until a person has acted
     retry_after_s: float | None = None
-    body: str = ""
     counted: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The last attempt, and the usages and bodies of all of them."""
+    """The last attempt, and the usages of all of them."""
 
     last: Attempt
     usages: tuple[Usage, ...]
-    bodies: tuple[str, ...]
 
 
 def no_tokens(model: str, seconds: float, stop_reason: str, usd: Decimal | None) -> Usage:
@@ -59,6 +56,11 @@ def no_tokens(model: str, seconds: float, stop_reason: str, usd: Decimal | None)
 def cost_at_most(usages: Iterable[Usage]) -> Decimal:
     """US dollars; where the cost of one is unknown, what it can be at most."""
     return sum(((u.usd_at_most or Decimal(0)) if u.usd is None else u.usd for u in usages), Decimal(0))
+
+
+def as_text(body: bytes) -> str:
+    """``body`` as it can be kept and shown: no database takes a NUL."""
+    return body.decode("utf-8", errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def short(text: str, limit: int = 300) -> str:

@@ -19,7 +19,7 @@ from anthropic import RequestOptions
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from research.claude.attempt import Attempt, no_tokens, short
-from research.claude.client import COUNT_S, MAX_TOKENS, Client
+from research.claude.client import COUNT_S, MAX_TOKENS, Client, answered
 from research.claude.message import read_message
 from research.claude.prompt import Prompt
 from research.drafts import Origin
@@ -140,7 +140,8 @@ def _outcome(body: bytes, pending: Pending, seconds: float) -> Attempt:
             result = row["result"]
             if result["type"] == "succeeded":
                 message = json.dumps(result["message"]).encode()
-                return _bounded(read_message(message, pending.model, seconds, share=SHARE), pending)
+                attempt = read_message(message, pending.model, seconds, share=SHARE)
+                return answered(_bounded(attempt, pending), message)
             return _nothing(pending, short(f"batch_{result['type']}", 40), _why(result))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue

@@ -26,7 +26,7 @@ import anthropic
 import httpx2  # the SDK's transport: errors while a body is read come from it, unwrapped
 from anthropic.types import JSONOutputFormatParam
 
-from research.claude.attempt import Asked, Attempt, cost_at_most, no_tokens, short
+from research.claude.attempt import Asked, Attempt, as_text, cost_at_most, no_tokens, short
 from research.claude.message import read_count, read_message
 from research.claude.prompt import Prompt
 from research.claude.wire import GRACE_S, OverdueError, TurnedAwayError, http_client, retry_after_s, within
@@ -34,6 +34,7 @@ from research.drafts import OverCap, Usage
 
 MAX_BODY_BYTES = 4 * 2**20  # 20,000 tokens are some 100 kB; more than this is not an answer
 COUNT_S = 30.0
+MAX_ID = 100
 SHORTEST_S = 0.05  # an attempt that has less time left is not worth its request
 MAX_TOKENS = 20_000  # thinking included; above some 21,000 the API wants streaming
 
@@ -47,7 +48,7 @@ class Client:
     """Asks one question at a time. ``sleep`` and ``attempts`` are here for tests and for impatient callers.
 
     ``sending`` hears of every attempt that may cost something before it is made, and gives the row that it is kept in;
-    it raises OverCap to forbid it.
+    it raises OverCap to forbid it. ``heard`` is given what came of it before anything else is done.
     """
 
     api_key: str = field(repr=False)
@@ -56,6 +57,7 @@ class Client:
     patience_s: float = 30.0  # longest pause before another attempt; a longer Retry-After is left to the caller
     sleep: Callable[[float], None] = time.sleep
     sending: Callable[[Usage], int | None] = lambda usage: None
+    heard: Callable[[Usage], object] = lambda usage: None
     sdk: anthropic.Anthropic = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ class Client:
             left = max(SHORTEST_S, until - time.monotonic())
             attempt = self._attempt(model, prompt, schema, min(self.timeout_s, left))
             made.append(_bounded(attempt, usd_each, row))
+            self.heard(made[-1].usage)
             pause = _pause(made[-1], number)
             in_time = time.monotonic() + pause + SHORTEST_S <= until
             affordable = cost_at_most(a.usage for a in made) + usd_each <= usd_left
@@ -116,12 +119,13 @@ class Client:
         started = time.monotonic()
 
         def ask() -> Attempt:
-            body = self._post(model, prompt, schema, timeout_s)
-            return read_message(body, model, time.monotonic() - started)
+            body, request_id = self._post(model, prompt, schema, timeout_s)
+            attempt = read_message(body, model, time.monotonic() - started)
+            return answered(attempt, body, request_id)
 
         return self.told(ask, model, timeout_s)
 
-    def _post(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float) -> bytes:
+    def _post(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float) -> tuple[bytes, str]:
         deadline = time.monotonic() + timeout_s
         format_: JSONOutputFormatParam = {"type": "json_schema", "schema": schema}
         with self.sdk.messages.with_streaming_response.create(
@@ -132,7 +136,7 @@ class Client:
             output_config={"format": format_},
             timeout=anthropic.Timeout(timeout_s, connect=min(10.0, timeout_s)),
         ) as response:
-            return self.body_of(response.iter_bytes(), deadline)
+            return self.body_of(response.iter_bytes(), deadline), self._request_id(response.headers)
 
     def body_of(self, chunks: Iterable[bytes], deadline: float) -> bytes:
         """All of an answer. TooLargeError, or OverdueError: a socket's own timeout starts anew with every byte."""
@@ -151,7 +155,9 @@ class Client:
         try:
             return within(timeout_s + GRACE_S, ask)
         except TurnedAwayError as error:
-            return _turned_away(error, self._without_key(error.body), model, time.monotonic() - started)
+            body = self._without_key(error.body)
+            attempt = _turned_away(error, body, model, time.monotonic() - started)
+            return answered(attempt, body, self._request_id(error.headers))
         except (anthropic.APITimeoutError, httpx2.TimeoutException, OverdueError):
             return _failed(model, started, "timeout", f"Claude did not answer within {timeout_s:.3g} s.", retry=True)
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
@@ -165,13 +171,22 @@ class Client:
         """Before anything is made of it: in a sentence that was cut, a part of the key would not be found."""
         return bytes(said).replace(self.api_key.encode(), b"(the key)")
 
+    def _request_id(self, headers: httpx2.Headers) -> str:
+        """What its owners ask for when something was wrong on their side."""
+        return short(as_text(self._without_key(headers.get("request-id", "").encode(errors="replace"))), MAX_ID)
+
 
 def _asked(made: list[Attempt], model: str, problem: str = "") -> Asked:
     """``problem`` is why nothing was sent; where something was, what came of it says more."""
     last = (
         made[-1] if made else Attempt(usage=no_tokens(model, 0.0, "not_sent", Decimal(0)), problem=problem, retry=True)
     )
-    return Asked(last=last, usages=tuple(a.usage for a in made), bodies=tuple(a.body for a in made if a.body))
+    return Asked(last=last, usages=tuple(a.usage for a in made))
+
+
+def answered(attempt: Attempt, body: bytes, request_id: str = "") -> Attempt:
+    """``attempt`` with what came back, as it came."""
+    return replace(attempt, usage=replace(attempt.usage, body=as_text(body), request_id=request_id))
 
 
 def _bounded(attempt: Attempt, usd_each: Decimal, row: int | None) -> Attempt:
@@ -207,7 +222,6 @@ def _turned_away(error: TurnedAwayError, body: bytes, model: str, seconds: float
         retry=not spend_limit and (code in (408, 429) or code >= 500),
         account=spend_limit or code < 400 or code in (401, 402, 403, 404),
         retry_after_s=None if spend_limit else retry_after_s(error.headers),
-        body=text,
     )
 
 

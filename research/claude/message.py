@@ -67,18 +67,18 @@ def read_count(body: bytes, model: str, seconds: float) -> Attempt:
 
 def read_message(body: bytes, model: str, seconds: float, *, share: Decimal = Decimal(1)) -> Attempt:
     """What came of a question to ``model``, at ``share`` of the price. Never raises for what is in ``body``."""
-    text, said = body.decode("utf-8", errors="replace"), _object(body)
+    said = _object(body)
     message = _as(_Message, said)
     if isinstance(message, str):
         why = _error_message(said) or message
         usage = _usage(said, model, seconds, share, _name(_get(said, "stop_reason") or "unreadable"))
-        return Attempt(usage=usage, problem=f"Claude's answer is not a message of the API ({short(why)}).", body=text)
+        return Attempt(usage=usage, problem=f"Claude's answer is not a message of the API ({short(why)}).")
     usage = _usage(said, model, seconds, share, _name(message.stop_reason or "missing"))
     problem = _stopped_early(message, usage)
     if problem:
-        return Attempt(usage=usage, problem=problem, refused=message.stop_reason == "refusal", body=text)
+        return Attempt(usage=usage, problem=problem, refused=message.stop_reason == "refusal")
     words = "".join(block["text"] for block in message.content if _is_text(block))
-    return Attempt(usage=usage, reply=Reply(text=words, model=_name(message.model), body=text), body=text)
+    return Attempt(usage=usage, reply=Reply(text=words, model=_name(message.model)))
 
 
 def _object(body: bytes) -> object:

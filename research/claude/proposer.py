@@ -39,10 +39,7 @@ class Quote:
 
 
 class ClaudeProposer:
-    """A Proposer. What goes wrong on the way is a ``problem`` in one sentence, never an exception; usages are kept.
-
-    ``Answer.extra`` holds ``model``, ``prompt_sha256`` and ``bodies``: the raw response of every attempt that had one.
-    """
+    """A Proposer. What goes wrong on the way is a ``problem`` in one sentence, never an exception; usages are kept."""
 
     arm = "claude"
 
@@ -56,13 +53,14 @@ class ClaudeProposer:
         timeout_s: float = 600.0,
         total_s: float = 780.0,
         sending: Callable[[Usage], int | None] = lambda usage: None,
+        heard: Callable[[Usage], object] = lambda usage: None,
     ) -> None:
         """``api_key`` defaults to ANTHROPIC_API_KEY; ``fallback_model`` is asked when ``model`` declines.
 
         A request that could cost more than ``allowance`` (default: $2 a call) is not sent, nor one of unknown price.
 
         One attempt takes at most ``timeout_s``, all attempts of a call together ``total_s``. ``sending`` hears of each
-        before it is made (see ``Client``). Raises ValueError without a key.
+        before it is made, ``heard`` of what came of it (see ``Client``). Raises ValueError without a key.
         """
         key = (api_key or os.environ.get("ANTHROPIC_API_KEY", "")).strip()
         if not key:
@@ -71,7 +69,7 @@ class ClaudeProposer:
         self.fallback_model = fallback_model
         self.allowance = allowance or Allowance(usd_per_call=Decimal(2), usd_left=Decimal(2))
         self.total_s = total_s
-        self.client = Client(api_key=key, timeout_s=timeout_s, sending=sending)
+        self.client = Client(api_key=key, timeout_s=timeout_s, sending=sending, heard=heard)
 
     def draft(self, brief: Brief) -> Answer:
         """Up to ``brief.num_wanted`` drafts; ``problem`` also says why others were dropped."""
@@ -89,7 +87,7 @@ class ClaudeProposer:
         prompt = prompts.propose(brief)
         quote = self.quote(self.model, prompt)
         if quote.usd_at_most is None or quote.problem:
-            return None, _unsent(quote, [], prompt)
+            return None, _unsent(quote, [])
         usd_at_most = quote.usd_at_most * batches.SHARE
         pending = Pending(
             id="",
@@ -105,7 +103,7 @@ class ClaudeProposer:
         if batch_id:
             return replace(pending, id=batch_id), Answer()
         usage = attempt.usage if attempt.usage.usd is not None else replace(attempt.usage, usd_at_most=usd_at_most)
-        asked = [Asked(last=attempt, usages=(usage,), bodies=())]
+        asked = [Asked(last=attempt, usages=(usage,))]
         return None, _read(asked, brief, _origin(self.model, prompt), brief.num_wanted)
 
     def collect(self, brief: Brief, pending: Pending) -> Answer | None:
@@ -117,7 +115,7 @@ class ClaudeProposer:
         if attempt.retry:
             late = Answer(problem=attempt.problem, retry_after_s=attempt.retry_after_s, is_late=True)
             return late if attempt.problem else None
-        asked = [Asked(last=attempt, usages=(attempt.usage,), bodies=(attempt.body,) if attempt.body else ())]
+        asked = [Asked(last=attempt, usages=(attempt.usage,))]
         return _read(asked, brief, pending.origin, pending.num_wanted)
 
     def quote(self, model: str, prompt: Prompt, spent: Decimal = Decimal(0)) -> Quote:
@@ -139,7 +137,7 @@ class ClaudeProposer:
             spent = cost_at_most(_usages(asked))
             quote = self.quote(model, prompt, spent)
             if quote.usd_at_most is None or quote.problem:
-                return _unsent(quote, asked, prompt)
+                return _unsent(quote, asked)
             left = self.allowance.usd_left - spent
             asked.append(
                 self.client.ask(model, prompt, reply.SCHEMA, until=until, usd_each=quote.usd_at_most, usd_left=left)
@@ -165,13 +163,12 @@ def _too_dear(usd: Decimal, allowance: Allowance, spent: Decimal) -> str:
     return ""
 
 
-def _unsent(quote: Quote, asked: list[Asked], prompt: Prompt) -> Answer:
+def _unsent(quote: Quote, asked: list[Asked]) -> Answer:
     """No answer, because a request was not sent; what was sent before it is still paid for."""
     return Answer(
         usages=_usages(asked),
         problem=quote.problem,
         retry_after_s=ACCOUNT_S if quote.counting is None else _ask_again_after_s(quote.counting),
-        extra=_record(asked, _origin(quote.model, prompt)),
     )
 
 
@@ -188,7 +185,6 @@ def _read(asked: list[Asked], brief: Brief, origin: Origin, num_wanted: int) -> 
         usages=_usages(asked),
         problem=said.problem,
         retry_after_s=_ask_again_after_s(last),
-        extra=_record(asked, origin),
     )
 
 
@@ -205,11 +201,3 @@ def _ask_again_after_s(last: Attempt) -> float | None:
 
 def _origin(model: str, prompt: Prompt) -> Origin:
     return Origin(model=model, prompt_sha256=prompt.sha256(), templates_sha256=prompts.templates_sha256())
-
-
-def _record(asked: list[Asked], origin: Origin) -> dict[str, object]:
-    return {
-        "model": origin.model,
-        "prompt_sha256": origin.prompt_sha256,
-        "bodies": [body for a in asked for body in a.bodies],
-    }

@@ -100,6 +100,13 @@ def posted(answer: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def test_what_claude_sent_back_is_shown_as_it_came_and_does_nothing(campaign: Campaign, danas_browser: Client) -> None:
+    answer = "<script>alert(1)</script> \N{RIGHT-TO-LEFT OVERRIDE}evil"
+    entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", answer=answer)
+    html = danas_browser.get(page(LedgerEntry, "change", entry.pk)).content.decode()
+    assert "<pre>&lt;script&gt;alert(1)&lt;/script&gt; &lt;U+202E&gt;evil</pre>" in html
+
+
 def test_every_list_and_every_page_opens(world: Campaign, danas_browser: Client) -> None:
     assert danas_browser.get(reverse("admin:index")).status_code == 200
     for model in admin.site._registry:

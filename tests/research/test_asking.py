@@ -13,10 +13,11 @@ from django.utils import timezone
 
 from research import asking, briefing, ledger, propose, reconcile, repeats, tasks
 from research.claude.attempt import no_tokens
+from research.claude.client import Client
 from research.models import Campaign, Event, LedgerEntry
 from tests import builders
 
-from .anthropic_server import error, message, serving, text
+from .anthropic_server import error, message, send, serving, text
 from .test_claude_in_the_loop import make_answer
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_a_key")]
@@ -55,7 +56,7 @@ def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_o
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         with monkeypatch.context() as dying:
-            dying.setattr(asking, "note_answer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+            dying.setattr(Client, "_attempt", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
             dying.setattr(asking, "end", lambda *args: None)  # kill -9 runs no finally
             with pytest.raises(KeyboardInterrupt):
                 propose.top_up(campaign)
@@ -70,6 +71,21 @@ def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_o
     assert rows() == [("lost", None, AT_MOST), ("end_turn", Decimal("0.045"), None)]
     assert ledger.spent(campaign).num_unpriced == 1
     assert Event.objects.filter(kind="proposer.lost").count() == 1
+
+
+def test_what_came_back_is_kept_to_the_letter_before_anything_is_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    page = "<html>\0Proxy \N{RIGHT-TO-LEFT OVERRIDE}says sk-test</html>"
+    script = send(page.encode(), request_id="req_011 sk-test")
+    with serving(script) as server, monkeypatch.context() as dying:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        dying.setattr(asking, "note_answer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            propose.top_up(campaign)
+    entry = LedgerEntry.objects.get()
+    assert rows() == [("unreadable", None, AT_MOST)]
+    assert entry.answer == page.replace("\0", "\N{REPLACEMENT CHARACTER}").replace("sk-test", "(the key)")
+    assert entry.usage["request_id"] == "req_011 (the key)"
 
 
 def test_gpu_time_is_spent_whether_or_not_claude_is_being_asked() -> None:
@@ -147,3 +163,5 @@ def test_three_attempts_are_three_rows_however_they_ended(monkeypatch: pytest.Mo
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         assert len(propose.top_up(campaign)) == 1
     assert rows() == [("http_529", 0, None), ("http_500", None, AT_MOST), ("end_turn", Decimal("0.045"), None)]
+    answers = LedgerEntry.objects.order_by("pk").values_list("answer", flat=True)
+    assert [word in answer for word, answer in zip(("busy", "oops", "msg_1"), answers, strict=True)] == [True] * 3

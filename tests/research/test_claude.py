@@ -123,11 +123,11 @@ def test_alice_gets_drafts_and_a_ledger_row_with_the_price(ask: Ask) -> None:
     [usage] = answer.usages
     assert (usage.usd, usage.stop_reason) == (OPUS_USD, "end_turn")
     assert (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (1_000, 10_000, 4_000)
-    assert json.loads(answer.extra["bodies"][0])["id"] == "msg_1"
+    assert json.loads(usage.body)["id"] == "msg_1"
     origin = answer.drafts[0].origin
     assert origin == Origin(
         model="claude-opus-5-5",
-        prompt_sha256=answer.extra["prompt_sha256"],
+        prompt_sha256=prompt.propose(make_brief()).sha256(),
         templates_sha256=prompt.templates_sha256(),
     )
 
@@ -305,7 +305,7 @@ def test_what_was_paid_for_is_kept_whatever_is_wrong_with_the_answer(
     assert answer.retry_after_s is None, "the same question would be paid for again"
     assert [(u.usd, u.stop_reason) for u in answer.usages] == [(OPUS_USD, stop_reason)]
     assert len(server.asked) == 1
-    assert len(answer.extra["bodies"]) == 1
+    assert answer.usages[0].body
 
 
 def test_a_declined_question_goes_to_the_fallback_model_once(ask: Ask) -> None:

@@ -132,7 +132,7 @@ def test_what_swells_when_it_is_unpacked_is_not_unpacked_to_the_end(
     began = time.monotonic()
     answer = proposer.draft(make_brief())
     assert time.monotonic() - began < 5
-    assert all(len(body) <= wire.MAX_ERROR_BYTES for body in answer.extra["bodies"])
+    assert all(len(usage.body) <= wire.MAX_ERROR_BYTES for usage in answer.usages)
     assert len(answer.usages) == attempts
 
 
