@@ -27,11 +27,18 @@ class Fields(forms.Form):
         self.add_error(known, sentence if known else str(error))
 
 
-class DecisionForm(Fields):
-    """One decision on the revision whose digest was on the screen."""
+class OnARevision(Fields):
+    """What a person signs is the revision that was on the screen: its change by the digest, its words by the number."""
 
-    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
-    number = forms.IntegerField(required=False, widget=forms.HiddenInput)  # a page of yesterday does not have it
+    OLD = {"required": "This page is too old: reload it, and read what is on the table now."}
+
+    digest = forms.CharField(max_length=64, widget=forms.HiddenInput, error_messages=OLD)
+    number = forms.IntegerField(widget=forms.HiddenInput, error_messages=OLD)
+
+
+class DecisionForm(OnARevision):
+    """One decision."""
+
     choice = forms.ChoiceField(choices=Decision.ON_A_REVIEW)
     category = forms.ChoiceField(choices=[("", "Choose why"), *Decision.CATEGORIES], required=False)
     reason = forms.CharField(widget=forms.Textarea, required=False, max_length=4_000)
@@ -46,11 +53,10 @@ class DecisionForm(Fields):
         return fields
 
 
-class OverrideForm(Fields):
+class OverrideForm(OnARevision):
     """One signature under the override of the gates that were on the screen."""
 
     asks_for = "override"
-    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
     gates_sha256 = forms.CharField(max_length=64, widget=forms.HiddenInput)
     reason = forms.CharField(
         widget=forms.Textarea, max_length=4_000, error_messages={"required": "Write why the gates are wrong here."}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import override, propose, repository, review
+from research import briefing, edit, gates, override, propose, repository, review
 from research.models import Campaign, Decision, Incumbent, Proposal
 from tests import builders
 from tests.web.people import browser_of, text_of
@@ -18,7 +19,9 @@ HTMX = {"HX-Request": "true"}
 def shown(client: Client, proposal: Proposal, reason: str = "The import is dead code.") -> dict[str, str]:
     """The form as it stands on the page."""
     text = text_of(client, f"/proposals/{proposal.pk}/")
-    fields = {name: re.search(rf'name="{name}" value="([0-9a-f]+)"', text) for name in ("digest", "gates_sha256")}
+    fields = {
+        name: re.search(rf'name="{name}" value="([0-9a-f]+)"', text) for name in ("digest", "number", "gates_sha256")
+    }
     assert all(fields.values()), text
     return {name: found[1] for name, found in fields.items() if found} | {"reason": reason}
 
@@ -60,6 +63,20 @@ def test_a_signature_on_an_old_page_is_told_what_happened(bobs_browser: Client, 
     response = bobs_browser.post(f"/proposals/{blocked.pk}/override/", form)
     assert response.status_code == 409
     assert "Somebody was first" in response.content.decode()
+    assert not Decision.objects.exists()
+
+
+def test_a_signature_under_words_that_were_shown_is_not_one_under_others(
+    bobs_browser: Client, campaign: Campaign, dana: User
+) -> None:
+    blocked = builders.make_blocked(campaign)
+    form, revision = shown(bobs_browser, blocked), blocked.revision
+    draft = replace(briefing.draft_of(revision), hypothesis="It is needed to send the weights home.")
+    edit.edit(blocked.pk, draft, number=1, digest=revision.digest, by=dana)
+    gates.check(blocked.revision)
+    assert blocked.revision.digest == revision.digest  # what would run is the same, and so is what the gates find
+    response = bobs_browser.post(f"/proposals/{blocked.pk}/override/", form)
+    assert (response.status_code, "revision 2 is on the table now" in response.content.decode()) == (409, True)
     assert not Decision.objects.exists()
 
 
