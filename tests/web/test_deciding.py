@@ -61,6 +61,15 @@ def test_a_rejection_needs_a_category_and_words(bobs_browser: Client, pending: P
     assert pending.state == "pending_review"
 
 
+def test_what_bob_wrote_is_not_lost_with_the_race(bobs_browser: Client, pending: Proposal) -> None:
+    form = decision(pending, "reject", category="flawed", reason="A long <thought>.")
+    Proposal.objects.filter(pk=pending.pk).update(state="stale")
+    for extra in ({}, HTMX):
+        response = bobs_browser.post(f"/proposals/{pending.pk}/decision/", form, headers=extra)
+        assert response.status_code == 409
+        assert "A long &lt;thought&gt;.</textarea>" in response.content.decode()
+
+
 def test_a_form_that_does_not_say_which_revision_was_shown_decides_nothing(
     bobs_browser: Client, pending: Proposal
 ) -> None:
