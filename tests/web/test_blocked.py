@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
 from research import briefing, edit, gates, override, propose, repository, review
 from research.models import Campaign, Decision, Incumbent, Proposal
 from tests import builders
+from tests.web.chromium import Site, in_browser
 from tests.web.people import browser_of, text_of
+from tests.web.test_browser import problems_of
 
 HTMX = {"HX-Request": "true"}
 
@@ -54,6 +57,16 @@ def test_a_signature_without_a_reason_is_sent_back_with_its_panel_open(
     assert "Write why the gates are wrong here." in text
     assert re.search(r'<details class="ask" name="ask" id="ask-override" open>', text)
     assert not Decision.objects.exists()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_panel_that_is_sent_back_open_can_be_read(bobs_browser: Client, campaign: Campaign, theme: str) -> None:
+    blocked = builders.make_blocked(campaign)
+    address = f"/proposals/{blocked.pk}/override/"
+    response = bobs_browser.post(address, shown(bobs_browser, blocked, reason=" "))
+    site = Site({address: (200, {"Content-Type": response["Content-Type"]}, response.content)})
+    assert in_browser(site, lambda page: problems_of(page, address), theme=theme) == []
 
 
 def test_a_signature_on_an_old_page_is_told_what_happened(bobs_browser: Client, campaign: Campaign, dana: User) -> None:
