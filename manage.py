@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -18,7 +19,24 @@ def main() -> None:
             "Nothing is installed for this Python. `make run` installs and starts; afterwards use .venv/bin/python."
         )
     read_settings()
-    execute_from_command_line(sys.argv)
+    from django.db.utils import OperationalError, ProgrammingError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except BrokenPipeError:  # whoever reads, `| head` say, has read enough; nothing may be flushed into it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as a shell counts it: 0, 1 and 2 are answers
+    except (OperationalError, ProgrammingError) as problem:
+        if "--traceback" in sys.argv:
+            raise
+        no_database(problem)
+
+
+def no_database(problem: Exception) -> NoReturn:
+    """2, never 1: that is the word of `gate` for blocked, and of `verify_audit` for a record that was changed."""
+    where = "`make run` prepares the one that COUNTERSIGN_HOME or COUNTERSIGN_DATABASE_URL names."
+    print(f"The database cannot be used: {str(problem).strip()}. {where}", file=sys.stderr)
+    sys.exit(2)
 
 
 def read_settings() -> None:

@@ -136,8 +136,9 @@ def parse_recipe(text: str) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"recipe.toml: {error}") from error
+    head, bodies = (_table(table, name) for name in ("recipe", "knobs"))
     knobs = []
-    for key, body in table.get("knobs", {}).items():
+    for key, body in bodies.items():
         if not isinstance(body, dict):
             raise ValueError(f"recipe.toml: [knobs.{key}] must be a table")
         fields = body | {"key": key}
@@ -147,13 +148,22 @@ def parse_recipe(text: str) -> Recipe:
         if (problem := knob.problem_with(knob.default)) is not None:
             raise ValueError(f"recipe.toml: the default of {problem}")
         knobs.append(knob)
-    head = table.get("recipe", {})
+    editable = head.get("editable", [])
+    if not isinstance(editable, list):
+        raise ValueError("recipe.toml: editable in [recipe] must be a list of files")
     return Recipe(
         name=head.get("name", ""),
         about=head.get("about", ""),
-        editable=tuple(head.get("editable", ())),
+        editable=tuple(editable),
         knobs=tuple(knobs),
     )
+
+
+def _table(of: dict[str, Any], name: str) -> dict[str, Any]:
+    found = of.get(name, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"recipe.toml: [{name}] must be a table")
+    return found
 
 
 _DEFAULT_LINE = re.compile(r"^default\s*=.*$", re.M)

@@ -37,7 +37,7 @@ def _value(text: str, key: str, recipe: Recipe) -> KnobValue:
     """A number, true or false as TOML writes them; anything else is a choice's name. 4.0 for a whole number is 4."""
     try:
         value: KnobValue = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not TOML, more digits than Python reads, nested absurdly
         value = text
     if not isinstance(value, bool | int | float | str):
         value = text

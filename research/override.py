@@ -15,8 +15,12 @@ from research.models import Decision, Gate, Proposal, Revision
 from research.review import MAX_REASON, check_right, locked
 
 
-def sign(proposal_id: int, *, digest: str, gates_sha256: str, reason: str, by: User) -> Decision:
+def sign(
+    proposal_id: int, *, digest: str, gates_sha256: str, reason: str, by: User, number: int | None = None
+) -> Decision:
     """Sign the override of every failed gate of a blocked proposal; the second person's signature lets it go on.
+
+    ``number`` is the revision that was shown, as for ``review.decide``.
 
     Raises PermissionDenied (no right, or one's own proposal), ValueError (``field: sentence``), LostRace (the revision
     or what the gates found is not what was shown, or somebody was first).
@@ -25,7 +29,7 @@ def sign(proposal_id: int, *, digest: str, gates_sha256: str, reason: str, by: U
     with transaction.atomic():
         proposal = locked(proposal_id)
         check_right(proposal, by)
-        revision, failed = _still_as_shown(proposal, digest, gates_sha256)
+        revision, failed = _still_as_shown(proposal, digest, number, gates_sha256)
         if final := [gate.name for gate in failed if gate.name in overridden.FINAL]:
             raise ValueError(f"reason: the gate {final[0]!r} cannot be overridden; what it says has to be mended first")
         earlier = overridden.signatures(revision, gates_sha256)
@@ -38,9 +42,11 @@ def sign(proposal_id: int, *, digest: str, gates_sha256: str, reason: str, by: U
     return decision
 
 
-def _still_as_shown(proposal: Proposal, digest: str, gates_sha256: str) -> tuple[Revision, list[Gate]]:
+def _still_as_shown(
+    proposal: Proposal, digest: str, number: int | None, gates_sha256: str
+) -> tuple[Revision, list[Gate]]:
     name, revision = f"P-{proposal.pk}", proposal.revision
-    if revision.digest != digest:
+    if revision.digest != digest or number not in (None, revision.number):
         raise LostRace(f"{name} changed while you read it: revision {revision.number} is on the table now")
     if proposal.state != "blocked":
         raise LostRace(f"{name} is already {proposal.state.replace('_', ' ')}: somebody was first")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -14,6 +16,7 @@ from research import approval, asking, audit, events, gates, ledger, lifecycle, 
 from research.briefing import brief, draft_of
 from research.drafts import Answer, Draft
 from research.models import Campaign, Proposal, Revision, Wave
+from research.review import locked
 from research.visible import visible
 
 MAX_REVISIONS = 12
@@ -156,9 +159,12 @@ def told_of(revision: Revision) -> dict[str, Any]:
 def revise(proposal: Proposal) -> None:
     """Answer a reviewer's request for changes with a new revision, or withdraw with the reason.
 
-    What was proposed from outside waits for its author, or whoever edits it: it is not the proposer's to rewrite.
+    What was proposed from outside waits for its author, or whoever edits it: it is not the proposer's to rewrite. In a
+    campaign that rests it waits until a person resumes that: nothing new is asked for there.
+
+    Raises LostRace when another revision came while the proposer wrote: it answers, or withdraws, only what it read.
     """
-    if proposal.arm in Proposal.FROM_OUTSIDE:
+    if proposal.arm in Proposal.FROM_OUTSIDE or proposal.campaign.state != "active":
         return
     campaign = proposal.campaign
     previous = proposal.revision
@@ -179,10 +185,22 @@ def revise(proposal: Proposal) -> None:
     if answer.drafts:
         sentence = f"P-{proposal.pk} was revised"
         draft = answer.drafts[0]
-        _redraft(proposal, draft, origin="answered", sentence=sentence, answers=comment, reply=answer.design)
+        with _still_on(previous):
+            _redraft(proposal, draft, origin="answered", sentence=sentence, answers=comment, reply=answer.design)
         return
     sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
-    moves.move_proposal(proposal, "withdrawn", by=asking.BY, sentence=sentence)
+    with _still_on(previous):
+        moves.move_proposal(proposal, "withdrawn", by=asking.BY, sentence=sentence)
+
+
+@contextmanager
+def _still_on(revision: Revision) -> Iterator[None]:
+    """A transaction in which nobody puts another revision on the table; LostRace where somebody has."""
+    with transaction.atomic():
+        newest = locked(revision.proposal_id).revision
+        if newest != revision:
+            raise lifecycle.LostRace(f"P-{revision.proposal_id} changed: revision {newest.number} is on the table now")
+        yield
 
 
 def _may_try_again(revision: Revision, answer: Answer) -> bool:

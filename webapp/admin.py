@@ -77,10 +77,22 @@ class RecordAdmin(AnyAdmin):
 
 
 class CampaignForm(AnyForm):
-    """Refuses a policy that no RunSpec could carry, before it is saved."""
+    """Refuses a policy that no RunSpec could carry or no loop could follow, before it is saved."""
+
+    BOUNDS: ClassVar[dict[str, tuple[int, int]]] = {
+        "budget_gpu_hours": (0, 10_000_000),
+        "budget_usd": (0, 99_999_999),  # what the column holds
+        "usd_per_gpu_hour": (0, 9_999),  # a price below zero would give spent budget back
+        "deadline_s": (1, 30 * 24 * 3600),
+        "approval_ttl_h": (1, 365 * 24),
+        "num_waiting": (0, 100),  # Claude is asked for as many at once
+    }
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = {**(super().clean() or {})}
+        for name, (low, high) in self.BOUNDS.items():
+            if values.get(name) is not None and not low <= values[name] <= high:
+                self.add_error(name, f"Must be {low:,} to {high:,}.")
         policy: dict[str, Any] = {
             name: values.get(name) for name in ("min_pairs", "max_pairs", "alpha", "min_effect_bpb")
         }
@@ -105,7 +117,7 @@ class CampaignAdmin(RecordAdmin):
     GOAL = ("name", "goal", "program", "target_bpb")
     BUDGET = ("budget_gpu_hours", "budget_usd", "usd_per_gpu_hour")
     POLICY = ("min_pairs", "max_pairs", "alpha", "min_effect_bpb", "num_waiting", "max_agent_open", "approval_ttl_h",
-              "deadline_s")  # fmt: skip
+              "deadline_s", "in_batches")  # fmt: skip
     MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
     MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
     NOW = ("state", "state_reason", "proposer_problem", "proposer_retry_at", "created_by", "created_at")

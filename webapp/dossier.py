@@ -137,8 +137,10 @@ class Dossier:
     @property
     def who_answers(self) -> str:
         """What a request for changes sets off."""
-        who = "Its author" if self.proposal.arm in Proposal.FROM_OUTSIDE else "The proposer"
-        return f"{who} answers with a new revision, which passes the gates again."
+        is_outside = self.proposal.arm in Proposal.FROM_OUTSIDE
+        when = "" if is_outside or self.proposal.campaign.state == "active" else "once the campaign is resumed "
+        who = "Its author" if is_outside else "The proposer"
+        return f"{who} answers {when}with a new revision, which passes the gates again."
 
     @property
     def is_solo(self) -> bool:

@@ -13,6 +13,14 @@ from gpu_runner.contract import Recipe
 from research import handwritten, steer
 from research.drafts import Draft, ExpectedCost, Prediction
 from research.models import Decision, Revision
+from research.visible import readable
+
+
+class Words(forms.CharField):
+    """What reviewers read, kept as Claude's words are: what could hide is visible, and lines end as they do there."""
+
+    def to_python(self, value: Any) -> str:
+        return readable(super().to_python(value) or "")
 
 
 class Fields(forms.Form):
@@ -27,11 +35,18 @@ class Fields(forms.Form):
         self.add_error(known, sentence if known else str(error))
 
 
-class DecisionForm(Fields):
-    """One decision on the revision whose digest was on the screen."""
+class OnARevision(Fields):
+    """What a person signs is the revision that was on the screen: its change by the digest, its words by the number."""
 
-    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
-    number = forms.IntegerField(required=False, widget=forms.HiddenInput)  # a page of yesterday does not have it
+    OLD = {"required": "This page is too old: reload it, and read what is on the table now."}
+
+    digest = forms.CharField(max_length=64, widget=forms.HiddenInput, error_messages=OLD)
+    number = forms.IntegerField(widget=forms.HiddenInput, error_messages=OLD)
+
+
+class DecisionForm(OnARevision):
+    """One decision."""
+
     choice = forms.ChoiceField(choices=Decision.ON_A_REVIEW)
     category = forms.ChoiceField(choices=[("", "Choose why"), *Decision.CATEGORIES], required=False)
     reason = forms.CharField(widget=forms.Textarea, required=False, max_length=4_000)
@@ -46,11 +61,10 @@ class DecisionForm(Fields):
         return fields
 
 
-class OverrideForm(Fields):
+class OverrideForm(OnARevision):
     """One signature under the override of the gates that were on the screen."""
 
     asks_for = "override"
-    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
     gates_sha256 = forms.CharField(max_length=64, widget=forms.HiddenInput)
     reason = forms.CharField(
         widget=forms.Textarea, max_length=4_000, error_messages={"required": "Write why the gates are wrong here."}
@@ -87,10 +101,10 @@ class StateForm(forms.Form):
 class ProposalForm(forms.Form):
     """A person's own experiment on the present incumbent."""
 
-    title = forms.CharField(max_length=160)
-    hypothesis = forms.CharField(max_length=4_000, widget=forms.Textarea)
-    mechanism = forms.CharField(max_length=4_000, widget=forms.Textarea, required=False)
-    refuted_if = forms.CharField(max_length=4_000, widget=forms.Textarea)
+    title = Words(max_length=160)
+    hypothesis = Words(max_length=4_000, widget=forms.Textarea)
+    mechanism = Words(max_length=4_000, widget=forms.Textarea, required=False)
+    refuted_if = Words(max_length=4_000, widget=forms.Textarea)
     effect_bpb = forms.FloatField(min_value=-10, max_value=10)
     low_bpb = forms.FloatField(min_value=-10, max_value=10)
     high_bpb = forms.FloatField(min_value=-10, max_value=10)
@@ -98,8 +112,8 @@ class ProposalForm(forms.Form):
     risk = forms.ChoiceField(choices=[("", "Not said"), *Revision.RISKS], required=False)
     time_factor = forms.FloatField(min_value=0.01, max_value=100, required=False)
     memory_factor = forms.FloatField(min_value=0.01, max_value=100, required=False)
-    why_together = forms.CharField(max_length=4_000, widget=forms.Textarea, required=False)
-    overrides = forms.CharField(max_length=4_000, widget=forms.Textarea, required=False)
+    why_together = Words(max_length=4_000, widget=forms.Textarea, required=False)
+    overrides = Words(max_length=4_000, widget=forms.Textarea, required=False)
     patch = forms.CharField(max_length=100_000, widget=forms.Textarea, required=False, strip=False)
 
     def __init__(self, *args: Any, recipe: Recipe, source: dict[str, str], **kwargs: Any) -> None:
@@ -133,6 +147,11 @@ class ProposalForm(forms.Form):
         return None if time is None else ExpectedCost(time_factor=time, memory_factor=memory)
 
     @property
+    def _chance(self) -> float:
+        percent: float = self.cleaned_data["chance_percent"]
+        return percent / 100
+
+    @property
     def said(self) -> dict[str, Any]:
         """The fields of a Draft that a person fills in."""
         said = self.cleaned_data
@@ -140,7 +159,7 @@ class ProposalForm(forms.Form):
             effect_bpb=said["effect_bpb"],
             low_bpb=said["low_bpb"],
             high_bpb=said["high_bpb"],
-            chance_to_win=said["chance_percent"] / 100,
+            chance_to_win=self._chance,
         )
         as_typed = ("title", "hypothesis", "mechanism", "refuted_if", "risk", "why_together", "overrides")
         words = {name: said[name] for name in as_typed}
@@ -157,7 +176,7 @@ class EditForm(ProposalForm):
     number = forms.IntegerField(widget=forms.HiddenInput)
     digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
     # What Claude may write is longer than what a person would.
-    overrides = forms.CharField(max_length=60_000, widget=forms.Textarea, required=False)
+    overrides = Words(max_length=60_000, widget=forms.Textarea, required=False)
     patch = forms.CharField(max_length=1_000_000, widget=forms.Textarea, required=False, strip=False)
 
     def __init__(self, *args: Any, shown: Draft, recipe: Recipe, source: dict[str, str], **kwargs: Any) -> None:
@@ -172,6 +191,13 @@ class EditForm(ProposalForm):
         super()._parse(fields, name, read)
         if name == "overrides" and name not in self.errors:
             fields[name] = handwritten.as_they_were(fields[name], self.shown.overrides)
+
+    @property
+    def _chance(self) -> float:
+        """A percentage that was left alone is the chance as it was stated, however many digits it has."""
+        if self.cleaned_data["chance_percent"] == self.initial["chance_percent"]:
+            return self.shown.prediction.chance_to_win
+        return super()._chance
 
     @property
     def draft(self) -> Draft:

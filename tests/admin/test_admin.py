@@ -175,6 +175,35 @@ def test_a_policy_that_no_run_could_follow_is_refused(campaign: Campaign, danas_
     assert "max_pairs 2 is below min_pairs 7" in answer.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("deadline_s", "0"),  # no worker could be given such a run
+        ("deadline_s", "1e300"),
+        ("approval_ttl_h", "1e12"),  # no calendar goes so far back: nothing of the campaign would go on
+        ("approval_ttl_h", "-1"),
+        ("budget_gpu_hours", "-1"),
+        ("budget_usd", "-0.01"),
+        ("usd_per_gpu_hour", "-1"),
+        ("num_waiting", "32767"),
+    ],
+)
+def test_a_number_that_the_loop_could_not_live_with_is_refused_beside_its_field(
+    campaign: Campaign, danas_browser: Client, name: str, value: str
+) -> None:
+    form = posted(danas_browser.get(page(Campaign, "change", campaign.pk))) | {name: value}
+    answer = danas_browser.post(page(Campaign, "change", campaign.pk), form)
+    assert answer.status_code == 200
+    assert [*answer.context["adminform"].form.errors] == [name]
+
+
+def test_claude_is_asked_in_batches_when_dana_ticks_that(campaign: Campaign, danas_browser: Client) -> None:
+    form = posted(danas_browser.get(page(Campaign, "change", campaign.pk)))
+    danas_browser.post(page(Campaign, "change", campaign.pk), form | {"in_batches": "on"})
+    campaign.refresh_from_db()
+    assert campaign.in_batches
+
+
 def test_a_worker_can_be_switched_off_but_not_renamed(danas_browser: Client) -> None:
     worker = builders.make_worker()
     assert danas_browser.post(page(Worker, "change", worker.pk), {"name": "other"}).status_code == 302

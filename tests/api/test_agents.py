@@ -272,7 +272,7 @@ def test_another_campaign_does_not_exist_for_it_nor_is_anothers_proposal_its_own
 def test_a_token_decides_nothing_anywhere(scout: Scout, client: Client, token: str) -> None:
     number = scout.propose(make_body()).json()["number"]
     proposal = builders.pass_gates(Proposal.objects.get())
-    form = {"digest": proposal.revision.digest, "choice": "approve", "reason": "mine"}
+    form = {"digest": proposal.revision.digest, "number": 1, "choice": "approve", "reason": "mine"}
     for verb in ("decision", "override", "withdraw", "again", "edit"):
         assert client.post(f"/proposals/{number}/{verb}/", form, headers=scout.headers).status_code in (302, 401)
         answer = scout.post(f"proposals/{number}/{verb}", form)

@@ -45,9 +45,10 @@ def browser(house: House) -> Iterator[requests.Session]:
 
 def approve(browser: requests.Session, page: str) -> requests.Response:
     html = browser.get(page, timeout=20).text
-    fields = {name: re.search(rf'name="{name}" value="([^"]+)"', html) for name in ("csrfmiddlewaretoken", "digest")}
+    names = ("csrfmiddlewaretoken", "digest", "number")
+    fields = {name: re.search(rf'name="{name}" value="([^"]+)"', html) for name in names}
     form = {name: found.group(1) for name, found in fields.items() if found} | {"choice": "approve"}
-    assert set(form) == {"csrfmiddlewaretoken", "digest", "choice"}
+    assert set(form) == {*names, "choice"}
     return browser.post(f"{page}decision/", data=form, headers={"Referer": page}, timeout=20)
 
 

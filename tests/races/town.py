@@ -131,7 +131,7 @@ class Form:
         assert answer.status_code == 200, page
         self.fields = {
             name: found.group(1)
-            for name in ("csrfmiddlewaretoken", "digest", "gates_sha256")
+            for name in ("csrfmiddlewaretoken", "digest", "number", "gates_sha256")
             if (found := re.search(rf'name="{name}" value="([^"]+)"', answer.text))
         }
 

@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from research import ledger, propose, tasks
+from research import ledger, moves, propose, tasks
 from research.drafts import Usage
 from research.models import LedgerEntry
 from tests import builders
@@ -140,3 +140,12 @@ def test_a_campaign_that_is_not_there_is_named_beside_those_that_are() -> None:
     builders.make_campaign(slug="first")
     with pytest.raises(CommandError, match="there is no 'second'; there are first"):
         run("second", "--dry-run")
+
+
+@pytest.mark.parametrize("state", ["paused", "halted"])
+def test_a_campaign_that_rests_says_so_when_proposals_are_asked_for(state: str) -> None:
+    campaign = builders.make_campaign()
+    moves.move_campaign(campaign, state, by="user:bob", reason="Let us think.")
+    sentence = f"First campaign is {state}: nothing is asked for until a person resumes it."
+    assert run(campaign.slug).strip() == sentence
+    assert json.loads(run(campaign.slug, "--json")) == {"proposals": [], "problem": sentence}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
-from research import briefing, gates, ledger, propose, review, tasks
+from research import asking, briefing, edit, gates, ledger, moves, propose, review, tasks
 from research.claude import prompt
-from research.drafts import Edit
+from research.drafts import Answer, Edit
+from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal
 from tests import builders
 
@@ -200,6 +202,48 @@ def test_an_outage_withdraws_nothing_that_bob_wants_to_see_again(monkeypatch: py
         proposal = try_to_revise(monkeypatch, proposal, error(529, "overloaded_error", "busy"))
         assert proposal.state == "changes_requested"
     assert try_to_revise(monkeypatch, proposal, message(text(make_answer(0.1)))).state == "drafted"
+
+
+@pytest.mark.parametrize("script", [message(text(make_answer(0.05))), message(text("{broken"))], ids=["late", "none"])
+def test_an_answer_to_what_bob_said_earlier_leaves_danas_revision_on_the_table(
+    monkeypatch: pytest.MonkeyPatch, bob: User, dana: User, script: Script
+) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    proposal = send_back(campaign, monkeypatch, bob)
+    monkeypatch.setattr(propose, "TRIES_AT_A_REVISION", 1)
+    heard = asking.heard
+
+    def while_dana_edits(*args: Any, **more: Any) -> Answer:
+        answer = heard(*args, **more)
+        read = proposal.revision
+        draft = replace(briefing.draft_of(read), hypothesis="Dana's words.")
+        edit.edit(proposal.pk, draft, number=1, digest=read.digest, by=dana)
+        again = builders.pass_gates(Proposal.objects.get(pk=proposal.pk))
+        review.decide(again.pk, digest=read.digest, choice="request_changes", by=bob, reason="More of this.")
+        return answer
+
+    monkeypatch.setattr(asking, "heard", while_dana_edits)
+    with pytest.raises(LostRace, match="revision 2 is on the table now"):
+        try_to_revise(monkeypatch, proposal, script)
+    proposal.refresh_from_db()
+    assert (proposal.state, proposal.revision.hypothesis) == ("changes_requested", "Dana's words.")
+    assert campaign.ledger.filter(usage__purpose="revise").count() == 1  # it is paid for all the same
+
+
+@pytest.mark.parametrize("state", ["paused", "halted"])
+def test_claude_revises_nothing_while_the_campaign_rests(
+    monkeypatch: pytest.MonkeyPatch, bob: User, state: str
+) -> None:
+    campaign = builders.make_campaign(num_waiting=1)
+    proposal = send_back(campaign, monkeypatch, bob)
+    moves.move_campaign(campaign, state, by="user:bob", reason="Let us think.")
+    with serving(message(text(make_answer(0.05)))) as anthropic:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
+        tasks.revise(proposal.pk)
+        assert anthropic.asked == []
+        moves.move_campaign(Campaign.objects.get(), "active", by="user:bob", reason="Go on.")
+        tasks.revise(proposal.pk)
+    assert Proposal.objects.get(pk=proposal.pk).revision.number == 2
 
 
 def test_what_bob_writes_with_an_approval_reaches_the_next_prompt(bob: User) -> None:

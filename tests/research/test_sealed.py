@@ -29,6 +29,7 @@ from research.claude import prompt
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
 from tests import builders
 from tests.web.people import text_of
+from webapp import agents
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SEED = dispatch.SEALED_PAIR
@@ -138,7 +139,7 @@ def test_a_gain_on_val_alone_is_inconclusive_and_says_so_with_the_numbers(better
 
 @pytest.mark.parametrize("gap", [0.0123, -0.0123, -0.2])
 def test_the_proposer_reads_the_outcome_and_the_val_effect_and_no_sealed_number(
-    better: Proposal, campaign: Campaign, gap: float
+    better: Proposal, campaign: Campaign, client: Client, gap: float
 ) -> None:
     play_sealed(lambda spec: 1.7654 + (gap - 0.08 if spec.purpose == "candidate" else 0))
     verdict = verdict_of(better)
@@ -149,9 +150,15 @@ def test_the_proposer_reads_the_outcome_and_the_val_effect_and_no_sealed_number(
     assert "-0.08000 bpb over 3 pairs" in asked
     secret = f"{gap - 0.08:+.5f}"
     assert secret in verdict.reason, "people read it"
+    scout = {"authorization": f"Bearer {agents.make('scout', campaign=campaign, by='user:dana')}"}
+    answers = [
+        client.get(f"/api/v1/{path}", headers=scout) for path in (f"proposals/{better.pk}", "campaigns/first/brief")
+    ]
+    assert answers[0].json()["verdict"]["reason"] == row.reason
     for told in (secret, f"{gap:+.5f}", "1.7654", f"{1.7654 + gap - 0.08:.4f}"):
         assert told not in row.reason
         assert told not in asked
+        assert all(told not in answer.text for answer in answers), "an agent from outside reads no more than Claude"
     assert ("does not carry over" in row.reason) == (verdict.outcome == "inconclusive")
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import override, propose, repository, review
+from research import briefing, edit, gates, override, propose, repository, review
 from research.models import Campaign, Decision, Incumbent, Proposal
 from tests import builders
+from tests.web.chromium import Site, in_browser
 from tests.web.people import browser_of, text_of
+from tests.web.test_browser import problems_of
 
 HTMX = {"HX-Request": "true"}
 
@@ -18,7 +22,9 @@ HTMX = {"HX-Request": "true"}
 def shown(client: Client, proposal: Proposal, reason: str = "The import is dead code.") -> dict[str, str]:
     """The form as it stands on the page."""
     text = text_of(client, f"/proposals/{proposal.pk}/")
-    fields = {name: re.search(rf'name="{name}" value="([0-9a-f]+)"', text) for name in ("digest", "gates_sha256")}
+    fields = {
+        name: re.search(rf'name="{name}" value="([0-9a-f]+)"', text) for name in ("digest", "number", "gates_sha256")
+    }
     assert all(fields.values()), text
     return {name: found[1] for name, found in fields.items() if found} | {"reason": reason}
 
@@ -53,6 +59,16 @@ def test_a_signature_without_a_reason_is_sent_back_with_its_panel_open(
     assert not Decision.objects.exists()
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_panel_that_is_sent_back_open_can_be_read(bobs_browser: Client, campaign: Campaign, theme: str) -> None:
+    blocked = builders.make_blocked(campaign)
+    address = f"/proposals/{blocked.pk}/override/"
+    response = bobs_browser.post(address, shown(bobs_browser, blocked, reason=" "))
+    site = Site({address: (200, {"Content-Type": response["Content-Type"]}, response.content)})
+    assert in_browser(site, lambda page: problems_of(page, address), theme=theme) == []
+
+
 def test_a_signature_on_an_old_page_is_told_what_happened(bobs_browser: Client, campaign: Campaign, dana: User) -> None:
     blocked = builders.make_blocked(campaign)
     form = shown(bobs_browser, blocked)
@@ -60,6 +76,20 @@ def test_a_signature_on_an_old_page_is_told_what_happened(bobs_browser: Client, 
     response = bobs_browser.post(f"/proposals/{blocked.pk}/override/", form)
     assert response.status_code == 409
     assert "Somebody was first" in response.content.decode()
+    assert not Decision.objects.exists()
+
+
+def test_a_signature_under_words_that_were_shown_is_not_one_under_others(
+    bobs_browser: Client, campaign: Campaign, dana: User
+) -> None:
+    blocked = builders.make_blocked(campaign)
+    form, revision = shown(bobs_browser, blocked), blocked.revision
+    draft = replace(briefing.draft_of(revision), hypothesis="It is needed to send the weights home.")
+    edit.edit(blocked.pk, draft, number=1, digest=revision.digest, by=dana)
+    gates.check(blocked.revision)
+    assert blocked.revision.digest == revision.digest  # what would run is the same, and so is what the gates find
+    response = bobs_browser.post(f"/proposals/{blocked.pk}/override/", form)
+    assert (response.status_code, "revision 2 is on the table now" in response.content.decode()) == (409, True)
     assert not Decision.objects.exists()
 
 

@@ -17,7 +17,8 @@ HTMX = {"HX-Request": "true"}
 
 def decision(proposal: Proposal, choice: str, **over: str) -> dict[str, str]:
     """The form as it stands on the page."""
-    return {"digest": proposal.revision.digest, "choice": choice} | over
+    revision = proposal.revision
+    return {"digest": revision.digest, "number": str(revision.number), "choice": choice} | over
 
 
 # --- deciding --------------------------------------------------------------------------------
@@ -58,6 +59,26 @@ def test_a_rejection_needs_a_category_and_words(bobs_browser: Client, pending: P
     assert not Decision.objects.exists()
     pending.refresh_from_db()
     assert pending.state == "pending_review"
+
+
+def test_what_bob_wrote_is_not_lost_with_the_race(bobs_browser: Client, pending: Proposal) -> None:
+    form = decision(pending, "reject", category="flawed", reason="A long <thought>.")
+    Proposal.objects.filter(pk=pending.pk).update(state="stale")
+    for extra in ({}, HTMX):
+        response = bobs_browser.post(f"/proposals/{pending.pk}/decision/", form, headers=extra)
+        assert response.status_code == 409
+        assert "A long &lt;thought&gt;.</textarea>" in response.content.decode()
+
+
+def test_a_form_that_does_not_say_which_revision_was_shown_decides_nothing(
+    bobs_browser: Client, pending: Proposal
+) -> None:
+    form = decision(pending, "approve")
+    for name in ("digest", "number"):
+        rest = {key: value for key, value in form.items() if key != name}
+        response = bobs_browser.post(f"/proposals/{pending.pk}/decision/", rest)
+        assert (response.status_code, "This page is too old" in response.content.decode()) == (422, True), name
+    assert not Decision.objects.exists()
 
 
 def test_bob_rejects_with_words_that_the_history_then_quotes(bobs_browser: Client, pending: Proposal) -> None:

@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.test import Client
 
 from research import edit, gates, moves, propose, repository, review, tasks
-from research.drafts import Edit, Override
+from research.drafts import Edit, Override, Prediction
 from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal, Revision
 from tests import builders
@@ -47,6 +47,8 @@ def with_code(campaign: Campaign) -> Proposal:
     return builders.make_pending(
         campaign,
         arm="claude",
+        prediction=Prediction(effect_bpb=-0.01, low_bpb=-0.03, high_bpb=0.01, chance_to_win=1 / 3),
+        hypothesis="The first steps are too large.\n\nA longer warm-up lets them settle.",
         overrides=(Override(key="warmup_fraction", value=0.1, reason="twice\nas long"),),
         edits=(Edit(path="train.py", search=line, replace=f"{line}  # as before"),),
     )
@@ -66,8 +68,7 @@ def form_on(browser: Client, proposal: Proposal, **typed: str) -> dict[str, Any]
     assert response.status_code == 200
     form = response.context["form"]
     values = {name: "" if form.initial[name] is None else str(form.initial[name]) for name in form.fields}
-    values["patch"] = values["patch"].replace("\n", "\r\n")  # as browsers do
-    return values | typed
+    return {name: value.replace("\n", "\r\n") for name, value in values.items()} | typed  # as browsers do
 
 
 # --- the happy way --------------------------------------------------------------------------------
@@ -95,11 +96,11 @@ def test_her_edit_is_a_new_revision_that_goes_through_every_gate_and_asks_again(
 
 
 def test_what_she_leaves_alone_stays_to_the_letter(carols_browser: Client, with_code: Proposal) -> None:
-    carols_browser.post(address_of(with_code), form_on(carols_browser, with_code, hypothesis="Otherwise."))
+    carols_browser.post(address_of(with_code), form_on(carols_browser, with_code, mechanism="Otherwise."))
     first, second = with_code.revisions.order_by("number")
-    kept = "mechanism refuted_if overrides edits patch effect_bpb low_bpb high_bpb chance_to_win digest".split()
+    kept = "hypothesis refuted_if overrides edits patch effect_bpb low_bpb high_bpb chance_to_win digest".split()
     assert [getattr(second, name) for name in kept] == [getattr(first, name) for name in kept]
-    assert second.hypothesis == "Otherwise."
+    assert second.mechanism == "Otherwise."
 
 
 def test_the_diff_on_the_page_can_be_changed_in_place(carols_browser: Client, with_code: Proposal) -> None:

@@ -70,6 +70,18 @@ def test_a_diff_of_her_clone_becomes_edits_that_can_be_rebased(carols_browser: C
     assert f"+{line}  # as before" in revision.patch
 
 
+def test_what_could_hide_in_her_words_is_made_visible_as_in_claudes(carols_browser: Client, campaign: Campaign) -> None:
+    typed = IDEA | {
+        "title": "Two layers\u202e erom",
+        "hypothesis": "Depth\u00a0pays.\r\nHere.",
+        "overrides": "depth = 4  # twice\u200b",
+    }
+    carols_browser.post(f"/campaigns/{campaign.slug}/propose/", typed)
+    proposal = Proposal.objects.get()
+    assert (proposal.title, proposal.revision.hypothesis) == ("Two layers<U+202E> erom", "Depth pays.\nHere.")
+    assert proposal.revision.overrides[0]["reason"] == "twice<U+200B>"
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -78,6 +90,7 @@ def test_a_diff_of_her_clone_becomes_edits_that_can_be_rebased(carols_browser: C
         ({"overrides": "depth"}, "line 1: write key = value"),
         ({"overrides": "depth = 400"}, "above its upper bound 32"),
         ({"overrides": "depths = 4"}, "not declared in recipe.toml"),
+        ({"overrides": f"depth = {'[' * 3_000}"}, "must be a number"),
         ({"overrides": "depth = 2"}, "already the incumbent"),
         ({"patch": "nonsense"}, "not a unified diff"),
         (

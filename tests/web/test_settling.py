@@ -73,11 +73,12 @@ def test_a_refused_form_says_why_and_keeps_what_was_typed(
     assert Score.objects.get(run=waiting).outcome == "quarantined"
 
 
-def test_whoever_comes_second_is_told(waiting: Run, bobs_browser: Client) -> None:
+def test_whoever_comes_second_is_told_and_keeps_what_was_typed(waiting: Run, bobs_browser: Client) -> None:
     bobs_browser.post(f"/runs/{waiting.pk}/score/", SAID)
     response = bobs_browser.post(f"/runs/{waiting.pk}/score/", SAID | {"choice": "dispute"})
     assert response.status_code == 409
     assert "already ok" in response.content.decode()
+    assert f"{SAID['reason']}</textarea>" in response.content.decode()
     assert Event.objects.filter(kind__startswith="score.").count() == 1
 
 

@@ -106,7 +106,7 @@ def test_a_decision_is_on_one_member_and_the_next_is_of_the_same_wave(
     older = builders.make_pending(first.campaign, title="Older")
     Proposal.objects.filter(pk=older.pk).update(state_at="2026-01-01T00:00:00Z")
     answer = bobs_browser.post(
-        f"/proposals/{first.pk}/decision/", {"digest": first.revision.digest, "choice": "approve"}
+        f"/proposals/{first.pk}/decision/", {"digest": first.revision.digest, "number": 1, "choice": "approve"}
     )
     assert answer["Location"] == f"/proposals/{second.pk}/"
     second.refresh_from_db()

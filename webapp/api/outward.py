@@ -108,7 +108,7 @@ def proposal_of(proposal: Proposal) -> dict[str, Any]:
         if verdict is None
         else {
             "outcome": verdict.outcome,
-            "reason": verdict.reason,
+            "reason": proposal.finding.text,  # as Claude reads it: the verdict's own names numbers of the sealed text
             "crashed": verdict.crashed,
             "effect_bpb": verdict.effect_bpb,
             "low_bpb": verdict.low_bpb,

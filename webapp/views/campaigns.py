@@ -49,7 +49,8 @@ def state(request: HttpRequest, slug: str) -> HttpResponse:
     chosen = campaign_for(person(request), slug)
     form = StateForm(request.POST)
     if not form.is_valid():
-        return lost_race(request, "Choose Resume, Pause or Halt.", reverse("campaign", args=[slug]))
+        sentence = "The reason is too long" if "reason" in form.errors else "Choose Resume, Pause or Halt"
+        return lost_race(request, sentence, reverse("campaign", args=[slug]))
     try:
         _steer(chosen, form.cleaned_data["state"], person(request).get_username(), form.cleaned_data["reason"])
     except (LostRace, IllegalMove) as race:

@@ -23,9 +23,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return _page(request, "not_found", 404, {})
 
 
-def lost_race(request: HttpRequest, sentence: str, back: str) -> HttpResponse:
-    """409: somebody was first. Nothing of what was asked has happened."""
-    return _page(request, "lost_race", 409, {"sentence": sentence, "back": back})
+def lost_race(request: HttpRequest, sentence: str, back: str, typed: str = "") -> HttpResponse:
+    """409: somebody was first. Nothing of what was asked has happened; ``typed`` is shown, so that it is not lost."""
+    return _page(request, "lost_race", 409, {"sentence": sentence, "back": back, "typed": typed})
 
 
 def csrf_refused(request: HttpRequest, reason: str = "") -> HttpResponse:

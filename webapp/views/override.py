@@ -46,7 +46,7 @@ def _ask(request: HttpRequest, pk: int, form: Fields, verb: Callable[..., Any], 
     try:
         verb(pk, by=person(request), **form.cleaned_data)
     except LostRace as race:
-        return page(request, Dossier(proposal_for(person(request), pk)), lost=str(race), status=409)
+        return page(request, Dossier(proposal_for(person(request), pk)), form=form, lost=str(race), status=409)
     except ValueError as error:
         form.take(error)
         return page(request, dossier, form=form, status=422)

@@ -94,7 +94,14 @@ def _files(recipe: str) -> dict[str, str]:
     if not (folder / "recipe.toml").is_file():
         folder = campaigns.recipe_folder(recipe)
     wanted = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml") and path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in wanted}
+    return {path.relative_to(folder).as_posix(): _text(path) for path in wanted}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--recipe: {path} is not UTF-8 from byte {error.start:,} on") from error
 
 
 def _override(recipe: contract.Recipe, text: str) -> tuple[str, contract.KnobValue]:

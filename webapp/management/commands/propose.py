@@ -46,14 +46,14 @@ class Command(BaseCommand):
         written = propose.top_up(campaign)
         campaign.refresh_from_db()
         if self.as_json:
-            said = {"proposals": [str(proposal) for proposal in written], "problem": campaign.proposer_problem}
+            problem = campaign.proposer_problem if written else _why_none(campaign)
+            said = {"proposals": [str(proposal) for proposal in written], "problem": problem}
             self.stdout.write(json.dumps(said, indent=2))
             return
         for proposal in written:
             self.stdout.write(str(proposal))
         if not written:
-            why = campaign.proposer_problem
-            self.stdout.write(why or "Nothing to ask for: enough proposals wait, or somebody is asking.")
+            self.stdout.write(_why_none(campaign))
 
     def show(self, campaign: Campaign, num_wanted: int) -> None:
         model = settings.ANTHROPIC_MODEL or DEFAULT_MODEL
@@ -89,6 +89,12 @@ class Command(BaseCommand):
         assert isinstance(source, ClaudeProposer)
         quote = source.quote(model, prompt)
         return quote, quote.problem or "this request would be sent"
+
+
+def _why_none(campaign: Campaign) -> str:
+    if campaign.state != "active":
+        return f"{campaign.name} is {campaign.state}: nothing is asked for until a person resumes it."
+    return campaign.proposer_problem or "Nothing to ask for: enough proposals wait, or somebody is asking."
 
 
 def _blocks(prompt: Prompt) -> list[str]:
