@@ -45,15 +45,18 @@ class Deadline(NamedTuple):
     at: float  # monotonic
     late: str  # what is said when it passes
 
+    @classmethod
+    def to_start(cls) -> Deadline:
+        return cls(
+            time.monotonic() + START_S, f"The model could not be built and loaded in time (limit {START_S:g} s)."
+        )
 
-def _to_start() -> Deadline:
-    return Deadline(
-        time.monotonic() + START_S, f"The model could not be built and loaded in time (limit {START_S:g} s)."
-    )
+    @classmethod
+    def to_answer(cls) -> Deadline:
+        return cls(time.monotonic() + ANSWER_S, f"The model did not answer in time (limit {ANSWER_S:g} s a batch).")
 
 
-def _to_answer() -> Deadline:
-    return Deadline(time.monotonic() + ANSWER_S, f"The model did not answer in time (limit {ANSWER_S:g} s a batch).")
+NEVER = Deadline(float("inf"), "")
 
 
 class Batch(NamedTuple):
@@ -68,14 +71,19 @@ class Batch(NamedTuple):
 
 
 class ModelProcess:
-    """Context manager around one model. ``about`` is what it says of itself: shown, never trusted."""
+    """Context manager around one model. ``about`` is what it says of itself: shown, never trusted.
 
-    def __init__(self, recipe: Path, checkpoint: Path, *, vocab: int, level: str, device: str) -> None:
+    ``last`` is the deadline of everything, however many processes there are.
+    """
+
+    def __init__(
+        self, recipe: Path, checkpoint: Path, *, vocab: int, level: str, device: str, last: Deadline = NEVER
+    ) -> None:
         recipe, checkpoint = recipe.resolve(), checkpoint.resolve()
         server = [sys.executable, "-m", "gpu_runner.harness.model_server", str(recipe), str(checkpoint)]
         self._command = [*server, "--device", device]
         self._cell = sandbox.Cell(level=level, read_only=(recipe, checkpoint))
-        self._vocab, self._device = vocab, device
+        self._vocab, self._device, self._last = vocab, device, last
         self.about: dict[str, str | int] = {}
 
     def __enter__(self) -> ModelProcess:
@@ -91,7 +99,7 @@ class ModelProcess:
         )
         try:
             self._pipes = _Pipes(self._process, self._refuse_excess)
-            self.about = self._hello(_to_start())
+            self.about = self._hello(min(Deadline.to_start(), self._last))
         except BaseException:
             self.__exit__()
             raise
@@ -118,7 +126,7 @@ class ModelProcess:
         model works on the next. Nothing is sent beyond the last.
         """
         for i, batch in enumerate(batches):
-            deadline = _to_answer()
+            deadline = min(Deadline.to_answer(), self._last)
             if i == 0:
                 self._pipes.write(batch.request(), deadline)
             if i + 1 < len(batches):
@@ -127,7 +135,7 @@ class ModelProcess:
 
     def holdings_sha256(self) -> str:
         """Of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
-        deadline = _to_answer()
+        deadline = min(Deadline.to_answer(), self._last)
         self._pipes.write(frames.holds(), deadline)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
@@ -198,6 +206,7 @@ class _Pipes:
         self._check = check
         self._said = b""  # the end of stderr
         self._stderr_ended = False
+        self._look_at = time.monotonic() + LOOK_S
         for stream in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(stream.fileno(), False)
 
@@ -207,7 +216,10 @@ class _Pipes:
         view, filled = memoryview(buffer), 0
         while filled < num_bytes:
             self._wait(self._stdout, selectors.EVENT_READ, deadline)
-            got = os.readv(self._stdout.fileno(), [view[filled:]])
+            try:
+                got = os.readv(self._stdout.fileno(), [view[filled:]])
+            except BlockingIOError:
+                continue  # it may open its own pipe for reading, too, and was faster
             if not got:
                 raise ModelFailed(self._death())
             filled += got
@@ -223,6 +235,8 @@ class _Pipes:
             self._wait(self._stdin, selectors.EVENT_WRITE, deadline)
             try:
                 view = view[os.write(self._stdin.fileno(), view) :]
+            except BlockingIOError:
+                continue
             except BrokenPipeError:
                 return
 
@@ -232,10 +246,10 @@ class _Pipes:
             selector.register(stream, event)
             if not self._stderr_ended:
                 selector.register(self._stderr, selectors.EVENT_READ)
-            while (left := deadline.at - time.monotonic()) > 0:  # checked every time: stderr may never rest
+            # Both by the clock, every time: a process that never rests is not left alone for that.
+            while (left := deadline.at - time.monotonic()) > 0:
+                self._look()
                 ready = {key.fileobj for key, _ in selector.select(min(left, LOOK_S))}
-                if not ready:
-                    self._check()
                 if self._stderr in ready and not self._drain():
                     selector.unregister(self._stderr)
                     self._stderr_ended = True
@@ -243,17 +257,24 @@ class _Pipes:
                     return
         raise ModelFailed(deadline.late)
 
+    def _look(self) -> None:
+        if time.monotonic() >= self._look_at:
+            self._check()
+            self._look_at = time.monotonic() + LOOK_S
+
     def _drain(self) -> bool:
         """Keep the end of what is on stderr now. False at its end."""
-        said = os.read(self._stderr.fileno(), 65_536)
+        try:
+            said = os.read(self._stderr.fileno(), 65_536)
+        except BlockingIOError:
+            return True
         self._said = (self._said + said)[-STDERR_KEPT:]
         return bool(said)
 
     def _death(self) -> str:
         """Why the process is gone, as far as it said so."""
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(16):  # a living process could go on for ever
-                self._drain()
+        for _ in range(16):  # a living process could go on for ever
+            self._drain()
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -39,7 +39,7 @@ def error(message: str) -> bytes:
 
 
 def _text(magic: bytes, text: str) -> bytes:
-    body = text.encode()[:MAX_TEXT]
+    body = text.encode(errors="replace")[:MAX_TEXT]
     return HEAD.pack(magic, len(body)) + body
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -434,13 +435,20 @@ def test_text_that_is_known_too_well_waits_for_a_person() -> None:
     [
         ({"forward": "return honest * float('nan')"}, "not finite"),
         ({"forward": "return honest[:, :-1]"}, "logits (128, 31, 256)"),
-        ({"forward": "raise KeyError('lost')"}, "lost"),
+        ({"forward": "raise KeyError('lost')"}, "raised: File \"train.py\", line 29, in forward"),
+        ({"forward": "return honest, None"}, "the model gave tuple and not logits"),
+        ({"forward": "return honest.to('meta')"}, "NotImplementedError"),
+        ({"forward": r"raise ValueError('\ud800 bad')"}, "ValueError: ? bad"),
         ({"forward": "os._exit(3)"}, "exit code 3"),
         ({"forward": "forge(); return honest"}, "malformed"),
-        ({"build": "return nn.Linear(2, 2)"}, "could not be loaded"),
+        ({"build": "return nn.Linear(2, 2)"}, "could not be loaded: RuntimeError: Error(s) in loading state_dict"),
+        ({"build": "'\0'"}, "could not be loaded: SyntaxError"),
         ({"build": "raise SystemExit('no')"}, "exit code 1"),
     ],
-    ids=["nan", "shape", "raises", "exits", "forges", "other weights", "leaves"],
+    ids=[
+        *("nan", "shape", "raises", "tuple", "meta", "surrogate", "exits", "forges", "other weights", "no Python"),
+        "leaves",
+    ],
 )  # fmt: skip
 def test_a_model_that_cannot_be_measured_has_no_number(
     dataset: Path, tmp_path: Path, over: dict[str, str], said: str
@@ -448,6 +456,7 @@ def test_a_model_that_cannot_be_measured_has_no_number(
     measured = measure(make_model(tmp_path / "run", **over), dataset)
     assert (measured.outcome, measured.val_bpb) == ("failed", None)
     assert said in measured.reasons[0]
+    assert "Traceback" not in measured.reasons[0]
 
 
 SAYS = "import __main__ as server; about = server._about; server._about = lambda *a: about(*a) | "
@@ -503,6 +512,13 @@ def test_a_model_that_is_never_ready_is_told_from_one_that_never_answers(
     assert measured.reasons == ["The model could not be built and loaded in time (limit 0.5 s)."]
 
 
+def test_a_model_that_is_never_too_late_but_always_slow_has_an_end(dataset: Path, tmp_path: Path) -> None:
+    slow = make_model(tmp_path / "run", forward="time.sleep(2); return honest")
+    measured = measure(slow, dataset, num_tokens=131_072, limit_s=8)
+    assert measured.reasons == ["Scoring did not end in time (limit 8 s a split)."]
+    assert 7 < measured.seconds < 15
+
+
 def test_a_model_that_never_answers_is_killed_with_all_its_children(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,6 +534,40 @@ def test_a_model_that_never_answers_is_killed_with_all_its_children(
     while not all(is_gone(int(pid)) for pid in numbers):
         assert time.monotonic() < give_up_at, "a child outlived the model"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("noise", ["os.write(2, b'x' * 65_536)", "os.write(2, b'.'); time.sleep(0.01)"])
+def test_a_model_that_never_rests_is_looked_at_all_the_same(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
+) -> None:
+    monkeypatch.setattr(model_process, "LOOK_S", 0.1)
+    monkeypatch.setattr(model_process, "ANSWER_S", 10.0)
+    used = {"loading": None, "answering": sandbox.Excess("memory", 1 << 30)}
+    answering = tmp_path / "answering"
+    monkeypatch.setattr(sandbox.Cell, "excess", lambda *_: used["answering" if answering.exists() else "loading"])
+    forward = f"open({str(answering)!r}, 'w')\n        while True: {noise}"
+    (reason,) = measure(make_model(tmp_path / "run", forward=forward), dataset).reasons
+    assert reason == "The model's process used more than its limit of 1,024 MiB of memory and was killed."
+
+
+def test_a_model_that_reads_its_own_pipes_first_only_loses_time(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can open its end of a pipe for reading: what was ready is gone when we come for it."""
+    turns = iter(range(10**9))
+
+    def in_vain(call: Any) -> Any:
+        def every_other_time(*given: Any) -> Any:
+            if not next(turns) % 2:
+                raise BlockingIOError
+            return call(*given)
+
+        return every_other_time
+
+    stolen = {name: in_vain(getattr(os, name)) for name in ("readv", "read", "write")}
+    monkeypatch.setattr(model_process, "os", SimpleNamespace(**{**vars(os), **stolen}))
+    measured = measure(make_model(tmp_path / "run", forward="print('x' * 1_000); return honest"), dataset)
+    assert (measured.outcome, measured.reasons) == ("ok", [])
 
 
 def is_gone(pid: int) -> bool:
@@ -543,6 +593,30 @@ def test_a_checkpoint_that_leads_elsewhere_is_not_followed(dataset: Path, tmp_pa
     assert "missing" in measure(folder, dataset).reasons[0]
 
 
+def test_a_recipe_is_hashed_as_it_lies_there_and_no_link_is_followed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link can lead to what never ends (/proc/kmsg) or cannot be read; Python also runs what lies in __pycache__."""
+    folder = make_model(tmp_path / "run")
+    source, saved = folder / "source", folder / "out" / "checkpoint"
+    os.mkfifo(source / "fifo")
+    (source / "memory").symlink_to("/proc/self/mem")
+    (source / "loop").symlink_to("loop")
+    Path(os.fsdecode(os.fsencode(source) + b"/\xff.txt")).write_text("a name that is no UTF-8")
+    hashes = [score._hashes(source, saved)["recipe_sha256"]]
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "train.cpython-311.pyc").write_bytes(b"other code")
+    hashes.append(score._hashes(source, saved)["recipe_sha256"])
+    (source / "loop").unlink()
+    (source / "loop").symlink_to("elsewhere")
+    hashes.append(score._hashes(source, saved)["recipe_sha256"])
+    assert len(set(hashes)) == 3
+    monkeypatch.setattr(score, "MAX_RECIPE_BYTES", 100)
+    assert measure(folder, dataset).reasons == ["The recipe's folder: larger than 100 bytes."]
+    monkeypatch.setattr(score, "MAX_WEIGHTS_BYTES", 100)
+    assert measure(folder, dataset).reasons == ["model.safetensors: larger than 100 bytes."]
+
+
 @pytest.mark.parametrize("config", ["[" * 60_000, "[]", '{"seq_len": 1000000}', '{"seq_len": true}', "x" * 70_000])
 def test_a_config_that_makes_no_sense_is_a_failure_of_the_run(dataset: Path, tmp_path: Path, config: str) -> None:
     folder = make_model(tmp_path / "run")
@@ -564,6 +638,30 @@ def test_a_split_that_was_changed_is_never_read(trained: Path, tmp_path: Path) -
 def test_the_scorer_imports_neither_torch_nor_the_recipe() -> None:
     program = "import sys, gpu_runner.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=RECIPE.parents[2], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--dataset", "nosuch", "nosuch"),
+        ("--dataset", "x" * 5_000, "too long"),
+        ("--split", "nonsense", "is not one of watch, val, sealed"),
+        ("--split", "train", "is not one of watch, val, sealed"),
+        ("--sandbox", "nonsense", "is not one of auto"),
+        ("--recipe", "x" * 5_000, "too long"),
+        ("--checkpoint", "nowhere", "model.safetensors: missing"),
+    ],
+)  # fmt: skip
+def test_whatever_is_asked_the_answer_is_one_score(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, said: str
+) -> None:
+    folder = make_model(tmp_path / "run")
+    asked = {"--recipe": folder / "source", "--checkpoint": folder / "out" / "checkpoint", "--dataset": dataset}
+    argv = [str(word) for words in (asked | {"--sandbox": "none", option: value}).items() for word in words]
+    code = score.main([*argv, "--json"])
+    measured = Score.model_validate_json(capsys.readouterr().out)
+    assert (code, measured.outcome, measured.val_bpb) == (1 if option == "--checkpoint" else 2, "failed", None)
+    assert said in measured.reasons[0]
 
 
 def test_at_the_command_line_only_ok_is_success(trained: Path, dataset: Path, tmp_path: Path) -> None:
