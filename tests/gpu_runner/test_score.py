@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +22,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from gpu_runner import asking, model_process, sandbox, score, suspicion
-from gpu_runner.challenge import Challenged, Gap, challenge
+from gpu_runner.challenge import Challenged, Gap, Plan, challenge
 from gpu_runner.contract import Evidence, Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
-from gpu_runner.harness import checkpoint, model_server
+from gpu_runner.harness import checkpoint, frames, model_server
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.sandbox import hidden
 from gpu_runner.suspicion import Nats
@@ -740,6 +741,22 @@ def test_a_model_that_peeks_is_accused_however_often_it_is_asked(dataset: Path) 
     cheat = asked_of(dataset, [0.0], peeks=3.0)
     assert cheat.num_commitments == 2
     assert len(cheat.found.apart(1e-4)) > 40
+
+
+def test_what_one_commitment_fell_by_is_asked_of_the_next(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever peeks at few places and was met at one of them would go free where the next questions miss them."""
+    drawn: list[Plan] = []
+
+    def harmless_but_for_the_first(inputs: frames.Tokens, *how: Any) -> Plan:
+        drawn.append(plan := challenge(inputs, *how))
+        last = inputs.shape[1]
+        whole = replace(plan, kept=np.full_like(plan.kept, last), inputs=inputs[plan.rows], first=plan.first * 0)
+        return whole if len(drawn) > 1 else plan
+
+    monkeypatch.setattr(asking, "challenge", harmless_but_for_the_first)
+    cheat = asked_of(dataset, [0.0], peeks=3.0)
+    assert cheat.num_commitments == 2
+    assert cheat.found.apart(1e-4)
 
 
 def test_a_cheat_that_guesses_what_is_withheld_and_is_right_now_and_then_is_accused(dataset: Path) -> None:
