@@ -131,7 +131,8 @@ def nats_of(logits: Logits, targets: Tokens) -> Nats:
         raise ModelFailed(
             "The model gave logits that are not finite. Give a token that cannot come a large negative one, not -inf."
         )
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        shifted = logits - logits.max(axis=-1, keepdims=True)
     picked = np.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0]
     np.exp(shifted, out=shifted)
     nats: Nats = np.log(shifted.sum(axis=-1, dtype=np.float64)) - picked

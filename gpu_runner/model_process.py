@@ -25,14 +25,14 @@ import numpy.typing as npt
 from gpu_runner import hardware, sandbox
 from gpu_runner.harness import frames
 from gpu_runner.harness.frames import Logits, Tokens
-from gpu_runner.plain import plain
+from gpu_runner.plain import plain, shortened
 
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
 LOOK_S = 0.5  # between two looks at what it uses up
 STDERR_KEPT = 4_096  # bytes
 MAX_PARAMS = 10**15  # more than any machine holds
-WORDS_KEPT = 1_900  # characters of an error, its last: what went wrong stands at the end of a traceback
+WORDS_KEPT = 1_900  # characters of an error
 PIECE_BYTES = 64 << 20  # of logits held at once, however long an answer is
 ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "num_params": int}
 
@@ -139,7 +139,7 @@ class ModelProcess:
         self._pipes.write(frames.holds(), deadline)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model's process raised: {self._text(deadline)[-WORDS_KEPT:]}")
+            raise ModelFailed(f"The model's process raised: {shortened(self._text(deadline), WORDS_KEPT)}")
         said = self._text(deadline) if magic == frames.HOLDS else ""
         if not re.fullmatch("[0-9a-f]{64}", said):
             raise ModelFailed("The model's process answered with a malformed frame.")
@@ -149,7 +149,7 @@ class ModelProcess:
         expected = frames.answer_head(rows, wanted, self._vocab)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model's process raised: {self._text(deadline)[-WORDS_KEPT:]}")
+            raise ModelFailed(f"The model's process raised: {shortened(self._text(deadline), WORDS_KEPT)}")
         if magic + self._pipes.read(len(expected) - 4, deadline) != expected:
             raise ModelFailed("The model's process answered with a malformed frame.")
         per_piece = max(PIECE_BYTES // (4 * self._vocab), 1)
@@ -161,7 +161,7 @@ class ModelProcess:
     def _hello(self, deadline: Deadline) -> dict[str, str | int]:
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model could not be loaded: {self._text(deadline)[-WORDS_KEPT:]}")
+            raise ModelFailed(f"The model could not be loaded: {shortened(self._text(deadline), WORDS_KEPT)}")
         if magic != frames.HELLO:
             raise ModelFailed("The model's process answered with a malformed frame.")
         about = _checked_about(self._text(deadline), self._vocab)

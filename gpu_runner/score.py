@@ -203,6 +203,10 @@ def cut_rows(held_out: HeldOut, *, seq_len: int, num_tokens: int) -> Rows:
     text = held_out.text
     if not (available := (len(text) - 1) // seq_len):
         raise ValueError(f"dataset: {len(text):,} held-out tokens are too few for rows of {seq_len}")
+    if len(held_out.foreign) <= seq_len:
+        raise ValueError(
+            f"dataset: {len(held_out.foreign):,} training tokens are too few to challenge rows of {seq_len}"
+        )
     per_batch = min(rows_at_once(held_out.vocab, seq_len), available)
     num_batches = min(max(num_tokens // (per_batch * seq_len), 1), available // per_batch)
     starts = np.linspace(0, len(text) - 1 - seq_len, num_batches * per_batch).astype(np.int64)

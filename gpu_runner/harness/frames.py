@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpu_runner.plain import shortened
+
 HELLO, REQUEST, ANSWER, HOLDS, ERROR = b"CSHI", b"CSRQ", b"CSLG", b"CSFP", b"CSER"
 HEAD = struct.Struct("<4sI")  # magic, and a length or a number of rows
 ASKED = struct.Struct("<4sIII")  # magic, rows, tokens, wanted
@@ -35,7 +37,7 @@ def hello(about: dict[str, Any]) -> bytes:
 
 
 def error(message: str) -> bytes:
-    return _text(ERROR, message[-4_000:])
+    return _text(ERROR, shortened(message, 4_000))
 
 
 def _text(magic: bytes, text: str) -> bytes:

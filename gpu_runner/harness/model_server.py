@@ -108,8 +108,8 @@ def read_requests(requests: BinaryIO) -> Iterator[Request | None]:
 def _answer(answers: BinaryIO, model: torch.nn.Module, vocab: int, request: Request, device: str) -> None:
     tokens, first, wanted = request
     logits = model(tokens.to(device))
-    if not isinstance(logits, torch.Tensor):
-        raise TypeError(f"the model gave {type(logits).__name__} and not logits, a tensor [B, T, vocabulary]")
+    if not isinstance(logits, torch.Tensor) or logits.is_complex():
+        raise TypeError(f"the model gave {type(logits).__name__} and not logits, a real tensor [B, T, vocabulary]")
     if logits.shape != (*tokens.shape, vocab):
         raise ValueError(
             f"the model gave logits {tuple(logits.shape)} for tokens {tuple(tokens.shape)}, vocabulary {vocab}"

@@ -439,6 +439,9 @@ def test_text_that_is_known_too_well_waits_for_a_person() -> None:
         ({"forward": "raise KeyError('lost')"}, "raised: File \"train.py\", line 29, in forward"),
         ({"forward": "return honest, None"}, "the model gave tuple and not logits"),
         ({"forward": "return honest.to('meta')"}, "NotImplementedError"),
+        ({"forward": "return honest.to_sparse()"}, "raised: NotImplementedError: Could not run"),
+        ({"forward": "return honest * 1j"}, "and not logits, a real tensor"),
+        ({"forward": "return 3.3e38 * (2 * hot(tokens) - 1)"}, "so far apart that a loss is infinite"),
         ({"forward": r"raise ValueError('\ud800 bad')"}, "ValueError: ? bad"),
         ({"forward": "os._exit(3)"}, "exit code 3"),
         ({"forward": "forge(); return honest"}, "malformed"),
@@ -447,7 +450,8 @@ def test_text_that_is_known_too_well_waits_for_a_person() -> None:
         ({"build": "raise SystemExit('no')"}, "exit code 1"),
     ],
     ids=[
-        *("nan", "shape", "raises", "tuple", "meta", "surrogate", "exits", "forges", "other weights", "no Python"),
+        *("nan", "shape", "raises", "tuple", "meta", "sparse", "complex", "far apart", "surrogate", "exits", "forges"),
+        *("other weights", "no Python"),
         "leaves",
     ],
 )  # fmt: skip
@@ -639,6 +643,14 @@ def test_a_split_that_was_changed_is_never_read(trained: Path, tmp_path: Path) -
 def test_the_scorer_imports_neither_torch_nor_the_recipe() -> None:
     program = "import sys, gpu_runner.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=RECIPE.parents[2], timeout=60).returncode == 0
+
+
+def test_text_that_is_too_short_to_measure_or_to_challenge_is_said_to_be(dataset: Path) -> None:
+    held_out = score.open_held_out(dataset, "val")
+    with pytest.raises(ValueError, match="held-out tokens are too few for rows of 1000000"):
+        score.cut_rows(held_out, seq_len=1_000_000, num_tokens=1)
+    with pytest.raises(ValueError, match="100 training tokens are too few to challenge rows of 256"):
+        score.cut_rows(replace(held_out, foreign=range(100)), seq_len=256, num_tokens=1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
