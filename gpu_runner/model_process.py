@@ -38,7 +38,14 @@ ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "nu
 
 
 class ModelFailed(Exception):
-    """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence."""
+    """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence.
+
+    ``withheld``: it said more, but after it had seen held-out text, of which its words could be full.
+    """
+
+    def __init__(self, sentence: str, *, withheld: bool = False) -> None:
+        super().__init__(sentence)
+        self.withheld = withheld
 
 
 class Deadline(NamedTuple):
@@ -118,13 +125,15 @@ class ModelProcess:
         if (excess := self._cell.excess(self._process.pid)) is not None:
             raise ModelFailed(str(excess).replace("The run", "The model's process"))
 
-    def ask(self, batches: Sequence[Batch]) -> Iterator[Logits]:
+    def ask(self, batches: Sequence[Batch], *, held_out: bool = True) -> Iterator[Logits]:
         """Logits of every wanted position in order, in pieces [n, V] float32.
 
         No piece is of two batches or larger than PIECE_BYTES. Raises ModelFailed. The next batch is sent
         ahead, so no batch may tell what the one before it must not know: the caller works on one answer while the
-        model works on the next. Nothing is sent beyond the last.
+        model works on the next. Nothing is sent beyond the last. Once it has seen what is ``held_out``, none of the
+        model's own words are told any more.
         """
+        self._pipes.may_tell = self._pipes.may_tell and not held_out
         for i, batch in enumerate(batches):
             deadline = min(Deadline.to_answer(), self._last)
             if i == 0:
@@ -139,7 +148,7 @@ class ModelProcess:
         self._pipes.write(frames.holds(), deadline)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model's process raised: {shortened(self._text(deadline), WORDS_KEPT)}")
+            raise self._pipes.failed("The model's process raised", self._text(deadline))
         said = self._text(deadline) if magic == frames.HOLDS else ""
         if not re.fullmatch("[0-9a-f]{64}", said):
             raise ModelFailed("The model's process answered with a malformed frame.")
@@ -149,7 +158,7 @@ class ModelProcess:
         expected = frames.answer_head(rows, wanted, self._vocab)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model's process raised: {shortened(self._text(deadline), WORDS_KEPT)}")
+            raise self._pipes.failed("The model's process raised", self._text(deadline))
         if magic + self._pipes.read(len(expected) - 4, deadline) != expected:
             raise ModelFailed("The model's process answered with a malformed frame.")
         per_piece = max(PIECE_BYTES // (4 * self._vocab), 1)
@@ -161,7 +170,7 @@ class ModelProcess:
     def _hello(self, deadline: Deadline) -> dict[str, str | int]:
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model could not be loaded: {shortened(self._text(deadline), WORDS_KEPT)}")
+            raise self._pipes.failed("The model could not be loaded", self._text(deadline))
         if magic != frames.HELLO:
             raise ModelFailed("The model's process answered with a malformed frame.")
         about = _checked_about(self._text(deadline), self._vocab)
@@ -206,6 +215,7 @@ class _Pipes:
         self._check = check
         self._said = b""  # the end of stderr
         self._stderr_ended = False
+        self.may_tell = True  # what the process says
         self._look_at = time.monotonic() + LOOK_S
         for stream in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(stream.fileno(), False)
@@ -221,7 +231,7 @@ class _Pipes:
             except BlockingIOError:
                 continue  # it may open its own pipe for reading, too, and was faster
             if not got:
-                raise ModelFailed(self._death())
+                raise self._death()
             filled += got
         return buffer
 
@@ -271,14 +281,20 @@ class _Pipes:
         self._said = (self._said + said)[-STDERR_KEPT:]
         return bool(said)
 
-    def _death(self) -> str:
+    def failed(self, what: str, said: str) -> ModelFailed:
+        if not self.may_tell:
+            return ModelFailed(f"{what}.", withheld=True)
+        return ModelFailed(f"{what}: {shortened(said, WORDS_KEPT)}")
+
+    def _death(self) -> ModelFailed:
         """Why the process is gone, as far as it said so."""
         for _ in range(16):  # a living process could go on for ever
             self._drain()
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "The model's process closed its output."
-        said = plain(self._said.decode(errors="replace"), keep="\n")
-        last = said.strip().splitlines()[-1:] or ["it said nothing"]
-        return f"The model's process ended with exit code {code}: {last[0]}"
+            return ModelFailed("The model's process closed its output.")
+        what = f"The model's process ended with exit code {code}"
+        if said := plain(self._said.decode(errors="replace"), keep="\n").strip():
+            return self.failed(what, said.splitlines()[-1])
+        return ModelFailed(f"{what}: it said nothing")

@@ -45,7 +45,7 @@ from gpu_runner.contract import SCORER_VERSION, Evidence, HeldOutSplit, Score, c
 from gpu_runner.data.manifest import Manifest, file_sha256, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.data.verify import refuse_open
-from gpu_runner.model_process import Deadline, ModelFailed, ModelProcess
+from gpu_runner.model_process import Batch, Deadline, ModelFailed, ModelProcess
 from gpu_runner.plain import plain
 
 DEFAULT_TOKENS = 131_072
@@ -238,8 +238,11 @@ def _measure(
     """Bits per byte over all rows, what the challenges found, and what the model's process says of itself."""
     rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
     num_bytes = _num_bytes(held_out, rows)
-    asking = Asking(start, rows, held_out.foreign, held_out.vocab)
-    asking.challenge(num_asked)
+    try:
+        asking = Asking(start, rows, held_out.foreign, held_out.vocab)
+        asking.challenge(num_asked)
+    except ModelFailed as failed:
+        raise (_of_training_text(failed, start, rows, held_out.foreign) if failed.withheld else failed) from failed
     bpb = float(asking.nats[num_bytes > 0].sum() / num_bytes.sum(dtype=np.int64) / math.log(2))
     device = str(asking.about["device"])
     outcome, reasons = judge(bpb, asking.found, device)
@@ -256,6 +259,23 @@ def _measure(
         reasons=reasons,
         evidence=asking.found.evidence(TOLERANCE_NATS[device], held_out.split),
         about=told | asking.found.provenance(TOLERANCE_NATS[device]),
+    )
+
+
+def _of_training_text(
+    failed: ModelFailed, start: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray
+) -> ModelFailed:
+    """How a fresh process fails that sees no held-out text: it may be quoted, on pages and in prompts."""
+    tokens = foreign.rows(np.zeros(rows.per_batch, np.int64), rows.inputs.shape[1]).astype(np.int32)
+    batch = Batch(tokens, np.zeros(rows.per_batch, np.int64), tokens.shape[1])
+    try:
+        with start() as model:
+            for _ in model.ask([batch, batch], held_out=False):
+                pass
+    except ModelFailed as again:
+        return again
+    return ModelFailed(
+        f"{failed} What it said could hold held-out text and is left out; of training text it said nothing."
     )
 
 

@@ -509,6 +509,30 @@ def test_a_dying_models_last_words_are_plain_text_and_their_end_is_kept(
     assert reason.replace("\n", "").isprintable()
 
 
+TELLS = "text = ' '.join(map(str, tokens[0].tolist())); "
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (TELLS + "raise ValueError(text)", "ValueError: "),
+        (TELLS + "os.write(2, text.encode()); os._exit(5)", "ended with exit code 5: "),
+        (TELLS + "assert self.num_calls < 3, text; return honest", "The model's process raised. What it said could"),
+    ],
+    ids=["raised", "printed", "raised later"],
+)
+def test_what_a_model_says_of_held_out_text_is_told_to_nobody(
+    dataset: Path, tmp_path: Path, forward: str, said: str
+) -> None:
+    """Reasons stand on pages and in prompts. A fresh process that sees training text alone is quoted instead."""
+    measured = measure(make_model(tmp_path / "run", forward=zoo.body(forward)), dataset, num_tokens=16_384)
+    assert measured.outcome == "failed"
+    assert said in measured.reasons[0]
+    rows = score.cut_rows(score.open_held_out(dataset, "val"), seq_len=32, num_tokens=16_384)
+    told = {" ".join(map(str, row.tolist())) for row in rows.inputs}
+    assert not any(text[:40] in measured.reasons[0] for text in told)
+
+
 def test_a_model_that_is_never_ready_is_told_from_one_that_never_answers(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
