@@ -110,6 +110,7 @@ def score(
     well, in the same way, but only after a number on ``split`` that can be believed. Each has ``limit_s`` seconds.
     """
     began = time.monotonic()
+    _refuse_within(dataset_dir, (recipe_dir, checkpoint_dir))
     held_out = open_held_out(dataset_dir, split)
     provenance: dict[str, str | int | float | None] = {
         "scorer_version": SCORER_VERSION,
@@ -187,6 +188,12 @@ def open_held_out(dataset_dir: Path, split: HeldOutSplit) -> HeldOut:
         foreign=TokenArray(dataset_dir / "train", manifest, "train"),
         token_bytes=read_token_bytes(dataset_dir / "train", manifest),
     )
+
+
+def _refuse_within(dataset_dir: Path, shown: Sequence[Path]) -> None:
+    for folder in shown:
+        if dataset_dir.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"dataset: lies in {folder}, which the model is shown: it could read what is held out")
 
 
 def _refuse_other_bytes(path: Path, expected_sha256: str) -> None:

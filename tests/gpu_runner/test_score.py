@@ -664,6 +664,13 @@ def test_a_split_that_was_changed_is_never_read(trained: Path, tmp_path: Path) -
         measure(trained, home, split="test")
 
 
+def test_a_dataset_in_a_folder_that_the_model_is_shown_is_not_read(dataset: Path, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "run")
+    for shown in (folder / "source", folder / "out" / "checkpoint"):
+        with pytest.raises(ValueError, match="which the model is shown: it could read what is held out"):
+            measure(folder, shutil.copytree(dataset, shown / "data"))
+
+
 def test_the_scorer_imports_neither_torch_nor_the_recipe() -> None:
     program = "import sys, gpu_runner.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=RECIPE.parents[2], timeout=60).returncode == 0
