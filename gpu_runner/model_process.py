@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import selectors
 import signal
 import subprocess
@@ -26,9 +27,11 @@ from gpu_runner import hardware, sandbox
 from gpu_runner.harness import frames
 from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.plain import plain, shortened
+from gpu_runner.sandbox import tally
 
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
+DIE_S = 60.0  # a killed process, which may have much memory to give back
 LOOK_S = 0.5  # between two looks at what it uses up
 STDERR_KEPT = 4_096  # bytes
 MAX_PARAMS = 10**15  # more than any machine holds
@@ -113,13 +116,32 @@ class ModelProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._cell.__exit__(None, None, None)
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert stream is not None
-            stream.close()
+        """Returns when all of it is gone: what is still dying holds its locks on files that the next one may read."""
+        with contextlib.ExitStack() as opened:
+            watched: list[int] = []
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGSTOP)  # so that nobody is born while we count
+                watched += self._watch(opened)
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._cell.__exit__(None, None, None)
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                assert stream is not None
+                stream.close()
+            _end(watched)
+
+    def _watch(self, opened: contextlib.ExitStack) -> Iterator[int]:
+        """A descriptor for each process below ours, where no control group waits for them (Cell).
+
+        At level bubblewrap the first of the namespace stands for all: the kernel lets it end last.
+        """
+        if self._cell.group is not None:
+            return
+        for pid in tally.descendants(self._process.pid, self._cell.bounds.processes)[0]:
+            with contextlib.suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                opened.callback(os.close, fd)
+                yield fd
 
     def _refuse_excess(self) -> None:
         if (excess := self._cell.excess(self._process.pid)) is not None:
@@ -203,6 +225,18 @@ def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
     if checked["vocab_size"] != vocab:
         raise ModelFailed(f"The model's vocabulary is {checked['vocab_size']}, but the dataset's is {vocab}.")
     return {name: plain(value)[:200] if isinstance(value, str) else value for name, value in checked.items()}
+
+
+def _end(watched: Sequence[int]) -> None:
+    """Every process that these descriptors stand for, whatever session it is in. ModelFailed when one does not end."""
+    give_up_at = time.monotonic() + DIE_S
+    for fd in watched:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(1_000 * max(give_up_at - time.monotonic(), 0)):
+            raise ModelFailed("The model's process was killed and does not end.")
 
 
 class _Pipes:

@@ -28,7 +28,7 @@ from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.harness import checkpoint, frames, model_server
 from gpu_runner.harness.loading import load_recipe
-from gpu_runner.sandbox import hidden
+from gpu_runner.sandbox import cgroups, hidden, tally
 from gpu_runner.suspicion import Nats
 from tests.gpu_runner import zoo
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
@@ -597,6 +597,21 @@ def test_a_model_that_reads_its_own_pipes_first_only_loses_time(
     monkeypatch.setattr(model_process, "os", SimpleNamespace(**{**vars(os), **stolen}))
     measured = measure(make_model(tmp_path / "run", forward="print('x' * 1_000); return honest"), dataset)
     assert (measured.outcome, measured.reasons) == ("ok", [])
+
+
+@pytest.mark.parametrize("level", trials.LEVELS)
+def test_no_process_begins_while_the_one_before_it_is_still_dying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Who holds much memory dies slowly, and its locks on files that all may read would tell the next one thousands of
+    bits. A control group waits for it; where there is none, we do."""
+    monkeypatch.setattr(cgroups, "make", lambda **_: None)
+    made = make_model(tmp_path / "run", build="Model.held = torch.ones(1 << 28)")
+    start = {"vocab": 256, "level": level, "device": "cpu"}
+    with model_process.ModelProcess(made / "source", made / "out" / "checkpoint", **start) as model:  # type: ignore[arg-type]
+        pids, _ = tally.descendants(model._process.pid, 4096)
+    assert pids
+    assert all(is_gone(pid) for pid in pids)
 
 
 def is_gone(pid: int) -> bool:
