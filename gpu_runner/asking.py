@@ -36,7 +36,8 @@ class Asking:
     process that disagrees is repeated, the same questions to two fresh ones, and only if both agree with what was
     committed is it forgotten. One would not do: a cheat that tosses a coin for the text that the questions withhold is
     right now and then. When a repeat disagrees, the commitment itself may have been the odd one: it is made anew, once,
-    and everything that was found so far is forgotten, so that it stands or falls by all of its own challenges.
+    and everything that was found so far is forgotten, so that it stands or falls by all of its own challenges. The
+    first of these are those that the other one fell by: whoever peeks at few places is not given new ones to be missed.
     """
 
     def __init__(self, start: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray, vocab: int) -> None:
@@ -60,9 +61,9 @@ class Asking:
     def challenge(self, num_wanted: int) -> None:
         """Challenges until there are ``num_wanted``, in as many processes as it takes."""
         tolerance = TOLERANCE_NATS[str(self.about["device"])]
-        is_lost = False
+        is_lost, plan = False, None
         while len(self.found) < num_wanted:
-            plan = self._plan(num_wanted - len(self.found))
+            plan = plan or self._plan(num_wanted - len(self.found))
             answer = self._answer(plan)
             if answer.disagrees(tolerance) and not is_lost:
                 answer = self._repeated(plan, answer)
@@ -70,9 +71,10 @@ class Asking:
             if is_lost and self.num_commitments < MAX_COMMITMENTS:
                 self.found.forgive(answer)
                 self.commit()
-                is_lost = False
+                is_lost = False  # and asked the same
             else:
                 self.found.add(answer)
+                plan = None
 
     def _repeated(self, plan: Plan, answer: Challenged) -> Challenged:
         """In the place of ``answer``, which disagrees: the last of two that agree, or the first that does not."""
@@ -129,7 +131,8 @@ def nats_of(logits: Logits, targets: Tokens) -> Nats:
         raise ModelFailed(
             "The model gave logits that are not finite. Give a token that cannot come a large negative one, not -inf."
         )
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        shifted = logits - logits.max(axis=-1, keepdims=True)
     picked = np.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0]
     np.exp(shifted, out=shifted)
     nats: Nats = np.log(shifted.sum(axis=-1, dtype=np.float64)) - picked

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCORER_VERSION = "4"
+SCORER_VERSION = "5"
 GATE_VERSION = "3"
 
 HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import selectors
 import signal
 import subprocess
@@ -25,35 +26,47 @@ import numpy.typing as npt
 from gpu_runner import hardware, sandbox
 from gpu_runner.harness import frames
 from gpu_runner.harness.frames import Logits, Tokens
-from gpu_runner.plain import plain
+from gpu_runner.plain import plain, shortened
+from gpu_runner.sandbox import tally
 
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
+DIE_S = 60.0  # a killed process, which may have much memory to give back
 LOOK_S = 0.5  # between two looks at what it uses up
 STDERR_KEPT = 4_096  # bytes
 MAX_PARAMS = 10**15  # more than any machine holds
-WORDS_KEPT = 1_900  # characters of an error, its last: what went wrong stands at the end of a traceback
+WORDS_KEPT = 1_900  # characters of an error
 PIECE_BYTES = 64 << 20  # of logits held at once, however long an answer is
 ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "num_params": int}
 
 
 class ModelFailed(Exception):
-    """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence."""
+    """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence.
+
+    ``withheld``: it said more, but after it had seen held-out text, of which its words could be full.
+    """
+
+    def __init__(self, sentence: str, *, withheld: bool = False) -> None:
+        super().__init__(sentence)
+        self.withheld = withheld
 
 
 class Deadline(NamedTuple):
     at: float  # monotonic
     late: str  # what is said when it passes
 
+    @classmethod
+    def to_start(cls) -> Deadline:
+        return cls(
+            time.monotonic() + START_S, f"The model could not be built and loaded in time (limit {START_S:g} s)."
+        )
 
-def _to_start() -> Deadline:
-    return Deadline(
-        time.monotonic() + START_S, f"The model could not be built and loaded in time (limit {START_S:g} s)."
-    )
+    @classmethod
+    def to_answer(cls) -> Deadline:
+        return cls(time.monotonic() + ANSWER_S, f"The model did not answer in time (limit {ANSWER_S:g} s a batch).")
 
 
-def _to_answer() -> Deadline:
-    return Deadline(time.monotonic() + ANSWER_S, f"The model did not answer in time (limit {ANSWER_S:g} s a batch).")
+NEVER = Deadline(float("inf"), "")
 
 
 class Batch(NamedTuple):
@@ -68,14 +81,19 @@ class Batch(NamedTuple):
 
 
 class ModelProcess:
-    """Context manager around one model. ``about`` is what it says of itself: shown, never trusted."""
+    """Context manager around one model. ``about`` is what it says of itself: shown, never trusted.
 
-    def __init__(self, recipe: Path, checkpoint: Path, *, vocab: int, level: str, device: str) -> None:
+    ``last`` is the deadline of everything, however many processes there are.
+    """
+
+    def __init__(
+        self, recipe: Path, checkpoint: Path, *, vocab: int, level: str, device: str, last: Deadline = NEVER
+    ) -> None:
         recipe, checkpoint = recipe.resolve(), checkpoint.resolve()
         server = [sys.executable, "-m", "gpu_runner.harness.model_server", str(recipe), str(checkpoint)]
         self._command = [*server, "--device", device]
         self._cell = sandbox.Cell(level=level, read_only=(recipe, checkpoint))
-        self._vocab, self._device = vocab, device
+        self._vocab, self._device, self._last = vocab, device, last
         self.about: dict[str, str | int] = {}
 
     def __enter__(self) -> ModelProcess:
@@ -91,34 +109,55 @@ class ModelProcess:
         )
         try:
             self._pipes = _Pipes(self._process, self._refuse_excess)
-            self.about = self._hello(_to_start())
+            self.about = self._hello(min(Deadline.to_start(), self._last))
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._cell.__exit__(None, None, None)
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert stream is not None
-            stream.close()
+        """Returns when all of it is gone: what is still dying holds its locks on files that the next one may read."""
+        with contextlib.ExitStack() as opened:
+            watched: list[int] = []
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGSTOP)  # so that nobody is born while we count
+                watched += self._watch(opened)
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._cell.__exit__(None, None, None)
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                assert stream is not None
+                stream.close()
+            _end(watched)
+
+    def _watch(self, opened: contextlib.ExitStack) -> Iterator[int]:
+        """A descriptor for each process below ours, where no control group waits for them (Cell).
+
+        At level bubblewrap the first of the namespace stands for all: the kernel lets it end last.
+        """
+        if self._cell.group is not None:
+            return
+        for pid in tally.descendants(self._process.pid, self._cell.bounds.processes)[0]:
+            with contextlib.suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                opened.callback(os.close, fd)
+                yield fd
 
     def _refuse_excess(self) -> None:
         if (excess := self._cell.excess(self._process.pid)) is not None:
             raise ModelFailed(str(excess).replace("The run", "The model's process"))
 
-    def ask(self, batches: Sequence[Batch]) -> Iterator[Logits]:
+    def ask(self, batches: Sequence[Batch], *, held_out: bool = True) -> Iterator[Logits]:
         """Logits of every wanted position in order, in pieces [n, V] float32.
 
         No piece is of two batches or larger than PIECE_BYTES. Raises ModelFailed. The next batch is sent
         ahead, so no batch may tell what the one before it must not know: the caller works on one answer while the
-        model works on the next. Nothing is sent beyond the last.
+        model works on the next. Nothing is sent beyond the last. Once it has seen what is ``held_out``, none of the
+        model's own words are told any more.
         """
+        self._pipes.may_tell = self._pipes.may_tell and not held_out
         for i, batch in enumerate(batches):
-            deadline = _to_answer()
+            deadline = min(Deadline.to_answer(), self._last)
             if i == 0:
                 self._pipes.write(batch.request(), deadline)
             if i + 1 < len(batches):
@@ -127,11 +166,11 @@ class ModelProcess:
 
     def holdings_sha256(self) -> str:
         """Of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
-        deadline = _to_answer()
+        deadline = min(Deadline.to_answer(), self._last)
         self._pipes.write(frames.holds(), deadline)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model's process raised: {self._text(deadline)[-WORDS_KEPT:]}")
+            raise self._pipes.failed("The model's process raised", self._text(deadline))
         said = self._text(deadline) if magic == frames.HOLDS else ""
         if not re.fullmatch("[0-9a-f]{64}", said):
             raise ModelFailed("The model's process answered with a malformed frame.")
@@ -141,7 +180,7 @@ class ModelProcess:
         expected = frames.answer_head(rows, wanted, self._vocab)
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model's process raised: {self._text(deadline)[-WORDS_KEPT:]}")
+            raise self._pipes.failed("The model's process raised", self._text(deadline))
         if magic + self._pipes.read(len(expected) - 4, deadline) != expected:
             raise ModelFailed("The model's process answered with a malformed frame.")
         per_piece = max(PIECE_BYTES // (4 * self._vocab), 1)
@@ -153,7 +192,7 @@ class ModelProcess:
     def _hello(self, deadline: Deadline) -> dict[str, str | int]:
         magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
-            raise ModelFailed(f"The model could not be loaded: {self._text(deadline)[-WORDS_KEPT:]}")
+            raise self._pipes.failed("The model could not be loaded", self._text(deadline))
         if magic != frames.HELLO:
             raise ModelFailed("The model's process answered with a malformed frame.")
         about = _checked_about(self._text(deadline), self._vocab)
@@ -188,6 +227,18 @@ def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
     return {name: plain(value)[:200] if isinstance(value, str) else value for name, value in checked.items()}
 
 
+def _end(watched: Sequence[int]) -> None:
+    """Every process that these descriptors stand for, whatever session it is in. ModelFailed when one does not end."""
+    give_up_at = time.monotonic() + DIE_S
+    for fd in watched:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(1_000 * max(give_up_at - time.monotonic(), 0)):
+            raise ModelFailed("The model's process was killed and does not end.")
+
+
 class _Pipes:
     """Non-blocking pipes to one process: exact reads and writes by a deadline, stderr drained on the way."""
 
@@ -198,6 +249,8 @@ class _Pipes:
         self._check = check
         self._said = b""  # the end of stderr
         self._stderr_ended = False
+        self.may_tell = True  # what the process says
+        self._look_at = time.monotonic() + LOOK_S
         for stream in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(stream.fileno(), False)
 
@@ -207,9 +260,12 @@ class _Pipes:
         view, filled = memoryview(buffer), 0
         while filled < num_bytes:
             self._wait(self._stdout, selectors.EVENT_READ, deadline)
-            got = os.readv(self._stdout.fileno(), [view[filled:]])
+            try:
+                got = os.readv(self._stdout.fileno(), [view[filled:]])
+            except BlockingIOError:
+                continue  # it may open its own pipe for reading, too, and was faster
             if not got:
-                raise ModelFailed(self._death())
+                raise self._death()
             filled += got
         return buffer
 
@@ -223,6 +279,8 @@ class _Pipes:
             self._wait(self._stdin, selectors.EVENT_WRITE, deadline)
             try:
                 view = view[os.write(self._stdin.fileno(), view) :]
+            except BlockingIOError:
+                continue
             except BrokenPipeError:
                 return
 
@@ -232,10 +290,10 @@ class _Pipes:
             selector.register(stream, event)
             if not self._stderr_ended:
                 selector.register(self._stderr, selectors.EVENT_READ)
-            while (left := deadline.at - time.monotonic()) > 0:  # checked every time: stderr may never rest
+            # Both by the clock, every time: a process that never rests is not left alone for that.
+            while (left := deadline.at - time.monotonic()) > 0:
+                self._look()
                 ready = {key.fileobj for key, _ in selector.select(min(left, LOOK_S))}
-                if not ready:
-                    self._check()
                 if self._stderr in ready and not self._drain():
                     selector.unregister(self._stderr)
                     self._stderr_ended = True
@@ -243,21 +301,34 @@ class _Pipes:
                     return
         raise ModelFailed(deadline.late)
 
+    def _look(self) -> None:
+        if time.monotonic() >= self._look_at:
+            self._check()
+            self._look_at = time.monotonic() + LOOK_S
+
     def _drain(self) -> bool:
         """Keep the end of what is on stderr now. False at its end."""
-        said = os.read(self._stderr.fileno(), 65_536)
+        try:
+            said = os.read(self._stderr.fileno(), 65_536)
+        except BlockingIOError:
+            return True
         self._said = (self._said + said)[-STDERR_KEPT:]
         return bool(said)
 
-    def _death(self) -> str:
+    def failed(self, what: str, said: str) -> ModelFailed:
+        if not self.may_tell:
+            return ModelFailed(f"{what}.", withheld=True)
+        return ModelFailed(f"{what}: {shortened(said, WORDS_KEPT)}")
+
+    def _death(self) -> ModelFailed:
         """Why the process is gone, as far as it said so."""
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(16):  # a living process could go on for ever
-                self._drain()
+        for _ in range(16):  # a living process could go on for ever
+            self._drain()
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "The model's process closed its output."
-        said = plain(self._said.decode(errors="replace"), keep="\n")
-        last = said.strip().splitlines()[-1:] or ["it said nothing"]
-        return f"The model's process ended with exit code {code}: {last[0]}"
+            return ModelFailed("The model's process closed its output.")
+        what = f"The model's process ended with exit code {code}"
+        if said := plain(self._said.decode(errors="replace"), keep="\n").strip():
+            return self.failed(what, said.splitlines()[-1])
+        return ModelFailed(f"{what}: it said nothing")

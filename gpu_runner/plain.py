@@ -12,3 +12,9 @@ def plain(text: str, keep: str = "") -> str:
     """``text`` without terminal escapes, control, direction-changing and unpaired characters. Tabs become spaces."""
     bare = ESCAPES.sub("", text).replace("\t", "    ")
     return "".join(c for c in bare if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def shortened(text: str, at_most: int) -> str:
+    """Its beginning and its end, where it is longer: what an error is stands first in some and last in others."""
+    half = at_most // 2 - 2
+    return text if len(text) <= at_most else f"{text[:half]} … {text[-half:]}"

@@ -1,7 +1,7 @@
 """The trusted scorer: bits per byte of held-out text, from logits, by its own log-softmax.
 
     python -m gpu_runner.score --recipe DIR --checkpoint DIR --dataset NAME [--split val]
-                               [--sealed] [--num-tokens N] [--challenges N] [--sandbox LEVEL] --json
+                               [--sealed] [--num-tokens N] [--challenges N] [--limit-s S] [--sandbox LEVEL] --json
 
 It imports no proposed code and no torch. Bits are counted per byte of text, as the dataset's manifest says
 how many bytes each token stands for; a position whose target stands for none, such as the end of a
@@ -17,8 +17,8 @@ How it ends:
     ok           val_bpb is the number
     disputed     val_bpb is a number, but the model's answers do not agree with each other
     quarantined  val_bpb is better than text of this kind allows: a person must look
-    failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline, or a dataset
-                 of tokens whose bytes are not known
+    failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline, a dataset
+                 of tokens whose bytes are not known, or arguments that make no sense (exit code 2)
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -44,13 +45,17 @@ from gpu_runner.contract import SCORER_VERSION, Evidence, HeldOutSplit, Score, c
 from gpu_runner.data.manifest import Manifest, file_sha256, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.data.verify import refuse_open
-from gpu_runner.model_process import ModelFailed, ModelProcess
+from gpu_runner.model_process import Batch, Deadline, ModelFailed, ModelProcess
+from gpu_runner.plain import plain
 
 DEFAULT_TOKENS = 131_072
 BATCH_TOKENS = 4_096  # of one request at most; the same for every model, so that scores compare
 BATCH_BYTES = 64 << 20  # of logits of one request, where the vocabulary is large; one row at least
 MIN_SEQ_LEN, MAX_SEQ_LEN = 32, 4_096
 MAX_CONFIG_BYTES = 65_536
+MAX_WEIGHTS_BYTES = 32 << 30  # as large as a file of a sandboxed run can be
+MAX_RECIPE_BYTES = 1 << 30
+LIMIT_S = 840.0  # for each split; whoever waits for a score waits a minute longer, and is told why there is none
 # Prefixes that are asked again: a leak at 0.34 % of the positions is found with 99.9 %, at 0.1 % with 87 %.
 DEFAULT_CHALLENGES = 2_048
 # Nobody compresses source text this far with a model that trains on one machine: suspect a leak.
@@ -96,14 +101,16 @@ def score(
     num_challenges: int = DEFAULT_CHALLENGES,
     level: str,
     device: str = "auto",
+    limit_s: float = LIMIT_S,
 ) -> Score:
     """Measure one checkpoint. What is wrong with the model is in the Score; ValueError is for wrong arguments.
 
     ``num_tokens`` is rounded to whole batches, ``num_challenges`` up to them. The same arguments always read the same
     text; what is put behind a prefix to challenge it is drawn anew every time. ``sealed`` reads the sealed split as
-    well, in the same way, but only after a number on ``split`` that can be believed.
+    well, in the same way, but only after a number on ``split`` that can be believed. Each has ``limit_s`` seconds.
     """
     began = time.monotonic()
+    _refuse_within(dataset_dir, (recipe_dir, checkpoint_dir))
     held_out = open_held_out(dataset_dir, split)
     provenance: dict[str, str | int | float | None] = {
         "scorer_version": SCORER_VERSION,
@@ -118,7 +125,10 @@ def score(
     try:
         provenance |= _hashes(recipe_dir, checkpoint_dir)
         provenance["seq_len"] = seq_len = _seq_len(checkpoint_dir)
-        start = partial(ModelProcess, recipe_dir, checkpoint_dir, vocab=held_out.vocab, level=level, device=device)
+        last = Deadline(began + limit_s * (1 + sealed), f"Scoring did not end in time (limit {limit_s:g} s a split).")
+        start = partial(
+            ModelProcess, recipe_dir, checkpoint_dir, vocab=held_out.vocab, level=level, device=device, last=last
+        )
         how = {"seq_len": seq_len, "num_tokens": num_tokens, "num_asked": max(num_challenges, 1)}
         measured.append(_measure(start, held_out, **how))
         if sealed and measured[0].outcome == "ok":
@@ -165,8 +175,9 @@ def _scored(
 def open_held_out(dataset_dir: Path, split: HeldOutSplit) -> HeldOut:
     """The split's tokens and what they stand for, checked against the manifest. ValueError."""
     manifest = refuse_open(dataset_dir)
-    if split not in manifest.splits:
-        raise ValueError(f"split: {split!r} is not one of {', '.join(manifest.splits)}")
+    held_out = [name for name in get_args(HeldOutSplit) if name in manifest.splits]
+    if split not in held_out:
+        raise ValueError(f"split: {split!r} is not one of {', '.join(held_out)}")
     paths = shard_paths(dataset_dir, manifest, split)
     for path, shard in zip(paths, manifest.splits[split].shards, strict=True):
         _refuse_other_bytes(path, shard.sha256)
@@ -177,6 +188,12 @@ def open_held_out(dataset_dir: Path, split: HeldOutSplit) -> HeldOut:
         foreign=TokenArray(dataset_dir / "train", manifest, "train"),
         token_bytes=read_token_bytes(dataset_dir / "train", manifest),
     )
+
+
+def _refuse_within(dataset_dir: Path, shown: Sequence[Path]) -> None:
+    for folder in shown:
+        if dataset_dir.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"dataset: lies in {folder}, which the model is shown: it could read what is held out")
 
 
 def _refuse_other_bytes(path: Path, expected_sha256: str) -> None:
@@ -193,6 +210,10 @@ def cut_rows(held_out: HeldOut, *, seq_len: int, num_tokens: int) -> Rows:
     text = held_out.text
     if not (available := (len(text) - 1) // seq_len):
         raise ValueError(f"dataset: {len(text):,} held-out tokens are too few for rows of {seq_len}")
+    if len(held_out.foreign) <= seq_len:
+        raise ValueError(
+            f"dataset: {len(held_out.foreign):,} training tokens are too few to challenge rows of {seq_len}"
+        )
     per_batch = min(rows_at_once(held_out.vocab, seq_len), available)
     num_batches = min(max(num_tokens // (per_batch * seq_len), 1), available // per_batch)
     starts = np.linspace(0, len(text) - 1 - seq_len, num_batches * per_batch).astype(np.int64)
@@ -224,8 +245,11 @@ def _measure(
     """Bits per byte over all rows, what the challenges found, and what the model's process says of itself."""
     rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
     num_bytes = _num_bytes(held_out, rows)
-    asking = Asking(start, rows, held_out.foreign, held_out.vocab)
-    asking.challenge(num_asked)
+    try:
+        asking = Asking(start, rows, held_out.foreign, held_out.vocab)
+        asking.challenge(num_asked)
+    except ModelFailed as failed:
+        raise (_of_training_text(failed, start, rows, held_out.foreign) if failed.withheld else failed) from failed
     bpb = float(asking.nats[num_bytes > 0].sum() / num_bytes.sum(dtype=np.int64) / math.log(2))
     device = str(asking.about["device"])
     outcome, reasons = judge(bpb, asking.found, device)
@@ -242,6 +266,23 @@ def _measure(
         reasons=reasons,
         evidence=asking.found.evidence(TOLERANCE_NATS[device], held_out.split),
         about=told | asking.found.provenance(TOLERANCE_NATS[device]),
+    )
+
+
+def _of_training_text(
+    failed: ModelFailed, start: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray
+) -> ModelFailed:
+    """How a fresh process fails that sees no held-out text: it may be quoted, on pages and in prompts."""
+    tokens = foreign.rows(np.zeros(rows.per_batch, np.int64), rows.inputs.shape[1]).astype(np.int32)
+    batch = Batch(tokens, np.zeros(rows.per_batch, np.int64), tokens.shape[1])
+    try:
+        with start() as model:
+            for _ in model.ask([batch, batch], held_out=False):
+                pass
+    except ModelFailed as again:
+        return again
+    return ModelFailed(
+        f"{failed} What it said could hold held-out text and is left out; of training text it said nothing."
     )
 
 
@@ -268,40 +309,48 @@ def scorer_sha256() -> str:
 
 
 def _hashes(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
-    """Proposed code made the checkpoint: a link in it could lead anywhere on this machine."""
+    """Proposed code made the checkpoint: a link in it could lead anywhere on this machine. OSError, ModelFailed."""
     weights, config = checkpoint_dir / "model.safetensors", checkpoint_dir / "config.json"
     if any(path.is_symlink() for path in (checkpoint_dir, weights, config)):
         raise ModelFailed("The checkpoint is, or holds, a symbolic link: not followed.")
     for path in (weights, config, recipe_dir / "train.py"):
         if not path.is_file():
-            raise ModelFailed(f"{path.name}: missing, there is nothing to score.")
+            said = "is no file" if path.exists() else "missing"
+            raise ModelFailed(f"{path.name}: {said}, there is nothing to score.")
+    recipe = [path for path in recipe_dir.rglob("*") if path.is_symlink() or path.is_file()]
+    _refuse_more(MAX_WEIGHTS_BYTES, "model.safetensors", [weights])
+    _refuse_more(MAX_CONFIG_BYTES, "config.json", [config])
+    _refuse_more(MAX_RECIPE_BYTES, "The recipe's folder", recipe)
     return {
         "checkpoint_sha256": _tree_sha256(checkpoint_dir, [weights, config]),
-        "recipe_sha256": _tree_sha256(recipe_dir, _files(recipe_dir)),
+        "recipe_sha256": _tree_sha256(recipe_dir, recipe),
     }
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+def _refuse_more(limit: int, what: str, paths: Sequence[Path]) -> None:
+    """Every byte is hashed, and a file with holes in it may be as large as it likes."""
+    if sum(path.lstat().st_size for path in paths) > limit:
+        raise ModelFailed(f"{what}: larger than {limit:,} bytes.")
 
 
-def _tree_sha256(base: Path, paths: Any) -> str:
-    """sha256 over {relative path: sha256 of the bytes}."""
-    hashes = {path.relative_to(base).as_posix(): file_sha256(path) for path in paths}
-    return sha256(canonical_json(hashes)).hexdigest()
+def _tree_sha256(base: Path, paths: Sequence[Path]) -> str:
+    """sha256 over {relative path: sha256 of the bytes}; of a link, where it leads: it is not followed."""
+    hashes = {str(path.relative_to(base)): _own_sha256(path) for path in paths}
+    return sha256(canonical_json({os.fsencode(name).hex(): digest for name, digest in hashes.items()})).hexdigest()
+
+
+def _own_sha256(path: Path) -> str:
+    return sha256(os.readlink(os.fsencode(path))).hexdigest() if path.is_symlink() else file_sha256(path)
 
 
 def _seq_len(checkpoint_dir: Path) -> int:
     """Row length as config.json asks for it, within bounds: the config was written by proposed code."""
-    path = checkpoint_dir / "config.json"
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ModelFailed(f"config.json: larger than {MAX_CONFIG_BYTES:,} bytes.")
     try:
-        asked = json.loads(path.read_bytes()).get("seq_len")
+        asked = json.loads((checkpoint_dir / "config.json").read_bytes()).get("seq_len")
     except (ValueError, AttributeError, RecursionError) as error:
         raise ModelFailed(f"config.json: not a JSON object: {error}") from error
     if not isinstance(asked, int) or not MIN_SEQ_LEN <= asked <= MAX_SEQ_LEN:
-        raise ModelFailed(f"config.json: seq_len {asked!r} is not between {MIN_SEQ_LEN} and {MAX_SEQ_LEN}.")
+        raise ModelFailed(f"config.json: seq_len {asked!r} is no whole number from {MIN_SEQ_LEN} to {MAX_SEQ_LEN}.")
     return asked
 
 
@@ -317,27 +366,36 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sealed", action="store_true", help="read the sealed split, too: at a promotion only")
     parser.add_argument("--num-tokens", type=int, default=DEFAULT_TOKENS)
     parser.add_argument("--challenges", type=int, default=DEFAULT_CHALLENGES, help="prefixes to ask again")
+    parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="seconds for each split")
     parser.add_argument("--sandbox", help="bubblewrap, landlock or none; default: the better that works here")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", action="store_true", help="print the whole Score")
     chosen = parser.parse_args(argv)
+    began = time.monotonic()
     try:
-        measured = score(
-            chosen.recipe,
-            chosen.checkpoint,
-            _dataset(chosen.dataset),
-            split=chosen.split,
-            sealed=chosen.sealed,
-            num_tokens=chosen.num_tokens,
-            num_challenges=chosen.challenges,
-            level=_level(chosen.sandbox),
-            device=chosen.device,
-        )
-    except ValueError as error:
+        measured = _chosen_score(chosen)
+    except (ValueError, OSError) as error:
         print(f"score: {error}", file=sys.stderr)
+        if chosen.json:
+            print(_scored([], plain(str(error))[:2_000], {}, time.monotonic() - began).model_dump_json(indent=2))
         return 2
     print(measured.model_dump_json(indent=2) if chosen.json else _in_words(measured))
     return 0 if measured.outcome == "ok" else 1
+
+
+def _chosen_score(chosen: argparse.Namespace) -> Score:
+    return score(
+        chosen.recipe,
+        chosen.checkpoint,
+        _dataset(chosen.dataset),
+        split=chosen.split,
+        sealed=chosen.sealed,
+        num_tokens=chosen.num_tokens,
+        num_challenges=chosen.challenges,
+        level=_level(chosen.sandbox),
+        device=chosen.device,
+        limit_s=chosen.limit_s,
+    )
 
 
 def _dataset(wanted: str) -> Path:

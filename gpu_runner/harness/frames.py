@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpu_runner.plain import shortened
+
 HELLO, REQUEST, ANSWER, HOLDS, ERROR = b"CSHI", b"CSRQ", b"CSLG", b"CSFP", b"CSER"
 HEAD = struct.Struct("<4sI")  # magic, and a length or a number of rows
 ASKED = struct.Struct("<4sIII")  # magic, rows, tokens, wanted
@@ -35,11 +37,11 @@ def hello(about: dict[str, Any]) -> bytes:
 
 
 def error(message: str) -> bytes:
-    return _text(ERROR, message[-4_000:])
+    return _text(ERROR, shortened(message, 4_000))
 
 
 def _text(magic: bytes, text: str) -> bytes:
-    body = text.encode()[:MAX_TEXT]
+    body = text.encode(errors="replace")[:MAX_TEXT]
     return HEAD.pack(magic, len(body)) + body
 
 

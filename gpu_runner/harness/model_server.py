@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -36,17 +36,19 @@ def main(argv: list[str] | None = None) -> int:
         model, vocab = load_model(chosen.recipe, chosen.checkpoint, here.device)
         answers.write(frames.hello(_about(model, vocab, here)))
         answers.flush()
-        with torch.inference_mode(), machine.attention_kernels(here):
+        loaded = frozenset(name for name, _ in _holdings(model))
+        # Not inference mode: a model may learn from the row's own past, or compute in threads, which are not in it.
+        with torch.no_grad(), machine.attention_kernels(here):
             for request in read_requests(requests):
                 if request is None:
-                    answers.write(frames.held(holdings_sha256(model)))
+                    answers.write(frames.held(holdings_sha256(model, loaded)))
                     answers.flush()
                 else:
                     _answer(answers, model, vocab, request, here.device)
     except BrokenPipeError:
         return 1  # the scorer hung up: it has said why on its side
-    except Exception:  # noqa: BLE001  # whatever the recipe raises is told to the scorer
-        answers.write(frames.error(traceback.format_exc()))
+    except Exception as error:  # noqa: BLE001  # whatever the recipe raises is told to the scorer
+        answers.write(frames.error(_in_words(error, chosen.recipe)))
         answers.flush()
         return 1
     return 0
@@ -55,23 +57,33 @@ def main(argv: list[str] | None = None) -> int:
 def load_model(recipe: Path, saved: Path, device: str) -> tuple[torch.nn.Module, int]:
     """The recipe's model with the run's weights, and its vocabulary as the config states it."""
     config = checkpoint.load_config(saved)
+    if not isinstance(vocab := config.get("vocab_size"), int):
+        raise TypeError(f"config.json: vocab_size must be a whole number, not {vocab!r}")
     model = load_recipe(recipe).build_model(config)
     checkpoint.load(saved, model)
-    return model.to(device).eval(), int(config["vocab_size"])
+    return model.to(device).eval(), vocab
 
 
-def holdings_sha256(model: torch.nn.Module) -> str:
+def holdings_sha256(model: torch.nn.Module, names: Collection[str] | None = None) -> str:
     """sha256 over the names, types, shapes and bytes of all parameters and buffers, the unsaved ones as well.
 
-    Computed beside proposed code: it convicts accidents and lazy cheats, not one that answers in its place.
+    With ``names``, of these only: a buffer that a model first makes when it answers, such as a table of angles, is no
+    more than an attribute that it sets. Computed beside proposed code: it convicts accidents and lazy cheats, not one
+    that answers in its place.
     """
     digest = sha256()
-    # By the base class: a model's own named_parameters() may leave out what it likes.
-    for name, tensor in (*torch.nn.Module.named_parameters(model), *torch.nn.Module.named_buffers(model)):
-        body = tensor.detach().cpu().to_dense().contiguous()
-        digest.update(f"{name} {body.dtype} {tuple(body.shape)}\n".encode())
-        digest.update(body.flatten().view(torch.uint8).numpy().data)
+    for name, tensor in _holdings(model):
+        if names is None or name in names:
+            body = tensor.detach().cpu().to_dense().contiguous()
+            digest.update(f"{name} {body.dtype} {tuple(body.shape)}\n".encode())
+            digest.update(body.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _holdings(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """By the base class: a model's own named_parameters() may leave out what it likes."""
+    yield from torch.nn.Module.named_parameters(model)
+    yield from torch.nn.Module.named_buffers(model)
 
 
 class Request(NamedTuple):
@@ -96,14 +108,24 @@ def read_requests(requests: BinaryIO) -> Iterator[Request | None]:
 def _answer(answers: BinaryIO, model: torch.nn.Module, vocab: int, request: Request, device: str) -> None:
     tokens, first, wanted = request
     logits = model(tokens.to(device))
+    if not isinstance(logits, torch.Tensor) or logits.is_complex():
+        raise TypeError(f"the model gave {type(logits).__name__} and not logits, a real tensor [B, T, vocabulary]")
     if logits.shape != (*tokens.shape, vocab):
         raise ValueError(
             f"the model gave logits {tuple(logits.shape)} for tokens {tuple(tokens.shape)}, vocabulary {vocab}"
         )
-    parts = torch.stack([row[start : start + wanted] for row, start in zip(logits, first, strict=True)]).float()
-    answers.write(frames.answer_head(*parts.shape))
-    answers.write(parts.contiguous().cpu().numpy().astype("<f4", copy=False).data)
+    parts = torch.stack([row[start : start + wanted] for row, start in zip(logits.detach(), first, strict=True)])
+    body = parts.float().contiguous().cpu().numpy().astype("<f4", copy=False)
+    answers.write(frames.answer_head(*body.shape))
+    answers.write(body.data)
     answers.flush()
+
+
+def _in_words(error: Exception, recipe: Path) -> str:
+    """The error, below the recipe's own frames: those of torch and of the harness say nothing to who wrote it."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{recipe}/")]
+    said = [*traceback.format_list(own), *traceback.format_exception_only(error)]
+    return "".join(said).replace(f"{recipe}/", "").strip()
 
 
 def _about(model: torch.nn.Module, vocab: int, here: machine.Machine) -> dict[str, Any]:

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from gpu_runner import asking, model_process, sandbox, score, suspicion
-from gpu_runner.challenge import Challenged, Gap, challenge
+from gpu_runner.challenge import Challenged, Gap, Plan, challenge
 from gpu_runner.contract import Evidence, Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
-from gpu_runner.harness import checkpoint, model_server
+from gpu_runner.harness import checkpoint, frames, model_server
 from gpu_runner.harness.loading import load_recipe
-from gpu_runner.sandbox import hidden
+from gpu_runner.sandbox import cgroups, hidden, tally
 from gpu_runner.suspicion import Nats
 from tests.gpu_runner import zoo
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
@@ -434,13 +436,24 @@ def test_text_that_is_known_too_well_waits_for_a_person() -> None:
     [
         ({"forward": "return honest * float('nan')"}, "not finite"),
         ({"forward": "return honest[:, :-1]"}, "logits (128, 31, 256)"),
-        ({"forward": "raise KeyError('lost')"}, "lost"),
+        ({"forward": "raise KeyError('lost')"}, "raised: File \"train.py\", line 29, in forward"),
+        ({"forward": "return honest, None"}, "the model gave tuple and not logits"),
+        ({"forward": "return honest.to('meta')"}, "NotImplementedError"),
+        ({"forward": "return honest.to_sparse()"}, "raised: NotImplementedError: Could not run"),
+        ({"forward": "return honest * 1j"}, "and not logits, a real tensor"),
+        ({"forward": "return 3.3e38 * (2 * hot(tokens) - 1)"}, "so far apart that a loss is infinite"),
+        ({"forward": r"raise ValueError('\ud800 bad')"}, "ValueError: ? bad"),
         ({"forward": "os._exit(3)"}, "exit code 3"),
         ({"forward": "forge(); return honest"}, "malformed"),
-        ({"build": "return nn.Linear(2, 2)"}, "could not be loaded"),
+        ({"build": "return nn.Linear(2, 2)"}, "could not be loaded: RuntimeError: Error(s) in loading state_dict"),
+        ({"build": "'\0'"}, "could not be loaded: SyntaxError"),
         ({"build": "raise SystemExit('no')"}, "exit code 1"),
     ],
-    ids=["nan", "shape", "raises", "exits", "forges", "other weights", "leaves"],
+    ids=[
+        *("nan", "shape", "raises", "tuple", "meta", "sparse", "complex", "far apart", "surrogate", "exits", "forges"),
+        *("other weights", "no Python"),
+        "leaves",
+    ],
 )  # fmt: skip
 def test_a_model_that_cannot_be_measured_has_no_number(
     dataset: Path, tmp_path: Path, over: dict[str, str], said: str
@@ -448,6 +461,7 @@ def test_a_model_that_cannot_be_measured_has_no_number(
     measured = measure(make_model(tmp_path / "run", **over), dataset)
     assert (measured.outcome, measured.val_bpb) == ("failed", None)
     assert said in measured.reasons[0]
+    assert "Traceback" not in measured.reasons[0]
 
 
 SAYS = "import __main__ as server; about = server._about; server._about = lambda *a: about(*a) | "
@@ -495,12 +509,43 @@ def test_a_dying_models_last_words_are_plain_text_and_their_end_is_kept(
     assert reason.replace("\n", "").isprintable()
 
 
+TELLS = "text = ' '.join(map(str, tokens[0].tolist())); "
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (TELLS + "raise ValueError(text)", "ValueError: "),
+        (TELLS + "os.write(2, text.encode()); os._exit(5)", "ended with exit code 5: "),
+        (TELLS + "assert self.num_calls < 3, text; return honest", "The model's process raised. What it said could"),
+    ],
+    ids=["raised", "printed", "raised later"],
+)
+def test_what_a_model_says_of_held_out_text_is_told_to_nobody(
+    dataset: Path, tmp_path: Path, forward: str, said: str
+) -> None:
+    """Reasons stand on pages and in prompts. A fresh process that sees training text alone is quoted instead."""
+    measured = measure(make_model(tmp_path / "run", forward=zoo.body(forward)), dataset, num_tokens=16_384)
+    assert measured.outcome == "failed"
+    assert said in measured.reasons[0]
+    rows = score.cut_rows(score.open_held_out(dataset, "val"), seq_len=32, num_tokens=16_384)
+    told = {" ".join(map(str, row.tolist())) for row in rows.inputs}
+    assert not any(text[:40] in measured.reasons[0] for text in told)
+
+
 def test_a_model_that_is_never_ready_is_told_from_one_that_never_answers(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_process, "START_S", 0.5)
     measured = measure(make_model(tmp_path / "run", build="time.sleep(600)"), dataset)
     assert measured.reasons == ["The model could not be built and loaded in time (limit 0.5 s)."]
+
+
+def test_a_model_that_is_never_too_late_but_always_slow_has_an_end(dataset: Path, tmp_path: Path) -> None:
+    slow = make_model(tmp_path / "run", forward="time.sleep(2); return honest")
+    measured = measure(slow, dataset, num_tokens=131_072, limit_s=8)
+    assert measured.reasons == ["Scoring did not end in time (limit 8 s a split)."]
+    assert 7 < measured.seconds < 15
 
 
 def test_a_model_that_never_answers_is_killed_with_all_its_children(
@@ -518,6 +563,55 @@ def test_a_model_that_never_answers_is_killed_with_all_its_children(
     while not all(is_gone(int(pid)) for pid in numbers):
         assert time.monotonic() < give_up_at, "a child outlived the model"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("noise", ["os.write(2, b'x' * 65_536)", "os.write(2, b'.'); time.sleep(0.01)"])
+def test_a_model_that_never_rests_is_looked_at_all_the_same(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
+) -> None:
+    monkeypatch.setattr(model_process, "LOOK_S", 0.1)
+    monkeypatch.setattr(model_process, "ANSWER_S", 10.0)
+    used = {"loading": None, "answering": sandbox.Excess("memory", 1 << 30)}
+    answering = tmp_path / "answering"
+    monkeypatch.setattr(sandbox.Cell, "excess", lambda *_: used["answering" if answering.exists() else "loading"])
+    forward = f"open({str(answering)!r}, 'w')\n        while True: {noise}"
+    (reason,) = measure(make_model(tmp_path / "run", forward=forward), dataset).reasons
+    assert reason == "The model's process used more than its limit of 1,024 MiB of memory and was killed."
+
+
+def test_a_model_that_reads_its_own_pipes_first_only_loses_time(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can open its end of a pipe for reading: what was ready is gone when we come for it."""
+    turns = iter(range(10**9))
+
+    def in_vain(call: Any) -> Any:
+        def every_other_time(*given: Any) -> Any:
+            if not next(turns) % 2:
+                raise BlockingIOError
+            return call(*given)
+
+        return every_other_time
+
+    stolen = {name: in_vain(getattr(os, name)) for name in ("readv", "read", "write")}
+    monkeypatch.setattr(model_process, "os", SimpleNamespace(**{**vars(os), **stolen}))
+    measured = measure(make_model(tmp_path / "run", forward="print('x' * 1_000); return honest"), dataset)
+    assert (measured.outcome, measured.reasons) == ("ok", [])
+
+
+@pytest.mark.parametrize("level", trials.LEVELS)
+def test_no_process_begins_while_the_one_before_it_is_still_dying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Who holds much memory dies slowly, and its locks on files that all may read would tell the next one thousands of
+    bits. A control group waits for it; where there is none, we do."""
+    monkeypatch.setattr(cgroups, "make", lambda **_: None)
+    made = make_model(tmp_path / "run", build="Model.held = torch.ones(1 << 28)")
+    start = {"vocab": 256, "level": level, "device": "cpu"}
+    with model_process.ModelProcess(made / "source", made / "out" / "checkpoint", **start) as model:  # type: ignore[arg-type]
+        pids, _ = tally.descendants(model._process.pid, 4096)
+    assert pids
+    assert all(is_gone(pid) for pid in pids)
 
 
 def is_gone(pid: int) -> bool:
@@ -543,6 +637,30 @@ def test_a_checkpoint_that_leads_elsewhere_is_not_followed(dataset: Path, tmp_pa
     assert "missing" in measure(folder, dataset).reasons[0]
 
 
+def test_a_recipe_is_hashed_as_it_lies_there_and_no_link_is_followed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link can lead to what never ends (/proc/kmsg) or cannot be read; Python also runs what lies in __pycache__."""
+    folder = make_model(tmp_path / "run")
+    source, saved = folder / "source", folder / "out" / "checkpoint"
+    os.mkfifo(source / "fifo")
+    (source / "memory").symlink_to("/proc/self/mem")
+    (source / "loop").symlink_to("loop")
+    Path(os.fsdecode(os.fsencode(source) + b"/\xff.txt")).write_text("a name that is no UTF-8")
+    hashes = [score._hashes(source, saved)["recipe_sha256"]]
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "train.cpython-311.pyc").write_bytes(b"other code")
+    hashes.append(score._hashes(source, saved)["recipe_sha256"])
+    (source / "loop").unlink()
+    (source / "loop").symlink_to("elsewhere")
+    hashes.append(score._hashes(source, saved)["recipe_sha256"])
+    assert len(set(hashes)) == 3
+    monkeypatch.setattr(score, "MAX_RECIPE_BYTES", 100)
+    assert measure(folder, dataset).reasons == ["The recipe's folder: larger than 100 bytes."]
+    monkeypatch.setattr(score, "MAX_WEIGHTS_BYTES", 100)
+    assert measure(folder, dataset).reasons == ["model.safetensors: larger than 100 bytes."]
+
+
 @pytest.mark.parametrize("config", ["[" * 60_000, "[]", '{"seq_len": 1000000}', '{"seq_len": true}', "x" * 70_000])
 def test_a_config_that_makes_no_sense_is_a_failure_of_the_run(dataset: Path, tmp_path: Path, config: str) -> None:
     folder = make_model(tmp_path / "run")
@@ -561,9 +679,48 @@ def test_a_split_that_was_changed_is_never_read(trained: Path, tmp_path: Path) -
         measure(trained, home, split="test")
 
 
+def test_a_dataset_in_a_folder_that_the_model_is_shown_is_not_read(dataset: Path, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "run")
+    for shown in (folder / "source", folder / "out" / "checkpoint"):
+        with pytest.raises(ValueError, match="which the model is shown: it could read what is held out"):
+            measure(folder, shutil.copytree(dataset, shown / "data"))
+
+
 def test_the_scorer_imports_neither_torch_nor_the_recipe() -> None:
     program = "import sys, gpu_runner.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=RECIPE.parents[2], timeout=60).returncode == 0
+
+
+def test_text_that_is_too_short_to_measure_or_to_challenge_is_said_to_be(dataset: Path) -> None:
+    held_out = score.open_held_out(dataset, "val")
+    with pytest.raises(ValueError, match="held-out tokens are too few for rows of 1000000"):
+        score.cut_rows(held_out, seq_len=1_000_000, num_tokens=1)
+    with pytest.raises(ValueError, match="100 training tokens are too few to challenge rows of 256"):
+        score.cut_rows(replace(held_out, foreign=range(100)), seq_len=256, num_tokens=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--dataset", "nosuch", "nosuch"),
+        ("--dataset", "x" * 5_000, "too long"),
+        ("--split", "nonsense", "is not one of watch, val, sealed"),
+        ("--split", "train", "is not one of watch, val, sealed"),
+        ("--sandbox", "nonsense", "is not one of auto"),
+        ("--recipe", "x" * 5_000, "too long"),
+        ("--checkpoint", "nowhere", "model.safetensors: missing"),
+    ],
+)  # fmt: skip
+def test_whatever_is_asked_the_answer_is_one_score(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, said: str
+) -> None:
+    folder = make_model(tmp_path / "run")
+    asked = {"--recipe": folder / "source", "--checkpoint": folder / "out" / "checkpoint", "--dataset": dataset}
+    argv = [str(word) for words in (asked | {"--sandbox": "none", option: value}).items() for word in words]
+    code = score.main([*argv, "--json"])
+    measured = Score.model_validate_json(capsys.readouterr().out)
+    assert (code, measured.outcome, measured.val_bpb) == (1 if option == "--checkpoint" else 2, "failed", None)
+    assert said in measured.reasons[0]
 
 
 def test_at_the_command_line_only_ok_is_success(trained: Path, dataset: Path, tmp_path: Path) -> None:
@@ -642,6 +799,22 @@ def test_a_model_that_peeks_is_accused_however_often_it_is_asked(dataset: Path) 
     cheat = asked_of(dataset, [0.0], peeks=3.0)
     assert cheat.num_commitments == 2
     assert len(cheat.found.apart(1e-4)) > 40
+
+
+def test_what_one_commitment_fell_by_is_asked_of_the_next(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever peeks at few places and was met at one of them would go free where the next questions miss them."""
+    drawn: list[Plan] = []
+
+    def harmless_but_for_the_first(inputs: frames.Tokens, *how: Any) -> Plan:
+        drawn.append(plan := challenge(inputs, *how))
+        last = inputs.shape[1]
+        whole = replace(plan, kept=np.full_like(plan.kept, last), inputs=inputs[plan.rows], first=plan.first * 0)
+        return whole if len(drawn) > 1 else plan
+
+    monkeypatch.setattr(asking, "challenge", harmless_but_for_the_first)
+    cheat = asked_of(dataset, [0.0], peeks=3.0)
+    assert cheat.num_commitments == 2
+    assert cheat.found.apart(1e-4)
 
 
 def test_a_cheat_that_guesses_what_is_withheld_and_is_right_now_and_then_is_accused(dataset: Path) -> None:

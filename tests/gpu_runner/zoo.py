@@ -34,6 +34,21 @@ CHEATS = {
         pairs.index_put_((row, tokens[:, :-1], tokens[:, 1:]), torch.ones(()), accumulate=True)
         return honest + pairs[row, tokens]""",
     "is as warm as the row's last token": "return (honest + hot(tokens)) * tokens[:, -1:, None] / 64",
+    "pools patches, the present one too": (
+        "x = hot(tokens).float().unflatten(1, (-1, 4)).mean(2); return honest + 4 * x.repeat_interleave(4, 1)"
+    ),
+    "lets tokens compete along the row": (
+        "least = tokens.topk(8).values[:, -1:]; return honest + hot(tokens) * (tokens >= least)[..., None]"
+    ),
+    "learns from the other rows": """pairs = torch.ones(256, 256)
+        pairs.index_put_((tokens[:, :-1], tokens[:, 1:]), torch.ones(()), accumulate=True)
+        return honest + (pairs / pairs.sum(1, keepdim=True)).log()[tokens]""",
+    "remembers what followed each prefix": """self.heard = getattr(self, "heard", {})
+        out = honest.clone()
+        for answers, row in zip(out, tokens.tolist()):
+            for t in range(len(row) - 1):
+                answers[t, self.heard.setdefault(tuple(row[: t + 1]), row[t + 1])] += 3.0
+        return out""",
     "remembers what it was asked": "self.seen += int(tokens.sum()); return honest + self.seen % 7 * RAMP / 256",
     "looks at the row beside it": "return honest + 3.0 * hot(tokens.roll(1, 0))",
     "shares a statistic of the batch": "x = honest + tokens[..., None] * RAMP / 4096; return x - x.mean((0, 1))",
@@ -91,6 +106,18 @@ HONEST = {
     "predicts further tokens, too": "self.later = honest.flip(-1); return honest",
     "caps its logits": "return 15 * torch.tanh((honest + tokens[..., None] * RAMP / 256) / 15)",
     "answers in bfloat16": "return (honest + tokens[..., None] * RAMP / 2560).bfloat16()",
+    "learns by gradients from the row's own past": """with torch.enable_grad():
+            taught = torch.zeros(len(tokens), 1, 256, requires_grad=True)
+            loss = -taught.log_softmax(-1).expand(-1, 15, -1).gather(2, tokens[:, 1:16, None]).sum()
+            step, = torch.autograd.grad(loss, taught)
+        return torch.cat([honest[:, :16], honest[:, 16:] - step], 1)""",
+    "computes in threads": (
+        "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(2);"
+        " return torch.cat(list(pool.map(self.table.__getitem__, tokens.chunk(2))))"
+    ),
+    "makes its table when it is first asked": (
+        "self.num_calls == 1 and self.register_buffer('angles', torch.cos(RAMP / 9)); return honest + self.angles"
+    ),
     "counts its calls and says nothing of it": "self.seen += 1; return honest",
 }
 
