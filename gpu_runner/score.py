@@ -26,22 +26,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from gpu_runner import identity
 from gpu_runner.asking import TOLERANCE_NATS, Asking, Rows
 from gpu_runner.challenge import Challenged
-from gpu_runner.contract import SCORER_VERSION, Evidence, HeldOutSplit, Score, canonical_json
+from gpu_runner.contract import SCORER_VERSION, Evidence, HeldOutSplit, Score
 from gpu_runner.data.manifest import Manifest, file_sha256, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.data.verify import refuse_open
@@ -50,11 +49,8 @@ from gpu_runner.plain import plain
 
 DEFAULT_TOKENS = 131_072
 BATCH_TOKENS = 4_096  # of one request at most; the same for every model, so that scores compare
-BATCH_BYTES = 64 << 20  # of logits of one request, where the vocabulary is large; one row at least
 MIN_SEQ_LEN, MAX_SEQ_LEN = 32, 4_096
-MAX_CONFIG_BYTES = 65_536
-MAX_WEIGHTS_BYTES = 32 << 30  # as large as a file of a sandboxed run can be
-MAX_RECIPE_BYTES = 1 << 30
+BATCH_BYTES = 64 << 20  # of logits of one request, where the vocabulary is large; one row at least
 LIMIT_S = 840.0  # for each split; whoever waits for a score waits a minute longer, and is told why there is none
 # Prefixes that are asked again: a leak at 0.34 % of the positions is found with 99.9 %, at 0.1 % with 87 %.
 DEFAULT_CHALLENGES = 2_048
@@ -114,7 +110,7 @@ def score(
     held_out = open_held_out(dataset_dir, split)
     provenance: dict[str, str | int | float | None] = {
         "scorer_version": SCORER_VERSION,
-        "scorer_sha256": scorer_sha256(),
+        "scorer_sha256": identity.scorer_sha256(),
         "manifest_sha256": manifest_sha256(dataset_dir),
         "tokenizer_sha256": held_out.manifest.tokenizer.sha256,
         "split": split,
@@ -123,7 +119,7 @@ def score(
     measured: list[Measured] = []
     failure: str | None = None
     try:
-        provenance |= _hashes(recipe_dir, checkpoint_dir)
+        provenance |= identity.of_model(recipe_dir, checkpoint_dir)
         provenance["seq_len"] = seq_len = _seq_len(checkpoint_dir)
         last = Deadline(began + limit_s * (1 + sealed), f"Scoring did not end in time (limit {limit_s:g} s a split).")
         start = partial(
@@ -133,7 +129,7 @@ def score(
         measured.append(_measure(start, held_out, **how))
         if sealed and measured[0].outcome == "ok":
             measured.append(_measure(start, open_held_out(dataset_dir, "sealed"), **how))
-        if _hashes(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
+        if identity.of_model(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
             failure = "The checkpoint changed while it was scored."
     except ModelFailed as failed:
         measured, failure = [], str(failed)[:2_000]
@@ -236,6 +232,17 @@ def _num_bytes(held_out: HeldOut, rows: Rows) -> npt.NDArray[np.uint16]:
     return held_out.token_bytes[rows.targets]
 
 
+def _seq_len(checkpoint_dir: Path) -> int:
+    """Row length as config.json asks for it, within bounds: the config was written by proposed code."""
+    try:
+        asked = json.loads((checkpoint_dir / "config.json").read_bytes()).get("seq_len")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelFailed(f"config.json: not a JSON object: {error}") from error
+    if not isinstance(asked, int) or not MIN_SEQ_LEN <= asked <= MAX_SEQ_LEN:
+        raise ModelFailed(f"config.json: seq_len {asked!r} is no whole number from {MIN_SEQ_LEN} to {MAX_SEQ_LEN}.")
+    return asked
+
+
 # --- the measurement --------------------------------------------------------------------------
 
 
@@ -295,63 +302,6 @@ def judge(bpb: float, found: Challenged, device: str) -> tuple[Outcome, list[str
             f"{bpb:.4f} bits per byte is below {PLAUSIBLE_BPB}, which no model of this size reaches."
         ]
     return "ok", []
-
-
-# --- what was measured ------------------------------------------------------------------------
-
-
-def scorer_sha256() -> str:
-    """One hash for the scorer's own files."""
-    here = Path(__file__).resolve().parent
-    modules = ("score.py", "asking.py", "challenge.py", "suspicion.py", "model_process.py", "plain.py")
-    own = (*modules, "harness/frames.py", "data/manifest.py", "data/tokens.py")
-    return _tree_sha256(here, [here / name for name in own])
-
-
-def _hashes(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
-    """Proposed code made the checkpoint: a link in it could lead anywhere on this machine. OSError, ModelFailed."""
-    weights, config = checkpoint_dir / "model.safetensors", checkpoint_dir / "config.json"
-    if any(path.is_symlink() for path in (checkpoint_dir, weights, config)):
-        raise ModelFailed("The checkpoint is, or holds, a symbolic link: not followed.")
-    for path in (weights, config, recipe_dir / "train.py"):
-        if not path.is_file():
-            said = "is no file" if path.exists() else "missing"
-            raise ModelFailed(f"{path.name}: {said}, there is nothing to score.")
-    recipe = [path for path in recipe_dir.rglob("*") if path.is_symlink() or path.is_file()]
-    _refuse_more(MAX_WEIGHTS_BYTES, "model.safetensors", [weights])
-    _refuse_more(MAX_CONFIG_BYTES, "config.json", [config])
-    _refuse_more(MAX_RECIPE_BYTES, "The recipe's folder", recipe)
-    return {
-        "checkpoint_sha256": _tree_sha256(checkpoint_dir, [weights, config]),
-        "recipe_sha256": _tree_sha256(recipe_dir, recipe),
-    }
-
-
-def _refuse_more(limit: int, what: str, paths: Sequence[Path]) -> None:
-    """Every byte is hashed, and a file with holes in it may be as large as it likes."""
-    if sum(path.lstat().st_size for path in paths) > limit:
-        raise ModelFailed(f"{what}: larger than {limit:,} bytes.")
-
-
-def _tree_sha256(base: Path, paths: Sequence[Path]) -> str:
-    """sha256 over {relative path: sha256 of the bytes}; of a link, where it leads: it is not followed."""
-    hashes = {str(path.relative_to(base)): _own_sha256(path) for path in paths}
-    return sha256(canonical_json({os.fsencode(name).hex(): digest for name, digest in hashes.items()})).hexdigest()
-
-
-def _own_sha256(path: Path) -> str:
-    return sha256(os.readlink(os.fsencode(path))).hexdigest() if path.is_symlink() else file_sha256(path)
-
-
-def _seq_len(checkpoint_dir: Path) -> int:
-    """Row length as config.json asks for it, within bounds: the config was written by proposed code."""
-    try:
-        asked = json.loads((checkpoint_dir / "config.json").read_bytes()).get("seq_len")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise ModelFailed(f"config.json: not a JSON object: {error}") from error
-    if not isinstance(asked, int) or not MIN_SEQ_LEN <= asked <= MAX_SEQ_LEN:
-        raise ModelFailed(f"config.json: seq_len {asked!r} is no whole number from {MIN_SEQ_LEN} to {MAX_SEQ_LEN}.")
-    return asked
 
 
 # --- by hand ----------------------------------------------------------------------------------

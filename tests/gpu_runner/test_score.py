@@ -21,7 +21,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from gpu_runner import asking, model_process, sandbox, score, suspicion
+from gpu_runner import asking, identity, model_process, sandbox, score, suspicion
 from gpu_runner.challenge import Challenged, Gap, Plan, challenge
 from gpu_runner.contract import Evidence, Score
 from gpu_runner.data.manifest import manifest_sha256
@@ -647,17 +647,17 @@ def test_a_recipe_is_hashed_as_it_lies_there_and_no_link_is_followed(
     (source / "memory").symlink_to("/proc/self/mem")
     (source / "loop").symlink_to("loop")
     Path(os.fsdecode(os.fsencode(source) + b"/\xff.txt")).write_text("a name that is no UTF-8")
-    hashes = [score._hashes(source, saved)["recipe_sha256"]]
+    hashes = [identity.of_model(source, saved)["recipe_sha256"]]
     (source / "__pycache__").mkdir()
     (source / "__pycache__" / "train.cpython-311.pyc").write_bytes(b"other code")
-    hashes.append(score._hashes(source, saved)["recipe_sha256"])
+    hashes.append(identity.of_model(source, saved)["recipe_sha256"])
     (source / "loop").unlink()
     (source / "loop").symlink_to("elsewhere")
-    hashes.append(score._hashes(source, saved)["recipe_sha256"])
+    hashes.append(identity.of_model(source, saved)["recipe_sha256"])
     assert len(set(hashes)) == 3
-    monkeypatch.setattr(score, "MAX_RECIPE_BYTES", 100)
+    monkeypatch.setattr(identity, "MAX_RECIPE_BYTES", 100)
     assert measure(folder, dataset).reasons == ["The recipe's folder: larger than 100 bytes."]
-    monkeypatch.setattr(score, "MAX_WEIGHTS_BYTES", 100)
+    monkeypatch.setattr(identity, "MAX_WEIGHTS_BYTES", 100)
     assert measure(folder, dataset).reasons == ["model.safetensors: larger than 100 bytes."]
 
 
