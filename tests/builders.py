@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
@@ -145,3 +147,9 @@ def fail(lease: contract.Lease, *, kind: str = "out_of_memory", outcome: str = "
     report.follow_up(run.pk)
     run.refresh_from_db()
     return run
+
+
+@cache
+def password_hash() -> str:
+    """Of the password that everybody has. It takes a quarter of a second, as it should."""
+    return make_password("correct horse battery")

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from research import tasks
+from tests import builders
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,10 +23,13 @@ def _static_files() -> None:
 def _own_home(tmp_path: Path, settings: object) -> None:
     settings.REPOSITORIES = tmp_path / "repositories"  # type: ignore[attr-defined]
     settings.DATASETS = tmp_path / "datasets"  # type: ignore[attr-defined]
+    settings.WHITENOISE_AUTOREFRESH = True  # type: ignore[attr-defined]  # else every client lists all static files first
 
 
 def _person(name: str, *permissions: str) -> User:
-    user = User.objects.create_user(name, f"{name}@lab.example", "correct horse battery", first_name=name.title())
+    user = User.objects.create(
+        username=name, email=f"{name}@lab.example", password=builders.password_hash(), first_name=name.title()
+    )
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from research.gates import harness, naming, shaping, wording
 from research.gates.found import Context, Found, Remark
@@ -49,23 +50,28 @@ def _of_file(context: Context, path: str) -> list[Remark]:
         sentence = f"It is not Python after the edit ({type(error).__name__}: {str(error)[:120]}); correct it."
         return [Remark(severity="block", rule="not-python", sentence=sentence, path=path, line=line)]
     try:
-        before = _seen(context.files, path) if path in context.files else []
+        before = _seen(context.files, path) if path in context.files else ()
     except UNREADABLE:
-        before = []  # a base that cannot be read vouches for nothing
+        before = ()  # a base that cannot be read vouches for nothing
     added = {number for file in context.change.files if path in file.paths for number, _ in file.added}
     lines = context.after[path].split("\n")
     return [_remark(path, lines, sighting) for sighting in _new(before, after, added)]
 
 
-def _seen(files: dict[str, str], path: str) -> list[Sighting]:
-    sources = {name: Source(text, parse(text)) for name, text in files.items() if name.endswith(".py")}
+def _seen(files: dict[str, str], path: str) -> tuple[Sighting, ...]:
+    return _read(tuple(sorted(file for file in files.items() if file[0].endswith(".py"))), path)
+
+
+@lru_cache(maxsize=32)  # every proposal on an incumbent has its files for a base
+def _read(files: tuple[tuple[str, str], ...], path: str) -> tuple[Sighting, ...]:
+    sources = {name: Source(text, parse(text)) for name, text in files}
     module = {name.removesuffix(".py").replace("/", "."): source for name, source in sources.items()}
     source = sources[path]
     source.siblings.update(module)
-    return [sighting for rule in RULES for sighting in rule(source)]
+    return tuple(sighting for rule in RULES for sighting in rule(source))
 
 
-def _new(before: list[Sighting], after: list[Sighting], added: set[int]) -> Iterator[Sighting]:
+def _new(before: Iterable[Sighting], after: Iterable[Sighting], added: set[int]) -> Iterator[Sighting]:
     """By rule and text, as many as there are more of; those that stand on added lines first."""
     kinds: dict[tuple[str, str, str], list[Sighting]] = defaultdict(list)
     for sighting in after:

@@ -50,7 +50,8 @@ def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def dana(db: None) -> User:
     """Administers."""
-    return User.objects.create_superuser("dana", "dana@lab.example", "correct horse battery")
+    rights = {"is_staff": True, "is_superuser": True}
+    return User.objects.create(username="dana", email="dana@lab.example", password=builders.password_hash(), **rights)
 
 
 @pytest.fixture
