@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -84,9 +85,13 @@ def create(campaign: Campaign, recipe_dir: Path) -> str:
 
 def files_at(campaign: Campaign, commit: str) -> dict[str, str]:
     """Path -> text of every file at ``commit``."""
-    bare = path_of(campaign)
+    return dict(_files_at(path_of(campaign), commit))
+
+
+@lru_cache(maxsize=64)  # a commit never changes, and whoever reads, checks or revises a proposal asks for its files
+def _files_at(bare: Path, commit: str) -> tuple[tuple[str, str], ...]:
     names = _git("ls-tree", "-r", "-z", "--name-only", commit, cwd=bare).decode().split("\0")
-    return {name: _git("show", f"{commit}:{name}", cwd=bare).decode() for name in names if name}
+    return tuple((name, _git("show", f"{commit}:{name}", cwd=bare).decode()) for name in names if name)
 
 
 def bundle(campaign: Campaign, commit: str) -> bytes:
@@ -117,8 +122,7 @@ def commit_keep(campaign: Campaign, parent: str, patch: str, overrides: contract
             _git("apply", "--cached", "-", cwd=bare, stdin=patch.encode(), env=env)
         if overrides:
             toml = contract.with_defaults(_git("show", ":recipe.toml", cwd=bare, env=env).decode(), overrides)
-            blob = _git("hash-object", "-w", "--stdin", cwd=bare, stdin=toml.encode()).decode().strip()
-            _git("update-index", "--cacheinfo", f"100644,{blob},recipe.toml", cwd=bare, env=env)
+            _git("update-index", "--cacheinfo", f"100644,{_blob(bare, toml)},recipe.toml", cwd=bare, env=env)
         tree = _git("write-tree", cwd=bare, env=env).decode().strip()
     return _git("commit-tree", tree, "-p", parent, cwd=bare, stdin=message.encode()).decode().strip()
 
@@ -130,12 +134,15 @@ def follow(campaign: Campaign) -> None:
 
 def _commit(bare: Path, files: dict[str, str], *, parent: str | None, message: str) -> str:
     with _index(bare, parent) as env:
-        for name, text in files.items():
-            blob = _git("hash-object", "-w", "--stdin", cwd=bare, stdin=text.encode()).decode().strip()
-            _git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", cwd=bare, env=env)
+        rows = [f"100644 {_blob(bare, text)}\t{name}" for name, text in files.items()]
+        _git("update-index", "-z", "--index-info", cwd=bare, stdin="\0".join([*rows, ""]).encode(), env=env)
         tree = _git("write-tree", cwd=bare, env=env).decode().strip()
     parents = ("-p", parent) if parent else ()
     return _git("commit-tree", tree, *parents, cwd=bare, stdin=message.encode()).decode().strip()
+
+
+def _blob(bare: Path, text: str) -> str:
+    return _git("hash-object", "-w", "--stdin", cwd=bare, stdin=text.encode()).decode().strip()
 
 
 @contextmanager

@@ -130,6 +130,7 @@ def test_what_is_being_typed_survives_news_from_the_campaign(
         page.goto(HOST + address)
         page.keyboard.press("c")
         page.keyboard.type("Half a ")
+        page.locator("#review[data-htmx-powered]").wait_for()  # htmx listens a moment after the page has loaded
         page.evaluate("document.getElementById('review').dispatchEvent(new CustomEvent('nudge'))")
         page.get_by_text("A newcomer in the queue").wait_for(timeout=5_000)
         page.keyboard.type("sentence")
