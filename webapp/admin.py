@@ -19,7 +19,6 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.html import format_html
 
 from gpu_runner import contract
 from research import events
@@ -311,7 +310,7 @@ class LedgerEntryAdmin(RecordAdmin):
     @admin.display(description="what came back", empty_value="–")
     def what_came_back(self, entry: LedgerEntry) -> str:
         """As it came: somebody else's words, so what a reader could not see in them is written out."""
-        return format_html("<pre>{}</pre>", visible(entry.answer)) if entry.answer else ""
+        return visible(entry.answer)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
         entries: QuerySet[LedgerEntry] = super().get_queryset(request)

@@ -105,7 +105,7 @@ def test_what_claude_sent_back_is_shown_as_it_came_and_does_nothing(campaign: Ca
     answer = "<script>alert(1)</script> \N{RIGHT-TO-LEFT OVERRIDE}evil"
     entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", answer=answer)
     html = danas_browser.get(page(LedgerEntry, "change", entry.pk)).content.decode()
-    assert "<pre>&lt;script&gt;alert(1)&lt;/script&gt; &lt;U+202E&gt;evil</pre>" in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &lt;U+202E&gt;evil</div>" in html
 
 
 def test_every_list_and_every_page_opens(world: Campaign, danas_browser: Client) -> None:

@@ -231,6 +231,28 @@ def test_a_prediction_that_was_made_afterwards_is_found(judged: Campaign, change
     assert audit.verify().findings == [f"{name} does not state what the events say it stated"]
 
 
+@pytest.mark.parametrize("written", [[{}], ["depth"], [3], {"depth": 4}, [{"key": [], "value": 1}]])
+def test_whatever_mallory_writes_is_named_and_ends_nothing(judged: Campaign, written: Any) -> None:
+    Revision.objects.update(overrides=written)
+    findings = audit.verify().findings
+    assert any("is not what its digest was taken of" in finding for finding in findings)
+    assert any("does not state what the events say" in finding for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"stated": 3, "revision": [1], "decision": [1], "val_bpb": [], "number": {}},
+        {"found": {}, "decision": None},
+        ["stated", "found", "decision", "val_bpb"],
+        3,
+    ],
+)
+def test_torn_events_are_named_and_end_nothing(judged: Campaign, payload: Any) -> None:
+    Event.objects.update(payload=payload)
+    assert len(audit.verify().findings) > 20
+
+
 def test_a_win_that_was_given_to_another_arm_is_found(judged: Campaign) -> None:
     Proposal.objects.update(arm="claude")
     assert audit.verify().findings[0].endswith("does not state what the events say it stated")
