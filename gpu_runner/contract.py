@@ -245,6 +245,32 @@ class Approval(Wire):
         return sha256(canonical_json(self.model_dump(mode="json")))
 
 
+# --- what a run uses up -------------------------------------------------------------------------
+
+MAX_STEPS = 2**31 - 1  # what the record's columns hold: a hostile process may say any number
+MAX_TOKENS = 2**53  # and what a browser's JSON reader keeps exact
+StepCount = Annotated[int, Field(ge=0, le=MAX_STEPS)]
+TokenCount = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+
+
+class Spent(Wire):
+    """What a run used, as its supervisor measured it from outside: nothing in it is the run's own word.
+
+    Seconds by the clock, and processor seconds of all the run's processes together; None where they are not counted:
+    on a GPU, and where there is no /proc.
+    """
+
+    before_s: float = Field(ge=0)  # from the first line of the recipe to the first text
+    before_cpu_s: float | None = Field(default=None, ge=0)
+    train_s: float = Field(ge=0)  # from there until the budget was spent
+    train_cpu_s: float | None = Field(default=None, ge=0)
+    after_s: float = Field(ge=0)  # from there until the checkpoint stood
+    after_cpu_s: float | None = Field(default=None, ge=0)
+    num_tokens: TokenCount  # handed out to train on
+    num_batches: StepCount
+    num_watch_tokens: TokenCount = 0  # handed out for the watch curve
+
+
 # --- the run: what is sent ------------------------------------------------------------------
 
 Purpose = Literal["smoke", "baseline", "candidate"]
@@ -267,6 +293,7 @@ class RunSpec(Wire):
     score_tokens: int = Field(gt=0)
     splits: tuple[Literal["val", "sealed"], ...] = ("val",)  # what the scorer reads; sealed at a promotion only
     deadline_s: float = Field(gt=0)  # wall clock of the training process, compile included
+    usual: Spent | None = None  # the most that the incumbent's own runs used; None where none was measured yet
 
 
 class Claim(Wire):
@@ -301,10 +328,6 @@ MAX_POINTS = 2_000
 MAX_LOG_LINES = 400
 MAX_LOG_CHARS = 2_000
 MAX_METRICS = 64
-MAX_STEPS = 2**31 - 1  # what the record's columns hold: a hostile process may say any number
-MAX_TOKENS = 2**53  # and what a browser's JSON reader keeps exact
-StepCount = Annotated[int, Field(ge=0, le=MAX_STEPS)]
-TokenCount = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_/]{0,63}$")]
 
 
@@ -430,6 +453,7 @@ class Score(Wire):
 
 FailureKind = Literal[
     "out_of_memory",
+    "over_budget",
     "over_limit",
     "device_lost",
     "no_compiler",
@@ -471,6 +495,7 @@ class RunEnd(Wire):
     peak_memory_mib: float | None = None
     num_steps: StepCount | None = None
     num_tokens: TokenCount | None = None
+    spent: Spent | None = None  # None: it never came so far as to train
 
     @model_validator(mode="after")
     def _whole(self) -> RunEnd:

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, events, ledger, lifecycle, moves, quarantine, tasks
+from research import approval, events, ledger, lifecycle, moves, quarantine, tasks, usual
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
 log = logging.getLogger(__name__)
@@ -155,6 +155,7 @@ def _claimable(wanted: contract.Claim) -> Run | None:
         Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign")
         .filter(same_hardware, state="queued", campaign__state="active", campaign__sandbox_level=wanted.sandbox_level)
         .exclude(quarantine.of_revision("revision"), purpose="candidate")
+        .exclude(usual.awaited())
         .order_by("rank", "pk")
         .first()
     )
@@ -256,6 +257,7 @@ def spec_of(run: Run) -> contract.RunSpec:
         score_tokens=min(SMOKE_SCORE_TOKENS, campaign.score_tokens) if smoke else campaign.score_tokens,
         splits=("val", "sealed") if run.reads_sealed else ("val",),
         deadline_s=campaign.deadline_s,
+        usual=usual.of(run),
     )
 
 
