@@ -3,7 +3,8 @@
 Text is counted where it is handed out (ration.py), so nobody draws more of it than was signed. What is left to a
 cheat is time: learning before the clock from whatever lies on the disk, learning on after the last batch, or going
 over each batch again and again where the budget is in tokens. What these times should be, nobody can say of a
-recipe; but the incumbent's are known, and a proposal is compared with it.
+recipe; but the incumbent's are known, and a proposal is compared with it. Where the budget is in tokens a larger model
+may take longer: as much longer for each token as its smoke run showed to whoever signed it.
 
 Processor seconds are what is held, since a busy machine does not change them; and, loosely, the clock. On a GPU,
 whose work no processor second shows, only the clock.
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from gpu_runner.contract import Budget, Failure, Purpose, Spent
 
-TIMES = 1.5  # of what the incumbent used: a model with half as many parameters more is built and saved in it
+TIMES = 1.5  # of what is usual
 BEFORE_SLACK_S, TRAIN_SLACK_S, AFTER_SLACK_S = 1.0, 3.0, 1.0
 # Nothing was measured yet, as for a smoke run that comes before the incumbent's first own run: so much, and as long as
 # so many of its own steps take. Building a model, trying it on three dummy steps and looking at it costs a few.
@@ -52,7 +53,7 @@ BEFORE = Part(
 TRAIN = Part(
     name="for its tokens",
     slack_s=TRAIN_SLACK_S,
-    todo="Take one step on each batch and make it cheaper, or compare at equal seconds: a run budget in seconds.",
+    todo="Work on each batch as its smoke run did, which was signed; or compare at a run budget in seconds.",
 )
 AFTER = Part(
     name="after its budget was spent",
@@ -68,13 +69,16 @@ def used(spent: Spent, part: Part) -> Used:
 
 
 def over(spent: Spent, *, budget: Budget, purpose: Purpose, usual: Spent | None) -> Failure | None:
-    """Why the run is over its budget, if it is. ``usual`` is the most that the incumbent's own runs used.
+    """Why the run is over its budget, if it is. ``usual`` is what is to be expected of it, after its incumbent's own
+    runs and, for a candidate, its smoke run; a smoke run shows only here how heavy its steps are.
 
     The incumbent's own runs are what others are compared with: they are held by nothing but their deadline.
     """
     if purpose == "baseline":
         return None
     is_smoke = purpose == "smoke"
+    if is_smoke and usual is not None:
+        usual = usual.heavier(spent.times(usual))
     for part in _held(budget, usual, is_smoke):
         may_compile = part is BEFORE and _may_compile(spent, budget, usual, is_smoke)
         allowed = _allowed(part, usual, may_compile) if usual else _unknown(spent, may_compile)
@@ -133,5 +137,5 @@ def _excess(spent: Used, allowed: Used, part: Part, usual: Spent | None) -> str 
 
 
 def _sentence(spent_s: float, allowed_s: float, unit: str, part: Part, usual_s: float | None) -> str:
-    told = "" if usual_s is None or math.isnan(usual_s) else f", the incumbent's own {usual_s:.1f}"
-    return f"Over budget: it took {spent_s:.1f} {unit} {part.name}; allowed were {allowed_s:.1f}{told}."
+    told = "" if usual_s is None or math.isnan(usual_s) else f", usual are {usual_s:.2f}"
+    return f"Over budget: it took {spent_s:.2f} {unit} {part.name}; allowed were {allowed_s:.2f}{told}."

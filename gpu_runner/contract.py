@@ -253,6 +253,9 @@ StepCount = Annotated[int, Field(ge=0, le=MAX_STEPS)]
 TokenCount = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
 
+MOST_TIMES = 3.0
+
+
 class Spent(Wire):
     """What a run used, as its supervisor measured it from outside: nothing in it is the run's own word.
 
@@ -269,6 +272,35 @@ class Spent(Wire):
     num_tokens: TokenCount  # handed out to train on
     num_batches: StepCount
     num_watch_tokens: TokenCount = 0  # handed out for the watch curve
+
+    def times(self, other: Spent) -> float | None:
+        """How many times as much each token took as ``other``'s did; None where one of them is too short to tell.
+
+        In processor seconds where both were counted, else by the clock. While the last batch is worked on, the time
+        with text is over.
+        """
+        counted = self.train_cpu_s is not None and other.train_cpu_s is not None
+        mine, theirs = (
+            ((of.train_cpu_s or 0.0) if counted else of.train_s) / max(of.num_batches - 1, 1) * of.num_batches
+            for of in (self, other)
+        )
+        if min(self.num_batches, other.num_batches) < 2 or not theirs:
+            return None
+        return (mine / self.num_tokens) / (theirs / other.num_tokens)
+
+    def heavier(self, times: float | None) -> Spent:
+        """What is to be expected of a run whose tokens take ``times`` as much. Never less than this.
+
+        Building, looking at and saving a model grow with it, too, but nobody may make much of that: up to MOST_TIMES.
+        """
+        all_of_it = max(times or 1.0, 1.0)
+        some_of_it = min(all_of_it, MOST_TIMES)
+        grown = {
+            name: seconds * (all_of_it if name.startswith("train") else some_of_it)
+            for name in ("before_s", "before_cpu_s", "train_s", "train_cpu_s", "after_s", "after_cpu_s")
+            if (seconds := getattr(self, name)) is not None
+        }
+        return self.model_copy(update=grown)
 
 
 # --- the run: what is sent ------------------------------------------------------------------

@@ -211,9 +211,11 @@ class Ration:
         if self._begun is None:
             raise Refused("run.batches: no text before the clock: call run.begin first")
         if self._is_out_of_time(now_s, LATE_S):
-            raise Refused(f"Its {self.budget.amount:g} s are spent: there is no more text.")
+            raise Refused(f"Over budget: its {self.budget.amount:g} s are spent, there is no more text.")
         if self._left() < num_tokens:
-            raise Refused(f"{self.num_tokens:,} tokens were handed out: another batch is more than was signed.")
+            raise Refused(
+                f"Over budget: {self.num_tokens:,} tokens were handed out, another batch is more than signed."
+            )
 
     def _is_last(self, num_tokens: int) -> bool:
         return self._left() < num_tokens

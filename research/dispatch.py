@@ -113,8 +113,9 @@ def queue(
                 proposal=revision.proposal if revision else None,
                 run=run,
             )
-    except IntegrityError:  # two callers at once: the constraint lets one in
-        return standing.get()
+    except IntegrityError:  # two callers at once: the constraint lets one in; or its digest was changed by hand since
+        fields.pop("digest")
+        return Run.objects.filter(**fields).exclude(state__in=Run.REPLACEABLE[purpose]).latest("pk")
     return run
 
 
@@ -257,7 +258,7 @@ def spec_of(run: Run) -> contract.RunSpec:
         score_tokens=min(SMOKE_SCORE_TOKENS, campaign.score_tokens) if smoke else campaign.score_tokens,
         splits=("val", "sealed") if run.reads_sealed else ("val",),
         deadline_s=campaign.deadline_s,
-        usual=usual.of(run),
+        usual=usual.expected(run),
     )
 
 

@@ -16,6 +16,7 @@ from research import lifecycle
 from research.models import Decision, Event, Run, Score
 from research.settle import check_may_settle
 from webapp.doubt import Doubt, doubts
+from webapp.measured import Stretch, stretches
 
 MAX_EVENTS = 40
 
@@ -143,6 +144,10 @@ class Logbook:
         """Mean device time of this campaign's finished runs, with n: what one usually takes."""
         over = Run.objects.filter(campaign=self.run.campaign, state="finished").exclude(purpose="smoke")
         return over.aggregate(mean=Avg("device_s"), n=Count("pk"))
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        return stretches(self.run)
 
     # --- comparison
 
