@@ -85,9 +85,14 @@ class BudgetClock:
         return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
 
     @property
+    def own_spent_s(self) -> float:
+        """What of a budget in seconds is spent by this process's clock."""
+        return self.elapsed_s + self._looked_s
+
+    @property
     def spent_s(self) -> float:
         """What a budget in seconds goes by."""
-        return self.elapsed_s + self._looked_s if self.agreed_s is None else self.agreed_s
+        return self.own_spent_s if self.agreed_s is None else self.agreed_s
 
     @property
     def fraction(self) -> float:

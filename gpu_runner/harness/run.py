@@ -189,7 +189,7 @@ class Run:
         self._clock.num_steps += 1
         self._reported = True
         elapsed_s = self._clock.elapsed_s
-        word = Word(spent_s=self._clock.spent_s, snapshot=elapsed_s >= self._snapshot_at_s, stop=self._told_to_stop)
+        word = Word(spent_s=self._clock.own_spent_s, snapshot=elapsed_s >= self._snapshot_at_s, stop=self._told_to_stop)
         self._losses.push(
             Step(
                 number=self._clock.num_steps,
