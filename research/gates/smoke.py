@@ -14,7 +14,7 @@ from research.gates.found import Found, Remark
 from research.models import Campaign, Revision, Run
 
 NAME = "smoke run"
-SLOW = {"slowdown": 1.5, "memory_ratio": 2.0}  # times what the incumbent takes: a person should know
+SLOW = {"slowdown": 1.25, "memory_ratio": 2.0}  # times what the incumbent takes: a person should know
 
 
 def start(revision: Revision) -> Run:

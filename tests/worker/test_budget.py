@@ -212,8 +212,8 @@ MINUTES = Spent(
     ("over", "budget", "purpose", "is_over"),
     [
         ({}, "tokens", "candidate", False),
-        ({"train_cpu_s": 280}, "tokens", "candidate", False),  # a model that costs half as much again
-        ({"train_cpu_s": 300}, "tokens", "candidate", True),
+        ({"train_cpu_s": 240}, "tokens", "candidate", False),  # a model that costs a quarter more
+        ({"train_cpu_s": 260}, "tokens", "candidate", True),
         ({"train_cpu_s": 600}, "seconds", "candidate", False),  # seconds are the budget themselves
         ({"train_cpu_s": 600}, "tokens", "smoke", False),
         ({"train_cpu_s": 600}, "tokens", "baseline", False),
@@ -262,7 +262,7 @@ def test_how_heavy_a_token_is_shows_in_a_smoke_run_of_five_steps() -> None:
 def test_a_larger_model_may_take_as_much_longer_as_was_shown_to_whoever_signed_it() -> None:
     usual = MINUTES.heavier(smoke(train_cpu_s=1.52 * 4).times(MINUTES))
     tokens = Budget(kind="tokens", amount=1e6)
-    for train_cpu_s, is_over in ((760.0, False), (1_100.0, False), (1_200.0, True)):
+    for train_cpu_s, is_over in ((760.0, False), (950.0, False), (1_050.0, True)):
         spent = MINUTES.model_copy(update={"train_cpu_s": train_cpu_s})
         failure = allowance.over(spent, budget=tokens, purpose="candidate", usual=usual)
         assert (failure is not None) == is_over
