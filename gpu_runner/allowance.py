@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from gpu_runner.contract import Budget, Failure, Purpose, Spent
 
-# Of what is usual, and seconds on top. The same 200 steps took 9.7 to 11.1 processor seconds on two cores that five others
-# wanted as well, and what comes before and after them 0.5 to 1.2 and 0.2 to 0.5.
+# Of what is usual, and seconds on top. The same 200 steps took 9.7 to 11.1 processor seconds on two cores that others
+# wanted as well, what came before and after them 0.5 to 1.2 and 0.2 to 0.5 (ten runs).
 TIMES, TRAIN_TIMES = 1.5, 1.3
 BEFORE_SLACK_S, TRAIN_SLACK_S, AFTER_SLACK_S = 1.0, 2.0, 1.0
 # Nothing was measured yet, as for a smoke run that comes before the incumbent's first own run: so much, and as long as
