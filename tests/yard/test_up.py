@@ -61,6 +61,10 @@ def test_alice_starts_it_signs_in_once_loses_power_and_goes_on_where_she_was(hom
     assert signed_in_by(link)
     assert not signed_in_by(link)
     assert not secrets_of_the_worker(home)
+    written = "".join(log.read_text() for log in (home.folder / "logs").glob("*.log"))
+    assert "Gone: /login/…/" in written, "the second time"
+    assert link.rstrip("/").rpartition("/")[2] not in written
+    assert "Traceback" not in written
 
     first.kill()
     second = home.up()  # while the first one's processes are still ending
