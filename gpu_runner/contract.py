@@ -20,10 +20,13 @@ import tomllib
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from gpu_runner.plain import is_hidden as is_hidden  # one rule of what hides, on both sides
+from gpu_runner.plain import plain
 
 SCORER_VERSION = "5"
-GATE_VERSION = "3"
+GATE_VERSION = "4"
 
 HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often
 LEASE_S = 60.0  # without a report for so long, the run is somebody else's
@@ -328,13 +331,25 @@ class RunSpec(Wire):
     usual: Spent | None = None  # the most that the incumbent's own runs used; None where none was measured yet
 
 
+# What a worker says in words. A hostile one speaks the wire itself, so nothing that hides gets past the parser.
+Line = Annotated[str, AfterValidator(plain)]
+Lines = Annotated[str, AfterValidator(lambda text: plain(text, keep="\n"))]
+HardwareClass = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")]
+SandboxLevel = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")]  # empty where there is no such file
+Whole = Annotated[int, Field(ge=-MAX_TOKENS, le=MAX_TOKENS)]
+Scalar = bool | Whole | float | Line | None
+Fact = Scalar | list[Scalar] | dict[Line, Scalar]
+Facts = Annotated[dict[Line, Scalar], Field(max_length=200)]
+
+
 class Claim(Wire):
     """A worker asks for work. ``run_id`` is the one its doorbell named, if one rang."""
 
     run_id: int | None
-    hardware_class: str
-    sandbox_level: str
-    lock_sha256: str
+    hardware_class: HardwareClass
+    sandbox_level: SandboxLevel
+    lock_sha256: Sha256
 
 
 class Lease(Wire):
@@ -348,10 +363,10 @@ class Hello(Wire):
     """A worker introduces itself when it starts."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    hardware_class: str
-    hardware: dict[str, str | int | float | None]
-    sandbox_level: str
-    lock_sha256: str
+    hardware_class: HardwareClass
+    hardware: Facts
+    sandbox_level: SandboxLevel
+    lock_sha256: Sha256
 
 
 # --- what comes back ------------------------------------------------------------------------
@@ -384,7 +399,7 @@ class Points(Wire):
 class LogLine(Wire):
     at_s: float  # since the training process started
     level: Literal["info", "eval", "warning", "error"]
-    text: str = Field(max_length=MAX_LOG_CHARS)
+    text: Annotated[Line, Field(max_length=MAX_LOG_CHARS)]
 
 
 class Progress(Wire):
@@ -392,8 +407,8 @@ class Progress(Wire):
 
     fraction: float = Field(ge=0, le=1)
     eta_s: float | None
-    step: int
-    num_steps: int | None
+    step: TokenCount
+    num_steps: TokenCount | None
 
 
 Phase = Literal["leased", "training", "scoring"]
@@ -408,7 +423,7 @@ class Report(Wire):
     points: Points | None = None
     log: list[LogLine] = Field(default=[], max_length=MAX_LOG_LINES)
     progress: Progress | None = None
-    started: dict[str, Any] | None = None  # device, dtype, compile, attention, parameters, effective knobs
+    started: dict[Line, Fact] | None = None  # device, dtype, compile, attention, parameters, effective knobs
 
     @model_validator(mode="after")
     def _started_is_small(self) -> Report:
@@ -469,8 +484,8 @@ class Score(Wire):
 
     val_bpb: float | None
     outcome: Literal["ok", "disputed", "quarantined", "failed"]
-    reasons: list[str] = Field(max_length=20)
-    provenance: dict[str, str | int | float | None]
+    reasons: list[Lines] = Field(max_length=20)
+    provenance: Facts
     seconds: float
     self_reported_bpb: float | None = None
     evidence: Evidence | None = None  # None: nothing was challenged
@@ -510,8 +525,8 @@ class Failure(Wire):
     """Why a run ended without a score: one sentence, and what to do about it."""
 
     kind: FailureKind
-    message: str = Field(max_length=4_000)
-    todo: str = Field(default="", max_length=1_000)
+    message: Annotated[Lines, Field(max_length=4_000)]
+    todo: Annotated[Line, Field(max_length=1_000)] = ""
 
 
 class RunEnd(Wire):

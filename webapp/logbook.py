@@ -188,9 +188,9 @@ class Logbook:
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """What the harness says was in effect."""
-        knobs: dict[str, Any] = (self.run.started or {}).get("knobs", {})
-        return knobs
+        """What the harness says was in effect. Proposed code shares its process: it may have said anything."""
+        knobs = (self.run.started or {}).get("knobs")
+        return knobs if isinstance(knobs, dict) else {}
 
     @property
     def changed_knobs(self) -> set[str]:
@@ -209,6 +209,8 @@ class Logbook:
             "torch": "torch",
             "threads": "Threads",
         }
+        if not isinstance(started.get("num_params"), int | float):
+            del names["num_params"]  # it is written as a number
         return [(label, started[key]) for key, label in names.items() if started.get(key) is not None]
 
     @cached_property
