@@ -6,49 +6,39 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import login
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webapp import accounts
+from webapp import accounts, turnstile
 from webapp.forms import SignIn
 
-MAX_TRIES = 8
-WAIT_S = 15 * 60
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 class SignInView(LoginView):
-    """Password sign-in. After ``MAX_TRIES`` failures a name rests for a while, counted in each web process."""
+    """Password sign-in. The turnstile has counted before the form says what it found."""
 
     template_name = "accounts/login.html"
     authentication_form = SignIn
     redirect_authenticated_user = True
 
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if cache.get(self._counter(), 0) >= MAX_TRIES:
-            form = SignIn(request)
-            context = self.get_context_data(form=form, resting_min=WAIT_S // 60)
-            return self.render_to_response(context, status=429)
-        return super().post(request, *args, **kwargs)
-
     def form_invalid(self, form: Any) -> HttpResponse:
-        cache.add(self._counter(), 0, WAIT_S)
-        cache.incr(self._counter())
-        return self.render_to_response(self.get_context_data(form=form), status=422)
+        rest = turnstile.rest_of(self.request)
+        if rest is None:
+            return self.render_to_response(self.get_context_data(form=form), status=422)
+        context = self.get_context_data(form=SignIn(self.request), rest=rest)
+        return self.render_to_response(context, status=429, headers={"Retry-After": str(rest.wait_s)})
 
     def form_valid(self, form: Any) -> HttpResponse:
-        cache.delete(self._counter())
         response = super().form_valid(form)
         self.request.session.set_expiry(settings.SESSION_COOKIE_AGE if form.cleaned_data["keep"] else 0)
+        assert isinstance(self.request.user, User)
+        turnstile.remember(self.request, response, self.request.user)
         return response
-
-    def _counter(self) -> str:
-        name = self.request.POST.get("username", "").strip().lower()
-        return "sign-in:" + name.encode().hex()[:180]
 
 
 class SignOutView(LogoutView):
@@ -63,4 +53,6 @@ def login_link(request: HttpRequest, token: str) -> HttpResponse:
     if user is None:
         return render(request, "accounts/link_used.html", status=410)
     login(request, user, backend=BACKEND)
-    return redirect("home")
+    response = redirect("home")
+    turnstile.remember(request, response, user)
+    return response
