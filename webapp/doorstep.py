@@ -98,12 +98,12 @@ class _Cut(Protocol):  # type: ignore[misc]  # either of uvicorn's two, which ha
             self._cut = None
 
 
-class Doorstep(_Cut, H11Protocol):  # type: ignore[misc]
+class Doorstep(_Cut, H11Protocol):
     """HTTP, with an end to waiting for headers."""
 
     _late: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if is_full(self.connections, self.client[0] if self.client else ""):
             transport.abort()
@@ -143,7 +143,7 @@ class Doorstep(_Cut, H11Protocol):  # type: ignore[misc]
             self._close()
 
 
-class LiveStep(_Cut, WebSocketsSansIOProtocol):  # type: ignore[misc]
+class LiveStep(_Cut, WebSocketsSansIOProtocol):
     """Live sockets, whose other side has nothing to say and has to take what it is told."""
 
     _num_heard = 0

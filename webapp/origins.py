@@ -31,7 +31,7 @@ def is_own(scope: Any) -> bool:
 
 def _scheme(scope: Any) -> str:
     """What the browser spoke: with us, or with a TLS proxy before us."""
-    behind_tls = settings.SECURE_PROXY_SSL_HEADER is not None and _only(scope, b"x-forwarded-proto") == "https"
+    behind_tls = settings.SESSION_COOKIE_SECURE and _only(scope, b"x-forwarded-proto") == "https"
     return "https" if behind_tls or scope.get("scheme") == "wss" else "http"
 
 

@@ -66,17 +66,21 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> 
 class House:
     """``say`` acts in the second process; ``serve`` and ``kill`` start and end the web server."""
 
-    def __init__(self, home: Path, redis_url: str) -> None:
+    def __init__(self, home: Path, redis_url: str, **env: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        self.env = os.environ | {
-            "COUNTERSIGN_HOME": str(home),
-            "COUNTERSIGN_REDIS_URL": redis_url,
-            "COUNTERSIGN_PORT": str(self.port),
-            "COUNTERSIGN_URL": f"http://127.0.0.1:{self.port}",
-            "DJANGO_SETTINGS_MODULE": "webapp.settings",
-        }
+        self.env = (
+            os.environ
+            | env
+            | {
+                "COUNTERSIGN_HOME": str(home),
+                "COUNTERSIGN_REDIS_URL": redis_url,
+                "COUNTERSIGN_PORT": str(self.port),
+                "COUNTERSIGN_URL": f"http://127.0.0.1:{self.port}",
+                "DJANGO_SETTINGS_MODULE": "webapp.settings",
+            }
+        )
         (home / "static").symlink_to(settings.STATIC_ROOT)  # collected once for all tests
         self._log = (home / "web.log").open("ab")
         self._hand = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Strangers lean on the doors: bodies that are too long or too slow, connections that say nothing, sockets without end."""
+"""Strangers lean on the doors: bodies too long or too slow, connections that say nothing, sockets without end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 import json
 import os
 import re
+import resource
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +128,24 @@ async def _drip(writer: asyncio.StreamWriter, drip: bytes) -> None:
         writer.write(drip)
 
 
+async def test_one_address_does_not_take_all_connections_from_the_others(house: House) -> None:
+    before = resource.prlimit(house.web_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(house.web_pid, resource.RLIMIT_NOFILE, (doorstep.OTHER_FILES + 64, before[1]))
+    held = [await opened(house, b"GET / HT") for _ in range(40)]
+    try:
+        await asyncio.sleep(0.5)
+        num_cut = sum(reader.at_eof() or reader.exception() is not None for reader, _ in held)
+        assert 8 <= num_cut < 40, "half of 64 are let in"
+        local = await asyncio.open_connection("127.0.0.1", house.port, local_addr=("127.0.0.2", 0))
+        local[1].write(head(house, "/login/", "Connection: close", method="GET"))
+        assert (await answer_of(local[0]))[0] == 200
+        local[1].close()
+    finally:
+        resource.prlimit(house.web_pid, resource.RLIMIT_NOFILE, before)
+        for _, writer in held:
+            writer.close()
+
+
 async def test_the_sixty_fifth_socket_of_alice_takes_the_seat_of_her_first(house: House) -> None:
     slug, _ = house.train()
     path = house.address(f"/live/campaigns/{slug}/")
@@ -156,10 +178,8 @@ async def test_a_socket_that_will_not_be_quiet_is_closed(house: House, flood: st
     slug, _ = house.train()
     address = house.address(f"/live/campaigns/{slug}/")
     socket = await connect(address, additional_headers=house.browser("alice"), ping_interval=None)
-    try:
+    with suppress(ConnectionClosed):
         await asyncio.wait_for(_flood(socket, flood), PATIENCE_S)
-    except ConnectionClosed:
-        pass
     assert await closed(socket) == code
 
 
@@ -187,15 +207,39 @@ async def test_a_socket_is_for_pages_of_the_very_same_scheme_host_and_port(house
         assert json.loads(await asyncio.wait_for(socket.recv(), PATIENCE_S))["campaign"] == slug
 
 
-def test_of_a_hundred_guesses_at_the_same_moment_eight_are_looked_at(house: House) -> None:
+def stranger_at(house: House, name: str) -> Callable[..., requests.Response]:
+    """Sends a wrong password for ``name``; ``headers`` may be given."""
     url = house.address("/login/", "http")
-    with requests.Session() as stranger:
-        page = stranger.get(url, timeout=10).text
-        found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
-        assert found
-        form = {"username": "alice", "password": "wrong", "csrfmiddlewaretoken": found[1]}
-        cookies = stranger.cookies.get_dict()
+    with requests.Session() as browser:
+        page = browser.get(url, timeout=10).text
+        cookies = browser.cookies.get_dict()
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert found
+    form = {"username": name, "password": "wrong", "csrfmiddlewaretoken": found[1]}
+    return partial(requests.post, url, data=form, cookies=cookies, timeout=60)
+
+
+def test_of_a_hundred_guesses_at_the_same_moment_eight_are_looked_at(house: House) -> None:
+    guess = stranger_at(house, "alice")
     with ThreadPoolExecutor(25) as pool:
-        guesses = [pool.submit(requests.post, url, data=form, cookies=cookies, timeout=60) for _ in range(100)]
+        guesses = [pool.submit(guess) for _ in range(100)]
         assert Counter(guess.result().status_code for guess in guesses) == {422: 8, 429: 92}
     assert house.say("answer = Event.objects.filter(kind='sign_in.rests').count()") == 1
+
+
+def test_an_address_that_somebody_made_up_is_not_believed(house: House) -> None:
+    guess = stranger_at(house, "bob")
+    seen = [guess(headers={"X-Forwarded-For": f"203.0.113.{n}"}).status_code for n in range(9)]
+    assert seen == [422] * 8 + [429]
+
+
+def test_behind_a_proxy_that_was_named_the_last_address_is_believed_that_it_saw(tmp_path: Path, redis_url: str) -> None:
+    house = House(tmp_path, redis_url, COUNTERSIGN_PROXIES="127.0.0.1")
+    try:
+        house.serve()
+        guess = stranger_at(house, "bob")
+        forged = [{"X-Forwarded-For": f"198.51.100.{n}, 203.0.113.7"} for n in range(9)]
+        assert [guess(headers=headers).status_code for headers in forged] == [422] * 8 + [429]
+        assert guess(headers={"X-Forwarded-For": "203.0.113.8"}).status_code == 422, "another address"
+    finally:
+        house.close()

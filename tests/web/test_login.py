@@ -78,7 +78,7 @@ def test_what_rests_says_for_how_long_and_how_to_get_in_by_link(bob: User) -> No
     codes(Client(), "bob", 8)
     answer = tries(Client(), "bob", SIGN)
     words = " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
-    assert "For bob, no password is looked at here, not even the right one, for 15 more minutes." in words
+    assert "Sign-in as bob rests here for 15 more minutes: no password is looked at" in words
     assert "manage.py loginlink bob" in words
     assert 880 < int(answer["Retry-After"]) <= 900
     link = accounts.make_link(bob)
@@ -112,7 +112,7 @@ def test_many_addresses_that_guess_one_name_let_it_rest_but_not_for_bobs_own_bro
     seen = [tries(Client(), "bob", address=f"198.51.100.{n}").status_code for n in range(turnstile.FOR_NAME + 1)]
     assert seen == [422] * turnstile.FOR_NAME + [429]
     assert tries(Client(), "bob", SIGN, address="192.0.2.1").status_code == 429
-    assert "in a browser that is new to us" in tries(Client(), "bob", SIGN, address="192.0.2.1").content.decode()
+    assert "rests in browsers that are new to us" in tries(Client(), "bob", SIGN, address="192.0.2.1").content.decode()
     assert tries(bobs, "bob", SIGN).status_code == 302
     bobs.post("/logout/")
     assert codes(bobs, "bob", 9) == [422] * 8 + [429], "what bob's browser may try is counted, too"
@@ -126,7 +126,7 @@ def test_an_address_that_tries_many_names_rests_for_new_browsers_only(bob: User)
     assert seen == [422] * turnstile.FROM_ADDRESS + [429]
     refused = tries(Client(), "bob", SIGN)
     assert refused.status_code == 429
-    assert "From your network, 203.0.113.7," in refused.content.decode()
+    assert "from your network, 203.0.113.7, rests" in refused.content.decode()
     assert tries(bobs, "bob", SIGN).status_code == 302
 
 
