@@ -92,13 +92,17 @@ class Turnstile:
 def enter(request: HttpRequest, name: str) -> Rest | None:
     """Count one try of ``name``, as the database is asked for it. None: the password may be looked at."""
     places = _places(request, name)
-    for counted, place in enumerate(places, 1):
+    refused = _full(places)
+    for counted, place in enumerate(places if refused is None else [], 1):
         if (until := _count(place)) is not None:
-            rest = Rest(kind=place.kind, name=name, address=address_of(request), until=until)
-            request.META[_REST] = rest
-            return rest
+            refused = place, until
+            break
         request.META[_COUNTED] = places[:counted]
-    return None
+    if refused is None:
+        return None
+    rest = Rest(kind=refused[0].kind, name=name, address=address_of(request), until=refused[1])
+    request.META[_REST] = rest
+    return rest
 
 
 def rest_of(request: HttpRequest) -> Rest | None:
@@ -140,6 +144,14 @@ def _places(request: HttpRequest, name: str) -> list[Place]:
         Place(kind="address", key=address, limit=FROM_ADDRESS),
         Place(kind="name", key=name, limit=FOR_NAME),
     ]
+
+
+def _full(places: list[Place]) -> tuple[Place, datetime] | None:
+    """The first place that rests, found by reading alone: a flood of tries writes nothing."""
+    by_hash = {place.sha256: place for place in places}
+    rows = Tries.objects.filter(place__in=by_hash, until__gt=timezone.now())
+    resting = {row.place: row.until for row in rows if row.num > by_hash[row.place].limit}
+    return next(((place, resting[key]) for key, place in by_hash.items() if key in resting), None)
 
 
 def _count(place: Place) -> datetime | None:

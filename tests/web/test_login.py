@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from research.models import Campaign, Event
@@ -128,6 +130,17 @@ def test_an_address_that_tries_many_names_rests_for_new_browsers_only(bob: User)
     assert refused.status_code == 429
     assert "from your network, 203.0.113.7, rests" in refused.content.decode()
     assert tries(bobs, "bob", SIGN).status_code == 302
+
+
+def test_what_rests_already_costs_the_database_no_write(bob: User) -> None:
+    for n in range(turnstile.FROM_ADDRESS + 1):
+        tries(Client(), f"nobody-{n}")
+    kept = Tries.objects.count()
+    browser = Client()
+    with CaptureQueriesContext(connection) as asked:
+        assert codes(browser, "yet-another", 3) == [429] * 3
+    assert not [query["sql"] for query in asked if not query["sql"].startswith("SELECT")]
+    assert Tries.objects.count() == kept
 
 
 def test_of_ipv6_a_whole_household_is_one_address(bob: User) -> None:
