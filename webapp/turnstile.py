@@ -13,6 +13,9 @@ login link. These are the device cookies of OWASP's "Slow Down Online Guessing A
 A try is counted before the password is looked at and given back once it was right: of a hundred guesses at the same
 moment eight are looked at. The counts lie in the database: every web process shares them, a restart forgets none,
 and they need no Redis.
+
+A password is made to cost a core for a fifth of a second, and a database connection is held meanwhile. So of all
+that come at once, from however many addresses, few are looked at (``room``), and the rest of the house goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ import hashlib
 import logging
 import math
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,6 +50,7 @@ from webapp.whence import network_of
 log = logging.getLogger(__name__)
 WAIT_S = 15 * 60
 HERE, FROM_ADDRESS, FOR_NAME = 8, 40, 100
+AT_ONCE, WAITING, WAITS_S = 2, 30, 10.0  # passwords looked at in one process; how many others wait, and how long
 DEVICE_AGE_S = 180 * 24 * 3600
 SALT = "countersign.device"
 _COUNTED, _REST = "countersign.tries", "countersign.rest"
@@ -78,6 +85,30 @@ class Rest:
     @property
     def wait_min(self) -> int:
         return math.ceil(self.wait_s / 60)
+
+
+class Crowded(Exception):
+    """More passwords came at once than can be looked at soon. Nothing was counted."""
+
+
+_inside = threading.BoundedSemaphore(AT_ONCE)
+_queue = threading.BoundedSemaphore(AT_ONCE + WAITING)
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Wait for a place inside; to be entered before the database is asked for anything. Raises Crowded."""
+    if not _queue.acquire(blocking=False):
+        raise Crowded
+    try:
+        if not _inside.acquire(timeout=WAITS_S):
+            raise Crowded
+        try:
+            yield
+        finally:
+            _inside.release()
+    finally:
+        _queue.release()
 
 
 class Turnstile:

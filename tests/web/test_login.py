@@ -143,6 +143,20 @@ def test_what_rests_already_costs_the_database_no_write(bob: User) -> None:
     assert Tries.objects.count() == kept
 
 
+def test_where_too_many_come_at_once_nothing_is_looked_at_or_counted(
+    bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turnstile, "WAITS_S", 0.05)
+    with turnstile.room(), turnstile.room():
+        refused = Client().post("/login/", {"username": "bob", "password": SIGN, "next": "/runs/"})
+        assert Client().get("/login/").status_code == 200
+    assert (refused.status_code, refused["Retry-After"]) == (503, "0")
+    assert "Too many sign in at once" in refused.content.decode()
+    assert 'name="next" value="/runs/"' in refused.content.decode()
+    assert not Tries.objects.exists()
+    assert tries(Client(), "bob", SIGN).status_code == 302
+
+
 def test_of_ipv6_a_whole_household_is_one_address(bob: User) -> None:
     seen = [tries(Client(), "bob", address=f"2001:db8:1:2::{n:x}").status_code for n in range(1, 10)]
     assert seen == [422] * 8 + [429]

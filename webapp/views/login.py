@@ -9,6 +9,7 @@ from django.contrib.auth import login
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -25,6 +26,18 @@ class SignInView(LoginView):
     template_name = "accounts/login.html"
     authentication_form = SignIn
     redirect_authenticated_user = True
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method != "POST":
+            return super().dispatch(request, *args, **kwargs)
+        try:
+            with turnstile.room():
+                return super().dispatch(request, *args, **kwargs)
+        except turnstile.Crowded:
+            context = {"form": SignIn(request), "next": request.POST.get("next", ""), "crowded": True}
+            response = render(request, self.template_name, context, status=503)
+            response["Retry-After"] = str(round(turnstile.WAITS_S))
+            return response
 
     def form_invalid(self, form: Any) -> HttpResponse:
         rest = turnstile.rest_of(self.request)
