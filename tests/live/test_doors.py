@@ -57,6 +57,13 @@ async def test_a_body_that_says_it_is_too_long_is_refused_before_a_byte_of_it_is
     assert "ody: it is too long; at most" in sentence
 
 
+async def test_whoever_asks_first_whether_to_send_a_long_body_is_told_no(house: House) -> None:
+    asks = head(house, "/login/", f"Content-Length: {300 * 2**20}", "Expect: 100-continue")
+    reader, writer = await opened(house, asks)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.close()
+
+
 @pytest.mark.parametrize("path", PLACES)
 async def test_a_body_that_hides_its_length_is_cut_off_where_it_is_too_long(house: House, path: str) -> None:
     reader, writer = await opened(house, head(house, path, "Transfer-Encoding: chunked"))

@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from research import audit
 from research.models import Campaign, Event
 from webapp import accounts, turnstile
 from webapp.models import Tries
@@ -211,9 +212,12 @@ def test_whoever_finds_bobs_browser_open_has_eight_guesses_at_his_old_password(b
     assert tries(bobs_browser, "bob", "a new horse battery").status_code == 302
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_record_tells_once_whose_sign_in_rests_and_never_what_was_typed(bob: User) -> None:
     codes(Client(), "bob", 12)
     codes(Client(), "my-secret-typed-as-a-name", 12)
     told = list(Event.objects.filter(kind="sign_in.rests").values_list("sentence", "by"))
     assert told == [("Sign-in as bob rests for 15 minutes from 203.0.113.7: 8 wrong passwords", "turnstile")]
     assert not Event.objects.filter(sentence__contains="secret").exists()
+    audit.chain()
+    assert audit.verify().findings == []
