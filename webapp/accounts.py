@@ -30,6 +30,6 @@ def redeem(token: str) -> User | None:
     """The person whom ``token`` signs in, once; None when it is unknown, used or expired."""
     now = timezone.now()
     links = LoginLink.objects.filter(token_sha256=_hash(token), used_at=None, expires_at__gt=now, user__is_active=True)
-    if links.update(used_at=now) != 1:
+    if not links.exists() or links.update(used_at=now) != 1:  # looked at first: a guess writes nothing
         return None
     return LoginLink.objects.select_related("user").get(token_sha256=_hash(token)).user

@@ -47,6 +47,9 @@ def test_a_login_link_works_once_and_then_says_how_to_get_another(bob: User) -> 
     again = Client().get(f"/login/{token}/")
     assert again.status_code == 410
     assert "make run" in again.content.decode()
+    with CaptureQueriesContext(connection) as asked:
+        assert Client().get("/login/guess/").status_code == 410
+    assert not [query["sql"] for query in asked if not query["sql"].startswith("SELECT")], "a guess writes nothing"
 
 
 def test_bob_signs_in_goes_where_he_wanted_and_signs_out(bob: User, campaign: Campaign) -> None:
