@@ -28,6 +28,12 @@ def check_approval(spec: RunSpec, *, lock_sha256: str, sandbox_level: str) -> No
             raise RunFailure(
                 "digest_mismatch", f"Approved was {what} {approved[:12]}, this worker has {here[:12]}.", todo
             )
+    if approval.budget.kind == "flops":
+        raise RunFailure(
+            "worker_error",
+            "The run budget is in FLOPs: how many a token takes only the recipe can say, which proposals edit.",
+            "Give the campaign a run budget in tokens or seconds.",
+        )
     if approval.sandbox_level != sandbox_level:
         raise RunFailure(
             "sandbox_missing",

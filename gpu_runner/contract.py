@@ -20,10 +20,13 @@ import tomllib
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from gpu_runner.plain import is_hidden as is_hidden  # one rule of what hides, on both sides
+from gpu_runner.plain import plain
 
 SCORER_VERSION = "5"
-GATE_VERSION = "3"
+GATE_VERSION = "4"
 
 HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often
 LEASE_S = 60.0  # without a report for so long, the run is somebody else's
@@ -245,6 +248,64 @@ class Approval(Wire):
         return sha256(canonical_json(self.model_dump(mode="json")))
 
 
+# --- what a run uses up -------------------------------------------------------------------------
+
+MAX_STEPS = 2**31 - 1  # what the record's columns hold: a hostile process may say any number
+MAX_TOKENS = 2**53  # and what a browser's JSON reader keeps exact
+StepCount = Annotated[int, Field(ge=0, le=MAX_STEPS)]
+TokenCount = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+
+
+MOST_TIMES = 3.0
+
+
+class Spent(Wire):
+    """What a run used, as its supervisor measured it from outside: nothing in it is the run's own word.
+
+    Seconds by the clock, and processor seconds of all the run's processes together; None where they are not counted:
+    on a GPU, and where there is no /proc.
+    """
+
+    before_s: float = Field(ge=0)  # from the first line of the recipe to the first text
+    before_cpu_s: float | None = Field(default=None, ge=0)
+    train_s: float = Field(ge=0)  # from there until the budget was spent
+    train_cpu_s: float | None = Field(default=None, ge=0)
+    after_s: float = Field(ge=0)  # from there until the checkpoint stood
+    after_cpu_s: float | None = Field(default=None, ge=0)
+    num_tokens: TokenCount  # handed out to train on
+    num_batches: StepCount
+    num_watch_tokens: TokenCount = 0  # handed out for the watch curve
+
+    def times(self, other: Spent) -> float | None:
+        """How many times as much each token took as ``other``'s did; None where one of them is too short to tell.
+
+        In processor seconds where both were counted, else by the clock. While the last batch is worked on, the time
+        with text is over.
+        """
+        counted = self.train_cpu_s is not None and other.train_cpu_s is not None
+        mine, theirs = (
+            ((of.train_cpu_s or 0.0) if counted else of.train_s) / max(of.num_batches - 1, 1) * of.num_batches
+            for of in (self, other)
+        )
+        if min(self.num_batches, other.num_batches) < 2 or not theirs:
+            return None
+        return (mine / self.num_tokens) / (theirs / other.num_tokens)
+
+    def heavier(self, times: float | None) -> Spent:
+        """What is to be expected of a run whose tokens take ``times`` as much. Never less than this.
+
+        Building, looking at and saving a model grow with it, too, but nobody may make much of that: up to MOST_TIMES.
+        """
+        all_of_it = max(times or 1.0, 1.0)
+        some_of_it = min(all_of_it, MOST_TIMES)
+        grown = {
+            name: seconds * (all_of_it if name.startswith("train") else some_of_it)
+            for name in ("before_s", "before_cpu_s", "train_s", "train_cpu_s", "after_s", "after_cpu_s")
+            if (seconds := getattr(self, name)) is not None
+        }
+        return self.model_copy(update=grown)
+
+
 # --- the run: what is sent ------------------------------------------------------------------
 
 Purpose = Literal["smoke", "baseline", "candidate"]
@@ -267,15 +328,28 @@ class RunSpec(Wire):
     score_tokens: int = Field(gt=0)
     splits: tuple[Literal["val", "sealed"], ...] = ("val",)  # what the scorer reads; sealed at a promotion only
     deadline_s: float = Field(gt=0)  # wall clock of the training process, compile included
+    usual: Spent | None = None  # the most that the incumbent's own runs used; None where none was measured yet
+
+
+# What a worker says in words. A hostile one speaks the wire itself, so nothing that hides gets past the parser.
+Line = Annotated[str, AfterValidator(plain)]
+Lines = Annotated[str, AfterValidator(lambda text: plain(text, keep="\n"))]
+HardwareClass = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")]
+SandboxLevel = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")]  # empty where there is no such file
+Whole = Annotated[int, Field(ge=-MAX_TOKENS, le=MAX_TOKENS)]
+Scalar = bool | Whole | float | Line | None
+Fact = Scalar | list[Scalar] | dict[Line, Scalar]
+Facts = Annotated[dict[Line, Scalar], Field(max_length=200)]
 
 
 class Claim(Wire):
     """A worker asks for work. ``run_id`` is the one its doorbell named, if one rang."""
 
     run_id: int | None
-    hardware_class: str
-    sandbox_level: str
-    lock_sha256: str
+    hardware_class: HardwareClass
+    sandbox_level: SandboxLevel
+    lock_sha256: Sha256
 
 
 class Lease(Wire):
@@ -289,10 +363,10 @@ class Hello(Wire):
     """A worker introduces itself when it starts."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    hardware_class: str
-    hardware: dict[str, str | int | float | None]
-    sandbox_level: str
-    lock_sha256: str
+    hardware_class: HardwareClass
+    hardware: Facts
+    sandbox_level: SandboxLevel
+    lock_sha256: Sha256
 
 
 # --- what comes back ------------------------------------------------------------------------
@@ -301,10 +375,6 @@ MAX_POINTS = 2_000
 MAX_LOG_LINES = 400
 MAX_LOG_CHARS = 2_000
 MAX_METRICS = 64
-MAX_STEPS = 2**31 - 1  # what the record's columns hold: a hostile process may say any number
-MAX_TOKENS = 2**53  # and what a browser's JSON reader keeps exact
-StepCount = Annotated[int, Field(ge=0, le=MAX_STEPS)]
-TokenCount = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_/]{0,63}$")]
 
 
@@ -329,7 +399,7 @@ class Points(Wire):
 class LogLine(Wire):
     at_s: float  # since the training process started
     level: Literal["info", "eval", "warning", "error"]
-    text: str = Field(max_length=MAX_LOG_CHARS)
+    text: Annotated[Line, Field(max_length=MAX_LOG_CHARS)]
 
 
 class Progress(Wire):
@@ -337,8 +407,8 @@ class Progress(Wire):
 
     fraction: float = Field(ge=0, le=1)
     eta_s: float | None
-    step: int
-    num_steps: int | None
+    step: TokenCount
+    num_steps: TokenCount | None
 
 
 Phase = Literal["leased", "training", "scoring"]
@@ -353,7 +423,7 @@ class Report(Wire):
     points: Points | None = None
     log: list[LogLine] = Field(default=[], max_length=MAX_LOG_LINES)
     progress: Progress | None = None
-    started: dict[str, Any] | None = None  # device, dtype, compile, attention, parameters, effective knobs
+    started: dict[Line, Fact] | None = None  # device, dtype, compile, attention, parameters, effective knobs
 
     @model_validator(mode="after")
     def _started_is_small(self) -> Report:
@@ -414,8 +484,8 @@ class Score(Wire):
 
     val_bpb: float | None
     outcome: Literal["ok", "disputed", "quarantined", "failed"]
-    reasons: list[str] = Field(max_length=20)
-    provenance: dict[str, str | int | float | None]
+    reasons: list[Lines] = Field(max_length=20)
+    provenance: Facts
     seconds: float
     self_reported_bpb: float | None = None
     evidence: Evidence | None = None  # None: nothing was challenged
@@ -430,6 +500,7 @@ class Score(Wire):
 
 FailureKind = Literal[
     "out_of_memory",
+    "over_budget",
     "over_limit",
     "device_lost",
     "no_compiler",
@@ -454,8 +525,8 @@ class Failure(Wire):
     """Why a run ended without a score: one sentence, and what to do about it."""
 
     kind: FailureKind
-    message: str = Field(max_length=4_000)
-    todo: str = Field(default="", max_length=1_000)
+    message: Annotated[Lines, Field(max_length=4_000)]
+    todo: Annotated[Line, Field(max_length=1_000)] = ""
 
 
 class RunEnd(Wire):
@@ -471,6 +542,7 @@ class RunEnd(Wire):
     peak_memory_mib: float | None = None
     num_steps: StepCount | None = None
     num_tokens: TokenCount | None = None
+    spent: Spent | None = None  # None: it never came so far as to train
 
     @model_validator(mode="after")
     def _whole(self) -> RunEnd:

@@ -32,7 +32,7 @@ def hardware_class() -> str:
         return "cpu-" + {"amd64": "x86_64", "arm64": "aarch64"}.get(
             platform.machine().lower(), platform.machine().lower()
         )
-    return re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")[:60] or "gpu"
 
 
 def facts() -> Facts:

@@ -21,15 +21,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpu_runner import contract, sandbox, source
+from gpu_runner import allowance, contract, sandbox, source
 from gpu_runner.admission import check_approval, find_dataset
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.compile_cache import CompileCache
-from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score
+from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score, Spent
+from gpu_runner.data.manifest import TOKEN_BYTES
 from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
 from gpu_runner.folders import run_folder
 from gpu_runner.plain import plain
+from gpu_runner.ration import Ration
 from gpu_runner.reporter import Reporter, deliver
 from gpu_runner.testimony import MAX_LINE_BYTES, Ended, Testimony
 
@@ -43,6 +45,7 @@ CHALLENGES, CHALLENGES_OF_A_SHORT_RUN, LONG_RUN_S = 2_048, 256, 120.0
 CHALLENGES_OF_A_SMOKE_RUN = 1  # a batch of them
 MIN_FREE_BYTES = 512 << 20
 MAX_SCORE_BYTES = 1 << 20
+LEAST_TRAINING = 0.5  # of the time that a run has text; the rest may be its watch curve
 LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of its last two messages
 SIGKILLED = (-9, 137)  # by the kernel when memory ran out; 128 + 9 through bubblewrap
 
@@ -70,10 +73,11 @@ class Tally:
 
     device_since: float | None = None  # monotonic
     ended: Ended | None = None
+    spent: Spent | None = None
     score: Score | None = None
 
     def end(self, fence: int, outcome: str, failure: Failure | None = None) -> RunEnd:
-        ended = self.ended
+        ended, spent = self.ended, self.spent
         return RunEnd.model_validate(
             {
                 "fence": fence,
@@ -81,13 +85,21 @@ class Tally:
                 "failure": failure,
                 "score": self.score,
                 "device_s": 0.0 if self.device_since is None else time.monotonic() - self.device_since,
-                "train_s": ended.train_s if ended else None,
+                "train_s": _training_s(ended, spent),
                 "compile_s": ended.compile_s if ended else None,
                 "peak_memory_mib": ended.peak_memory_mib if ended else None,
                 "num_steps": ended.num_steps if ended else None,
-                "num_tokens": ended.num_tokens if ended else None,
+                "num_tokens": spent.num_tokens if spent else None,
+                "spent": spent,
             }
         )
+
+
+def _training_s(ended: Ended | None, spent: Spent | None) -> float | None:
+    """Of steps alone: only the run knows how long it looked at its watch text. Within what was measured of it."""
+    if ended is None or ended.train_s is None or spent is None:
+        return None
+    return min(max(ended.train_s, spent.train_s * LEAST_TRAINING), spent.train_s + spent.after_s)
 
 
 @dataclass(kw_only=True)
@@ -209,7 +221,7 @@ def fetch_source(launch: Launch) -> Path:
 
 
 def train(launch: Launch, recipe: Path, dataset: Path) -> None:
-    """The harness in the sandbox, until it ends by itself. Raises an EarlyEnd."""
+    """The harness in the sandbox, its text handed to it, until it is done. Raises an EarlyEnd."""
     spec_file = write_harness_spec(launch, dataset / "train")
     launch.out.mkdir(mode=0o700)
     if launch.machine.kernels is not None:
@@ -217,29 +229,54 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
     hearing, speaking = os.pipe()
     began_at = time.monotonic()
     testimony = Testimony(launch.reporter, clock=lambda: time.monotonic() - began_at)
-    cell = sandbox.Cell(
-        level=launch.machine.sandbox_level, read_only=(recipe, spec_file, dataset / "train"), writable=launch.out
-    )
+    ration = make_ration(launch, dataset)
+    command = [*launch.machine.harness, str(launch.folder), "--report-fd", str(speaking), "--text-fd", str(ration.fd)]
+    shown = (recipe, spec_file, *what_is_told_of(dataset))
+    cell = sandbox.Cell(level=launch.machine.sandbox_level, read_only=shown, writable=launch.out)
     launch.reporter.enter("training")
     with (
         cell,
+        ration,
         Child(
-            cell.argv([*launch.machine.harness, str(launch.folder), "--report-fd", str(speaking)]),
+            cell.argv(command),
             env=sandbox.child_environment(),
             cwd=launch.folder,
             stdout=Lines(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
             stderr=Lines(lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES),
-            pass_fds=(speaking,),
+            pass_fds=(speaking, ration.fd),
             extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
         ) as child,
     ):
-        exit_code = child.follow(lambda: watch(launch, cell, child, testimony))
+        ration.follow(child.process.pid)
+        exit_code = child.follow(lambda: watch(launch, cell, child, testimony, ration))
         refuse_excess(cell, child)  # the kernel may have been quicker than the last look
+        refuse_over_budget(launch, ration)
     testimony.close()
     launch.tally.ended = testimony.ended
-    refuse_unless_trained(exit_code, testimony)
+    refuse_unless_trained(exit_code, testimony, is_done=ration.is_done)
+    refuse_other_claims(testimony.ended, launch.tally.spent)
     if launch.machine.kernels is not None:
         launch.machine.kernels.keep(recipe, launch.out)
+
+
+def make_ration(launch: Launch, dataset: Path) -> Ration:
+    """The run's text. RunFailure when a shard is missing."""
+    spec = launch.spec
+    try:
+        return Ration(
+            dataset,
+            seed=spec.seed,
+            budget=spec.approval.budget,
+            max_steps=spec.max_steps,
+            counts_processors=not sandbox.gpu_nodes(),
+        )
+    except ValueError as error:
+        raise RunFailure("dataset_missing", f"{error}") from error
+
+
+def what_is_told_of(dataset: Path) -> list[Path]:
+    """What the harness has to know of a dataset: how its tokens are made. No text is shown to a run."""
+    return [path for name in ("manifest.json", TOKEN_BYTES) if (path := dataset / "train" / name).exists()]
 
 
 def write_harness_spec(launch: Launch, shards: Path) -> Path:
@@ -262,10 +299,13 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
     return path
 
 
-def watch(launch: Launch, cell: sandbox.Cell, child: Child, testimony: Testimony) -> None:
+def watch(launch: Launch, cell: sandbox.Cell, child: Child, testimony: Testimony, ration: Ration) -> None:
     """Everything that may end a living child, asked on every tick."""
     launch.check()
-    refuse_overrun(launch.spec, now_s=testimony.clock(), started_at_s=testimony.started_at_s)
+    refuse_overrun(launch.spec, now_s=testimony.clock())
+    refuse_over_budget(launch, ration)
+    if ration.is_done:  # the clock has ended: nothing that it left running may touch the checkpoint any more
+        return child.kill()
     refuse_excess(cell, child)
     if shutil.disk_usage(launch.folder).free < MIN_FREE_BYTES:
         raise RunFailure(
@@ -273,6 +313,16 @@ def watch(launch: Launch, cell: sandbox.Cell, child: Child, testimony: Testimony
             f"Less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {launch.machine.runs}.",
             "Free space on the worker, then run it again.",
         )
+    return None
+
+
+def refuse_over_budget(launch: Launch, ration: Ration) -> None:
+    """Compares what was measured from outside with what the incumbent used; whatever comes of it, it is told."""
+    spec = launch.spec
+    launch.tally.spent = spent = ration.spent()
+    failure = allowance.over(spent, budget=spec.approval.budget, purpose=spec.purpose, usual=spec.usual)
+    if failure is not None:
+        raise RunFailure(failure.kind, failure.message, failure.todo)
 
 
 def refuse_excess(cell: sandbox.Cell, child: Child) -> None:
@@ -283,7 +333,7 @@ def refuse_excess(cell: sandbox.Cell, child: Child) -> None:
     raise RunFailure("over_limit", str(excess), "Start fewer processes, or write only a checkpoint.")
 
 
-def refuse_overrun(spec: RunSpec, *, now_s: float, started_at_s: float | None) -> None:
+def refuse_overrun(spec: RunSpec, *, now_s: float) -> None:
     """By this process's own clock: the one inside training belongs to whoever is in there."""
     if now_s > spec.deadline_s:
         raise RunFailure(
@@ -291,18 +341,12 @@ def refuse_overrun(spec: RunSpec, *, now_s: float, started_at_s: float | None) -
             f"Training did not end within {spec.deadline_s:g} s of wall clock and was killed.",
             "Make the change cheaper, or give the campaign a longer deadline.",
         )
-    budget = spec.approval.budget
-    if started_at_s is not None and budget.longest_s is not None and now_s - started_at_s > budget.longest_s:
-        raise RunFailure(
-            "deadline",
-            f"A budget of {budget.amount:g} s was not spent after {budget.longest_s:g} s of the supervisor's clock.",
-            "If the change touches no clock, its evaluation or checkpoint takes too long: make them cheaper.",
-        )
 
 
-def refuse_unless_trained(exit_code: int, testimony: Testimony) -> None:
+def refuse_unless_trained(exit_code: int, testimony: Testimony, *, is_done: bool = False) -> None:
+    """``is_done``: its supervisor ended it after its last word, so that its exit code says nothing."""
     ended = testimony.ended
-    if ended is not None and ended.ok and exit_code == 0:
+    if ended is not None and ended.ok and (exit_code == 0 or is_done):
         return
     if ended is not None and ended.failure is not None:
         raise RunFailure(ended.failure.kind, ended.failure.message, ended.failure.todo)
@@ -316,6 +360,22 @@ def refuse_unless_trained(exit_code: int, testimony: Testimony) -> None:
     raise RunFailure(
         "recipe_error", f"Training ended with exit code {exit_code} and without a last word.\n{last_words}"
     )
+
+
+def refuse_other_claims(ended: Ended | None, spent: Spent | None) -> None:
+    """An honest harness counts no more than it was given."""
+    if ended is None or spent is None:
+        return
+    for claimed, given, what in (
+        (ended.num_tokens, spent.num_tokens, "tokens"),
+        (ended.num_steps, spent.num_batches, "steps"),
+    ):
+        if claimed is not None and claimed > given:
+            raise RunFailure(
+                "over_budget",
+                f"Over budget: it says that it took {claimed:,} {what}, and was given text for {given:,}.",
+                "Leave the counting to run.batches and run.report.",
+            )
 
 
 # --- scoring --------------------------------------------------------------------------------
@@ -379,8 +439,8 @@ def _num_challenges(launch: Launch) -> int:
     """All that the scorer would ask where the run was long enough to pay for it; a verdict reads several short runs."""
     if launch.spec.purpose == "smoke":
         return CHALLENGES_OF_A_SMOKE_RUN
-    ended = launch.tally.ended
-    long = ended is not None and (ended.train_s or 0.0) >= LONG_RUN_S
+    spent = launch.tally.spent
+    long = spent is not None and spent.train_s >= LONG_RUN_S
     return CHALLENGES if long else CHALLENGES_OF_A_SHORT_RUN
 
 

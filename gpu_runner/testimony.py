@@ -41,6 +41,7 @@ LEVELS: tuple[str, ...] = get_args(LogLine.model_fields["level"].annotation)
 # What training may say of itself. The other kinds are the supervisor's to say.
 RUN_FAILURES = (
     "out_of_memory",
+    "over_budget",
     "device_lost",
     "no_compiler",
     "snapshot_unfit",

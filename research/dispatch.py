@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, events, ledger, lifecycle, moves, quarantine, tasks
+from research import approval, events, ledger, lifecycle, moves, quarantine, tasks, usual
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
 log = logging.getLogger(__name__)
@@ -113,8 +113,9 @@ def queue(
                 proposal=revision.proposal if revision else None,
                 run=run,
             )
-    except IntegrityError:  # two callers at once: the constraint lets one in
-        return standing.get()
+    except IntegrityError:  # two callers at once: the constraint lets one in; or its digest was changed by hand since
+        fields.pop("digest")
+        return Run.objects.filter(**fields).exclude(state__in=Run.REPLACEABLE[purpose]).latest("pk")
     return run
 
 
@@ -155,6 +156,7 @@ def _claimable(wanted: contract.Claim) -> Run | None:
         Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign")
         .filter(same_hardware, state="queued", campaign__state="active", campaign__sandbox_level=wanted.sandbox_level)
         .exclude(quarantine.of_revision("revision"), purpose="candidate")
+        .exclude(usual.awaited())
         .order_by("rank", "pk")
         .first()
     )
@@ -256,6 +258,7 @@ def spec_of(run: Run) -> contract.RunSpec:
         score_tokens=min(SMOKE_SCORE_TOKENS, campaign.score_tokens) if smoke else campaign.score_tokens,
         splits=("val", "sealed") if run.reads_sealed else ("val",),
         deadline_s=campaign.deadline_s,
+        usual=usual.expected(run),
     )
 
 

@@ -38,7 +38,10 @@ class Campaign(models.Model):
     target_bpb = models.FloatField(null=True, blank=True)
 
     run_budget_kind = models.CharField(
-        max_length=8, choices=[("tokens", "tokens"), ("seconds", "seconds"), ("flops", "FLOPs")], default="tokens"
+        max_length=8,
+        choices=[("tokens", "tokens"), ("seconds", "seconds")],
+        default="tokens",
+        help_text="FLOPs are no choice: only the recipe could say how many a token takes, and a proposal edits it.",
     )
     run_budget_amount = models.FloatField()
     deadline_s = models.FloatField(default=600, help_text="Wall clock of one training process.")
@@ -377,6 +380,7 @@ class Run(models.Model):
     peak_memory_mib = models.FloatField(null=True, blank=True)
     num_steps = models.PositiveIntegerField(null=True, blank=True)
     num_tokens = models.PositiveBigIntegerField(null=True, blank=True)
+    spent = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Spent: measured outside of the run.")
 
     created_at = models.DateTimeField(auto_now_add=True)
     leased_at = models.DateTimeField(null=True, blank=True)

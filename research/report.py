@@ -165,7 +165,12 @@ def end(run: Run, last: contract.RunEnd) -> contract.Order:
 
 
 def _measured(last: contract.RunEnd) -> dict[str, Any]:
-    fields = {"device_s": last.device_s, "train_s": last.train_s, "peak_memory_mib": last.peak_memory_mib}
+    fields: dict[str, Any] = {
+        "device_s": last.device_s,
+        "train_s": last.train_s,
+        "peak_memory_mib": last.peak_memory_mib,
+        "spent": last.spent.model_dump() if last.spent else None,
+    }
     counts = {"num_steps": last.num_steps, "num_tokens": last.num_tokens}
     return fields | {name: count for name, count in counts.items() if count is not None}
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
-# Letters and marks that are drawn as nothing: Hangul fillers, Braille blank, variation selectors, grapheme joiner.
-_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u180b\u180c\u180d") | {chr(c) for c in range(0xFE00, 0xFE10)}
+from gpu_runner.contract import is_hidden as is_hidden  # part of what this module offers
+
 _SPACE = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]")
 
@@ -24,11 +23,3 @@ def readable(text: str) -> str:
 
 def _written(character: str) -> str:
     return f"<U+{ord(character):04X}>" if is_hidden(character) else character
-
-
-def is_hidden(character: str) -> bool:
-    """Control, format (bidi, zero-width), private, unassigned, lone surrogate, separators, blank fillers."""
-    kind = unicodedata.category(character)
-    return (
-        kind in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") or (kind == "Zs" and character != " ") or character in _BLANK
-    )

@@ -104,6 +104,16 @@ def claim(
     return dispatch.claim(worker, wanted)
 
 
+def claim_candidate(worker: Worker | None = None, *, incumbent_bpb: float = 1.6) -> contract.Lease:
+    """The next candidate's lease. Its incumbent is measured before it, where that was not done yet."""
+    lease = claim(worker or make_worker())
+    if lease is not None and lease.spec.purpose == "baseline":
+        finish(lease, val_bpb=incumbent_bpb)
+        lease = claim(worker or make_worker())
+    assert lease is not None and lease.spec.purpose == "candidate", lease and lease.spec
+    return lease
+
+
 def make_points(first: int = 0, n: int = 5) -> contract.Points:
     steps = list(range(first, first + n))
     losses: list[float | None] = [5.0 - 0.01 * step for step in steps]
@@ -120,7 +130,28 @@ def make_score(val_bpb: float | None, **over: Any) -> contract.Score:
     return contract.Score(**(fields | over))
 
 
-def finish(lease: contract.Lease, *, val_bpb: float | None, device_s: float = 30.0, **over: Any) -> Run:
+def make_spent(**over: Any) -> contract.Spent:
+    fields: dict[str, Any] = {
+        "before_s": 1.5,
+        "before_cpu_s": 1.0,
+        "train_s": 25.0,
+        "train_cpu_s": 48.0,
+        "after_s": 0.75,
+        "after_cpu_s": 0.5,
+        "num_tokens": 10_240,
+        "num_batches": 5,
+    }
+    return contract.Spent(**(fields | over))
+
+
+def finish(
+    lease: contract.Lease,
+    *,
+    val_bpb: float | None,
+    device_s: float = 30.0,
+    spent: contract.Spent | None = None,
+    **over: Any,
+) -> Run:
     """Play a whole run: one report, then the end with a score, then what the end sets off.
 
     Where the sealed text is read it says the same as val, unless ``sealed_bpb`` is given.
@@ -132,7 +163,13 @@ def finish(lease: contract.Lease, *, val_bpb: float | None, device_s: float = 30
         over = {"sealed_bpb": val_bpb} | over
     score = make_score(val_bpb, **over)
     last = contract.RunEnd(
-        fence=lease.spec.fence, outcome="finished", score=score, device_s=device_s, train_s=25.0, num_steps=5
+        fence=lease.spec.fence,
+        outcome="finished",
+        score=score,
+        device_s=device_s,
+        train_s=25.0,
+        num_steps=5,
+        spent=spent or make_spent(),
     )
     report.end(run, last)
     report.follow_up(run.pk)

@@ -7,6 +7,7 @@ import secrets
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from webapp.models import LoginLink
@@ -26,10 +27,20 @@ def make_link(user: User) -> str:
     return token
 
 
+def holder(token: str) -> User | None:
+    """The person whom ``token`` would sign in; None when it is unknown, used or expired. Spends nothing."""
+    link = _usable(token).select_related("user").first()
+    return None if link is None else link.user
+
+
 def redeem(token: str) -> User | None:
     """The person whom ``token`` signs in, once; None when it is unknown, used or expired."""
-    now = timezone.now()
-    links = LoginLink.objects.filter(token_sha256=_hash(token), used_at=None, expires_at__gt=now, user__is_active=True)
-    if not links.exists() or links.update(used_at=now) != 1:  # looked at first: a guess writes nothing
+    links = _usable(token)
+    if not links.exists() or links.update(used_at=timezone.now()) != 1:  # looked at first: a guess writes nothing
         return None
     return LoginLink.objects.select_related("user").get(token_sha256=_hash(token)).user
+
+
+def _usable(token: str) -> QuerySet[LoginLink]:
+    unused = LoginLink.objects.filter(token_sha256=_hash(token), used_at=None)
+    return unused.filter(expires_at__gt=timezone.now(), user__is_active=True)

@@ -7,8 +7,11 @@ import warnings
 
 from django.core.asgi import get_asgi_application
 
+from webapp import logs
+
 # WhiteNoise serves our few small static files by plain iterators, which Django reads whole: what we want of them.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
+logs.write_as_we_do("uvicorn", "uvicorn.access")  # set up by now; `up` runs it without the second
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 django_application = get_asgi_application()
 

@@ -16,6 +16,7 @@ from research import lifecycle
 from research.models import Decision, Event, Run, Score
 from research.settle import check_may_settle
 from webapp.doubt import Doubt, doubts
+from webapp.measured import Stretch, stretches
 
 MAX_EVENTS = 40
 
@@ -144,6 +145,10 @@ class Logbook:
         over = Run.objects.filter(campaign=self.run.campaign, state="finished").exclude(purpose="smoke")
         return over.aggregate(mean=Avg("device_s"), n=Count("pk"))
 
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        return stretches(self.run)
+
     # --- comparison
 
     @cached_property
@@ -183,9 +188,9 @@ class Logbook:
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """What the harness says was in effect."""
-        knobs: dict[str, Any] = (self.run.started or {}).get("knobs", {})
-        return knobs
+        """What the harness says was in effect. Proposed code shares its process: it may have said anything."""
+        knobs = (self.run.started or {}).get("knobs")
+        return knobs if isinstance(knobs, dict) else {}
 
     @property
     def changed_knobs(self) -> set[str]:
@@ -204,6 +209,8 @@ class Logbook:
             "torch": "torch",
             "threads": "Threads",
         }
+        if not isinstance(started.get("num_params"), int | float):
+            del names["num_params"]  # it is written as a number
         return [(label, started[key]) for key, label in names.items() if started.get(key) is not None]
 
     @cached_property

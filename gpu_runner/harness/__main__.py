@@ -1,4 +1,4 @@
-"""One training process: ``python -m gpu_runner.harness RUN_DIR --report-fd N``. Exits 0 only for ok.
+"""One training process: ``python -m gpu_runner.harness RUN_DIR --report-fd N [--text-fd N]``. Exits 0 only for ok.
 
 Several GPUs: torchrun starts one of these for each, and the first one reports (``--report-to FIFO``).
 """
@@ -13,17 +13,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpu_runner.harness.failures import RecipeError, RunFailed, SpecError, Stopped, from_exception, wire
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.harness.pipe import Pipe
 from gpu_runner.harness.spec import HarnessSpec, effective_knobs, identity, load_spec
 
+if TYPE_CHECKING:  # numpy and all: only after the cheap checks
+    from gpu_runner.harness.supply import Supply
+
 EX_TEMPFAIL = 75  # of sysexits.h: come back later
 NEVER_STARTED: dict[str, Any] = dict.fromkeys(
     ("num_steps", "num_tokens", "train_s", "compile_s", "peak_memory_mib", "self_reported_bpb", "self_reported_loss")
 )
+
+
+class Ending(NamedTuple):
+    """Why it failed, if it did; the numbers of the last line; and where its text came from, where it got so far."""
+
+    failure: RunFailed | None
+    numbers: dict[str, Any]
+    supply: Supply | None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     where.add_argument(
         "--report-to", type=Path, help="a file or FIFO that they go to: torchrun passes no descriptors on"
     )
+    parser.add_argument("--text-fd", type=int, help="an inherited socket that text is asked for on; else: shards")
     chosen = parser.parse_args(argv)
     pipe = Pipe(_reporting_to(chosen.report_fd, chosen.report_to))
-    failure, numbers = run_recipe(chosen.run_dir.resolve(), pipe)
+    failure, numbers, supply = run_recipe(chosen.run_dir.resolve(), pipe, chosen.text_fd)
     sys.stdout.flush()
     stopped = isinstance(failure, Stopped)
     pipe.send(
@@ -48,20 +60,23 @@ def main(argv: list[str] | None = None) -> int:
         **numbers,
     )
     pipe.close()
+    if supply is not None:
+        supply.done()  # last of all: whoever serves the text ends this process, and what it may have started
     if failure and not stopped and _is_follower():
         *before, last = str(failure).splitlines()  # its reports go nowhere; whoever started the team reads this line
         print(*before, f"process {os.environ['RANK']}: {failure.kind}: {last}", sep="\n", file=sys.stderr)
     return EX_TEMPFAIL if stopped else 1 if failure else 0
 
 
-def run_recipe(run_dir: Path, pipe: Pipe) -> tuple[RunFailed | None, dict[str, Any]]:
-    """Everything between the first and the last line. Returns why it failed, if it did, and the numbers."""
+def run_recipe(run_dir: Path, pipe: Pipe, text_fd: int | None = None) -> Ending:
+    """Everything between the first and the last line."""
     source, run = run_dir / "source", None
     try:
         spec = load_spec(run_dir)
         knobs = effective_knobs(source, spec.overrides)
         _keep_caches_inside(run_dir / "out")
-        run, attention = _make_run(spec, knobs, pipe, run_dir)
+        run, attention = _make_run(spec, knobs, pipe, run_dir, text_fd)
+        run._supply.ready()  # up to here nobody but us has run: the supervisor counts from now
         recipe = load_recipe(source)
         with attention, _stopping_at_sigterm(run, spec):
             recipe.train(run)
@@ -71,11 +86,14 @@ def run_recipe(run_dir: Path, pipe: Pipe) -> tuple[RunFailed | None, dict[str, A
     except BrokenPipeError:
         raise  # nobody listens any more: there is nobody to explain it to
     except BaseException as error:  # noqa: BLE001  # the recipe may raise anything, SystemExit included
-        return from_exception(error, source), run._ended() if run else NEVER_STARTED
-    return None, run._ended()
+        failure = from_exception(error, source)
+        return Ending(failure, run._ended(), run._supply) if run else Ending(failure, NEVER_STARTED, None)
+    return Ending(None, run._ended(), run._supply)
 
 
-def _make_run(spec: HarnessSpec, knobs: dict[str, Any], pipe: Pipe, run_dir: Path) -> tuple[Any, Any]:
+def _make_run(
+    spec: HarnessSpec, knobs: dict[str, Any], pipe: Pipe, run_dir: Path, text_fd: int | None
+) -> tuple[Any, Any]:
     import torch  # two seconds: only after the cheap checks
 
     from gpu_runner.harness.machine import attention_kernels, detect
@@ -90,7 +108,8 @@ def _make_run(spec: HarnessSpec, knobs: dict[str, Any], pipe: Pipe, run_dir: Pat
     torch.manual_seed(spec.seed)
     random.seed(spec.seed)
     of_run = identity(spec, knobs, run_dir / "source", team.size)
-    return Run(spec, knobs, machine, pipe, run_dir / "out", team=team, of_run=of_run), attention_kernels(machine)
+    run = Run(spec, knobs, machine, pipe, run_dir / "out", team=team, of_run=of_run, text_fd=text_fd)
+    return run, attention_kernels(machine)
 
 
 @contextmanager

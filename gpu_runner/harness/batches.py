@@ -10,28 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from itertools import islice
 from queue import Empty, Queue
 
-import numpy as np
 import torch
 
+from gpu_runner.data.manifest import WIDTH
 from gpu_runner.harness.dataset import Dataset
 from gpu_runner.harness.failures import BadOverride, RecipeError
 
 NUM_AHEAD = 2  # batches gathered before they are asked for: one to copy from, one to fill
-
-
-def row_starts(num_tokens: int, seq_len: int, seed: int, first: int = 0) -> Iterator[int]:
-    """Where rows begin, for ever, from the ``first`` on. An epoch is every row once, shuffled, from a fresh phase."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    while True:
-        phase = int(rng.integers(seq_len))
-        num_rows = (num_tokens - phase - 1) // seq_len  # 1: the last row's last target
-        order = rng.permutation(num_rows)
-        for row in order[first:]:
-            yield phase + int(row) * seq_len
-        first = max(first - num_rows, 0)
 
 
 class Batches:
@@ -48,7 +35,6 @@ class Batches:
         *,
         batch_size: int,
         seq_len: int,
-        seed: int,
         device: str,
         drawn: Callable[[int], None],
         rank: int = 0,
@@ -57,9 +43,10 @@ class Batches:
     ) -> None:
         if batch_size % world_size:
             raise BadOverride(f"batch_size: {batch_size} rows cannot be shared evenly by {world_size} processes")
-        if len(dataset.train) < 2 * seq_len + 1:
-            raise RecipeError(f"seq_len: {seq_len} is too long for {len(dataset.train):,} tokens of training text")
-        self.tokens, self.vocab, self.seed = dataset.train, dataset.vocab, seed
+        if (num_tokens := dataset.num_tokens("train")) < 2 * seq_len + 1:
+            raise RecipeError(f"seq_len: {seq_len} is too long for {num_tokens:,} tokens of training text")
+        self.supply, self.vocab = dataset.supply, dataset.vocab
+        self.host_dtype = HOST_DTYPES[WIDTH[dataset.manifest.dtype]]
         self.batch_size, self.seq_len, self.device, self.drawn = batch_size, seq_len, device, drawn
         self.mine = slice(rank, None, world_size)
         self.num_mine = batch_size // world_size
@@ -67,6 +54,10 @@ class Batches:
         self.num_rows = 0  # drawn so far, by all processes together
         self.wait_s = 0.0  # for which training has waited here
         self._gathered: _Ahead | Generator[torch.Tensor, None, None] | None = None
+
+    def begin(self) -> None:
+        """Text may be drawn from now on."""
+        self.supply.begin(self.batch_size, self.seq_len)
 
     def __iter__(self) -> Batches:
         return self
@@ -102,13 +93,12 @@ class Batches:
 
     def _rows_from(self, num_rows: int) -> Generator[torch.Tensor, None, None]:
         """This process's rows of each batch, [B, T + 1] on the host, in pinned memory where they go to a GPU."""
-        starts = row_starts(len(self.tokens), self.seq_len, self.seed, first=num_rows)
-        shape, dtype = (self.num_mine, self.seq_len + 1), HOST_DTYPES[self.tokens.dtype.itemsize]
+        draw = self.supply.draw_from(num_rows, self.mine)
+        shape = self.num_mine, self.seq_len + 1
         while True:
-            mine = list(islice(starts, self.batch_size))[self.mine]
             # torch keeps pinned blocks, and gives one out again when the copy from it has ended.
-            rows = torch.empty(shape, dtype=dtype, pin_memory=self.device == "cuda")
-            self.tokens.rows(mine, self.seq_len + 1, out=rows.numpy())
+            rows = torch.empty(shape, dtype=self.host_dtype, pin_memory=self.device == "cuda")
+            draw(rows.numpy())
             yield rows
 
 

@@ -1,8 +1,8 @@
 """How much of the budget is spent. Counts tokens where they are handed out and seconds where training runs.
 
 Budgets in tokens or FLOPs are never exceeded: a step that does not fit whole is not begun. A
-budget in seconds ends with the step that crosses it. Evaluation, checkpoint and compilation are
-outside the clock.
+budget in seconds ends with the step that crosses it, and the watch curve is paid from it: the supervisor counts the
+same seconds from outside, where it cannot tell a look at the model from a step. Compilation and checkpoint are outside.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class BudgetClock:
         self._tokens_allowed = math.inf
         self._before = 0.0
         self._since: float | None = None
+        self._looked_s = 0.0
 
     def plan(self, tokens_per_step: int, flops_per_token: float) -> None:
         """How far the budget reaches. Raises BadOverride when not even one step fits."""
@@ -43,10 +44,11 @@ class BudgetClock:
                     f" {self._tokens_allowed:,.0f}; lower batch_size or seq_len, or ask for more"
                 )
 
-    def resume(self, *, num_steps: int, num_tokens: int, elapsed_s: float) -> None:
+    def resume(self, *, num_steps: int, num_tokens: int, elapsed_s: float, spent_s: float) -> None:
         """Go on where another process stopped."""
         self.num_steps, self.num_tokens, self._before = num_steps, num_tokens, elapsed_s
-        self.agreed_s = elapsed_s if self.agreed_s is not None else None
+        self._looked_s = spent_s - elapsed_s
+        self.agreed_s = spent_s if self.agreed_s is not None else None
 
     def start(self) -> None:
         assert self._since is None, "the clock runs already"
@@ -70,14 +72,27 @@ class BudgetClock:
         finally:
             self.start()
 
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Time inside is not training time, and is paid for all the same where the budget is in seconds."""
+        began = time.monotonic()
+        with self.stopped():
+            yield
+        self._looked_s += time.monotonic() - began
+
     @property
     def elapsed_s(self) -> float:
         return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
 
     @property
+    def own_spent_s(self) -> float:
+        """What of a budget in seconds is spent by this process's clock."""
+        return self.elapsed_s + self._looked_s
+
+    @property
     def spent_s(self) -> float:
         """What a budget in seconds goes by."""
-        return self.elapsed_s if self.agreed_s is None else self.agreed_s
+        return self.own_spent_s if self.agreed_s is None else self.agreed_s
 
     @property
     def fraction(self) -> float:

@@ -4,6 +4,7 @@ RunFailed
  ├─ BadOverride      bad_override      knobs out of bounds, or that do not fit each other
  ├─ DatasetMissing   dataset_missing   no shards, or other ones than were approved
  ├─ NotFinite        not_finite        the loss became NaN or infinite
+ ├─ OverBudget       over_budget       more text was asked for than was signed, or at another time
  ├─ OutOfMemory      out_of_memory     the device or the machine had no more
  ├─ DeviceLost       device_lost       the GPU is gone, or its driver does not answer
  ├─ NoCompiler       no_compiler       compiling was asked for and cannot be done here
@@ -43,6 +44,11 @@ class DatasetMissing(RunFailed):
 class NotFinite(RunFailed):
     kind: FailureKind = "not_finite"
     todo = "Lower the learning rate that the change raised, or add warm-up."
+
+
+class OverBudget(RunFailed):
+    kind: FailureKind = "over_budget"
+    todo = "Draw one batch a step, inside of run.steps, and none after it ends."
 
 
 class OutOfMemory(RunFailed):

@@ -20,9 +20,10 @@ from gpu_runner.harness.team import Team
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """What the first process says with every step: the time spent, and whether it wants a snapshot or the end."""
+    """What the first process says with every step: what of a budget in seconds is spent, and whether it wants a
+    snapshot or the end."""
 
-    elapsed_s: float
+    spent_s: float
     snapshot: bool
     stop: bool
 
@@ -83,7 +84,7 @@ class Losses:
         """[4] float32: the team's mean loss, and the first process's word."""
         leads = self.team.leads
         # One process that was told to end is enough; the rest is the first one's alone to say.
-        said = [0.0, leads * word.elapsed_s, float(leads and word.snapshot), float(word.stop)]
+        said = [0.0, leads * word.spent_s, float(leads and word.snapshot), float(word.stop)]
         packed = torch.tensor(said).to(loss.device, non_blocking=True)
         packed[0] = loss / self.team.size
         return self.team.sum(packed)
@@ -91,7 +92,7 @@ class Losses:
     def _reading(self, step: Step, packed: list[float]) -> Reading:
         loss, word = packed.pop(0), step.word
         if self.team.size > 1:
-            word = Word(elapsed_s=packed.pop(0), snapshot=packed.pop(0) > 0, stop=packed.pop(0) > 0)
+            word = Word(spent_s=packed.pop(0), snapshot=packed.pop(0) > 0, stop=packed.pop(0) > 0)
         extras = {
             name: packed.pop(0) if isinstance(value, torch.Tensor) else float(value)
             for name, value in step.extras.items()

@@ -10,7 +10,7 @@
         run.report(loss, lr_scale=scale)            # nats per token, not .item(): that would stall a GPU
     run.save(model, config)
 
-and must call ``begin``, ``report`` once a step, and ``save``. Between steps, the clock stopped, the
+and must call ``begin``, ``report`` once a step, and ``save``. There is no text before ``begin``. Between steps the
 harness takes the watch curve and writes snapshots; it sends points, and ends the run when a loss is
 not finite. With several GPUs there is one such process for each: ``run.team`` (team.py).
 """
@@ -60,6 +60,7 @@ class Run:
         *,
         team: Team | None = None,
         of_run: str = "",
+        text_fd: int | None = None,
     ) -> None:
         self.knobs = knobs
         self.seed = spec.seed
@@ -69,7 +70,8 @@ class Run:
         self.has_fp8 = machine.has_fp8  # matrix products in 8 bits
         self.team = team or Team()
         self._spec, self._machine, self._pipe, self._out, self._of_run = spec, machine, pipe, out, of_run
-        self._dataset = open_dataset(Path(spec.dataset_dir), spec.dataset_sha256)
+        self._dataset = open_dataset(Path(spec.dataset_dir), spec.dataset_sha256, seed=spec.seed, text_fd=text_fd)
+        self._supply = self._dataset.supply
         self.vocab_size = self._dataset.vocab
         self.separator = self._dataset.separator  # the token between documents; None where they are not marked
         self._clock = BudgetClock(spec.budget, spec.max_steps)
@@ -110,7 +112,6 @@ class Run:
             self._dataset,
             batch_size=batch_size,
             seq_len=seq_len,
-            seed=self.seed,
             device=self.device,
             drawn=self._drawn,
             rank=self.team.rank,
@@ -160,6 +161,7 @@ class Run:
         self._pipe.send("started", **self._started(model, config, flops_per_token), resumed_at_step=resumed_at_step)
         gc.collect()
         gc.freeze()  # a collection in the middle of training stalls it for up to half a second
+        batches.begin()
         self._clock.start()
 
     # --- inside the clock ----------------------------------------------------------------------
@@ -187,7 +189,7 @@ class Run:
         self._clock.num_steps += 1
         self._reported = True
         elapsed_s = self._clock.elapsed_s
-        word = Word(elapsed_s=elapsed_s, snapshot=elapsed_s >= self._snapshot_at_s, stop=self._told_to_stop)
+        word = Word(spent_s=self._clock.own_spent_s, snapshot=elapsed_s >= self._snapshot_at_s, stop=self._told_to_stop)
         self._losses.push(
             Step(
                 number=self._clock.num_steps,
@@ -216,12 +218,12 @@ class Run:
     # --- the harness's own: between steps ----------------------------------------------------------
 
     def _between_steps(self) -> None:
-        """What the clock does not count: the watch curve, snapshots, and the end that was asked for."""
+        """What is no training: the watch curve, snapshots, and the end that was asked for."""
         if self._next_watch <= self._clock.fraction < 1 and self._spec.max_steps is None:
             self._next_watch = math.floor(self._clock.fraction * NUM_WATCHES + 1) / NUM_WATCHES
             self._settle()
             if self.team.leads and self._model is not None:
-                with self._clock.stopped():
+                with self._clock.looking():
                     self._look(self._model)
         if self._snapshot_wanted or self._stop_wanted:
             with self._clock.stopped():
@@ -251,7 +253,8 @@ class Run:
             "of_run": self._of_run,
             "num_tokens": self._clock.num_tokens,
             "num_rows": self._batches.num_rows,
-            "elapsed_s": self._clock.spent_s,
+            "elapsed_s": self._clock.elapsed_s,
+            "spent_s": self._clock.spent_s,
             "next_watch": self._next_watch,
         }
         with self._aside("snapshot_s"):
@@ -267,7 +270,12 @@ class Run:
         assert self._batches is not None
         numbers = snapshot.load(folder, self.team, tensors=self._held, of_run=self._of_run)
         clock = self._clock
-        clock.resume(num_steps=numbers["step"], num_tokens=numbers["num_tokens"], elapsed_s=numbers["elapsed_s"])
+        clock.resume(
+            num_steps=numbers["step"],
+            num_tokens=numbers["num_tokens"],
+            elapsed_s=numbers["elapsed_s"],
+            spent_s=numbers["spent_s"],
+        )
         self._batches.seek(numbers["num_rows"])
         self._telemetry.begin_at(clock.elapsed_s, clock.num_tokens)
         self._next_watch = numbers["next_watch"]
@@ -311,7 +319,7 @@ class Run:
             self._snapshot_wanted |= reading.word.snapshot
             self._stop_wanted |= reading.word.stop
             if self.team.size > 1:
-                self._clock.agreed_s = reading.word.elapsed_s
+                self._clock.agreed_s = reading.word.spent_s
             if self._spec.max_steps is not None or self._telemetry.is_due(self._clock.elapsed_s):
                 self._send_losses(reading)
 

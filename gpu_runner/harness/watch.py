@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from gpu_runner.data.tokens import Row
 from gpu_runner.harness.dataset import Dataset
 from gpu_runner.harness.failures import RecipeError
 
@@ -32,29 +34,49 @@ class Watched:
 
 
 class Watch:
-    """Rows of held-out text, evenly spaced: inputs and targets [N, T] int64, and which targets count.
+    """Rows of held-out text, evenly spaced: inputs ``x`` and targets ``y``, [N, T] int64, and which targets count.
 
     Raises RecipeError when ``seq_len`` is longer than the watch text.
     """
 
     def __init__(self, dataset: Dataset, *, seq_len: int, device: str) -> None:
-        tokens = dataset.watch
-        num_rows = min(WATCH_TOKENS[device] // seq_len, (len(tokens) - 1) // seq_len)
-        if len(tokens) < seq_len + 1:
-            raise RecipeError(f"seq_len: {seq_len} is too long for {len(tokens):,} tokens of watch text")
-        starts = np.linspace(0, len(tokens) - seq_len - 1, max(num_rows, 1)).astype(np.int64)
-        rows = tokens.rows(starts, seq_len + 1).astype(np.int64)
-        self.x, self.y = (torch.from_numpy(part.copy()).to(device) for part in (rows[:, :-1], rows[:, 1:]))
-        table = dataset.token_bytes
-        num_bytes = None if table is None else table[rows[:, 1:]].astype(np.int64)
-        self.num_bytes = None if num_bytes is None else int(num_bytes.sum())
-        # [N, T] 1.0 where a target stands for text, 0.0 at the ends of documents
-        self.counted = None if num_bytes is None else torch.from_numpy((num_bytes > 0).astype(np.float32)).to(device)
-        self.rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_BYTES[device] // (4 * dataset.vocab * self.x.shape[1])))
+        num_tokens = dataset.num_tokens("watch")
+        if num_tokens < seq_len + 1:
+            raise RecipeError(f"seq_len: {seq_len} is too long for {num_tokens:,} tokens of watch text")
+        self.num_rows = max(min(WATCH_TOKENS[device], num_tokens - 1) // seq_len, 1)
+        self.dataset, self.seq_len, self.device = dataset, seq_len, device
+        self.rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_BYTES[device] // (4 * dataset.vocab * seq_len)))
+
+    @cached_property
+    def rows(self) -> Row:
+        """[N, T + 1], asked for when it is first looked at: no text is handed out before the clock runs."""
+        return self.dataset.supply.watch(self.num_rows, self.seq_len + 1).astype(np.int64)
+
+    @cached_property
+    def x(self) -> torch.Tensor:
+        return torch.from_numpy(self.rows[:, :-1].copy()).to(self.device)
+
+    @cached_property
+    def y(self) -> torch.Tensor:
+        return torch.from_numpy(self.rows[:, 1:].copy()).to(self.device)
+
+    @cached_property
+    def num_bytes(self) -> int | None:
+        """Of text that the targets stand for; None where it is not known."""
+        table = self.dataset.token_bytes
+        return None if table is None else int(table[self.rows[:, 1:]].sum(dtype=np.int64))
+
+    @cached_property
+    def counted(self) -> torch.Tensor | None:
+        """[N, T] 1.0 where a target stands for text, 0.0 at the ends of documents."""
+        table = self.dataset.token_bytes
+        if table is None:
+            return None
+        return torch.from_numpy((table[self.rows[:, 1:]] > 0).astype(np.float32)).to(self.device)
 
     @property
     def num_tokens(self) -> int:
-        return self.y.numel()
+        return self.num_rows * self.seq_len
 
     @torch.no_grad()
     def look(self, model: torch.nn.Module) -> Watched:

@@ -8,12 +8,13 @@ from decimal import Decimal
 from django.db.models import Avg, Count, Sum
 
 from gpu_runner import contract
-from research import dispatch, ledger
+from gpu_runner.contract import Spent
+from research import dispatch, ledger, usual
 from research.gates.found import Found, Remark
 from research.models import Campaign, Revision, Run
 
 NAME = "smoke run"
-SLOW = 2.0  # times as slow, or as much memory, as the incumbent: a person should know
+SLOW = {"slowdown": 1.25, "memory_ratio": 2.0}  # times what the incumbent takes: a person should know
 
 
 def start(revision: Revision) -> Run:
@@ -89,11 +90,18 @@ def _measured(run: Run) -> Found:
         "steps_per_s": mine.steps_per_s,
         "peak_memory_mib": mine.peak_memory_mib,
         "run": run.pk,
-        "slowdown": _ratio(theirs.tokens_per_s if theirs else None, mine.tokens_per_s)
+        "slowdown": _heaviness(run)
+        or _ratio(theirs.tokens_per_s if theirs else None, mine.tokens_per_s)
         or _ratio(theirs.steps_per_s if theirs else None, mine.steps_per_s),
         "memory_ratio": _ratio(mine.peak_memory_mib, theirs.peak_memory_mib if theirs else None),
     } | projected
     return Found.of(_remarks(run.campaign, numbers), _words(run.num_steps, numbers), **numbers)
+
+
+def _heaviness(run: Run) -> float | None:
+    """As measured outside of the run: in a budget of tokens this is what a person signs that each of them may take."""
+    theirs = usual.of(run)
+    return Spent.model_validate(run.spent).times(theirs) if theirs and run.spent else None
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:
@@ -142,14 +150,24 @@ def _remarks(campaign: Campaign, numbers: dict[str, float | str | None]) -> list
                 "budget, or propose something cheaper."
             )
             remarks.append(Remark(severity="warn", rule="budget", sentence=sentence))
-    for name, what in (("slowdown", "as slow"), ("memory_ratio", "as much memory")):
+    for name, most in SLOW.items():
         ratio = numbers[name]
-        if isinstance(ratio, float) and ratio > SLOW:
-            sentence = f"It is {ratio:.1f} times {what} as the incumbent; the gain has to be worth that."
-            if name == "memory_ratio":
-                sentence = f"It takes {ratio:.1f} times {what} as the incumbent; the gain has to be worth that."
-            remarks.append(Remark(severity="warn", rule=name.replace("_", "-"), sentence=sentence))
+        if isinstance(ratio, float) and ratio > most:
+            remarks.append(
+                Remark(severity="warn", rule=name.replace("_", "-"), sentence=_costly(campaign, name, ratio))
+            )
     return remarks
+
+
+def _costly(campaign: Campaign, name: str, ratio: float) -> str:
+    if name == "memory_ratio":
+        return f"It takes {ratio:.1f} times as much memory as the incumbent; the gain has to be worth that."
+    if campaign.run_budget.kind == "tokens":
+        return (
+            f"It takes {ratio:.1f} times the incumbent's time for each token, which a budget in tokens does not count:"
+            " whoever approves it signs that too, and the gain has to be worth it."
+        )
+    return f"It is {ratio:.1f} times as slow as the incumbent; the gain has to be worth that."
 
 
 def _words(steps: int | None, numbers: dict[str, float | str | None]) -> str:

@@ -355,3 +355,49 @@ def _next() -> int:
     number = newest.pk
     newest.delete()
     return number + 1
+
+
+# --- what hides --------------------------------------------------------------------------------------
+
+TAGS = "\u202e\u200b\x1b\u2028\u3164\U000e0041\U000e0101"
+
+
+def test_what_hides_in_scouts_words_is_written_out(scout: Scout, bobs_browser: Client) -> None:
+    words = dict.fromkeys(("title", "hypothesis", "mechanism", "refuted_if"), f"fine{TAGS}")
+    override = {"key": "warmup_fraction", "value": 0.2, "reason": f"a ramp{TAGS}"}
+    said = scout.propose(make_body(**words, overrides=[override])).json()
+    page = bobs_browser.get(f"/proposals/{said['number']}/").content.decode()
+    assert "fine&lt;U+202E&gt;&lt;U+200B&gt;&lt;U+001B&gt;" in page
+    told = " ".join(Event.objects.values_list("sentence", flat=True))
+    assert not set(TAGS) & set(page + told)
+
+
+@pytest.mark.parametrize("text", [rb"\ud800", rb"\udc00", b"\xed\xa0\x80", b"\xff"])
+@pytest.mark.parametrize("field", ["title", "hypothesis", "key", "path"])
+def test_half_a_character_is_refused_in_a_sentence(scout: Scout, field: str, text: bytes) -> None:
+    edit = {"path": "train.py", "search": "a", "replace": "b"}
+    override = {"key": "warmup_fraction", "value": 0.2, "reason": "a ramp"}
+    body = make_body(overrides=[override], edits=[edit])
+    for part in (body, override, edit):
+        if field in part:
+            part[field] = "HALF"
+    answer = scout.propose(
+        json.dumps(body | {"overrides": [override], "edits": [edit]}).encode().replace(b"HALF", text)
+    )
+    assert answer.status_code == 422
+    assert "JSON" in answer.json()["error"]
+    assert not Proposal.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("key", f"warm{TAGS}up"), ("value", f"a{TAGS}"), ("path", f"tr{TAGS}ain.py")]
+)
+def test_what_hides_in_a_name_reaches_no_page(scout: Scout, field: str, value: str, bobs_browser: Client) -> None:
+    override, edit = (
+        {"key": "warmup_fraction", "value": 0.2, "reason": "a ramp"},
+        {"path": "t", "search": "a", "replace": "b"},
+    )
+    body = make_body(overrides=[override | ({field: value} if field in override else {})])
+    body |= {"edits": [edit | {field: value}], "why_together": "both"} if field == "path" else {}
+    assert scout.propose(body).status_code == 422
+    assert not Proposal.objects.exists()

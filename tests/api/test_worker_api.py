@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -132,9 +133,8 @@ def test_a_failure_that_no_database_can_keep_is_refused_and_one_that_only_speaks
     lease = lease_one(client, token)
 
     def end(message: str) -> Any:
-        failure = contract.Failure(kind="recipe_error", message=message)
-        ended = contract.RunEnd(fence=1, outcome="failed", failure=failure, device_s=1.0)
-        return post(client, f"runs/{lease.spec.run_id}/end", ended, lease.token)
+        ended = {"fence": 1, "outcome": "failed", "failure": {"kind": "recipe_error", "message": message}}
+        return post(client, f"runs/{lease.spec.run_id}/end", json.dumps(ended | {"device_s": 1.0}), lease.token)
 
     for hostile in ("\0", "a \0 b", "\\\0"):
         answer = end(hostile)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_runner.harness.batches import row_starts
+from gpu_runner.data.order import row_starts
 from tests.benchmarks.order import Order
 from tests.benchmarks.pace import Pace
 from tests.benchmarks.texts import write_llmc

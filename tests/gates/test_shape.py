@@ -93,6 +93,8 @@ ODD = {
     "bidi": (swapped("+LR = 0.2", "+LR = 0.2  # \u202e1.0\u202c"), "hidden-character"),
     "zero width": (swapped("+LR = 0.2", "+L\u200bR = 0.2"), "hidden-character"),
     "a blank letter": (swapped("+LR = 0.2", "+\u3164 = 0.2"), "hidden-character"),
+    "a byte in a selector": (swapped("+LR = 0.2", "+LR = 0.2  # \U000e0141"), "hidden-character"),
+    "a vowel without a shape": (swapped("+LR = 0.2", "+LR = 0.2  # \u17b5"), "hidden-character"),
     "no-break space": (swapped("+LR = 0.2", "+LR\u00a0= 0.2"), "hidden-character"),
     "carriage return": (swapped("+LR = 0.2", "+x = 1 #\rLR = 0.2"), "hidden-character"),
     "CRLF": (GOOD.replace("\n", "\r\n"), "hidden-character"),

@@ -101,7 +101,7 @@ def test_a_team_stops_and_goes_on_together(dataset: Path, tmp_path: Path) -> Non
     heard = listen_to_team(folder, 2)
     assert heard.code == 0, heard.stderr
     assert heard.ended["outcome"] == "ok"
-    assert 2 <= heard.ended["train_s"] < 6
+    assert 2 <= heard.ended["train_s"] + heard.ended["watch_s"] < 6
     assert [p["step"] for p in heard.of("point")] == sorted(p["step"] for p in heard.of("point"))
 
 

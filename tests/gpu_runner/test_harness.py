@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from gpu_runner.contract import Budget
 from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.order import row_starts
 from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import failures
-from gpu_runner.harness.batches import Batches, row_starts
+from gpu_runner.harness.batches import Batches
 from gpu_runner.harness.clock import BudgetClock
 from gpu_runner.harness.dataset import Dataset, open_dataset
 from gpu_runner.harness.loading import load_recipe
@@ -157,13 +158,15 @@ def test_a_missing_shard_is_named(dataset: Path, tmp_path: Path) -> None:
 # --- the order of the text ---------------------------------------------------------------------
 
 
-def open_text(dataset: Path) -> Dataset:
-    return open_dataset(dataset / "train", manifest_sha256(dataset))
+def open_text(dataset: Path, seed: int = 1) -> Dataset:
+    return open_dataset(dataset / "train", manifest_sha256(dataset), seed=seed)
 
 
 def batches_of(dataset: Path, *, seed: int, batch_size: int, seq_len: int = 64, **over: int) -> Batches:
-    chosen: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "device": "cpu"} | over
-    return Batches(open_text(dataset), drawn=lambda _: None, **chosen)
+    chosen: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len, "device": "cpu"} | over
+    batches = Batches(open_text(dataset, seed), drawn=lambda _: None, **chosen)
+    batches.begin()
+    return batches
 
 
 def test_the_order_belongs_to_the_seed_and_not_to_the_batch_size_or_the_models_luck(dataset: Path) -> None:
@@ -215,7 +218,7 @@ class Hands:
         monkeypatch.setattr("gpu_runner.harness.clock.time.monotonic", lambda: self.now)
 
 
-def test_evaluation_does_not_cost_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_does_not_cost_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
     hands = Hands(monkeypatch)
     clock = BudgetClock(Budget(kind="seconds", amount=10), None)
     clock.plan(128, 1e6)
@@ -227,6 +230,19 @@ def test_evaluation_does_not_cost_training_time(monkeypatch: pytest.MonkeyPatch)
     clock.num_steps = 8
     assert (clock.eta_s, clock.expected_steps) == (pytest.approx(6), 20)
     hands.now += 6
+    assert not clock.allows(128)
+
+
+def test_the_watch_curve_is_paid_from_a_budget_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands = Hands(monkeypatch)
+    clock = BudgetClock(Budget(kind="seconds", amount=10), None)
+    clock.plan(128, 1e6)
+    clock.start()
+    hands.now += 4
+    with clock.looking():
+        hands.now += 5
+    assert (clock.elapsed_s, clock.spent_s, clock.fraction, clock.allows(128)) == (4, 9, 0.9, True)
+    hands.now += 1
     assert not clock.allows(128)
 
 

@@ -59,7 +59,7 @@ def train(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     def _train(**overrides: KnobValue) -> Trained:
         folder = make_run_dir(tmp_path_factory.mktemp("run") / "7", dataset, overrides=TINY | overrides, max_steps=5)
         reports = os.open(folder / "out" / "reports", os.O_CREAT | os.O_WRONLY)
-        failure, _ = run_recipe(folder, Pipe(reports))
+        failure, *_ = run_recipe(folder, Pipe(reports))
         os.close(reports)
         lines = [json.loads(line) for line in (folder / "out" / "reports").read_text().splitlines()]
         metrics = [line["metrics"] for line in lines if line["kind"] == "point"]

@@ -42,6 +42,7 @@ def test_bob_approves_with_a_key_and_sees_the_curve_move_and_the_verdict(house: 
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
     page.goto(house.login_link())
+    page.get_by_role("button", name="Sign in as").click()
 
     page.goto(f"{house.url}/review/")
     start, approve = page.get_by_role("link", name="Start reviewing"), page.get_by_role("button", name="Approve")

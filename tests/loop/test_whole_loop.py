@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.doors import walk_in
 from tests.loop.house import House
 
 STEP_TOKENS = 8 * 256  # the recipe's default batch
@@ -39,7 +40,7 @@ def browser(house: House) -> Iterator[requests.Session]:
     """Signed in by the link that was printed."""
     house.wait_for("web", lambda: "Sign in once" in (house.home / "up.log").read_text(), seconds=60)
     with requests.Session() as browser:
-        assert browser.get(house.login_link(), timeout=20).status_code == 200
+        assert walk_in(browser, house.login_link()).status_code == 200
         yield browser
 
 

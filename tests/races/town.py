@@ -17,6 +17,7 @@ import requests
 
 from gpu_runner import contract
 from tests import builders
+from tests.doors import walk_in
 from tests.yard.processes import wait_until
 
 from .postgres import free_port
@@ -101,7 +102,7 @@ class Town:
 
     def _sign_in(self, token: str) -> requests.Session:
         browser = requests.Session()
-        assert browser.get(f"{self.url}/login/{token}/", timeout=PATIENCE_S).status_code == 200
+        assert walk_in(browser, f"{self.url}/login/{token}/").status_code == 200
         return browser
 
     def screen(self, name: str, path: str) -> Form:

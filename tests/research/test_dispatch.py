@@ -71,7 +71,7 @@ def test_a_candidate_that_had_to_wait_its_turn_was_not_stopped_by_anybody(campai
     dispatch.add_pair(second.revision, 1)
     Run.objects.filter(revision=second.revision, purpose="candidate").update(rank=0)
     Proposal.objects.filter(pk=first.pk).update(state="running")
-    assert builders.claim(builders.make_worker()) is not None
+    builders.claim_candidate()
     postponed = second.revision.runs.get(purpose="candidate")
     assert postponed.state == "cancelled"
     Proposal.objects.filter(pk=first.pk).update(state="judged")

@@ -84,8 +84,7 @@ def test_a_run_that_mallory_changed_in_the_database_with_a_digest_that_fits_is_n
     run = Run.objects.filter(purpose="candidate").order_by("rank", "pk")[0]
     approval = run.approval | change
     Run.objects.filter(pk=run.pk).update(approval=approval, digest=contract.Approval.model_validate(approval).digest())
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None and lease.spec.run_id != run.pk
+    assert builders.claim_candidate().spec.run_id != run.pk
     run.refresh_from_db()
     assert run.state == "cancelled"
     assert "nobody approved this digest" in run.stop_reason
@@ -172,9 +171,7 @@ def test_seed_noise_is_not_a_win(campaign: Campaign, bob: User) -> None:
 def test_a_crash_is_a_discard_without_a_number(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
     approve(proposal, bob)
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None
-    assert lease.spec.purpose == "candidate"
+    lease = builders.claim_candidate()
     run = builders.fail(lease)
     assert run.state == "failed"
     verdict = Proposal.objects.get(pk=proposal.pk).revision.verdict
@@ -307,9 +304,7 @@ def test_halt_tells_a_live_run_to_stop_and_nobody_claims(campaign: Campaign) -> 
 def test_after_a_halt_the_loop_goes_on_with_the_runs_that_it_cut_off(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
     approve(proposal, bob)
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None
-    assert lease.spec.purpose == "candidate"
+    lease = builders.claim_candidate()
     dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
@@ -326,8 +321,7 @@ def test_after_a_halt_the_loop_goes_on_with_the_runs_that_it_cut_off(campaign: C
 def test_a_run_that_bob_stops_ends_its_proposal_without_a_number(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
     approve(proposal, bob)
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None
+    lease = builders.claim_candidate()
     run = report.leased(lease.spec.run_id, lease.token)
     dispatch.stop_run(run, by="user:bob", reason="the curve is flat")
     assert report.beat(run, lease.spec.fence).order == "stop"
@@ -424,9 +418,7 @@ def test_approved_proposals_run_one_after_the_other(campaign: Campaign, bob: Use
     dispatch.add_pair(second.revision, 1)
     Run.objects.filter(revision=second.revision, purpose="candidate").update(rank=0)
     Proposal.objects.filter(pk=first.pk).update(state="running")
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None
-    assert (lease.spec.purpose, lease.spec.title) == ("candidate", first.title)
+    assert builders.claim_candidate().spec.title == first.title
 
 
 def test_a_gain_over_an_incumbent_that_has_moved_is_not_promoted(campaign: Campaign, bob: User) -> None:

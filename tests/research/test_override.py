@@ -224,8 +224,7 @@ def test_withdrawing_what_runs_stops_its_runs(campaign: Campaign, bob: User) -> 
     proposal = builders.make_pending(campaign)
     review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     dispatch.advance(campaign)
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None and lease.spec.purpose == "candidate"
+    lease = builders.claim_candidate()
     override.withdraw(proposal.pk, reason="A better idea came.", by=bob)
     assert state_of(proposal) == "withdrawn"
     live = Run.objects.get(pk=lease.spec.run_id)

@@ -54,10 +54,7 @@ def approved(campaign: Campaign, bob: User, **over: object) -> Proposal:
 
 
 def first_seed(val_bpb: float) -> Run:
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None
-    assert lease.spec.purpose == "candidate", lease.spec
-    return builders.finish(lease, val_bpb=val_bpb)
+    return builders.finish(builders.claim_candidate(), val_bpb=val_bpb)
 
 
 @pytest.fixture
@@ -82,7 +79,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_a_number_far_beyond_the_history_waits_with_the_numbers_in_a_sentence(waiting: Run) -> None:
     assert (waiting.state, waiting.score.outcome, waiting.score.val_bpb) == ("finished", "quarantined", 0.8)
     (reason,) = waiting.score.reasons
-    assert reason.startswith("0.8000 bits per byte is 50.0 standard deviations better than the last 10 scores")
+    assert reason.startswith("0.8000 bits per byte is 50.0 standard deviations better than the last 11 scores")
     assert "median 1.6000" in reason
     assert "taken as 0.0160" in reason
     assert proposal_of(waiting).state == "running"
@@ -95,7 +92,7 @@ def test_a_number_far_beyond_the_history_waits_with_the_numbers_in_a_sentence(wa
         (STEADY, 1.53, "ok"),  # a great gain of 4.4 %
         (STEADY, 1.51, "quarantined"),
         (STEADY, 9.0, "ok"),  # worse is never too good
-        (STEADY[:7], 0.8, "ok"),  # too few to say
+        (STEADY[:6], 0.8, "ok"),  # and the incumbent: too few to say
         ([*STEADY, 9.0, 8.0, 7.5], 1.53, "ok"),  # three that diverged move neither middle nor spread
         ([1.6] * 9, 1.55, "ok"),  # the spread is 0, its floor is not
         ([1.2, 1.4, 1.6, 1.8] * 3, 0.8, "ok"),  # a restless history allows for more
@@ -152,9 +149,7 @@ def test_it_gets_no_further_runs_and_no_verdict_until_a_person_has_looked(waitin
 def test_the_next_proposal_runs_meanwhile(waiting: Run, campaign: Campaign, bob: User) -> None:
     builders.make_worker()
     follower = approved(campaign, bob, title="Warm up for a while")
-    lease = builders.claim(builders.make_worker(name="other"))
-    assert lease is not None
-    assert (lease.spec.purpose, lease.spec.title) == ("candidate", follower.title)
+    assert builders.claim_candidate(builders.make_worker(name="other")).spec.title == follower.title
     follower.refresh_from_db()
     assert (follower.state, proposal_of(waiting).state) == ("running", "running")
 

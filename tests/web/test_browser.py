@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page
 
@@ -13,6 +14,7 @@ from research.models import Proposal
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import judge_times
+from webapp import accounts
 
 pytestmark = pytest.mark.browser
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -20,7 +22,7 @@ RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice'
 
 
 @pytest.fixture
-def whole_site(bobs_browser: Client, pending: Proposal) -> Site:
+def whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Site:
     """One page of each kind, none of them empty."""
     campaign = pending.campaign
     dispatch.advance(campaign)
@@ -39,8 +41,8 @@ def whole_site(bobs_browser: Client, pending: Proposal) -> Site:
         f"/proposals/{rebased.pk}/", "/review/?queue=1", "/runs/", f"/runs/{run.pk}/",
         "/campaigns/", f"/campaigns/{campaign.slug}/", "/nowhere/",
     )  # fmt: skip
-    answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0") | rendered(Client(), "/login/")
-    return Site(answers)
+    answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0")
+    return Site(answers | rendered(Client(), "/login/", f"/login/{accounts.make_link(bob)}/", "/login/used/"))
 
 
 def problems_of(page: Page, address: str) -> list[str]:
@@ -64,7 +66,21 @@ def test_every_page_is_accessible_and_fits(whole_site: Site, theme: str, width: 
         return [problem for address in pages for problem in problems_of(page, address)]
 
     assert in_browser(whole_site, look, theme=theme, width=width) == []
-    assert [line for line in whole_site.complaints if "404 (Not Found)" not in line] == []  # /nowhere/ is one
+    assert [line for line in whole_site.complaints if "404 (Not" not in line and "410 (Gone)" not in line] == []
+
+
+def test_bob_opens_his_link_and_one_key_presses_its_button(bob: User) -> None:
+    address = f"/login/{accounts.make_link(bob)}/"
+    site = Site(rendered(Client(), address))
+
+    def visit(page: Page) -> None:
+        page.goto(HOST + address)
+        with page.expect_request(lambda request: request.method == "POST"):
+            page.keyboard.press("Enter")
+
+    in_browser(site, visit, width=390)
+    assert [where for where, _ in site.posted] == [address]
+    assert site.complaints == []
 
 
 @pytest.fixture

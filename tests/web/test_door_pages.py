@@ -43,7 +43,7 @@ def test_the_command_that_the_page_names_prints_a_link_that_works_meanwhile(
 ) -> None:
     call_command("loginlink", "bob")
     link = capsys.readouterr().out.strip()
-    assert Client().get("/" + link.split("/", 3)[3])["Location"] == "/"
+    assert Client().post("/" + link.split("/", 3)[3])["Location"] == "/"
 
 
 def test_a_page_whose_seat_was_taken_says_so_and_waits_until_somebody_looks(

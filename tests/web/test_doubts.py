@@ -31,10 +31,7 @@ REASONS = [
 def end_with(pending: Proposal, bob: User, **score: Any) -> Run:
     """Bob approves; the candidate's first seed ends with this score."""
     review.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None
-    assert lease.spec.purpose == "candidate"
-    return builders.finish(lease, **score)
+    return builders.finish(builders.claim_candidate(), **score)
 
 
 @pytest.fixture
@@ -77,7 +74,7 @@ def test_the_proposer_reads_one_sentence_and_no_place(disputed: Run) -> None:
 def test_a_number_that_is_self_reported_ranks_nothing(disputed: Run, bobs_browser: Client) -> None:
     text = text_of(bobs_browser, f"/campaigns/{disputed.campaign.slug}/")
     assert "0.4321" not in text
-    assert learn.incumbent_bpb(disputed.incumbent) is None
+    assert learn.incumbent_bpb(disputed.incumbent) == 1.6, "what the scorer said of its own run"
 
 
 def test_a_score_that_is_believed_has_no_panel(pending: Proposal, bob: User, bobs_browser: Client) -> None:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from research import audit
 from research.models import Campaign, Event
 from webapp import accounts, turnstile
-from webapp.models import Tries
+from webapp.models import LoginLink, Tries
 
 SIGN = "correct horse battery"
 FULLWIDTH_BOB = "\uff42ob"  # a form makes "bob" of it
@@ -43,13 +43,55 @@ def codes(client: Client, name: str, times: int, **over: Any) -> list[int]:
 
 def test_a_login_link_works_once_and_then_says_how_to_get_another(bob: User) -> None:
     token = accounts.make_link(bob)
-    assert Client().get(f"/login/{token}/")["Location"] == "/"
-    again = Client().get(f"/login/{token}/")
-    assert again.status_code == 410
-    assert "make run" in again.content.decode()
+    browser = Client()
+    assert "Sign in as bob" in browser.get(f"/login/{token}/").content.decode()
+    assert browser.post(f"/login/{token}/")["Location"] == "/"
+    assert browser.get("/review/").status_code == 200
+    for again in (Client().get(f"/login/{token}/"), Client().post(f"/login/{token}/")):
+        assert again.status_code == 410
+        assert "make run" in again.content.decode()
     with CaptureQueriesContext(connection) as asked:
-        assert Client().get("/login/guess/").status_code == 410
+        assert [Client().get("/login/guess/").status_code, Client().post("/login/guess/").status_code] == [410, 410]
     assert not [query["sql"] for query in asked if not query["sql"].startswith("SELECT")], "a guess writes nothing"
+
+
+@pytest.mark.parametrize("method", ["get", "head", "options", "put", "patch", "delete", "trace"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"sec-purpose": "prefetch;prerender"},
+        {"user-agent": "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)"},
+    ],
+)
+def test_whatever_only_looks_at_a_login_link_leaves_it_as_it_was(bob: User, method: str, told: dict[str, str]) -> None:
+    token = accounts.make_link(bob)
+    preview = Client()
+    answer = getattr(preview, method)(f"/login/{token}/", headers=told)
+    assert answer.status_code in (200, 405)
+    assert not answer.has_header("Location")
+    assert "_auth_user_id" not in preview.session
+    assert LoginLink.objects.get().used_at is None
+    assert Client().post(f"/login/{token}/").status_code == 302
+
+
+def test_another_sites_form_does_not_press_the_button(bob: User) -> None:
+    token = accounts.make_link(bob)
+    assert Client(enforce_csrf_checks=True).post(f"/login/{token}/").status_code == 403
+    assert LoginLink.objects.get().used_at is None
+
+
+def test_a_link_that_is_too_old_or_of_somebody_who_left_opens_nothing(bob: User) -> None:
+    token = accounts.make_link(bob)
+    LoginLink.objects.update(expires_at=timezone.now())
+    assert [Client().get(f"/login/{token}/").status_code, Client().post(f"/login/{token}/").status_code] == [410, 410]
+    token = accounts.make_link(bob)
+    User.objects.update(is_active=False)
+    assert [Client().get(f"/login/{token}/").status_code, Client().post(f"/login/{token}/").status_code] == [410, 410]
+
+
+def test_no_cache_keeps_a_login_link(bob: User) -> None:
+    assert "no-store" in Client().get(f"/login/{accounts.make_link(bob)}/")["Cache-Control"]
 
 
 def test_bob_signs_in_goes_where_he_wanted_and_signs_out(bob: User, campaign: Campaign) -> None:
@@ -88,7 +130,7 @@ def test_what_rests_says_for_how_long_and_how_to_get_in_by_link(bob: User) -> No
     assert "manage.py loginlink bob" in words
     assert 880 < int(answer["Retry-After"]) <= 900
     link = accounts.make_link(bob)
-    assert Client().get(f"/login/{link}/", REMOTE_ADDR="203.0.113.7")["Location"] == "/"
+    assert Client().post(f"/login/{link}/", REMOTE_ADDR="203.0.113.7")["Location"] == "/"
 
 
 def test_when_the_time_is_over_bob_gets_in_and_nothing_is_kept(bob: User) -> None:
@@ -126,7 +168,7 @@ def test_many_addresses_that_guess_one_name_let_it_rest_but_not_for_bobs_own_bro
 
 def test_an_address_that_tries_many_names_rests_for_new_browsers_only(bob: User) -> None:
     bobs = Client()
-    assert bobs.get(f"/login/{accounts.make_link(bob)}/").status_code == 302, "a link makes a browser known as well"
+    assert bobs.post(f"/login/{accounts.make_link(bob)}/").status_code == 302, "a link makes a browser known as well"
     bobs.post("/logout/")
     seen = [tries(Client(), f"nobody-{n}").status_code for n in range(turnstile.FROM_ADDRESS + 1)]
     assert seen == [422] * turnstile.FROM_ADDRESS + [429]

@@ -23,9 +23,9 @@ SAID = {"choice": "accept", "reason": "I read the diff and the evidence."}
 def waiting(pending: Proposal, bob: User) -> Run:
     """A candidate below what text of this kind allows."""
     review.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
-    lease = builders.claim(builders.make_worker())
-    assert lease is not None
-    return builders.finish(lease, val_bpb=0.25, outcome="quarantined", reasons=["0.2500 is below 0.3."])
+    return builders.finish(
+        builders.claim_candidate(), val_bpb=0.25, outcome="quarantined", reasons=["0.2500 is below 0.3."]
+    )
 
 
 def test_bob_finds_it_in_the_queue_opens_the_run_and_accepts_the_number(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gpu_runner import testimony
 from gpu_runner.child import Lines
 from gpu_runner.contract import LogLine, Progress, Report
-from gpu_runner.plain import plain
+from gpu_runner.plain import is_hidden, plain
 from gpu_runner.reporter import Point, columns
 
 
@@ -125,3 +125,30 @@ def test_an_unknown_failure_kind_cannot_pass_for_the_supervisors() -> None:
     assert hearing.ended is not None
     assert hearing.ended.failure is not None
     assert (hearing.ended.failure.kind, hearing.ended.failure.message) == ("recipe_error", "5")
+
+
+# Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt), which Python's unicodedata does not know.
+IGNORABLE = (
+    "00AD 034F 061C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 FFF0-FFF8 "
+    "1BCA0-1BCA3 1D173-1D17A E0000-E0FFF"
+)
+
+
+def test_everything_that_unicode_lets_a_screen_leave_out_counts_as_hidden() -> None:
+    for part in IGNORABLE.split():
+        first, _, last = part.partition("-")
+        for code in range(int(first, 16), int(last or first, 16) + 1):
+            assert is_hidden(chr(code)), hex(code)
+            assert plain(f"a{chr(code)}b") == "ab", hex(code)
+
+
+@given(st.text(st.characters() | st.sampled_from("\x1b[]0m;\x07\x9b\u2028\ud800\U000e0101\u00a0\t")))
+def test_plain_text_hides_nothing_and_stays_as_it_is_the_second_time(text: str) -> None:
+    once = plain(text)
+    assert not {c for c in once if is_hidden(c)}
+    assert plain(once) == once
+
+
+def test_what_people_write_in_other_scripts_stays() -> None:
+    for text in ("Größe 3 µm → ½", "学習率を上げる", "تعلّم", "шаг №1", "👍 fine", "ä = a + ̈ "):
+        assert plain(text) == text

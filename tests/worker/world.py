@@ -24,11 +24,33 @@ PLAYED_HARNESS = (
     "import sys; source = sys.argv[1] + '/source/train.py'; exec(compile(open(source).read(), source, 'exec'))",
 )
 
-# Written into every train.py: say() a report line, save() a checkpoint, wait_for() a file that the test makes.
+# Written into every train.py: say() a report line, draw() batches of 100 tokens, save() a checkpoint, wait_for() a file
+# that the test makes.
 WORDS = """
-import json, os, subprocess, sys, time
-RUN, FD = sys.argv[1], int(sys.argv[3])
+import json, os, struct, subprocess, sys, time
+RUN, FD, TEXT = sys.argv[1], int(sys.argv[3]), int(sys.argv[5])
 OUT = RUN + "/out"
+NUM_DRAWN = 0
+
+def ask(question, **numbers):
+    os.write(TEXT, json.dumps({"ask": question, **numbers}).encode() + b"\\n")
+    granted, length = struct.unpack("<?I", hear(5))
+    return granted, hear(length)
+
+def hear(length):
+    heard = b""
+    while len(heard) < length:
+        heard += os.read(TEXT, length - len(heard)) or sys.exit("no more text")
+    return heard
+
+def draw(times=1):
+    global NUM_DRAWN
+    if not NUM_DRAWN:
+        ask("begin", batch_size=4, seq_len=25)
+    for _ in range(times):
+        granted, body = ask("batch")
+        assert granted, body
+        NUM_DRAWN += 1
 
 def write(text):
     left = text.encode()
@@ -54,8 +76,8 @@ def save():
     tell("checkpoint/model.safetensors", "weights")
 
 def finish(outcome="ok", failure=None):
-    say(kind="ended", outcome=outcome, failure=failure, num_steps=3, num_tokens=300, train_s=0.3, compile_s=None,
-        peak_memory_mib=12.5, self_reported_bpb=1.75)
+    say(kind="ended", outcome=outcome, failure=failure, num_steps=NUM_DRAWN, num_tokens=100 * NUM_DRAWN, train_s=0.3,
+        compile_s=None, peak_memory_mib=12.5, self_reported_bpb=1.75)
 """
 
 SCORE = {

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.doors import walk_in
 from tests.yard.processes import ROOT, wait_until, with_mark
 from tests.yard.test_doctor import free_port
 
@@ -60,6 +61,10 @@ def test_alice_starts_it_signs_in_once_loses_power_and_goes_on_where_she_was(hom
     assert signed_in_by(link)
     assert not signed_in_by(link)
     assert not secrets_of_the_worker(home)
+    written = "".join(log.read_text() for log in (home.folder / "logs").glob("*.log"))
+    assert "Gone: /login/…/" in written, "the second time"
+    assert link.rstrip("/").rpartition("/")[2] not in written
+    assert "Traceback" not in written
 
     first.kill()
     second = home.up()  # while the first one's processes are still ending
@@ -75,7 +80,7 @@ def test_alice_starts_it_signs_in_once_loses_power_and_goes_on_where_she_was(hom
 def signed_in_by(link: str) -> bool:
     """Does this link, opened in a fresh browser, let its reader see the review page?"""
     with requests.Session() as browser:
-        browser.get(link, timeout=30)
+        walk_in(browser, link)
         page = browser.get(link.partition("/login/")[0] + "/review/", timeout=30)
         return page.status_code == 200 and "/login/" not in page.url
 

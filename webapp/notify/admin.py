@@ -36,6 +36,7 @@ class EndpointForm(AnyForm):
         url: str = self.cleaned_data["url"]
         try:
             post.check_url(url)
+            post.check_destination(url)
         except ValueError as error:
             raise forms.ValidationError(str(error)) from error
         return url

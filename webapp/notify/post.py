@@ -1,8 +1,9 @@
 """One HTTP POST to an address that somebody typed in: bounded in time and bytes, never inwards.
 
-``requests-hardened`` resolves the name, refuses private, loopback, link-local and translated addresses
-and connects to the address it checked (no rebinding); redirects are not followed; proxies from the
-environment are ignored, since they would resolve the name again.
+Every address of the name is judged (``addresses``). ``requests-hardened`` then resolves it again, refuses what it knows
+to be private and connects to one address, not to the name; that one is judged once more, so a name that leads elsewhere
+the second time (rebinding) gains nothing. Redirects are not followed; proxies from the environment are ignored, since
+they would resolve the name again.
 
     any answer            -> Answer(code=...)
     time over, refused... -> Answer(code=None, problem=a sentence)
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +32,9 @@ from requests_hardened import Config, HTTPSession
 from requests_hardened.ip_filter import InvalidIPAddress
 from requests_hardened.ip_filter_adapter import IPFilterAdapter
 
+from webapp.notify import addresses
+
+LOOK_UP_S = 3.0  # for a person who saves an address and waits
 CONNECT_S = 5.0
 READ_S = 15.0  # between two bytes
 TOTAL_S = 20.0  # for everything: a receiver that trickles bytes would never hit READ_S
@@ -53,7 +59,9 @@ class Answer:
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError (naming the field) for an address that could never be sent to."""
+    """Raise ValueError (naming the field) for an address that could never be sent to. Asks nobody."""
+    if found := _UNSENT.search(url):
+        raise ValueError(f"url: holds {found[0]!r}; write it percent-encoded, as %{ord(found[0]):02X}")
     try:
         parts = urlsplit(url)
         port_is_sane = parts.port != 0
@@ -63,8 +71,31 @@ def check_url(url: str) -> None:
         raise ValueError("url: must start with https://")
     if not parts.hostname or not port_is_sane:
         raise ValueError("url: names no host and port that can be connected to")
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise ValueError("url: must not hold a name or a password; the signature says who sends")
+    try:
+        requests.Request("POST", url).prepare()  # its own reading of hosts: international ones, empty labels
+    except requests.RequestException as error:
+        raise ValueError(f"url: names no host that can be connected to ({error})") from error
+
+
+_UNSENT = re.compile(r"[\x00-\x20\x7f\\]")  # where readers of addresses disagree about what the host is
+
+
+def check_destination(url: str) -> None:
+    """Raise ValueError for a sane address that leads inwards today. One that nobody knows yet passes: it may come."""
+    host, port = _destination(requests.Request("POST", url).prepare())
+    try:
+        known = addresses.look_up_within(host, port, LOOK_UP_S)
+        addresses.judge_all(known, loopback=settings.WEBHOOKS_ALLOW_LOOPBACK)
+    except addresses.Inward as error:
+        raise ValueError(f"url: {error}") from error
+
+
+def _destination(request: requests.PreparedRequest) -> tuple[str, int]:
+    """Host (as it will be looked up) and port."""
+    parts = urlsplit(request.url or "")
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def post(url: str, body: str, headers: dict[str, str]) -> Answer:
@@ -109,7 +140,7 @@ def _retry_after_s(value: str | None) -> float | None:
 
 def _sentence(error: Exception, seconds: float) -> str:
     if isinstance(error, InvalidIPAddress):
-        return "The address is private or local, where webhooks are never sent."
+        return f"{error}."
     if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
         return f"{error}."
     if isinstance(error, requests.exceptions.SSLError):
@@ -144,6 +175,26 @@ class _Adapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no typ
             scheme: type("Pool", (pool,), {"ConnectionCls": _noting(pool.ConnectionCls, self._sockets)})
             for scheme, pool in self.poolmanager.pool_classes_by_scheme.items()
         }
+
+    def build_connection_pool_key_attributes(self, request: requests.PreparedRequest, *args: Any) -> Any:
+        """Raises InvalidIPAddress for a name that leads inwards, and for an address about to be connected to."""
+        loopback = self._allow_loopback
+        try:
+            addresses.judge_all(addresses.look_up(*_destination(request)), loopback=loopback)
+            host_params, pool_kwargs = self._pinned(request, *args)
+            addresses.judge(ip_address(host_params["host"].strip("[]")), loopback=loopback)
+        except addresses.Inward as error:
+            raise InvalidIPAddress(str(error)) from error  # requests makes an InvalidURL of every ValueError
+        except socket.gaierror as error:
+            raise requests.ConnectionError(str(error)) from error
+        return host_params, pool_kwargs
+
+    def _pinned(self, request: requests.PreparedRequest, *args: Any) -> Any:
+        """As the package does it, with the sentence of ours. Its rebuke names the address only."""
+        try:
+            return super().build_connection_pool_key_attributes(request, *args)
+        except InvalidIPAddress as error:
+            raise addresses.Inward(f"{error} is private or local: webhooks go to public addresses only") from error
 
 
 def _noting(connection: Any, sockets: list[socket.socket]) -> Any:

@@ -29,7 +29,7 @@ def lost_race(request: HttpRequest, sentence: str, back: str, typed: str = "") -
 
 
 def csrf_refused(request: HttpRequest, reason: str = "") -> HttpResponse:
-    log.warning("CSRF check refused %s: %s", request.path, reason)
+    """Django has logged ``reason``, one of its own sentences for developers."""
     sentence = "The form was too old or came from another site. Nothing was saved: reload the page and send it again."
     return _page(request, "forbidden", 403, {"reason": sentence})
 

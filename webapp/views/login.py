@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods
 
 from webapp import accounts, turnstile
 from webapp.forms import SignIn
@@ -59,12 +59,16 @@ class SignOutView(LogoutView):
 
 
 @never_cache
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 def login_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Sign in by a one-time link; a used or expired one says how to get another."""
-    user = accounts.redeem(token)
+    """Sign in by a one-time link. Only its button spends it: whatever merely opens addresses (previews of chats,
+    scanners of mail, prefetching browsers) presses none. A used or expired one says how to get another.
+    """
+    user = accounts.redeem(token) if request.method == "POST" else accounts.holder(token)
     if user is None:
         return render(request, "accounts/link_used.html", status=410)
+    if request.method != "POST":
+        return render(request, "accounts/link.html", {"holder": user})
     login(request, user, backend=BACKEND)
     response = redirect("home")
     turnstile.remember(request, response, user)

@@ -1,0 +1,260 @@
+"""Hands the training text out to one run, batch by batch, and measures from outside what the run uses.
+
+The harness shares its process with proposed code, so whatever it counts could be made to count otherwise. So no shard
+is shown to a run: its text comes through a socket from here, in the seed's order, from the moment on when the run
+says that its clock starts, and never more than its budget has. The answers:
+
+    ready       nothing of the recipe has run yet: what follows is the recipe's time
+    begin       the clock starts; batches have this shape from now on
+    batch       the next rows, while the budget lasts
+    watch       rows of the watch split, once
+    done        nothing more will come: the checkpoint is what it is, and the run is ended
+
+Each is one JSON line; an answer is a header (harness/supply.py) and bytes: rows in the shards' dtype, or the sentence
+why there are none. Whoever breaks the protocol is told nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpu_runner.contract import Budget, Spent
+from gpu_runner.data.manifest import load_manifest
+from gpu_runner.data.order import even_starts, row_starts
+from gpu_runner.data.tokens import TokenArray
+from gpu_runner.harness.supply import HEADER
+from gpu_runner.sandbox.effort import Effort
+
+log = logging.getLogger(__name__)
+
+MAX_QUESTION_BYTES = 1_024
+MAX_ROWS, MAX_BATCH_TOKENS = 65_536, 1 << 26  # of one batch: a run's numbers must not exhaust its supervisor
+MAX_ROWS_OF_AN_EPOCH = 100_000_000  # which are shuffled in memory
+MAX_WATCH_TOKENS = 1 << 20
+LATE_S = 1.0  # how long after a budget in seconds a batch may still be asked for: the run's clock is not ours
+UNREAD_S = 60.0  # for which an answer may wait to be taken
+
+
+class Refused(Exception):
+    """What is asked for is not to be had; ``str()`` says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """One moment of a run."""
+
+    at_s: float
+    cpu_s: float | None
+
+
+class Ration:
+    """One run's text. ``with ration: start a child with ration.fd; ration.follow(pid); ...``; any thread may look."""
+
+    def __init__(
+        self, dataset: Path, *, seed: int, budget: Budget, max_steps: int | None, counts_processors: bool
+    ) -> None:
+        """``dataset`` is its folder. Raises ValueError that names a shard that is missing."""
+        manifest = load_manifest(dataset)
+        self.text, self.watched = (TokenArray(dataset / "train", manifest, split) for split in ("train", "watch"))
+        self.seed, self.budget, self.max_steps = seed, budget, max_steps
+        self.counts_processors = counts_processors
+        self.num_tokens = self.num_batches = self.num_watch_tokens = 0
+        self.is_done = False
+        self._ours, theirs = socket.socketpair()
+        self._ours.settimeout(None)
+        self.fd = theirs.detach()  # the child's, and closed by whoever starts it
+        self._effort: Effort | None = None
+        self._lock = threading.Lock()
+        self._ready: Mark | None = None
+        self._begun: Mark | None = None
+        self._over: Mark | None = None  # when the budget was spent
+        self._last: Mark | None = None
+        self._shape = (0, 0)
+        self._starts: Iterator[int] = iter(())
+        self._thread = threading.Thread(target=self._serve, name="ration", daemon=True)
+
+    def __enter__(self) -> Ration:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ours.shutdown(socket.SHUT_RDWR)
+        if self._thread.ident is not None:
+            self._thread.join(UNREAD_S)
+        self._ours.close()
+
+    def follow(self, pid: int) -> None:
+        """Serve the process tree below ``pid``."""
+        self._effort = Effort(pid)
+        self._thread.start()
+
+    def spent(self) -> Spent:
+        """What was used until now, or until the run was done."""
+        with self._lock:
+            now = self._look()
+            ready, begun, over = self._ready or now, self._begun or now, self._over or now
+        before, train, after = (_between(*part) for part in ((ready, begun), (begun, over), (over, now)))
+        return Spent(
+            before_s=before.at_s,
+            before_cpu_s=before.cpu_s,
+            train_s=train.at_s,
+            train_cpu_s=train.cpu_s,
+            after_s=after.at_s,
+            after_cpu_s=after.cpu_s,
+            num_tokens=self.num_tokens,
+            num_batches=self.num_batches,
+            num_watch_tokens=self.num_watch_tokens,
+        )
+
+    # --- the clock ------------------------------------------------------------------------------
+
+    def _look(self) -> Mark:
+        """The present moment, or the one when all was done. Notes when a budget in seconds is spent."""
+        if self.is_done and self._last is not None:
+            return self._last
+        cpu_s = self._effort.cpu_s() if self._effort is not None and self.counts_processors else None
+        self._last = Mark(at_s=time.monotonic(), cpu_s=cpu_s)
+        if self._over is None and self._is_out_of_time(self._last.at_s):
+            self._over = self._last
+        return self._last
+
+    def _is_out_of_time(self, now_s: float, late_s: float = 0.0) -> bool:
+        if self._begun is None or self.budget.kind != "seconds" or self.max_steps is not None:
+            return False
+        return now_s - self._begun.at_s > self.budget.amount + late_s
+
+    # --- the questions --------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Until the run hangs up, or asks what makes no sense."""
+        try:
+            with self._ours.makefile("rb") as questions:
+                while line := questions.readline(MAX_QUESTION_BYTES):
+                    self._answer(line)
+        except (OSError, ValueError) as error:
+            log.info("a run's text ends: %s", error)
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        try:
+            self._ours.shutdown(socket.SHUT_RDWR)
+        except OSError as error:  # the run did so first
+            log.debug("a run's text: %s", error)
+
+    def _answer(self, line: bytes) -> None:
+        """Raises ValueError for what is no question, OSError when nobody takes the answer."""
+        question = json.loads(line)
+        if not isinstance(question, dict):
+            raise ValueError("a question is a JSON object")
+        known: dict[str, Callable[..., bytes]] = {
+            "ready": self._on_ready,
+            "begin": self._on_begin,
+            "batch": self._on_batch,
+            "watch": self._on_watch,
+            "done": self._on_done,
+        }
+        heard = known.get(str(question.pop("ask", "")))
+        if heard is None:
+            raise ValueError("there is no such question")
+        try:
+            is_granted, body = True, heard(**_whole_numbers(question))
+        except (Refused, TypeError) as refusal:
+            is_granted, body = False, str(refusal).encode()
+        self._ours.settimeout(UNREAD_S)
+        self._ours.sendall(HEADER.pack(is_granted, len(body)) + body)
+        self._ours.settimeout(None)
+
+    def _on_ready(self) -> bytes:
+        with self._lock:
+            self._ready = self._ready or self._look()
+        return b""
+
+    def _on_begin(self, batch_size: int, seq_len: int) -> bytes:
+        if self._begun is not None:
+            raise Refused("run.begin: may be called once")
+        if not 1 <= batch_size <= MAX_ROWS or not 1 <= seq_len <= MAX_BATCH_TOKENS // batch_size:
+            raise Refused(f"run.batches: no batch may have more than {MAX_ROWS:,} rows or {MAX_BATCH_TOKENS:,} tokens")
+        if len(self.text) // seq_len > MAX_ROWS_OF_AN_EPOCH:
+            raise Refused(f"seq_len: {seq_len} is too short for {len(self.text):,} tokens of training text")
+        if len(self.text) < 2 * seq_len + 1:
+            raise Refused(f"seq_len: {seq_len} is too long for {len(self.text):,} tokens of training text")
+        starts = row_starts(len(self.text), seq_len, self.seed)
+        self._starts = chain([next(starts)], starts)  # shuffles an epoch, which takes its time, before the clock runs
+        self._shape = batch_size, seq_len
+        with self._lock:
+            self._begun = self._look()
+        return b""
+
+    def _on_batch(self) -> bytes:
+        batch_size, seq_len = self._shape
+        with self._lock:
+            now = self._look()
+            self._refuse_what_is_spent(batch_size * seq_len, now.at_s)
+            self.num_tokens += batch_size * seq_len
+            self.num_batches += 1
+            if self._is_last(batch_size * seq_len):
+                self._over = now
+        return _as_bytes(self.text.rows(list(islice(self._starts, batch_size)), seq_len + 1))
+
+    def _refuse_what_is_spent(self, num_tokens: int, now_s: float) -> None:
+        if self._begun is None:
+            raise Refused("run.batches: no text before the clock: call run.begin first")
+        if self._is_out_of_time(now_s, LATE_S):
+            raise Refused(f"Over budget: its {self.budget.amount:g} s are spent, there is no more text.")
+        if self._left() < num_tokens:
+            raise Refused(
+                f"Over budget: {self.num_tokens:,} tokens were handed out, another batch is more than signed."
+            )
+
+    def _is_last(self, num_tokens: int) -> bool:
+        return self._left() < num_tokens
+
+    def _left(self) -> float:
+        """Tokens that may still be had: as many steps as a smoke run has, or what the budget says."""
+        if self.max_steps is not None:
+            return float((self.max_steps - self.num_batches) * self._shape[0] * self._shape[1])
+        return self.budget.amount - self.num_tokens if self.budget.kind == "tokens" else float("inf")
+
+    def _on_watch(self, num_rows: int, length: int) -> bytes:
+        if self._begun is None:
+            raise Refused("run.begin: no text before the clock runs")
+        if self.num_watch_tokens or num_rows * length > MAX_WATCH_TOKENS or not 1 <= length <= len(self.watched):
+            raise Refused(f"The watch text is handed out once, {MAX_WATCH_TOKENS:,} tokens of it at most.")
+        rows = self.watched.rows(even_starts(len(self.watched), length, num_rows), length)
+        self.num_watch_tokens = rows.size
+        return _as_bytes(rows)
+
+    def _on_done(self) -> bytes:
+        with self._lock:
+            self._look()
+            self.is_done = True
+        return b""
+
+
+def _between(first: Mark, then: Mark) -> Mark:
+    counted = first.cpu_s is not None and then.cpu_s is not None
+    return Mark(
+        at_s=max(then.at_s - first.at_s, 0.0),
+        cpu_s=max((then.cpu_s or 0.0) - (first.cpu_s or 0.0), 0.0) if counted else None,
+    )
+
+
+def _whole_numbers(question: dict[str, Any]) -> dict[str, int]:
+    if not all(type(value) is int for value in question.values()):
+        raise ValueError("a question has whole numbers")
+    return question
+
+
+def _as_bytes(rows: np.ndarray[Any, Any]) -> bytes:
+    return rows.tobytes()

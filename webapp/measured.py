@@ -1,0 +1,45 @@
+"""What a run used beside what its incumbent used, as its supervisor measured both from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpu_runner.contract import Spent
+from research import usual
+from research.models import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """One of a run's three times. Seconds; None where it was not measured."""
+
+    label: str
+    about: str
+    wall_s: float
+    cpu_s: float | None
+    usual_s: float | None  # of the incumbent: processor time where that is counted, else by the clock
+
+
+def stretches(run: Run) -> list[Stretch]:
+    """Before, with and after its text; empty for a run that was not measured."""
+    if run.spent is None:
+        return []
+    spent = Spent.model_validate(run.spent)
+    theirs = None if run.purpose == "baseline" else usual.of(run)
+    return [
+        _stretch("Before its text", "from the first line of the recipe to the first text", "before", spent, theirs),
+        _stretch("With its text", "until the budget was spent, the watch curve included", "train", spent, theirs),
+        _stretch("After its budget", "the last step, the last look and the checkpoint", "after", spent, theirs),
+    ]
+
+
+def _stretch(label: str, about: str, part: str, spent: Spent, theirs: Spent | None) -> Stretch:
+    cpu_s: float | None = getattr(spent, f"{part}_cpu_s")
+    counted = f"{part}_s" if cpu_s is None else f"{part}_cpu_s"
+    return Stretch(
+        label=label,
+        about=about,
+        wall_s=getattr(spent, f"{part}_s"),
+        cpu_s=cpu_s,
+        usual_s=getattr(theirs, counted) if theirs else None,
+    )
