@@ -35,7 +35,8 @@ def holder(token: str) -> User | None:
 
 def redeem(token: str) -> User | None:
     """The person whom ``token`` signs in, once; None when it is unknown, used or expired."""
-    if _usable(token).update(used_at=timezone.now()) != 1:
+    links = _usable(token)
+    if not links.exists() or links.update(used_at=timezone.now()) != 1:  # looked at first: a guess writes nothing
         return None
     return LoginLink.objects.select_related("user").get(token_sha256=_hash(token)).user
 

@@ -1,4 +1,4 @@
-"""HTTP to Django, sockets to the consumers."""
+"""HTTP through the door to Django, sockets from our own pages to the consumers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ django_application = get_asgi_application()
 # Imported after Django is set up: consumers and models need the app registry.
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
+from webapp.door import Door  # noqa: E402
+from webapp.origins import OwnOrigin  # noqa: E402
 from webapp.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "http": Door(django_application),
+        "websocket": OwnOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

@@ -2,7 +2,8 @@
 
 Nothing a browser sends is listened to: decisions are ordinary POSTs. Close codes: 1000 the run is
 over, 4401 nobody is logged in, 4403 not allowed, 4404 no such thing, 4400 ``since`` is no number
-(all final); 1011 something broke here, try again.
+(all final); 4429 a newer page of this person took the seat, come back when somebody looks at you;
+1011 something broke here, try again.
 
 A slow browser makes its own ``send`` wait and nothing else: the next frame is read from the database
 when the last one has gone out, so there is no buffer that could grow.
@@ -21,7 +22,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.auth import get_user_model
 
 from research.models import Campaign, Run
-from webapp import frames, live
+from webapp import frames, live, seats
 from webapp.access import may_read
 
 log = logging.getLogger(__name__)
@@ -52,11 +53,18 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
 
     async def disconnect(self, code: int) -> None:
         self._following.cancel()
+        seats.leave(self.scope["user"].pk, self)
+
+    def give_way(self) -> None:
+        """A newer socket of the same person has taken the seat. Not awaited: this one may be stalled."""
+        self._following.cancel()
+        self._leaving = asyncio.ensure_future(self.close(4429, "another page of yours is live instead"))
 
     async def _live(self) -> None:
         """Follow until there is nothing more to come. The code says whether the browser should come back."""
         try:
             await database_sync_to_async(self.find)()
+            seats.take(self.scope["user"].pk, self)
             await self._follow()
         except Closed as closed:
             await self.close(closed.code, closed.reason)

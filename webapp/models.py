@@ -58,3 +58,17 @@ class LoginLink(models.Model):
 
     def __str__(self) -> str:
         return f"link for {self.user}, {'used' if self.used_at else 'unused'}"
+
+
+class Tries(models.Model):
+    """How often passwords were tried from or for one place, until it is forgotten. Written by ``turnstile`` alone."""
+
+    place = models.CharField(max_length=64, unique=True, help_text="A keyed hash of what is counted.")
+    num = models.PositiveIntegerField(default=0)
+    until = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name_plural = "tries"
+
+    def __str__(self) -> str:
+        return f"{self.num} until {self.until:%H:%M}"

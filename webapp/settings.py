@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from celery.schedules import schedule
 
+from webapp import whence
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("COUNTERSIGN_HOME", BASE_DIR / ".countersign")).resolve()
 
@@ -28,6 +30,26 @@ def _whole(name: str, default: int) -> int:
     if value and not value.isdecimal():
         raise ValueError(f"{name}: must be a whole number, not {value!r}")
     return int(value) if value else default
+
+
+def _public_url(default: str) -> str:
+    """``scheme://host`` with the port where it is not the scheme's own, as browsers write an origin."""
+    value = os.environ.get("COUNTERSIGN_URL", "").strip() or default
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(f"COUNTERSIGN_URL: must be http:// or https:// with a host and no path, not {value!r}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    own = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, own) else "")
+
+
+def _proxies(public_url: str) -> list[str]:
+    """Whose X-Forwarded-For and -Proto are believed. With an https:// address a proxy of this machine, else nobody."""
+    try:
+        by_itself = "127.0.0.1,::1" if public_url.startswith("https:") else ""
+        return whence.proxies(os.environ.get("COUNTERSIGN_PROXIES", by_itself))
+    except ValueError as error:
+        raise ValueError(f"COUNTERSIGN_PROXIES: {error}") from error
 
 
 def _dollars(name: str, default: str) -> Decimal:
@@ -82,7 +104,8 @@ def _database(url: str) -> dict[str, Any]:
 
 PORT = _whole("COUNTERSIGN_PORT", 8321)
 BIND = os.environ.get("COUNTERSIGN_BIND", "127.0.0.1")
-PUBLIC_URL = os.environ.get("COUNTERSIGN_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+PUBLIC_URL = _public_url(f"http://127.0.0.1:{PORT}")
+PROXIES = _proxies(PUBLIC_URL)
 REDIS_URL = os.environ.get("COUNTERSIGN_REDIS_URL", "")
 SECRET_KEY = _secret_key()
 DEBUG = _flag("COUNTERSIGN_DEBUG")
@@ -112,7 +135,7 @@ INSTALLED_APPS = [
     "webapp.notify.apps.NotifyConfig",
     "research.apps.ResearchConfig",
     "channels",
-    "django.contrib.admin",
+    "webapp.apps.PanelConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -183,6 +206,7 @@ CELERY_BEAT_SCHEDULE = {
     "deliver": {"task": "webapp.notify.tasks.pump", "schedule": schedule(5.0), "options": {"expires": 5}},
 }
 
+AUTHENTICATION_BACKENDS = ["webapp.turnstile.Turnstile", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -193,6 +217,7 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 SESSION_COOKIE_NAME = "countersign_session"
 CSRF_COOKIE_NAME = "countersign_csrf"
+DEVICE_COOKIE_NAME = "countersign_device"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https:")
 SECURE_HSTS_SECONDS = 31_536_000 if SESSION_COOKIE_SECURE else 0
 if SESSION_COOKIE_SECURE:

@@ -56,9 +56,16 @@ def redis() -> Child:
 
 def web(environment: dict[str, str]) -> Child:
     command = [sys.executable, "-m", "uvicorn", "webapp.asgi:application", "--host", settings.BIND]
-    command += ["--port", str(settings.PORT), "--ws", "websockets-sansio", "--no-access-log", "--lifespan", "off"]
+    command += ["--port", str(settings.PORT), "--no-access-log", "--lifespan", "off"]
+    command += ["--http", "webapp.doorstep:Doorstep", "--ws", "webapp.doorstep:LiveStep", "--ws-max-size", "4096"]
+    command += proxies()
     command += ["--timeout-graceful-shutdown", "3", "--log-level", _log_level()]
     return Child(name="web", command=command, environment=environment, answers=web_answers, stop_within_s=6.0)
+
+
+def proxies() -> list[str]:
+    """Whose word on addresses uvicorn takes. By itself it takes that of everybody on this machine."""
+    return ["--forwarded-allow-ips", ",".join(settings.PROXIES)] if settings.PROXIES else ["--no-proxy-headers"]
 
 
 def control(environment: dict[str, str]) -> Child:

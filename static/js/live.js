@@ -4,13 +4,14 @@ const RETRY_MAX_S = 10, STALE_S = 30, QUIET_S = 40, POLL_S = 5, NUDGE_MS = 1000;
 
 class Line {
   // path: socket address; poll: address of the same frames, or null; heard(frame) may return a promise, and is never
-  // called twice at a time; told(words) hears live, wait, stale or over.
+  // called twice at a time; told(words) hears live, wait, poll, stale, full, refused or over.
   constructor({ path, poll = null, since = null, heard, told = () => {} }) {
     Object.assign(this, { path, poll, since, heard, told, tries: 0, ended: false, downAt: Date.now(), chain: Promise.resolve() });
     this.told('wait');
     this.connect();
     this.watch = setInterval(() => this.check(), 1000);
     document.addEventListener('visibilitychange', () => { if (!document.hidden && !this.up()) this.connect(); });
+    window.addEventListener('focus', () => { if (!this.up()) this.connect(); });
   }
 
   up() { return this.socket && this.socket.readyState <= WebSocket.OPEN; }
@@ -29,6 +30,9 @@ class Line {
   closed(socket, code) {
     if (socket !== this.socket || this.ended) return;
     this.socket = null;
+    // A newer page of the same person took the seat. Somebody has to look at this one before it asks for one again:
+    // pages that come back by themselves would chase each other for ever.
+    if (code === 4429) { this.downAt = null; return this.told('full'); }
     if (code === 1000 || (code >= 4400 && code < 4500)) return this.end(code);
     this.downAt ??= Date.now();
     this.told(Date.now() - this.downAt > STALE_S * 1000 ? 'stale' : 'wait');
@@ -81,11 +85,13 @@ const standing = new Map();
 const WORDS = {
   live: ['good', 'Live', true], wait: ['wait', 'Reconnecting', false], poll: ['warn', 'Polling', false],
   stale: ['stale', 'Stale', false], refused: ['stale', 'Not followed', false],
+  full: ['warn', 'Too many pages', false],
 };
+const WHY = { full: 'More of your pages are open than are kept live at once, so this one stands still. Click into it, and it goes on.' };
 const speak = (line, words) => {
   standing.set(line, words);
   if (!chip) return;
-  const worst = ['refused', 'stale', 'poll', 'wait', 'live'].find(w => [...standing.values()].includes(w));
+  const worst = ['refused', 'stale', 'full', 'poll', 'wait', 'live'].find(w => [...standing.values()].includes(w));
   chip.hidden = !worst;
   if (!worst || chip.dataset.now === worst) return;
   chip.dataset.now = worst;
@@ -93,6 +99,7 @@ const speak = (line, words) => {
   chip.className = `pill chip ${tone}`;
   chip.querySelector('.dot').classList.toggle('live', beats);
   chip.querySelector('[data-words]').textContent = text;
+  chip.title = WHY[worst] ?? '';
 };
 
 // --- campaigns: a nudge lets every region that listens fetch itself again, at most once a second

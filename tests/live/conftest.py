@@ -16,6 +16,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from webapp import redis_server
 
@@ -65,16 +66,22 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> 
 class House:
     """``say`` acts in the second process; ``serve`` and ``kill`` start and end the web server."""
 
-    def __init__(self, home: Path, redis_url: str) -> None:
+    def __init__(self, home: Path, redis_url: str, **env: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        self.env = os.environ | {
-            "COUNTERSIGN_HOME": str(home),
-            "COUNTERSIGN_REDIS_URL": redis_url,
-            "COUNTERSIGN_URL": f"http://127.0.0.1:{self.port}",
-            "DJANGO_SETTINGS_MODULE": "webapp.settings",
-        }
+        self.env = (
+            os.environ
+            | env
+            | {
+                "COUNTERSIGN_HOME": str(home),
+                "COUNTERSIGN_REDIS_URL": redis_url,
+                "COUNTERSIGN_PORT": str(self.port),
+                "COUNTERSIGN_URL": f"http://127.0.0.1:{self.port}",
+                "DJANGO_SETTINGS_MODULE": "webapp.settings",
+            }
+        )
+        (home / "static").symlink_to(settings.STATIC_ROOT)  # collected once for all tests
         self._log = (home / "web.log").open("ab")
         self._hand = subprocess.Popen(
             [sys.executable, "-m", "tests.live.hand"],
@@ -114,15 +121,14 @@ class House:
 
     def serve(self) -> None:
         assert self._web is None
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--ws", "websockets-sansio", "--no-access-log"]
-        self._web = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "webapp.asgi:application", *options],
-            cwd=ROOT,
-            env=self.env,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        command = self.say("from webapp import yard; answer = yard.web({}).command")
+        self._web = subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=self._log, stderr=self._log)
         wait_for(self._listens, f"uvicorn on port {self.port}", 40)
+
+    @property
+    def web_pid(self) -> int:
+        assert self._web is not None
+        return self._web.pid
 
     def _listens(self) -> bool:
         assert self._web is not None

@@ -24,7 +24,7 @@ from research.lifecycle import LostRace
 from research.models import Campaign, Proposal
 from webapp import agents
 from webapp.api import outward
-from webapp.api.spoken import Refused, bearer, sentence_of
+from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
 from webapp.models import AgentToken, Submission
 
 MAX_BODY = 2**20
@@ -67,7 +67,9 @@ def spoken(method: str) -> Callable[[View], View]:
 def _token(request: HttpRequest, *, to_propose: bool = False) -> AgentToken:
     token = agents.find(bearer(request))
     if token is None:
-        raise Refused(401, "no such token, or it has expired or was revoked; `manage.py token NAME` makes another")
+        raise wrong_token(
+            request, "no such token, or it has expired or was revoked; `manage.py token NAME` makes another"
+        )
     if to_propose and token.scope != "propose":
         raise Refused(403, f"scope: the token of {token} may only read; make one with the scope propose")
     return token

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gpu_runner import contract
 from research import approval, dispatch, events, report, repository
 from research.models import Campaign, Run, Worker
-from webapp.api.spoken import Refused, bearer, sentence_of
+from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
 
 log = logging.getLogger(__name__)
 MAX_BODY = 2 * 2**20
@@ -35,9 +35,9 @@ def _spoken(view: View) -> View:
         try:
             return view(request, *args, **kwargs)
         except Refused as refused:
-            return JsonResponse({"error": str(refused)}, status=refused.code)
+            return _refusal(refused)
         except report.WrongToken as wrong:
-            return JsonResponse({"error": str(wrong)}, status=401)
+            return _refusal(wrong_token(request, str(wrong)))
         except report.Superseded as superseded:
             return JsonResponse({"error": str(superseded)}, status=409)
         except ValidationError as error:
@@ -46,11 +46,15 @@ def _spoken(view: View) -> View:
     return csrf_exempt(answer)
 
 
+def _refusal(refused: Refused) -> JsonResponse:
+    return JsonResponse({"error": str(refused)}, status=refused.code, headers=refused.headers)
+
+
 def _worker(request: HttpRequest) -> Worker:
     """The worker that holds this token. 401 unknown, 403 switched off."""
     worker = Worker.objects.filter(token_sha256=contract.sha256(bearer(request).encode())).first()
     if worker is None:
-        raise Refused(401, "no worker has this token; make one with `manage.py worker NAME`")
+        raise wrong_token(request, "no worker has this token; make one with `manage.py worker NAME`")
     if not worker.enabled:
         raise Refused(403, f"{worker.name} is switched off in the admin panel")
     return worker

@@ -6,49 +6,52 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import login
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from webapp import accounts
+from webapp import accounts, turnstile
 from webapp.forms import SignIn
 
-MAX_TRIES = 8
-WAIT_S = 15 * 60
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 class SignInView(LoginView):
-    """Password sign-in. After ``MAX_TRIES`` failures a name rests for a while, counted in each web process."""
+    """Password sign-in. The turnstile has counted before the form says what it found."""
 
     template_name = "accounts/login.html"
     authentication_form = SignIn
     redirect_authenticated_user = True
 
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if cache.get(self._counter(), 0) >= MAX_TRIES:
-            form = SignIn(request)
-            context = self.get_context_data(form=form, resting_min=WAIT_S // 60)
-            return self.render_to_response(context, status=429)
-        return super().post(request, *args, **kwargs)
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method != "POST":
+            return super().dispatch(request, *args, **kwargs)
+        try:
+            with turnstile.room():
+                return super().dispatch(request, *args, **kwargs)
+        except turnstile.Crowded:
+            context = {"form": SignIn(request), "next": request.POST.get("next", ""), "crowded": True}
+            response = render(request, self.template_name, context, status=503)
+            response["Retry-After"] = str(round(turnstile.WAITS_S))
+            return response
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        cache.add(self._counter(), 0, WAIT_S)
-        cache.incr(self._counter())
-        return self.render_to_response(self.get_context_data(form=form), status=422)
+        rest = turnstile.rest_of(self.request)
+        if rest is None:
+            return self.render_to_response(self.get_context_data(form=form), status=422)
+        context = self.get_context_data(form=SignIn(self.request), rest=rest)
+        return self.render_to_response(context, status=429, headers={"Retry-After": str(rest.wait_s)})
 
     def form_valid(self, form: Any) -> HttpResponse:
-        cache.delete(self._counter())
         response = super().form_valid(form)
         self.request.session.set_expiry(settings.SESSION_COOKIE_AGE if form.cleaned_data["keep"] else 0)
+        assert isinstance(self.request.user, User)
+        turnstile.remember(self.request, response, self.request.user)
         return response
-
-    def _counter(self) -> str:
-        name = self.request.POST.get("username", "").strip().lower()
-        return "sign-in:" + name.encode().hex()[:180]
 
 
 class SignOutView(LogoutView):
@@ -67,4 +70,6 @@ def login_link(request: HttpRequest, token: str) -> HttpResponse:
     if request.method != "POST":
         return render(request, "accounts/link.html", {"holder": user})
     login(request, user, backend=BACKEND)
-    return redirect("home")
+    response = redirect("home")
+    turnstile.remember(request, response, user)
+    return response

@@ -1,0 +1,66 @@
+"""The admin panel, without a door of its own: one page asks for passwords, and one turnstile counts them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.contrib.admin import AdminSite
+from django.contrib.admin.forms import AdminPasswordChangeForm
+from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.models import User
+from django.contrib.auth.views import PasswordChangeView, redirect_to_login
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+
+from webapp import turnstile
+
+
+class ChangeForm(AdminPasswordChangeForm):
+    """The old password is one that could be guessed, too."""
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_old_password(self) -> str:
+        if (rest := turnstile.enter(self.request, self.user.get_username())) is not None:
+            raise ValidationError(f"Too many wrong passwords: wait {rest.wait_min} minutes.")
+        old = super().clean_old_password()
+        turnstile.forgive(self.request)
+        return str(old)
+
+
+class ChangePassword(PasswordChangeView):
+    form_class = ChangeForm
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return super().get_form_kwargs() | {"request": self.request}
+
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
+        response = super().form_valid(form)
+        assert isinstance(self.request.user, User)
+        turnstile.remember(self.request, response, self.request.user)
+        return response
+
+
+class Panel(AdminSite):
+    @method_decorator(never_cache)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """To the sign-in page; whoever has signed in and may not enter would come back in a circle."""
+        there = request.GET.get("next") or reverse("admin:index")
+        if request.user.is_authenticated and not self.has_permission(request):
+            raise PermissionDenied("Your account is not a member of this workspace. An administrator can add you.")
+        return redirect_to_login(there, resolve_url("login"))
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        request.current_app = self.name
+        view = ChangePassword.as_view(
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            extra_context=self.each_context(request) | (extra_context or {}),
+        )
+        return cast(TemplateResponse, view(request))  # or a redirect, of which Django's own signature does not speak
