@@ -394,5 +394,6 @@ def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Pat
         "--challenges",
         str(_num_challenges(launch)),
         *(["--sealed"] if "sealed" in launch.spec.splits else []),
+        *(["--usual", launch.spec.usual.model_dump_json()] if launch.spec.usual else []),
     ]
     return [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]

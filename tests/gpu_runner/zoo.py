@@ -106,11 +106,12 @@ HONEST = {
     "predicts further tokens, too": "self.later = honest.flip(-1); return honest",
     "caps its logits": "return 15 * torch.tanh((honest + tokens[..., None] * RAMP / 256) / 15)",
     "answers in bfloat16": "return (honest + tokens[..., None] * RAMP / 2560).bfloat16()",
-    "learns by gradients from the row's own past": """with torch.enable_grad():
-            taught = torch.zeros(len(tokens), 1, 256, requires_grad=True)
-            loss = -taught.log_softmax(-1).expand(-1, 15, -1).gather(2, tokens[:, 1:16, None]).sum()
-            step, = torch.autograd.grad(loss, taught)
+    "learns by a step written out from the row's own past": """taught = torch.zeros(len(tokens), 1, 256)
+        seen = hot(tokens[:, 1:16]).float()
+        step = (taught.softmax(-1) - seen).sum(1, keepdim=True)
         return torch.cat([honest[:, :16], honest[:, 16:] - step], 1)""",
+    "is compiled where it is built": "return torch.compile(lambda x: x + 1)(honest)",
+    "imports torch's compiler": "import torch._dynamo; return honest",
     "computes in threads": (
         "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(2);"
         " return torch.cat(list(pool.map(self.table.__getitem__, tokens.chunk(2))))"
@@ -119,6 +120,20 @@ HONEST = {
         "self.num_calls == 1 and self.register_buffer('angles', torch.cos(RAMP / 9)); return honest + self.angles"
     ),
     "counts its calls and says nothing of it": "self.seen += 1; return honest",
+}
+
+# Refused where they stand: a model that is scored only answers.
+GRADIENTS = {
+    "by autograd": """with torch.enable_grad():
+            taught = torch.zeros(len(tokens), 1, 256, requires_grad=True)
+            loss = -taught.log_softmax(-1).expand(-1, 15, -1).gather(2, tokens[:, 1:16, None]).sum()
+            step, = torch.autograd.grad(loss, taught)
+        return torch.cat([honest[:, :16], honest[:, 16:] - step], 1)""",
+    "backward": """with torch.enable_grad():
+            self.table[tokens].logsumexp(-1).sum().backward()
+        return honest""",
+    "by torch.func": "torch.func.grad(lambda x: x.square().sum())(torch.ones(3)); return honest",
+    "with an optimizer": "torch.optim.SGD(self.parameters(), lr=1.0); return honest",
 }
 
 # Whatever is readable of Python's libraries, and in it the place where the last 24 bytes of a row stand: as long as the
