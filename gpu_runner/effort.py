@@ -24,8 +24,8 @@ MIB = 1 << 20
 
 # What each clock allows. On a processor, in multiples of what Python and torch took to start in the same process: 0.9 s
 # on two cores, and more where the machine is slower or busy. Honest models use 0.0 to 0.3 of that before their first
-# answer, and 0.9 more where they import torch's compiler; an answer takes 0.003 to 0.03, and 1.2 in slow Python. On a GPU
-# these are guesses: nobody has measured it yet.
+# answer, and 0.9 more where they import torch's compiler; an answer takes 0.003 to 0.03 of it, 1.2 in slow Python. On a
+# GPU these are guesses: nobody has measured it yet.
 START_STARTS, START_MORE_STARTS = 2.0, 1.5  # at all; beyond the incumbent's
 LATER_STARTS, LATER_MORE_STARTS = 3.0, 1.5
 START_WALL_S, START_MORE_WALL_S = 90.0, 15.0  # a GPU's kernels are compiled in every process

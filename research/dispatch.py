@@ -18,6 +18,7 @@ from django.utils import timezone
 from gpu_runner import contract
 from research import approval, events, ledger, lifecycle, moves, quarantine, tasks
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
+from research.usual import usual_effort
 
 log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
@@ -256,6 +257,7 @@ def spec_of(run: Run) -> contract.RunSpec:
         score_tokens=min(SMOKE_SCORE_TOKENS, campaign.score_tokens) if smoke else campaign.score_tokens,
         splits=("val", "sealed") if run.reads_sealed else ("val",),
         deadline_s=campaign.deadline_s,
+        usual=usual_effort(run),
     )
 
 

@@ -16,6 +16,7 @@ from research import lifecycle
 from research.models import Decision, Event, Run, Score
 from research.settle import check_may_settle
 from webapp.doubt import Doubt, doubts
+from webapp.spent import in_words
 
 MAX_EVENTS = 40
 
@@ -47,6 +48,13 @@ class Logbook:
     @cached_property
     def score(self) -> Score | None:
         return getattr(self.run, "score", None)
+
+    @property
+    def effort(self) -> str:
+        """What the model did with its time, counted outside of it; empty where no scorer said."""
+        if self.score is None or self.score.effort is None:
+            return ""
+        return in_words(contract.Effort.model_validate(self.score.effort))
 
     @cached_property
     def doubts(self) -> list[Doubt]:

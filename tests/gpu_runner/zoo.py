@@ -172,3 +172,58 @@ def looked_up(tokens, honest):
 def body(line: str) -> str:
     """Statements on one line, parted by semicolons, as the body of ``forward``."""
     return line if "\n" in line else line.replace("; ", "\n        ")
+
+
+# Training while being scored. TEXT is whatever can be read in a sandbox; LEARN is gradient descent by hand on its pairs
+# of bytes, the same in every process, so that no answer gives it away.
+LEARNS = """
+import pathlib, threading
+
+TEXT = torch.frombuffer(bytearray(pathlib.Path(torch.__file__).read_bytes()), dtype=torch.uint8).long()
+
+def learn(table, num_steps={num_steps}):
+    table, draw = table.detach().clone(), torch.Generator().manual_seed(1)
+    for _ in range(num_steps):
+        at = torch.randint(0, len(TEXT) - 1, (4_096,), generator=draw)
+        now, then = TEXT[at], TEXT[at + 1]
+        slope = table[now].softmax(-1)
+        slope[torch.arange(len(at)), then] -= 1.0
+        table.index_add_(0, now, slope, alpha=-0.01)
+    return table
+
+def learn_in_a_child(table):
+    hears, says = os.pipe()
+    if not os.fork():
+        torch.set_num_threads(1)
+        left = memoryview(learn(table).numpy().tobytes())
+        while left:
+            left = left[os.write(says, left):]
+        os._exit(0)
+    os.close(says)
+    with os.fdopen(hears, "rb") as told:
+        return torch.frombuffer(bytearray(told.read()), dtype=torch.float32).view(256, 256)
+"""
+# What build_model does, what forward does, and what follows them in the file.
+TRAINS = {
+    "in its first forward": (
+        "pass",
+        "self.num_calls == 1 and setattr(Model, 'found', learn(self.table)); return Model.found[tokens]",
+        "",
+    ),
+    "when it is built": ("Model.found = learn(torch.zeros(256, 256))", "return Model.found[tokens]", ""),
+    "when it is imported": ("pass", "return FOUND[tokens]", "FOUND = learn(torch.zeros(256, 256))"),
+    "in a thread": (
+        "Model.at_work = threading.Thread(target=lambda: setattr(Model, 'found', learn(torch.zeros(256, 256))));"
+        " Model.at_work.start()",
+        "Model.at_work.join(); return Model.found[tokens]",
+        "",
+    ),
+    "in a child": ("Model.found = learn_in_a_child(torch.zeros(256, 256))", "return Model.found[tokens]", ""),
+    "anew for every answer": ("pass", "return learn(self.table)[tokens]", ""),
+}
+
+
+def trains(name: str, num_steps: int) -> tuple[str, str, str]:
+    """``build``, ``forward`` and what is appended to the file."""
+    build, forward, after = TRAINS[name]
+    return build, body(forward), LEARNS.replace("{num_steps}", str(num_steps)) + after
