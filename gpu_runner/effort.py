@@ -80,11 +80,6 @@ class Took:
     peak_bytes: int  # beyond Python's and torch's own
     num_threads: int
 
-    @property
-    def start_s(self) -> float:
-        """Before the first answer, but for what any answer takes."""
-        return self.load_s + max(self.first_s - (self.later_s or 0.0), 0.0)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
@@ -217,35 +212,37 @@ class Efforts:
         )
 
     def _worst(self) -> Took:
-        return max(self.processes, key=lambda took: took.start_s / max(self.allowed.start_s(took.ready_s), 1e-9))
+        return max(self.processes, key=lambda took: self._start_s(took) - self.allowed.start_s(took.ready_s))
+
+    def _start_s(self, took: Took) -> float:
+        """Before the first answer, but for what any answer takes: its own later ones, or else another process's."""
+        answer_s = max((other.later_s or 0.0 for other in self.processes), default=0.0)
+        return took.load_s + max(took.first_s - (answer_s if took.later_s is None else took.later_s), 0.0)
 
     def _of_starts(self) -> list[str]:
         worst = self._worst()
-        limit = self.allowed.start_s(worst.ready_s) + (0.0 if worst.num_later else self._alone_s(worst))
-        if worst.start_s <= limit:
+        start_s, limit_s = self._start_s(worst), self.allowed.start_s(worst.ready_s)
+        if not any(took.num_later for took in self.processes):  # nothing to compare a first answer with
+            limit_s += self.allowed.later_s(worst.ready_s, worst.num_tokens)
+        if start_s <= limit_s:
             return []
         return [
-            f"Before its first answer was out the model used {worst.start_s:.1f} s of {WORDS[self.allowed.clock]} more"
-            f" than an answer takes ({worst.load_s:.1f} s to load, {worst.first_s:.1f} s to answer first); at most"
-            f" {limit:.1f} s are believed to be loading{self.allowed.beside()}. It may have trained while it was"
+            f"Before its first answer was out the model used {start_s:.1f} s of {WORDS[self.allowed.clock]} more than"
+            f" an answer takes ({worst.load_s:.1f} s to load, {worst.first_s:.1f} s to answer first); at most"
+            f" {limit_s:.1f} s are believed to be loading{self.allowed.beside()}. It may have trained while it was"
             f" scored. {WAY_OUT}"
         ]
 
-    def _alone_s(self, took: Took) -> float:
-        """A first answer with none to compare it with is an answer all the same."""
-        return self.allowed.later_s(took.ready_s, took.num_tokens)
-
     def _of_answers(self) -> list[str]:
-        several = [took for took in self.processes if took.later_s is not None]
-        for took in sorted(several, key=lambda took: -(took.later_s or 0.0))[:1]:
-            limit = self.allowed.later_s(took.ready_s, took.num_tokens)
-            if took.later_s is not None and took.later_s > limit:
-                return [
-                    f"An answer to {took.num_tokens:,} tokens took {took.later_s:.2f} s of"
-                    f" {WORDS[self.allowed.clock]} on average; at most {limit:.2f} s are believed to be a forward pass"
-                    f" of this model{self.allowed.beside()}. It may train anew for every answer. {WAY_OUT}"
-                ]
-        return []
+        dearest = max(self.processes, key=lambda took: took.later_s or 0.0)
+        later_s, limit_s = dearest.later_s or 0.0, self.allowed.later_s(dearest.ready_s, dearest.num_tokens)
+        if later_s <= limit_s:
+            return []
+        return [
+            f"An answer to {dearest.num_tokens:,} tokens took {later_s:.2f} s of {WORDS[self.allowed.clock]} on"
+            f" average; at most {limit_s:.2f} s are believed to be a forward pass of this model{self.allowed.beside()}. It may"
+            f" train anew for every answer. {WAY_OUT}"
+        ]
 
     def _of_memory(self) -> list[str]:
         peak, limit = max(took.peak_bytes for took in self.processes), self.allowed.peak_bytes()
