@@ -27,7 +27,8 @@ MIB = 1 << 20
 # answer, and 0.9 more where they import torch's compiler; an answer takes 0.003 to 0.03 of it, 1.2 in slow Python. On a
 # GPU these are guesses: nobody has measured it yet.
 START_STARTS, START_MORE_STARTS = 2.0, 1.5  # at all; beyond the incumbent's
-LATER_STARTS, LATER_MORE_STARTS = 3.0, 1.5
+LATER_STARTS, LATER_MORE_STARTS = 3.0, 0.5
+LARGE_STARTS = 4.0  # at most, for an answer of a large model: a number may be one of a table that is looked up only
 START_WALL_S, START_MORE_WALL_S = 90.0, 15.0  # a GPU's kernels are compiled in every process
 LATER_WALL_S, LATER_MORE_WALL_S = 5.0, 0.5
 TIMES_USUAL = 8.0  # an honest change may make the model so much dearer than the incumbent
@@ -100,8 +101,8 @@ class Allowed:
 
     def later_s(self, ready_s: float, num_tokens: int) -> float:
         on_processor = self.clock == "processor"
-        per_number = S_PER_NUMBER_AND_TOKEN * self.weights.num_numbers * num_tokens if on_processor else 0.0
-        at_all = (LATER_STARTS * ready_s if on_processor else LATER_WALL_S) + per_number
+        large_s = min(S_PER_NUMBER_AND_TOKEN * self.weights.num_numbers * num_tokens, LARGE_STARTS * ready_s)
+        at_all = LATER_STARTS * ready_s + large_s if on_processor else LATER_WALL_S
         if (usual := self._usual()) is None or usual.later_s is None:
             return at_all
         more = LATER_MORE_STARTS * ready_s if on_processor else LATER_MORE_WALL_S
