@@ -139,10 +139,8 @@ class Allowed:
             what = "before its first answer was out"
         else:
             num = stages.num_later + 2  # with the one that it works on, and the one that is sent ahead
-            spent_s, believed_s = (
-                _between(stages.first, now, self.clock),
-                num * self.later_s(ready_s, stages.num_tokens),
-            )
+            spent_s = _between(stages.first, now, self.clock)
+            believed_s = num * self.later_s(ready_s, stages.num_tokens)
             limit_s, what = TIMES_ENDED * believed_s, f"for {num - 1:,} answers"
         if spent_s <= limit_s:
             return None
@@ -241,8 +239,8 @@ class Efforts:
             return []
         return [
             f"An answer to {dearest.num_tokens:,} tokens took {later_s:.2f} s of {WORDS[self.allowed.clock]} on"
-            f" average; at most {limit_s:.2f} s are believed to be a forward pass of this model{self.allowed.beside()}. It may"
-            f" train anew for every answer. {WAY_OUT}"
+            f" average; at most {limit_s:.2f} s are believed to be a forward pass of this model{self.allowed.beside()}."
+            f" It may train anew for every answer. {WAY_OUT}"
         ]
 
     def _of_memory(self) -> list[str]:
@@ -261,7 +259,7 @@ class Efforts:
         return [
             f"{other / MIB:,.1f} MiB of the checkpoint are no floating-point numbers; at most {limit / MIB:,.1f} MiB"
             " are believed to be a model's tables, the rest could be text carried along. Make tables in build_model and"
-            " register them with persistent=False; keep weights in floating point."
+            " register them with persistent=False; keep weights in floating point of 16 bits or more."
         ]
 
 
