@@ -27,6 +27,9 @@ MIB = 1 << 20
 # answer, and 0.9 more where they import torch's compiler; an answer takes 0.003 to 0.03 of it, 1.2 in slow Python. On a
 # GPU these are guesses: nobody has measured it yet.
 START_STARTS, START_MORE_STARTS = 2.0, 1.5  # at all; beyond the incumbent's
+# The same seconds are worth more after a short training: these are of one that was this long or longer, and after a
+# shorter one less, but never less than a quarter. After less than 50 s an import of torch's compiler is too much.
+LONG_TRAINING_S, LEAST_SHARE = 100.0, 0.25
 LATER_STARTS, LATER_MORE_STARTS = 3.0, 0.5
 LARGE_STARTS = 4.0  # at most, for an answer of a large model: a number may be one of a table that is looked up only
 START_WALL_S, START_MORE_WALL_S = 90.0, 15.0  # a GPU's kernels are compiled in every process
@@ -84,20 +87,27 @@ class Took:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """What a model of these weights may spend; ``usual`` is what the incumbent's spent on the same kind of machine."""
+    """What a model of these weights may spend, which was trained for ``trained_s``, if that is known.
+
+    ``usual`` is what the incumbent's spent on the same kind of machine.
+    """
 
     weights: Weights
     clock: Clock
     usual: Effort | None = None
+    trained_s: float | None = None
 
     def start_s(self, ready_s: float) -> float:
-        on_processor = self.clock == "processor"
-        at_all = START_STARTS * ready_s if on_processor else START_WALL_S
+        on_processor, share = self.clock == "processor", self._share()
+        at_all = share * START_STARTS * ready_s if on_processor else START_WALL_S
         at_all += S_PER_NUMBER * self.weights.num_numbers
         if (usual := self._usual()) is None:
             return at_all
-        more = START_MORE_STARTS * ready_s if on_processor else START_MORE_WALL_S
+        more = share * START_MORE_STARTS * ready_s if on_processor else START_MORE_WALL_S
         return min(at_all, usual.load_s + usual.first_s + more + S_PER_NUMBER * self._grown_bytes(usual) / 4)
+
+    def _share(self) -> float:
+        return 1.0 if self.trained_s is None else min(max(self.trained_s / LONG_TRAINING_S, LEAST_SHARE), 1.0)
 
     def later_s(self, ready_s: float, num_tokens: int) -> float:
         on_processor = self.clock == "processor"

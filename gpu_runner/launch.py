@@ -386,14 +386,11 @@ def _num_challenges(launch: Launch) -> int:
 
 def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path) -> list[str]:
     where = ["--recipe", str(recipe), "--checkpoint", str(checkpoint), "--dataset", str(dataset.resolve())]
+    spec, budget = launch.spec, launch.spec.approval.budget
     how = [
-        "--split",
-        "val",
-        "--num-tokens",
-        str(launch.spec.score_tokens),
-        "--challenges",
-        str(_num_challenges(launch)),
-        *(["--sealed"] if "sealed" in launch.spec.splits else []),
-        *(["--usual", launch.spec.usual.model_dump_json()] if launch.spec.usual else []),
+        *("--split", "val", "--num-tokens", str(spec.score_tokens), "--challenges", str(_num_challenges(launch))),
+        *(["--sealed"] if "sealed" in spec.splits else []),
+        *(["--usual", spec.usual.model_dump_json()] if spec.usual else []),
+        *(["--trained-s", str(budget.amount)] if budget.kind == "seconds" and spec.purpose != "smoke" else []),
     ]
     return [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]

@@ -32,7 +32,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -100,13 +100,15 @@ def score(
     device: str = "auto",
     limit_s: float = LIMIT_S,
     usual: Effort | None = None,
+    trained_s: float | None = None,
 ) -> Score:
     """Measure one checkpoint. What is wrong with the model is in the Score; ValueError is for wrong arguments.
 
     ``num_tokens`` is rounded to whole batches, ``num_challenges`` up to them. The same arguments always read the same
     text; what is put behind a prefix to challenge it is drawn anew every time. ``sealed`` reads the sealed split as
     well, in the same way, but only after a number on ``split`` that can be believed. Each has ``limit_s`` seconds.
-    ``usual`` is what scoring the incumbent takes on a machine like this: a model that takes far more is disputed.
+    ``usual`` is what scoring the incumbent takes on a machine like this: a model that takes far more is disputed. After
+    a short training, of ``trained_s``, it may take less before its first answer.
     """
     began = time.monotonic()
     _refuse_within(dataset_dir, (recipe_dir, checkpoint_dir))
@@ -124,19 +126,12 @@ def score(
     effort: Effort | None = None
     try:
         provenance |= identity.of_model(recipe_dir, checkpoint_dir)
-        efforts = Efforts(allowed=Allowed(weights=identity.weights_of(checkpoint_dir), clock=clock_here(), usual=usual))
+        weights = identity.weights_of(checkpoint_dir)
+        efforts = Efforts(allowed=Allowed(weights=weights, clock=clock_here(), usual=usual, trained_s=trained_s))
         provenance["seq_len"] = seq_len = _seq_len(checkpoint_dir)
         last = Deadline(began + limit_s * (1 + sealed), f"Scoring did not end in time (limit {limit_s:g} s a split).")
-        start = partial(
-            ModelProcess,
-            recipe_dir,
-            checkpoint_dir,
-            vocab=held_out.vocab,
-            level=level,
-            device=device,
-            last=last,
-            allowed=efforts.allowed,
-        )
+        given: dict[str, Any] = {"level": level, "device": device, "last": last, "allowed": efforts.allowed}
+        start = partial(ModelProcess, recipe_dir, checkpoint_dir, vocab=held_out.vocab, **given)
         how = {"seq_len": seq_len, "num_tokens": num_tokens, "num_asked": max(num_challenges, 1)}
         measured.append(_measure(start, held_out, efforts, **how))
         if sealed and measured[0].outcome == "ok":
@@ -343,6 +338,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--num-tokens", type=int, default=DEFAULT_TOKENS)
     parser.add_argument("--challenges", type=int, default=DEFAULT_CHALLENGES, help="prefixes to ask again")
     parser.add_argument("--usual", help="Effort, as JSON: what scoring the incumbent takes on such a machine")
+    parser.add_argument("--trained-s", type=float, help="seconds of training: a short one may load for less time")
     parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="seconds for each split")
     parser.add_argument("--sandbox", help="bubblewrap, landlock or none; default: the better that works here")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -372,6 +368,7 @@ def _chosen_score(chosen: argparse.Namespace) -> Score:
         level=sandbox.probe(chosen.sandbox),
         device=chosen.device,
         limit_s=chosen.limit_s,
+        trained_s=chosen.trained_s,
         usual=parse(Effort, chosen.usual.encode()) if chosen.usual else None,
     )
 

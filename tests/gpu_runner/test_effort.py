@@ -272,6 +272,17 @@ def test_where_a_gpu_is_in_reach_the_wall_clock_stands_in() -> None:
     assert over(replace(allowed, usual=usual(clock="wall")), process(10, 20, 0.02)) == ["start"]
 
 
+def test_after_a_short_training_less_time_goes_into_loading() -> None:
+    compiler = process(0.1, 0.95, 0.02)
+    for trained_s, known, found in (
+        (None, None, []), (300.0, None, []), (60.0, None, []), (15.0, None, ["start"]), (1.0, None, ["start"]),
+        (300.0, usual(), []), (60.0, usual(), []), (15.0, usual(), ["start"]),
+    ):  # fmt: skip
+        allowed = Allowed(weights=SMALL, clock="processor", usual=known, trained_s=trained_s)
+        assert over(allowed, compiler) == found, (trained_s, known)
+        assert over(allowed, process(0.15, 0.2, 0.02)) == [], "as the shipped recipe's"
+
+
 def test_a_larger_model_may_take_longer_to_load_and_to_answer() -> None:
     large = replace(SMALL, num_bytes=4 << 30, num_numbers=1 << 30)
     beside = Allowed(weights=large, clock="processor", usual=usual())

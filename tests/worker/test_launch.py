@@ -388,6 +388,19 @@ def test_the_scorer_is_told_what_the_incumbent_takes_where_that_is_known(bench: 
         )
 
 
+@pytest.mark.parametrize(("budget", "told"), [(Budget(kind="seconds", amount=60.0), ["60.0"]), (None, [])])
+def test_the_scorer_is_told_how_long_was_trained_where_that_was_signed(
+    bench: Bench, budget: Budget | None, told: list[str]
+) -> None:
+    repository, good = bench.recipe(GOOD), {"val_bpb": 1.5, "outcome": "ok", "provenance": {}, "seconds": 0.1}
+    words = "sys.argv[sys.argv.index('--trained-s') + 1:][:1] if '--trained-s' in sys.argv else []"
+    scorer = (sys.executable, "-c", f"import json, sys; print(json.dumps({good!r} | {{'reasons': {words}}}))")
+    end = bench.run(bench.lease(repository, signed={"budget": budget} if budget else {}), scorer=scorer)
+    assert end is not None
+    assert end.score is not None
+    assert end.score.reasons == told
+
+
 def test_hostile_lines_are_told_and_stop_nothing(bench: Bench) -> None:
     hostile = r"""
 write("not json\n[1, 2]\n" + "[" * 60000 + "\n" + "x" * 300000 + "\n")
