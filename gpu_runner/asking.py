@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gpu_runner.challenge import Challenged, Held, Nats, Plan, challenge
 from gpu_runner.data.tokens import TokenArray
+from gpu_runner.effort import Stages
 from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.model_process import Batch, ModelFailed, ModelProcess
 from gpu_runner.suspicion import expected, weigh
@@ -44,6 +45,7 @@ class Asking:
         self.start, self.rows, self.foreign, self.vocab = start, rows, foreign, vocab
         self.num_repeats = self.num_commitments = 0
         self.found = Challenged()
+        self.stages = list[Stages]()  # of every process
         self.commit()
 
     def commit(self) -> None:
@@ -52,6 +54,7 @@ class Asking:
             before = model.holdings_sha256()
             self.nats = self._losses(model)
             self.held = Held(before, model.holdings_sha256())
+            self.stages.append(model.stages)
         # From here on the losses are committed. Whoever answers next is a fresh process that has seen none of it.
         self.num_commitments += 1
         # No rounding changes a parameter: that a process did is not forgotten with what it answered.
@@ -106,6 +109,7 @@ class Asking:
             rounds = np.split(np.arange(len(plan.rows)), plan.num_rounds)
             parts = [ask(model, plan.inputs[r], plan.first[r], targets[r], self.rows.per_batch) for r in rounds]
             held = Held(before, model.holdings_sha256())
+            self.stages.append(model.stages)
             self.about = self.about if model.about == self.about else self.about | {"torch": "another one each time"}
         answer = Challenged()
         answer.compare(plan, self.nats, np.concatenate(parts))

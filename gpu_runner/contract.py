@@ -25,7 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from gpu_runner.plain import is_hidden as is_hidden  # one rule of what hides, on both sides
 from gpu_runner.plain import plain
 
-SCORER_VERSION = "5"
+SCORER_VERSION = "6"
 GATE_VERSION = "4"
 
 HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often
@@ -329,6 +329,7 @@ class RunSpec(Wire):
     splits: tuple[Literal["val", "sealed"], ...] = ("val",)  # what the scorer reads; sealed at a promotion only
     deadline_s: float = Field(gt=0)  # wall clock of the training process, compile included
     usual: Spent | None = None  # the most that the incumbent's own runs used; None where none was measured yet
+    usual_effort: Effort | None = None  # what scoring the incumbent takes on such a machine, where that is known
 
 
 # What a worker says in words. A hostile one speaks the wire itself, so nothing that hides gets past the parser.
@@ -479,6 +480,33 @@ class Evidence(Wire):
         return self
 
 
+Seconds = Annotated[float, Field(ge=0)]
+Mebibytes = Annotated[float, Field(ge=0)]
+Clock = Literal["processor", "wall"]  # of all processors together; or of the wall, where a GPU's time is not counted
+Bound = Literal["start", "later", "memory", "checkpoint"]
+
+
+class Effort(Wire):
+    """What a model's processes spent on being scored, counted outside of them. Seconds are of ``clock``.
+
+    Of several processes: the one that took longest to its first answer, and the dearest later answer of any.
+    """
+
+    clock: Clock
+    num_processes: int = Field(ge=1, le=MAX_STEPS)
+    ready_s: Seconds  # Python and torch, before any proposed code
+    load_s: Seconds  # train.py imported, the model built, the checkpoint in it
+    first_s: Seconds  # from there until the first answer was out
+    later_s: Seconds | None  # one further answer, on average; None: there was none
+    num_later: int = Field(ge=0, le=MAX_STEPS)
+    total_s: Seconds
+    peak_memory_mib: Mebibytes  # of main memory, beyond what Python and torch hold
+    num_threads: int = Field(ge=0, le=MAX_STEPS)
+    checkpoint_mib: Mebibytes
+    other_mib: Mebibytes  # of the checkpoint, what is no floating-point number
+    over: list[Bound] = Field(default=[], max_length=4)  # what was more than is believed to be answering
+
+
 class Score(Wire):
     """What the trusted scorer measured, with the hashes that make it comparable."""
 
@@ -489,6 +517,7 @@ class Score(Wire):
     seconds: float
     self_reported_bpb: float | None = None
     evidence: Evidence | None = None  # None: nothing was challenged
+    effort: Effort | None = None  # None: no process came to its end, or an older scorer
     sealed_bpb: float | None = None  # None: the sealed split was not read, as for every run but a promotion's
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ All of it was made by proposed code: links are not followed, and nothing is read
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from hashlib import sha256
@@ -12,18 +13,23 @@ from pathlib import Path
 
 from gpu_runner.contract import canonical_json
 from gpu_runner.data.manifest import file_sha256
+from gpu_runner.effort import Weights
 from gpu_runner.model_process import ModelFailed
 
 MAX_CONFIG_BYTES = 65_536
 MAX_WEIGHTS_BYTES = 32 << 30  # as large as a file of a sandboxed run can be
 MAX_RECIPE_BYTES = 1 << 30
+MAX_HEADER_BYTES = 16 << 20
+# Bytes of one number. Smaller ones count among "other": text looks like them.
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 4}
 
 
 def scorer_sha256() -> str:
     """One hash for the scorer's own files."""
     here = Path(__file__).resolve().parent
-    modules = ("score.py", "asking.py", "challenge.py", "suspicion.py", "identity.py", "model_process.py", "plain.py")
-    own = (*modules, "harness/frames.py", "data/manifest.py", "data/tokens.py")
+    asks = ("score.py", "asking.py", "challenge.py", "suspicion.py", "identity.py", "model_process.py", "plain.py")
+    counts = ("effort.py", "sandbox/account.py", "sandbox/tally.py", "sandbox/cgroups.py")
+    own = (*asks, *counts, "harness/frames.py", "data/manifest.py", "data/tokens.py")
     return _tree_sha256(here, [here / name for name in own])
 
 
@@ -44,6 +50,28 @@ def of_model(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
         "checkpoint_sha256": _tree_sha256(checkpoint_dir, [weights, config]),
         "recipe_sha256": _tree_sha256(recipe_dir, recipe),
     }
+
+
+def weights_of(checkpoint_dir: Path) -> Weights:
+    """What kinds of numbers the weights are, by the file's own header (safetensors' format). ModelFailed."""
+    path = checkpoint_dir / "model.safetensors"
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(MAX_HEADER_BYTES, size):
+            raise ModelFailed("model.safetensors: its header is longer than the file, or than any model's.")
+        header = file.read(length)
+    try:
+        tensors = [about for name, about in json.loads(header).items() if name != "__metadata__"]
+        held = [(about["dtype"], int(about["data_offsets"][1]) - int(about["data_offsets"][0])) for about in tensors]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelFailed(f"model.safetensors: its header makes no sense: {type(error).__name__}.") from error
+    floats = [(num_bytes, FLOATS[kind]) for kind, num_bytes in held if isinstance(kind, str) and kind in FLOATS]
+    in_floats = sum(num_bytes for num_bytes, _ in floats)
+    if any(num_bytes < 0 for _, num_bytes in held) or in_floats > size:
+        raise ModelFailed("model.safetensors: its header speaks of more than the file holds.")
+    num_numbers = sum(num_bytes // width for num_bytes, width in floats)
+    return Weights(num_bytes=size, num_numbers=num_numbers, other_bytes=size - in_floats)
 
 
 def _refuse_more(limit: int, what: str, paths: Sequence[Path]) -> None:

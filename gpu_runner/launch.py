@@ -247,7 +247,7 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
             extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
         ) as child,
     ):
-        ration.follow(child.process.pid)
+        ration.follow(lambda: cell.spent(child.process.pid).cpu_s)
         exit_code = child.follow(lambda: watch(launch, cell, child, testimony, ration))
         refuse_excess(cell, child)  # the kernel may have been quicker than the last look
         refuse_over_budget(launch, ration)
@@ -446,13 +446,11 @@ def _num_challenges(launch: Launch) -> int:
 
 def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path) -> list[str]:
     where = ["--recipe", str(recipe), "--checkpoint", str(checkpoint), "--dataset", str(dataset.resolve())]
+    spec, budget = launch.spec, launch.spec.approval.budget
     how = [
-        "--split",
-        "val",
-        "--num-tokens",
-        str(launch.spec.score_tokens),
-        "--challenges",
-        str(_num_challenges(launch)),
-        *(["--sealed"] if "sealed" in launch.spec.splits else []),
+        *("--split", "val", "--num-tokens", str(spec.score_tokens), "--challenges", str(_num_challenges(launch))),
+        *(["--sealed"] if "sealed" in spec.splits else []),
+        *(["--usual", spec.usual_effort.model_dump_json()] if spec.usual_effort else []),
+        *(["--trained-s", str(budget.amount)] if budget.kind == "seconds" and spec.purpose != "smoke" else []),
     ]
     return [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_runner import hardware, sandbox
+from gpu_runner.effort import Allowed, Stages
 from gpu_runner.harness import frames
 from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.plain import plain, shortened
@@ -83,17 +84,27 @@ class Batch(NamedTuple):
 class ModelProcess:
     """Context manager around one model. ``about`` is what it says of itself: shown, never trusted.
 
-    ``last`` is the deadline of everything, however many processes there are.
+    ``last`` is the deadline of everything, however many processes there are. ``stages`` say what it had spent when, and
+    one that spends far more than is ``allowed`` is ended.
     """
 
     def __init__(
-        self, recipe: Path, checkpoint: Path, *, vocab: int, level: str, device: str, last: Deadline = NEVER
+        self,
+        recipe: Path,
+        checkpoint: Path,
+        *,
+        vocab: int,
+        level: str,
+        device: str,
+        last: Deadline = NEVER,
+        allowed: Allowed | None = None,
     ) -> None:
         recipe, checkpoint = recipe.resolve(), checkpoint.resolve()
         server = [sys.executable, "-m", "gpu_runner.harness.model_server", str(recipe), str(checkpoint)]
         self._command = [*server, "--device", device]
         self._cell = sandbox.Cell(level=level, read_only=(recipe, checkpoint))
         self._vocab, self._device, self._last = vocab, device, last
+        self._allowed, self.stages = allowed, Stages()
         self.about: dict[str, str | int] = {}
 
     def __enter__(self) -> ModelProcess:
@@ -143,7 +154,13 @@ class ModelProcess:
                 opened.callback(os.close, fd)
                 yield fd
 
+    def _spent(self) -> sandbox.Spent:
+        return self._cell.spent(self._process.pid)
+
     def _refuse_excess(self) -> None:
+        now = self._spent()
+        if self._allowed is not None and (why := self._allowed.ended(self.stages, now)) is not None:
+            raise ModelFailed(why)
         if (excess := self._cell.excess(self._process.pid)) is not None:
             raise ModelFailed(str(excess).replace("The run", "The model's process"))
 
@@ -151,18 +168,23 @@ class ModelProcess:
         """Logits of every wanted position in order, in pieces [n, V] float32.
 
         No piece is of two batches or larger than PIECE_BYTES. Raises ModelFailed. The next batch is sent
-        ahead, so no batch may tell what the one before it must not know: the caller works on one answer while the
-        model works on the next. Nothing is sent beyond the last. Once it has seen what is ``held_out``, none of the
-        model's own words are told any more.
+        ahead, but for a process's first, whose time is taken. So no batch may tell what the one before it must not
+        know: the caller works on one answer while the model works on the next. Nothing is sent beyond the last. Once
+        it has seen what is ``held_out``, none of the model's own words are told any more.
         """
         self._pipes.may_tell = self._pipes.may_tell and not held_out
         for i, batch in enumerate(batches):
             deadline = min(Deadline.to_answer(), self._last)
+            is_first = self.stages.first is None
             if i == 0:
                 self._pipes.write(batch.request(), deadline)
-            if i + 1 < len(batches):
+            if i + 1 < len(batches) and not is_first:
                 self._pipes.write(batches[i + 1].request(), deadline)
             yield from self._answer(len(batch.tokens), batch.wanted, deadline)
+            self.stages.note_answer(batch.tokens.size, self._spent)
+            if i + 1 < len(batches) and is_first:
+                self._pipes.write(batches[i + 1].request(), min(Deadline.to_answer(), self._last))
+        self.stages.last = self._spent()
 
     def holdings_sha256(self) -> str:
         """Of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
@@ -191,13 +213,18 @@ class ModelProcess:
 
     def _hello(self, deadline: Deadline) -> dict[str, str | int]:
         magic = self._pipes.read(4, deadline)
+        if magic == frames.READY:
+            self._pipes.read(4, deadline)
+            self.stages.ready = self._spent()
+            magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
             raise self._pipes.failed("The model could not be loaded", self._text(deadline))
-        if magic != frames.HELLO:
+        if magic != frames.HELLO or self.stages.ready is None:
             raise ModelFailed("The model's process answered with a malformed frame.")
         about = _checked_about(self._text(deadline), self._vocab)
         if about["device"] == "cuda" and not self._may_have_gpu():
             raise ModelFailed("The model says that it runs on a GPU, but it was given none.")
+        self.stages.loaded = self._spent()
         return about
 
     def _may_have_gpu(self) -> bool:

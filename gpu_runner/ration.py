@@ -34,7 +34,6 @@ from gpu_runner.data.manifest import load_manifest
 from gpu_runner.data.order import even_starts, row_starts
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.harness.supply import HEADER
-from gpu_runner.sandbox.effort import Effort
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Mark:
 
 
 class Ration:
-    """One run's text. ``with ration: start a child with ration.fd; ration.follow(pid); ...``; any thread may look."""
+    """One run's text. ``with ration: start a child with ration.fd; ration.follow(...); ...``; any thread may look."""
 
     def __init__(
         self, dataset: Path, *, seed: int, budget: Budget, max_steps: int | None, counts_processors: bool
@@ -74,7 +73,7 @@ class Ration:
         self._ours, theirs = socket.socketpair()
         self._ours.settimeout(None)
         self.fd = theirs.detach()  # the child's, and closed by whoever starts it
-        self._effort: Effort | None = None
+        self._cpu_s: Callable[[], float | None] = lambda: None
         self._lock = threading.Lock()
         self._ready: Mark | None = None
         self._begun: Mark | None = None
@@ -93,9 +92,9 @@ class Ration:
             self._thread.join(UNREAD_S)
         self._ours.close()
 
-    def follow(self, pid: int) -> None:
-        """Serve the process tree below ``pid``."""
-        self._effort = Effort(pid)
+    def follow(self, cpu_s: Callable[[], float | None]) -> None:
+        """Serve a process tree; ``cpu_s`` says how many processor seconds it has used, from any thread."""
+        self._cpu_s = cpu_s
         self._thread.start()
 
     def spent(self) -> Spent:
@@ -122,7 +121,7 @@ class Ration:
         """The present moment, or the one when all was done. Notes when a budget in seconds is spent."""
         if self.is_done and self._last is not None:
             return self._last
-        cpu_s = self._effort.cpu_s() if self._effort is not None and self.counts_processors else None
+        cpu_s = self._cpu_s() if self.counts_processors else None
         self._last = Mark(at_s=time.monotonic(), cpu_s=cpu_s)
         if self._over is None and self._is_out_of_time(self._last.at_s):
             self._over = self._last

@@ -15,7 +15,7 @@ Where they answer otherwise the score is *disputed*.
 How it ends:
 
     ok           val_bpb is the number
-    disputed     val_bpb is a number, but the model's answers do not agree with each other
+    disputed     val_bpb is a number, but the model's answers do not agree, or it did more than answer (effort.py)
     quarantined  val_bpb is better than text of this kind allows: a person must look
     failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline, a dataset
                  of tokens whose bytes are not known, or arguments that make no sense (exit code 2)
@@ -32,18 +32,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_runner import identity
+from gpu_runner import identity, sandbox
 from gpu_runner.asking import TOLERANCE_NATS, Asking, Rows
 from gpu_runner.challenge import Challenged
-from gpu_runner.contract import SCORER_VERSION, Evidence, HeldOutSplit, Score
+from gpu_runner.contract import SCORER_VERSION, Effort, Evidence, HeldOutSplit, Score, parse
 from gpu_runner.data.manifest import Manifest, file_sha256, manifest_sha256, shard_paths
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.data.verify import refuse_open
+from gpu_runner.effort import Allowed, Efforts, clock_here
 from gpu_runner.model_process import Batch, Deadline, ModelFailed, ModelProcess
 from gpu_runner.plain import plain
 
@@ -98,12 +99,16 @@ def score(
     level: str,
     device: str = "auto",
     limit_s: float = LIMIT_S,
+    usual: Effort | None = None,
+    trained_s: float | None = None,
 ) -> Score:
     """Measure one checkpoint. What is wrong with the model is in the Score; ValueError is for wrong arguments.
 
     ``num_tokens`` is rounded to whole batches, ``num_challenges`` up to them. The same arguments always read the same
     text; what is put behind a prefix to challenge it is drawn anew every time. ``sealed`` reads the sealed split as
     well, in the same way, but only after a number on ``split`` that can be believed. Each has ``limit_s`` seconds.
+    ``usual`` is what scoring the incumbent takes on a machine like this: a model that takes far more is disputed. After
+    a short training, of ``trained_s``, it may take less before its first answer.
     """
     began = time.monotonic()
     _refuse_within(dataset_dir, (recipe_dir, checkpoint_dir))
@@ -118,22 +123,25 @@ def score(
     }
     measured: list[Measured] = []
     failure: str | None = None
+    effort: Effort | None = None
     try:
         provenance |= identity.of_model(recipe_dir, checkpoint_dir)
+        weights = identity.weights_of(checkpoint_dir)
+        efforts = Efforts(allowed=Allowed(weights=weights, clock=clock_here(), usual=usual, trained_s=trained_s))
         provenance["seq_len"] = seq_len = _seq_len(checkpoint_dir)
         last = Deadline(began + limit_s * (1 + sealed), f"Scoring did not end in time (limit {limit_s:g} s a split).")
-        start = partial(
-            ModelProcess, recipe_dir, checkpoint_dir, vocab=held_out.vocab, level=level, device=device, last=last
-        )
+        given: dict[str, Any] = {"level": level, "device": device, "last": last, "allowed": efforts.allowed}
+        start = partial(ModelProcess, recipe_dir, checkpoint_dir, vocab=held_out.vocab, **given)
         how = {"seq_len": seq_len, "num_tokens": num_tokens, "num_asked": max(num_challenges, 1)}
-        measured.append(_measure(start, held_out, **how))
+        measured.append(_measure(start, held_out, efforts, **how))
         if sealed and measured[0].outcome == "ok":
-            measured.append(_measure(start, open_held_out(dataset_dir, "sealed"), **how))
+            measured.append(_measure(start, open_held_out(dataset_dir, "sealed"), efforts, **how))
+        effort = efforts.told()
         if identity.of_model(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
             failure = "The checkpoint changed while it was scored."
     except ModelFailed as failed:
         measured, failure = [], str(failed)[:2_000]
-    return _scored(measured, failure, provenance, time.monotonic() - began)
+    return _scored(measured, failure, provenance, time.monotonic() - began, effort)
 
 
 def _scored(
@@ -141,6 +149,7 @@ def _scored(
     failure: str | None,
     provenance: dict[str, str | int | float | None],
     seconds: float,
+    effort: Effort | None = None,
 ) -> Score:
     """One Score of what the splits gave: as bad as the worst of them."""
     outcome: Outcome = "failed"
@@ -162,6 +171,7 @@ def _scored(
         provenance=provenance,
         seconds=seconds,
         evidence=measured[-1].evidence if measured else None,
+        effort=effort if measured else None,
     )
 
 
@@ -247,9 +257,18 @@ def _seq_len(checkpoint_dir: Path) -> int:
 
 
 def _measure(
-    start: Callable[[], ModelProcess], held_out: HeldOut, *, seq_len: int, num_tokens: int, num_asked: int
+    start: Callable[[], ModelProcess],
+    held_out: HeldOut,
+    efforts: Efforts,
+    *,
+    seq_len: int,
+    num_tokens: int,
+    num_asked: int,
 ) -> Measured:
-    """Bits per byte over all rows, what the challenges found, and what the model's process says of itself."""
+    """Bits per byte over all rows, what the challenges found, and what the model's process says of itself.
+
+    What all of its processes spent is noted in ``efforts``.
+    """
     rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
     num_bytes = _num_bytes(held_out, rows)
     try:
@@ -259,7 +278,9 @@ def _measure(
         raise (_of_training_text(failed, start, rows, held_out.foreign) if failed.withheld else failed) from failed
     bpb = float(asking.nats[num_bytes > 0].sum() / num_bytes.sum(dtype=np.int64) / math.log(2))
     device = str(asking.about["device"])
-    outcome, reasons = judge(bpb, asking.found, device)
+    for stages in asking.stages:
+        efforts.note(stages)
+    outcome, reasons = judge(bpb, asking.found, device, efforts.reasons())
     counts = {"num_repeats": asking.num_repeats, "num_commitments": asking.num_commitments}
     told: dict[str, str | int | float | None] = {
         **asking.about,
@@ -293,9 +314,9 @@ def _of_training_text(
     )
 
 
-def judge(bpb: float, found: Challenged, device: str) -> tuple[Outcome, list[str]]:
-    """What is to be thought of the number, and why in sentences."""
-    if reasons := found.reasons(TOLERANCE_NATS[device]):
+def judge(bpb: float, found: Challenged, device: str, too_much: Sequence[str] = ()) -> tuple[Outcome, list[str]]:
+    """What is to be thought of the number, and why in sentences; ``too_much`` says what it spent beyond belief."""
+    if reasons := [*found.reasons(TOLERANCE_NATS[device]), *too_much]:
         return "disputed", reasons
     if bpb < PLAUSIBLE_BPB:
         return "quarantined", [
@@ -316,6 +337,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sealed", action="store_true", help="read the sealed split, too: at a promotion only")
     parser.add_argument("--num-tokens", type=int, default=DEFAULT_TOKENS)
     parser.add_argument("--challenges", type=int, default=DEFAULT_CHALLENGES, help="prefixes to ask again")
+    parser.add_argument("--usual", help="Effort, as JSON: what scoring the incumbent takes on such a machine")
+    parser.add_argument("--trained-s", type=float, help="seconds of training: a short one may load for less time")
     parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="seconds for each split")
     parser.add_argument("--sandbox", help="bubblewrap, landlock or none; default: the better that works here")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -342,9 +365,11 @@ def _chosen_score(chosen: argparse.Namespace) -> Score:
         sealed=chosen.sealed,
         num_tokens=chosen.num_tokens,
         num_challenges=chosen.challenges,
-        level=_level(chosen.sandbox),
+        level=sandbox.probe(chosen.sandbox),
         device=chosen.device,
         limit_s=chosen.limit_s,
+        trained_s=chosen.trained_s,
+        usual=parse(Effort, chosen.usual.encode()) if chosen.usual else None,
     )
 
 
@@ -359,12 +384,6 @@ def _dataset(wanted: str) -> Path:
         return find_dataset(wanted, Path.cwd(), default_root())
     except OSError as error:
         raise ValueError(f"dataset: {wanted!r} could not be prepared: {error}") from error
-
-
-def _level(wanted: str | None) -> str:
-    from gpu_runner import sandbox
-
-    return sandbox.probe(wanted)
 
 
 def _in_words(measured: Score) -> str:

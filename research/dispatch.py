@@ -259,6 +259,7 @@ def spec_of(run: Run) -> contract.RunSpec:
         splits=("val", "sealed") if run.reads_sealed else ("val",),
         deadline_s=campaign.deadline_s,
         usual=usual.expected(run),
+        usual_effort=usual.effort(run),
     )
 
 

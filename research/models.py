@@ -436,6 +436,7 @@ class Score(models.Model):
     self_reported_bpb = models.FloatField(null=True, blank=True)
     reasons = models.JSONField(default=list)
     evidence = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Evidence: what challenges found.")
+    effort = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Effort: what being scored took.")
     provenance = models.JSONField(default=dict)
     seconds = models.FloatField()
     settled_by = models.ForeignKey(

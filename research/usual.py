@@ -1,17 +1,18 @@
-"""What the incumbent's own runs used: the time of a proposal outside of its budget is held against it.
+"""What the incumbent's own runs used: the time of a proposal beside its budget, and of its model while it is scored,
+is held against it.
 
-The rule itself is the worker's (gpu_runner/allowance.py), which ends a run while it goes on.
+The rules themselves are the worker's (gpu_runner/allowance.py and effort.py).
 """
 
 from __future__ import annotations
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from gpu_runner.contract import Spent
+from gpu_runner.contract import Effort, Spent
 from research import lifecycle
-from research.models import Run
+from research.models import Run, Score
 
-LAST = 10  # runs of the incumbent that are looked at
+LAST = 10  # runs of the incumbent that are looked at; a machine changes over the months
 
 
 def expected(run: Run) -> Spent | None:
@@ -53,3 +54,39 @@ def awaited() -> Q:
 
 def _coming(runs: QuerySet[Run]) -> QuerySet[Run]:
     return runs.filter(state__in=("queued", *lifecycle.RUN_LIVE))
+
+
+# --- while it is scored ---------------------------------------------------------------------------
+
+
+def effort(run: Run) -> Effort | None:
+    """The most that any of the incumbent's own believed scores took, under the same conditions; None: none is known.
+
+    The incumbent's own runs are held against what is allowed at all, and not against each other.
+    """
+    if run.purpose == "baseline":
+        return None
+    believed = Score.objects.filter(
+        outcome="ok",
+        effort__isnull=False,
+        run__purpose="baseline",
+        run__incumbent=run.incumbent_id,
+        run__hardware_class=run.hardware_class,
+        run__sandbox_level=run.sandbox_level,
+        run__approval__scorer_version=run.approval["scorer_version"],
+        run__approval__dataset_sha256=run.approval["dataset_sha256"],
+    )
+    told = [Effort.model_validate(e) for e in believed.order_by("-pk").values_list("effort", flat=True)[:LAST]]
+    return _the_most(told) if told else None
+
+
+def _the_most(told: list[Effort]) -> Effort:
+    """The one that took longest to its first answer, with the largest of all else that is compared."""
+    longest = max(told, key=lambda each: each.load_s + each.first_s)
+    later = [each.later_s for each in told if each.later_s is not None]
+    largest = {
+        "later_s": max(later, default=None),
+        "peak_memory_mib": max(each.peak_memory_mib for each in told),
+        "other_mib": max(each.other_mib for each in told),
+    }
+    return longest.model_copy(update=largest)

@@ -44,6 +44,15 @@ WORDS = {
 }
 
 
+TOO_MUCH = _Words(
+    "Disputed: it did more than answer",
+    "Its answers agree with each other, but scoring it took more processor time, memory or checkpoint than a model that"
+    " only answers is believed to need. A model that trains while it is scored looks like this: the others are measured"
+    " by what they learned before the clock ended.",
+    "Read in the change what build_model and forward do beside the model's own layers. Move training, searching and"
+    " reading into train(), keep in the checkpoint what they gave, and propose it again. If it is honest and only slow,"
+    " make loading or a forward pass cheaper: the sentence above says by how much.",
+)
 ACCEPTED = _Words(
     "Out of quarantine: a person accepted the number",
     "It was better than text of this kind, or this campaign's history, lets anybody expect. A reviewer looked at the"
@@ -57,12 +66,18 @@ class Doubt:
 
     def __init__(self, run: Run, score: Score) -> None:
         self.run, self.score = run, score
-        self.words = ACCEPTED if score.outcome == "ok" else WORDS[score.outcome]
+        self.words = ACCEPTED if score.outcome == "ok" else TOO_MUCH if self.is_too_much else WORDS[score.outcome]
 
     @property
     def is_open(self) -> bool:
         """Does it wait for a person?"""
         return self.score.outcome == "quarantined" and self.run.purpose != "smoke"
+
+    @property
+    def is_too_much(self) -> bool:
+        """Is it disputed for what it spent alone?"""
+        effort, apart = self.score.effort, self.evidence.num_apart if self.evidence else 0
+        return self.score.outcome == "disputed" and bool(effort and effort["over"]) and not apart
 
     @cached_property
     def evidence(self) -> Evidence | None:

@@ -17,6 +17,7 @@ from research.models import Decision, Event, Run, Score
 from research.settle import check_may_settle
 from webapp.doubt import Doubt, doubts
 from webapp.measured import Stretch, stretches
+from webapp.spent import in_words
 
 MAX_EVENTS = 40
 
@@ -48,6 +49,13 @@ class Logbook:
     @cached_property
     def score(self) -> Score | None:
         return getattr(self.run, "score", None)
+
+    @property
+    def effort(self) -> str:
+        """What the model did with its time, counted outside of it; empty where no scorer said."""
+        if self.score is None or self.score.effort is None:
+            return ""
+        return in_words(contract.Effort.model_validate(self.score.effort))
 
     @cached_property
     def doubts(self) -> list[Doubt]:

@@ -1,5 +1,6 @@
 """What the scorer and the model's process say to each other: fixed frames, no pickle, no torch.
 
+    ready    model -> scorer   "CSRD", 0 u32: Python and torch are here, and no proposed code yet
     hello    model -> scorer   "CSHI", length u32, JSON {"torch", "device", "vocab_size", "num_params"}
     request  scorer -> model   "CSRQ", rows u32, tokens u32, wanted u32, then for each row u32 from which position on,
                                then rows x tokens int32
@@ -23,13 +24,17 @@ import numpy.typing as npt
 
 from gpu_runner.plain import shortened
 
-HELLO, REQUEST, ANSWER, HOLDS, ERROR = b"CSHI", b"CSRQ", b"CSLG", b"CSFP", b"CSER"
+READY, HELLO, REQUEST, ANSWER, HOLDS, ERROR = b"CSRD", b"CSHI", b"CSRQ", b"CSLG", b"CSFP", b"CSER"
 HEAD = struct.Struct("<4sI")  # magic, and a length or a number of rows
 ASKED = struct.Struct("<4sIII")  # magic, rows, tokens, wanted
 MAX_TEXT = 16_384  # bytes of a hello or an error
 
 Tokens = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
+
+
+def ready() -> bytes:
+    return HEAD.pack(READY, 0)
 
 
 def hello(about: dict[str, Any]) -> bytes:

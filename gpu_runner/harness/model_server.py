@@ -22,6 +22,7 @@ import torch
 
 from gpu_runner.harness import checkpoint, frames, machine
 from gpu_runner.harness.loading import load_recipe
+from gpu_runner.harness.no_training import refuse_training
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,6 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     requests, answers = _private_channel()
     try:
         here = machine.detect(chosen.device, None)
+        torch.zeros(1, device=here.device)  # a GPU's context is not of the model's making
+        refuse_training(here.device)
+        answers.write(frames.ready())
+        answers.flush()
         model, vocab = load_model(chosen.recipe, chosen.checkpoint, here.device)
         answers.write(frames.hello(_about(model, vocab, here)))
         answers.flush()

@@ -22,11 +22,12 @@ import sys
 from functools import cache
 
 from gpu_runner.sandbox import landlock
+from gpu_runner.sandbox.account import Spent
 from gpu_runner.sandbox.cell import Cell
 from gpu_runner.sandbox.meter import Bounds, Excess
 from gpu_runner.sandbox.view import child_environment, gpu_nodes
 
-__all__ = ["LEVELS", "Bounds", "Cell", "Excess", "child_environment", "gpu_nodes", "probe", "problem_with"]
+__all__ = ["LEVELS", "Bounds", "Cell", "Excess", "Spent", "child_environment", "gpu_nodes", "probe", "problem_with"]
 
 LEVELS = ("bubblewrap", "landlock", "none")
 PROBE_S = 30.0

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from gpu_runner.sandbox import bubblewrap, cgroups, hidden, view
+from gpu_runner.sandbox.account import Account, Spent
 from gpu_runner.sandbox.meter import Bounds, Excess, Meter
 
 ENTER = Path(__file__).with_name("enter.py")
@@ -44,6 +45,7 @@ class Cell:
         self.bounds = bounds or Bounds()
         self.group: cgroups.ControlGroup | None = None
         self._meter = Meter(writable, self.bounds)
+        self._account = Account()
         self._entered = ExitStack()
 
     def __enter__(self) -> Cell:
@@ -111,6 +113,10 @@ class Cell:
         if self.group is not None and self.group.ran_out_of_memory():
             return Excess("memory", self.bounds.memory)
         return self._meter.excess(pid, weigh=self.group is None)
+
+    def spent(self, pid: int) -> Spent:
+        """What ``pid`` and the tree below it have spent until now."""
+        return self._account.look(pid, self.group, self.bounds.processes)
 
 
 def _entering(steps: Sequence[str]) -> list[str]:

@@ -26,10 +26,11 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class ControlGroup:
-    """One group, in every hierarchy that holds it. ``memory`` is the one that counts memory."""
+    """One group, in every hierarchy that holds it. ``memory`` counts memory, ``cpu`` processor time, where one does."""
 
     folders: tuple[Path, ...]
     memory: Path
+    cpu: Path | None = None
 
     def ran_out_of_memory(self) -> bool:
         """Did the kernel kill one of the group because its memory was spent?"""
@@ -37,6 +38,15 @@ class ControlGroup:
             if (told := self.memory / name).exists():
                 return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in _lines(told))
         return False
+
+    def cpu_s(self) -> float | None:
+        """Processor time of all that ever ran in the group, the dead as well; None where the kernel does not say."""
+        if self.cpu is None:
+            return None
+        if lines := _lines(self.cpu / "cpuacct.usage"):  # version 1: nanoseconds
+            return int(lines[0]) / 1e9
+        told = dict(line.split() for line in _lines(self.cpu / "cpu.stat"))
+        return int(told["usage_usec"]) / 1e6 if "usage_usec" in told else None
 
     def end(self) -> None:
         """Kill what is left, and remove the group. Raises OSError when that takes longer than EMPTY_WITHIN_S.
@@ -99,7 +109,8 @@ def _make(memory_bytes: int, processes: int) -> ControlGroup:
     name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
     own = _own_groups()
     if {"memory", "pids"} <= own.keys():
-        return _version_1(own["memory"] / name, own["pids"] / name, memory_bytes, processes)
+        times = own["cpuacct"] / name if "cpuacct" in own else None
+        return _version_1(own["memory"] / name, own["pids"] / name, times, memory_bytes, processes)
     if "" in own:
         return _version_2(own[""].parent / name, memory_bytes, processes)
     raise OSError("this process is in no control group that can be seen")
@@ -117,18 +128,19 @@ def _own_groups() -> dict[str, Path]:
     return groups
 
 
-def _version_1(memory: Path, pids: Path, memory_bytes: int, processes: int) -> ControlGroup:
-    group = ControlGroup(folders=(memory, pids), memory=memory)
+def _version_1(memory: Path, pids: Path, times: Path | None, memory_bytes: int, processes: int) -> ControlGroup:
+    folders = (memory, pids, *([times] if times else []))
+    group = ControlGroup(folders=folders, memory=memory, cpu=times)
     with _undone(group):
-        memory.mkdir()
-        pids.mkdir()
+        for folder in folders:
+            folder.mkdir()
         (memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
         (pids / "pids.max").write_text(str(processes))
     return group
 
 
 def _version_2(folder: Path, memory_bytes: int, processes: int) -> ControlGroup:
-    group = ControlGroup(folders=(folder,), memory=folder)
+    group = ControlGroup(folders=(folder,), memory=folder, cpu=folder)
     with _undone(group):
         folder.mkdir()
         (folder / "memory.max").write_text(str(memory_bytes))

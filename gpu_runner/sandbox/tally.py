@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PRIVATE = ("/tmp", "/dev/shm")  # noqa: S108  of its own at level bubblewrap
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
@@ -115,6 +116,25 @@ def _share_of_shared(pid: int) -> int:
     except OSError:
         return int(_status(pid).get("RssShmem", "0").split()[0]) << 10
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss_Shmem:")), 0)
+
+
+def cpu_times(pids: Sequence[int]) -> dict[tuple[int, str], tuple[float, float]]:
+    """(pid, when it began) -> processor seconds of its own, and of the children that it has buried.
+
+    A child that its parent never asks after is in nobody's second number once it is gone.
+    """
+    found = dict[tuple[int, str], tuple[float, float]]()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            told = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            own, buried = (sum(map(int, told[first : first + 2])) / TICKS_PER_S for first in (11, 13))
+            found[pid, told[19]] = (own, buried)
+    return found
+
+
+def peak_bytes(pids: Sequence[int]) -> int:
+    """The most that each of them ever had in memory, by the kernel's own mark; what they share counts for each."""
+    return sum(int(_status(pid).get("VmHWM", "0").split()[0]) << 10 for pid in pids)
 
 
 # --- files that only processes have ----------------------------------------------------------------

@@ -26,6 +26,7 @@ from gpu_runner.challenge import Challenged, Gap, Plan, challenge
 from gpu_runner.contract import Evidence, Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
+from gpu_runner.effort import Stages
 from gpu_runner.harness import checkpoint, frames, model_server
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.sandbox import cgroups, hidden, tally
@@ -745,6 +746,7 @@ class Played:
     def __init__(self, shift: float, *, peeks: float, device: str, noise: float) -> None:
         self.shift, self.peeks, self.noise = shift, peeks, noise
         self.about = {"device": device, "torch": "2"}
+        self.stages = Stages()
         self.rng = np.random.default_rng()
 
     def __enter__(self) -> Played:

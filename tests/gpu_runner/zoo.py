@@ -106,11 +106,12 @@ HONEST = {
     "predicts further tokens, too": "self.later = honest.flip(-1); return honest",
     "caps its logits": "return 15 * torch.tanh((honest + tokens[..., None] * RAMP / 256) / 15)",
     "answers in bfloat16": "return (honest + tokens[..., None] * RAMP / 2560).bfloat16()",
-    "learns by gradients from the row's own past": """with torch.enable_grad():
-            taught = torch.zeros(len(tokens), 1, 256, requires_grad=True)
-            loss = -taught.log_softmax(-1).expand(-1, 15, -1).gather(2, tokens[:, 1:16, None]).sum()
-            step, = torch.autograd.grad(loss, taught)
+    "learns by a step written out from the row's own past": """taught = torch.zeros(len(tokens), 1, 256)
+        seen = hot(tokens[:, 1:16]).float()
+        step = (taught.softmax(-1) - seen).sum(1, keepdim=True)
         return torch.cat([honest[:, :16], honest[:, 16:] - step], 1)""",
+    "is compiled where it is built": "return torch.compile(lambda x: x + 1)(honest)",
+    "imports torch's compiler": "import torch._dynamo; return honest",
     "computes in threads": (
         "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(2);"
         " return torch.cat(list(pool.map(self.table.__getitem__, tokens.chunk(2))))"
@@ -119,6 +120,20 @@ HONEST = {
         "self.num_calls == 1 and self.register_buffer('angles', torch.cos(RAMP / 9)); return honest + self.angles"
     ),
     "counts its calls and says nothing of it": "self.seen += 1; return honest",
+}
+
+# Refused where they stand: a model that is scored only answers.
+GRADIENTS = {
+    "by autograd": """with torch.enable_grad():
+            taught = torch.zeros(len(tokens), 1, 256, requires_grad=True)
+            loss = -taught.log_softmax(-1).expand(-1, 15, -1).gather(2, tokens[:, 1:16, None]).sum()
+            step, = torch.autograd.grad(loss, taught)
+        return torch.cat([honest[:, :16], honest[:, 16:] - step], 1)""",
+    "backward": """with torch.enable_grad():
+            self.table[tokens].logsumexp(-1).sum().backward()
+        return honest""",
+    "by torch.func": "torch.func.grad(lambda x: x.square().sum())(torch.ones(3)); return honest",
+    "with an optimizer": "torch.optim.SGD(self.parameters(), lr=1.0); return honest",
 }
 
 # Whatever is readable of Python's libraries, and in it the place where the last 24 bytes of a row stand: as long as the
@@ -157,3 +172,58 @@ def looked_up(tokens, honest):
 def body(line: str) -> str:
     """Statements on one line, parted by semicolons, as the body of ``forward``."""
     return line if "\n" in line else line.replace("; ", "\n        ")
+
+
+# Training while being scored. TEXT is whatever can be read in a sandbox; LEARN is gradient descent by hand on its pairs
+# of bytes, the same in every process, so that no answer gives it away.
+LEARNS = """
+import pathlib, threading
+
+TEXT = torch.frombuffer(bytearray(pathlib.Path(torch.__file__).read_bytes()), dtype=torch.uint8).long()
+
+def learn(table, num_steps={num_steps}):
+    table, draw = table.detach().clone(), torch.Generator().manual_seed(1)
+    for _ in range(num_steps):
+        at = torch.randint(0, len(TEXT) - 1, (4_096,), generator=draw)
+        now, then = TEXT[at], TEXT[at + 1]
+        slope = table[now].softmax(-1)
+        slope[torch.arange(len(at)), then] -= 1.0
+        table.index_add_(0, now, slope, alpha=-0.01)
+    return table
+
+def learn_in_a_child(table):
+    hears, says = os.pipe()
+    if not os.fork():
+        torch.set_num_threads(1)
+        left = memoryview(learn(table).numpy().tobytes())
+        while left:
+            left = left[os.write(says, left):]
+        os._exit(0)
+    os.close(says)
+    with os.fdopen(hears, "rb") as told:
+        return torch.frombuffer(bytearray(told.read()), dtype=torch.float32).view(256, 256)
+"""
+# What build_model does, what forward does, and what follows them in the file.
+TRAINS = {
+    "in its first forward": (
+        "pass",
+        "self.num_calls == 1 and setattr(Model, 'found', learn(self.table)); return Model.found[tokens]",
+        "",
+    ),
+    "when it is built": ("Model.found = learn(torch.zeros(256, 256))", "return Model.found[tokens]", ""),
+    "when it is imported": ("pass", "return FOUND[tokens]", "FOUND = learn(torch.zeros(256, 256))"),
+    "in a thread": (
+        "Model.at_work = threading.Thread(target=lambda: setattr(Model, 'found', learn(torch.zeros(256, 256))));"
+        " Model.at_work.start()",
+        "Model.at_work.join(); return Model.found[tokens]",
+        "",
+    ),
+    "in a child": ("Model.found = learn_in_a_child(torch.zeros(256, 256))", "return Model.found[tokens]", ""),
+    "anew for every answer": ("pass", "return learn(self.table)[tokens]", ""),
+}
+
+
+def trains(name: str, num_steps: int) -> tuple[str, str, str]:
+    """``build``, ``forward`` and what is appended to the file."""
+    build, forward, after = TRAINS[name]
+    return build, body(forward), LEARNS.replace("{num_steps}", str(num_steps)) + after

@@ -93,3 +93,33 @@ def test_a_checkpoint_that_could_not_be_measured_says_what_to_do(
     assert "No score: the checkpoint could not be measured" in text
     assert "The model gave logits that are not finite." in text
     assert "COUNTERSIGN_KEEP_RUNS=1" in text
+
+
+def test_a_score_says_on_its_runs_page_what_the_model_did_with_its_time(
+    pending: Proposal, bob: User, bobs_browser: Client
+) -> None:
+    run = end_with(pending, bob, val_bpb=1.6, effort=builders.make_effort())
+    text = text_of(bobs_browser, f"/runs/{run.pk}/")
+    assert (
+        "Processor time of the model: 0.14 s loading, 0.19 s until its first answer, 0.025 s each of 46 later ones,"
+        " beside 0.97 s for Python and torch; 340 MiB of memory, a checkpoint of 130 MiB."
+    ) in text
+
+
+def test_a_model_that_did_more_than_answer_is_told_apart_from_one_that_looks_ahead(
+    pending: Proposal, bob: User, alice: User
+) -> None:
+    same = contract.Evidence(num_asked=256, num_apart=0, tolerance_nats=1e-4, largest_nats=0.0, places=[])
+    reason = "Before its first answer was out the model used 41.3 s of processor time more than an answer takes."
+    too_much = builders.make_effort(first_s=41.3, other_mib=8.4, over=["start"])
+    run = end_with(
+        pending, bob, val_bpb=1.4, outcome="disputed", reasons=[reason], evidence=same, effort=too_much
+    )  # fmt: skip
+    text = text_of(browser_of(alice), f"/runs/{run.pk}/")
+    assert "Disputed: it did more than answer" in text
+    assert "does not stand by its own answers" not in text
+    assert reason in text
+    assert "Move training, searching and reading into train()" in text
+    assert "All 256 prefixes that were asked again got the same answer" in text
+    assert "41 s until its first answer" in text
+    assert "8 MiB of the checkpoint are no floating-point numbers." in text

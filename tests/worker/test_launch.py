@@ -362,6 +362,35 @@ def test_the_sealed_text_is_asked_for_by_the_lease_alone_and_its_number_delivere
     assert "gave no number on it" in end.failure.message
 
 
+def test_the_scorer_is_told_what_the_incumbent_takes_where_that_is_known(bench: Bench) -> None:
+    repository, good = bench.recipe(GOOD), {"val_bpb": 1.5, "outcome": "ok", "provenance": {}, "seconds": 0.1}
+    words = "sys.argv[sys.argv.index('--usual') + 1:][:1] if '--usual' in sys.argv else []"
+    scorer = (sys.executable, "-c", f"import json, sys; print(json.dumps({good!r} | {{'reasons': {words}}}))")
+    took = {"ready_s": 0.9, "load_s": 0.1, "first_s": 0.2, "later_s": 0.02, "total_s": 3.6}
+    sizes = {"num_later": 46, "peak_memory_mib": 340.0, "num_threads": 5, "checkpoint_mib": 130.0, "other_mib": 0.0}
+    effort = contract.Effort.model_validate({"clock": "processor", "num_processes": 2, **took, **sizes})
+    for fence, usual in ((1, None), (2, effort)):
+        end = bench.run(bench.lease(repository, usual_effort=usual, fence=fence), scorer=scorer)
+        assert end is not None
+        assert end.score is not None
+        assert [contract.parse(contract.Effort, said.encode()) for said in end.score.reasons] == (
+            [usual] if usual else []
+        )
+
+
+@pytest.mark.parametrize(("budget", "told"), [(Budget(kind="seconds", amount=60.0), ["60.0"]), (None, [])])
+def test_the_scorer_is_told_how_long_was_trained_where_that_was_signed(
+    bench: Bench, budget: Budget | None, told: list[str]
+) -> None:
+    repository, good = bench.recipe(GOOD), {"val_bpb": 1.5, "outcome": "ok", "provenance": {}, "seconds": 0.1}
+    words = "sys.argv[sys.argv.index('--trained-s') + 1:][:1] if '--trained-s' in sys.argv else []"
+    scorer = (sys.executable, "-c", f"import json, sys; print(json.dumps({good!r} | {{'reasons': {words}}}))")
+    end = bench.run(bench.lease(repository, signed={"budget": budget} if budget else {}), scorer=scorer)
+    assert end is not None
+    assert end.score is not None
+    assert end.score.reasons == told
+
+
 def test_hostile_lines_are_told_and_stop_nothing(bench: Bench) -> None:
     hostile = r"""
 write("not json\n[1, 2]\n" + "[" * 60000 + "\n" + "x" * 300000 + "\n")
