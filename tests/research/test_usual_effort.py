@@ -47,8 +47,8 @@ def test_a_candidate_is_held_against_the_most_that_any_run_of_the_incumbent_took
         assert baseline.spec.usual_effort is None, "the incumbent is not held against itself"
         builders.finish(baseline, val_bpb=1.6, effort=builders.make_effort(**take))
     candidate = Run.objects.get(pk=first.spec.run_id)
-    usual = usual.effort(candidate)
-    assert usual == builders.make_effort(first_s=0.3, later_s=0.04, peak_memory_mib=500.0)
+    took = usual.effort(candidate)
+    assert took == builders.make_effort(first_s=0.3, later_s=0.04, peak_memory_mib=500.0)
 
 
 @pytest.mark.parametrize(

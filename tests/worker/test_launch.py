@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gpu_runner import contract
+from gpu_runner.contract import Budget
 
 from .conftest import Bench
 from .web import WORKER_TOKEN, until
