@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCORER_VERSION = "5"
-GATE_VERSION = "3"
+GATE_VERSION = "4"
 
 HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often
 LEASE_S = 60.0  # without a report for so long, the run is somebody else's
