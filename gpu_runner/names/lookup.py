@@ -89,7 +89,7 @@ def _behind(module: ModuleType) -> ModuleType:
 
 def _below(module: ModuleType, name: str) -> Any:
     full = f"{module.__name__}.{name}"
-    if not hasattr(_behind(module), "__path__"):
+    if "__path__" not in vars(_behind(module)):
         return ABSENT
     try:
         if full not in sys.modules and importlib.util.find_spec(full) is None:

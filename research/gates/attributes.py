@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from research.gates.leads import objection
-from research.gates.naming import attribute_name, is_own, said, way_out
+from research.gates.naming import as_sentence, attribute_name, is_own, said
 from research.gates.source import Sighting, Source
 
 
@@ -33,9 +33,7 @@ def _written_out(source: Source, node: ast.Call, of: ast.expr, name: str) -> Ite
     for dotted in sorted(source.dotted(of)):
         if found := objection(f"{dotted}.{name}", source.siblings):
             severity, why = found
-            yield Sighting(
-                severity, "name", node, f"{dotted}.{name}", f"{why[0].upper()}{why[1:]}. {way_out(severity)}"
-            )
+            yield Sighting(severity, "name", node, f"{dotted}.{name}", as_sentence(why, severity))
 
 
 _KNOBS = ("config", "k", "knobs")

@@ -41,7 +41,7 @@ def _given(source: Source, node: ast.Call) -> Iterator[Sighting]:
     """Arguments by keyword, those in ``**{...}`` too."""
     for name, value in keywords(node):
         given = f"{name}={said(value)}"
-        if name in ("extern_libs", "map_location", "pickle_module", "metaclass"):
+        if name in ("extern_libs", "ir_override", "map_location", "pickle_module", "metaclass"):
             yield Sighting("block", "argument", node, given, f"{name}= lets other code or files in. {INSTEAD}")
         elif name == "file" and isinstance(node.func, ast.Name) and node.func.id == "print":
             yield Sighting(
@@ -66,13 +66,13 @@ def _handed_on(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sight
     parent = source.parents.get(node)
     if isinstance(parent, ast.Attribute) or (isinstance(parent, ast.Call) and parent.func is node):
         return
-    if any(_BY_NAME.fullmatch(d) for d in source.dotted(node)):
+    if any(_BY_NAME.fullmatch(d) for d in source.meant(node)):
         sentence = f"{said(node)} is handed on as a value, where nobody sees what it is given; call it by its name."
         yield Sighting("block", "handed-on", node, said(node), sentence)
 
 
 def _special(source: Source, node: ast.Call) -> Iterator[Sighting]:
-    dotted = source.dotted(node.func)
+    dotted = source.meant(node.func)
     if dotted & _ENUMS and (len(node.args) != 1 or node.keywords):
         sentence = "It makes a class while it runs, in whatever module it names; write the class out."
         yield Sighting("block", "class", node, said(node), sentence)
@@ -85,6 +85,9 @@ def _special(source: Source, node: ast.Call) -> Iterator[Sighting]:
     if dotted & {"functools.update_wrapper"} and not _is_own_function(source, node.args[:1]):
         sentence = "It changes an object that other code uses; give it a function of your own."
         yield Sighting("block", "monkey-patch", node, said(node), sentence)
+    if "contextlib.suppress" in dotted and any(said(error) == "Exception" for error in node.args):
+        sentence = "It swallows every error, so a fault would look like a result; name the exception that is meant."
+        yield Sighting("warn", "swallow", node, said(node), sentence)
     if any(_BY_NAME.fullmatch(d) and d.startswith("torch.library.") for d in dotted):
         yield from _registered(source, node)
 
@@ -94,7 +97,8 @@ def _is_own_function(source: Source, given: list[ast.expr]) -> bool:
     if not given or not isinstance(given[0], ast.Name):
         return False
     name = given[0].id
-    return name in source.own and name not in source.imports
+    is_bound_again = name in source.imports or any(target == name for target, _, _ in source.flows)
+    return name in source.own and not is_bound_again
 
 
 def _registered(source: Source, node: ast.Call) -> Iterator[Sighting]:

@@ -39,8 +39,21 @@ def check(context: Context) -> Found:
         remarks += wording.spoken(min(file.paths, default=""), file.added)
     remarks += wording.spoken("", context.change.asides)
     return Found.of(
-        remarks, "nothing that only new code does" if changed else "no code is changed", num_files=len(changed)
+        remarks,
+        "nothing that only new code does" if changed else "no code is changed",
+        num_files=len(changed),
+        packages=_asked(remarks) if changed else {},
     )
+
+
+def _asked(remarks: list[Remark]) -> dict[str, str | None]:
+    """The versions of the packages by which names were judged; none where that could not be."""
+    if any(remark.rule == "unresolved" for remark in remarks):
+        return {}
+    try:
+        return packages.installed().versions()
+    except packages.CannotTell:
+        return {}  # nothing in it was for them to say
 
 
 def _of_file(context: Context, path: str) -> list[Remark]:

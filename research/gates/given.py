@@ -48,7 +48,7 @@ class Given:
 
     @cached_property
     def _runs(self) -> Reached:
-        return self._reached(lambda node: isinstance(node, ast.Name) and node.id == "run", Reached())
+        return self._reached(_is_called_run, Reached())
 
     @cached_property
     def _knobs(self) -> Reached:
@@ -71,7 +71,7 @@ class Given:
         """``run`` itself, whatever it is called, or kept as ``self.run``."""
         if isinstance(node, ast.Attribute) and node.attr == "run":
             return isinstance(node.value, ast.Name)
-        return any(getattr(leaf, "id", "") == "run" or self._is(self._runs, leaf) for leaf in _leaves(node))
+        return any(_is_called_run(leaf) or self._is(self._runs, leaf) for leaf in _leaves(node))
 
     def is_knobs(self, node: ast.AST | None) -> bool:
         return any(self.names_knobs(leaf) for leaf in _leaves(node))
@@ -154,6 +154,13 @@ class Given:
 def called(call: ast.Call) -> str:
     """The last name by which a function is called."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def _is_called_run(node: ast.expr) -> bool:
+    """``run``; ``type(run)`` and copies, too, which share what they hold."""
+    if isinstance(node, ast.Call):
+        return called(node) in ("type", "copy") and bool(node.args) and _is_called_run(node.args[0])
+    return isinstance(node, ast.Name) and node.id == "run"
 
 
 def _leaves(node: ast.AST | None) -> Iterator[ast.expr]:

@@ -21,7 +21,7 @@ CALCULATE = tuple(
     "torch._C._fft. torch._C._linalg. torch._C._nn. torch._C._nested. torch._C._sparse. torch._C._special. "
     "torch._VariableFunctionsClass. torch.functional. torch._linalg_utils. torch._lowrank. torch._dynamo.decorators. "
     "torch._jit_internal.boolean_dispatch. torch.nn.init. torch._assert torch._higher_order_ops.while_loop. "
-    "torch._C.Generator".split()
+    "torch._C.Generator torch._C._LinAlgError".split()
 )
 # Values whose kind nobody can do anything with but calculate.
 PLAIN = frozenset("int float complex bool str tuple NoneType".split())
@@ -55,8 +55,8 @@ def objection(parts: list[str], by_path: Callable[[str], Objection]) -> Objectio
     walked = steps(parts)
     for n, step in enumerate(walked[1:], start=1):
         so_far, inside = ".".join(parts[: n + 1]), walked[n - 1]
-        if step.kind == "unseen":
-            return None
+        if step.kind == "unseen" or inside.home.startswith("torch.ops."):
+            return None  # known only when the code runs
         if step.kind == "missing":
             return "block", _not_there(so_far, parts[0])
         is_module = step.kind == "module"
@@ -67,20 +67,19 @@ def objection(parts: list[str], by_path: Callable[[str], Objection]) -> Objectio
 
 
 def _not_there(so_far: str, package: str) -> str:
-    version = packages.installed().versions.get(package)
+    version = packages.installed().versions().get(package)
     which = f"{package} {version}" if version else "Python"
     return f"there is no {so_far} in {which}, which is installed here; use a name that it has"
 
 
 def _of_module(so_far: str, step: Step, by_path: Callable[[str], Objection]) -> Objection:
     """A module under another name than its own is judged by its own."""
-    real = step.home
-    if real.split(".")[0] != so_far.split(".")[0]:
-        return (
-            "block",
-            f"{so_far} is the module {real}, which {so_far.split('.')[0]} only imports; import it by its name",
-        )
-    if real != so_far and (found := by_path(real)) is not None and found[0] == "block":
+    real, package, found = step.home, so_far.split(".")[0], by_path(step.home)
+    is_refused = found is not None and found[0] == "block"
+    if real.split(".")[0] != package:
+        advice = "" if is_refused else "; import it by its own name"
+        return "block", f"{so_far} is the module {real}, which {package} only imports{advice}"
+    if real != so_far and found is not None and is_refused:
         return "block", f"{so_far} is the module {real}: {found[1]}"
     if real in allowed.MODULES or real in MORE_MODULES or real.startswith(MODULE_FAMILIES):
         return None
@@ -98,7 +97,9 @@ def _of_thing(so_far: str, step: Step, inside: Step, by_path: Callable[[str], Ob
         return None
     if home.split(".")[0] in ROOTS and not home.startswith("builtins.") and (is_listed or _is_known(home, inside)):
         return None
-    if is_listed and (inside.home in ("random", "warnings") or _is_a_type(step)):
+    if is_listed and inside.home in ("random", "warnings"):
+        return None
+    if _is_a_type(step) and (is_listed or home.startswith(("types.", "typing."))):
         return None
     if (found := by_path(home)) is None or found[0] == "warn":
         return None

@@ -54,6 +54,12 @@ def _unknown(module: str, source: Source) -> tuple[str, str] | None:
     return "block", f"{module} is not among the modules that edited code may use"
 
 
+def as_sentence(why: str, severity: str) -> str:
+    """A name keeps its small letter: ``torch.load reads files.``"""
+    is_a_name = "." in why.split()[0]
+    return f"{why if is_a_name else why[0].upper() + why[1:]}. {way_out(severity)}"
+
+
 def way_out(severity: str) -> str:
     return INSTEAD if severity == "block" else "Look at whether that is meant."
 
@@ -69,7 +75,7 @@ def _chain(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting]
     for dotted in sorted(source.dotted(node)):
         if found := objection(dotted, source.siblings):
             severity, why = found
-            yield Sighting(severity, "name", node, dotted, f"{why[0].upper()}{why[1:]}. {way_out(severity)}")
+            yield Sighting(severity, "name", node, dotted, as_sentence(why, severity))
         elif is_module(dotted, source.siblings) and not _may_stand_alone(node, parent):
             sentence = (
                 f"It hands the module {dotted} on as a value, where its use cannot be followed; name what you use."

@@ -73,7 +73,7 @@ class Packages:
         self._process: _Process | None = None
         self._known: dict[str, tuple[Step, ...]] = {}
         self._installed: Installed = ()
-        self.versions: dict[str, str | None] = {}
+        self._versions: dict[str, str | None] = {}
 
     def steps(self, dotted: str) -> tuple[Step, ...]:
         """One for every part of ``dotted``, up to the first that is missing or unseen. Raises CannotTell."""
@@ -84,6 +84,13 @@ class Packages:
                 self._known[dotted] = self._asked(dotted)
             return self._known[dotted]
 
+    def versions(self) -> dict[str, str | None]:
+        """Of the packages that are asked; None for one that is not installed. Raises CannotTell."""
+        with self._turn:
+            if not self._versions:
+                self._start()
+            return self._versions
+
     def look(self) -> Installed:
         """Forget everything if packages were installed or removed since. Returns what tells one state from another."""
         installed = tuple((path, os.stat(path).st_mtime_ns) for path in _folders())
@@ -91,6 +98,7 @@ class Packages:
             if installed != self._installed:
                 self._end()
                 self._known.clear()
+                self._versions = {}
                 self._installed = installed
         return installed
 
@@ -109,13 +117,16 @@ class Packages:
                 return self._answer(self._process, dotted)
             except CannotTell:
                 self._end()  # idle for too long, it has ended by itself; only a fresh one counts
-        self._process = _Process(self._command)
         try:
-            self.versions = self._process.hello.packages
-            return self._answer(self._process, dotted)
+            return self._answer(self._start(), dotted)
         except CannotTell:
             self._end()
             raise
+
+    def _start(self) -> _Process:
+        self._process = _Process(self._command)
+        self._versions = self._process.hello.packages
+        return self._process
 
     def _answer(self, process: _Process, dotted: str) -> tuple[Step, ...]:
         said = process.ask({"names": [dotted]})

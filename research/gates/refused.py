@@ -82,6 +82,20 @@ REFUSED = {
     "torch.mtia": "is not for training here",
     "torch.compiler.load_cache_artifacts": "loads machine code",
     "torch.compiler.save_cache_artifacts": "packs machine code",
+    "torch.compiler.load_compiled_function": "loads machine code",
+    "torch.compiler.set_default_backend": "lets other code compile everything",
+    "torch.compiler.substitute_in_graph": "replaces what other code calls",
+    **{
+        f"torch.cuda.{name}": "looks at the machine, which is another one each time"
+        for name in (
+            "utilization",
+            "temperature",
+            "power_draw",
+            "clock_rate",
+            "memory_usage",
+            "device_memory_used",
+        )
+    },
     "torch.compiler.config": "changes how everything in the process is compiled",
     "torch.ao": "makes code while it runs, and reads files",
     "torch.quantization": "makes code while it runs, and reads files",

@@ -11,7 +11,7 @@ from research.gates.source import Sighting
 
 NOT_FOLLOWED = f"It hands the knobs on to where nobody can follow what becomes of them. {SIGNED}"
 _READERS = frozenset(
-    "dict len sorted list tuple set frozenset iter str repr print bool isinstance enumerate any all sum min max zip "
+    "dict len sorted list tuple set frozenset iter str repr print bool isinstance enumerate any all "
     "getattr hasattr".split()
 )
 _COPIERS = frozenset({"copy.copy", "copy.deepcopy"})

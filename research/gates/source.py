@@ -120,6 +120,15 @@ class Source:
             return set()
         return _dotted(node, self.aliases)
 
+    def meant(self, node: ast.AST) -> set[str]:
+        """As ``dotted``, through the other files: ``kernels.torch.library`` is ``torch.library``."""
+        found = set[str]()
+        for first, _, rest in (dotted.partition(".") for dotted in self.dotted(node)):
+            name, _, tail = rest.partition(".")
+            theirs = self.siblings[first].imports.get(name, ()) if first in self.siblings else ()
+            found |= {f"{one}.{tail}".rstrip(".") for one in theirs} or {f"{first}.{rest}".rstrip(".")}
+        return {_last_root(dotted) for dotted in found}
+
     def is_local(self, name: str, node: ast.AST) -> bool:
         """Is ``name`` a variable of a function around ``node``? Python decides that by the text alone; so do we.
 
@@ -138,11 +147,10 @@ class Source:
     def scope(self, name: str, node: ast.AST) -> ast.AST | None:
         """The function whose variable ``name`` is where ``node`` stands; None: the file's."""
         for inner, outer in pairwise([node, *self.above(node)]):
-            if isinstance(outer, Function) and _is_in_body(inner, outer) and name not in self._globals_of[outer]:
-                if outer not in self._bound_names:
-                    self._bound_names[outer] = _bound_in(outer)
-                if name in self._bound_names[outer]:
-                    return outer
+            if not isinstance(outer, Function) or not _is_in_body(inner, outer):
+                continue
+            if name not in self._globals_of[outer] and name in self._bound(outer):
+                return outer
         return None
 
     def is_the_files(self, name: str, node: ast.AST) -> bool:
@@ -152,13 +160,18 @@ class Source:
                 return name in self._globals_of[outer]
         return True
 
+    def _bound(self, function: Function) -> set[str]:
+        if function not in self._bound_names:
+            self._bound_names[function] = _bound_in(function)
+        return self._bound_names[function]
+
     @cached_property
     def _bound_names(self) -> dict[ast.AST, set[str]]:
         return {}
 
     def _locals(self, function: Function) -> set[str]:
         if function not in self._local_names:
-            self._local_names[function] = _bound_in(function) - self._led_somewhere(function)
+            self._local_names[function] = self._bound(function) - self._led_somewhere(function)
         return self._local_names[function]
 
     def _led_somewhere(self, function: Function) -> set[str]:
@@ -239,6 +252,13 @@ def _dotted(node: ast.AST, bound: dict[str, set[str]]) -> set[str]:
     return {root + tail for root in bound.get(node.id, ())}
 
 
+def _last_root(dotted: str) -> str:
+    """``torch.nn.functional.torch.load`` is ``torch.load``."""
+    parts = dotted.split(".")
+    starts = [n for n, part in enumerate(parts) if part in ("torch", "numpy", "triton")]
+    return ".".join(parts[starts[-1] :]) if starts else dotted
+
+
 def _stored_by(statement: ast.stmt) -> set[str]:
     if not isinstance(statement, ast.Assign | ast.AnnAssign):
         return set()
@@ -267,14 +287,12 @@ def _own_nodes(function: Function) -> Iterator[ast.AST]:
             rest += ast.iter_child_nodes(node)
 
 
-def _declared(function: Function, kind: type[ast.Global | ast.Nonlocal]) -> set[str]:
-    return {name for node in _own_nodes(function) if isinstance(node, kind) for name in node.names}
-
-
 def _bound_in(function: Function) -> set[str]:
     """Parameters, and what is bound in the function itself."""
-    stored = {name for n in _own_nodes(function) for name in names_bound(n)}
-    return _parameters(function) | stored - _declared(function, ast.Global) - _declared(function, ast.Nonlocal)
+    nodes = list(_own_nodes(function))
+    stored = {name for n in nodes for name in names_bound(n)}
+    elsewhere = {name for n in nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
+    return _parameters(function) | stored - elsewhere
 
 
 def _parameters(function: Function) -> set[str]:
