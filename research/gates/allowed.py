@@ -1,7 +1,7 @@
 """What edited code may name: the tables behind the gate "code". Data, no logic.
 
-An allow-list for modules, for the names of modules that are not torch, and for builtins; below ``torch`` and
-``triton``, whose names nobody can list, what reaches files, processes, other code or the clock is refused by name.
+An allow-list for modules, for the names of modules that are not torch, and for builtins. What is refused below
+``torch``, ``triton`` and ``numpy``, whose names nobody can list, stands in ``refused``.
 """
 
 from __future__ import annotations
@@ -41,152 +41,6 @@ TRITON = frozenset(
 NUMPY = frozenset({"numpy", "numpy.linalg", "numpy.fft", "numpy.random", "numpy.typing"})
 MODULES = PURE | TORCH | TRITON | NUMPY | NOTED.keys() | ONLY.keys()
 
-# Dotted names, each with all below it. The value says what they would reach.
-REFUSED = {
-    "torch.load": "reads files, and unpickling runs code",
-    "torch.save": "writes files; the harness saves the model",
-    "torch.from_file": "reads files",
-    "torch.hub": "loads code from the network",
-    "torch.package": "loads code from files",
-    "torch.serialization": "reads and writes files",
-    "torch.storage": "reaches memory and files behind tensors",
-    "torch.UntypedStorage": "reaches memory and files behind tensors",
-    "torch.TypedStorage": "reaches memory and files behind tensors",
-    "torch.multiprocessing": "starts processes",
-    "torch.distributed": "opens sockets; use run.team",
-    "torch.profiler": "writes files and reads the clock",
-    "torch.autograd.profiler": "reads the clock",
-    "torch.autograd.profiler_util": "reads the clock",
-    "torch.onnx": "writes files",
-    "torch.export": "reads and writes files",
-    "torch.fx": "makes code while it runs",
-    "torch.classes": "loads libraries",
-    "torch.testing": "is not for training",
-    "torch.monitor": "writes outside of the run's report",
-    "torch.ops.load_library": "loads machine code",
-    "torch.ops.loaded_libraries": "loads machine code",
-    "torch.ops.import_module": "loads code",
-    "torch.jit.load": "reads files",
-    "torch.jit.save": "writes files",
-    "torch.jit.CompilationUnit": "makes code from text",
-    "torch.cuda.CUDAPluggableAllocator": "loads machine code",
-    "torch.cuda.memory": "reaches the allocator",
-    "torch.cuda.jiterator": "makes machine code from text",
-    "torch.cuda.ipc_collect": "reaches other processes",
-    "torch.cuda.list_gpu_processes": "looks at other processes",
-    "torch.cuda.Event": "reads the clock",
-    "torch.Event": "reads the clock",
-    "torch.cuda.gds": "reads and writes files",
-    "torch.cuda.tunable": "reads and writes files",
-    "torch.cuda.profiler": "starts a profiler, which writes files",
-    "torch.cuda.nvtx": "speaks to a profiler",
-    "torch.cuda.nccl": "goes around run.team",
-    "torch.cuda.comm": "goes around run.team",
-    "torch.cuda.green_contexts": "takes the device apart",
-    "torch.xpu.memory": "reaches the allocator",
-    "torch.mtia": "is not for training here",
-    "torch.compiler.load_cache_artifacts": "loads machine code",
-    "torch.compiler.save_cache_artifacts": "packs machine code",
-    "torch.compiler.config": "changes how everything in the process is compiled",
-    "torch.ao": "makes code while it runs, and reads files",
-    "torch.quantization": "makes code while it runs, and reads files",
-    "torch.nn.quantized": "makes code while it runs",
-    "torch.nn.intrinsic": "makes code while it runs",
-    "torch.nn.cpp": "wraps machine code",
-    "torch.nativert": "loads machine code",
-    "torch.numa": "changes the process",
-    "torch.contrib": "writes files",
-    "torch.futures": "runs code at a time that nobody reads",
-    "torch.backends.xeon": "starts processes",
-    "torch.autograd.profiler_legacy": "reads the clock",
-    "torch.optim.optimizer.register_optimizer_step_pre_hook": "changes what every optimizer does",
-    "torch.optim.optimizer.register_optimizer_step_post_hook": "changes what every optimizer does",
-    "torch.mps.compile_shader": "makes machine code from text",
-    "torch.mps.profiler": "writes files",
-    "torch.mps.event": "reads the clock",
-    "torch.library.Library": "can replace torch's own operations",
-    "torch.library.impl": "can replace torch's own operations",
-    "torch.library.define": "can replace torch's own operations",
-    "torch.library.register_kernel": "can replace torch's own operations",
-    "torch.library.register_torch_dispatch": "can replace torch's own operations",
-    "torch.utils": "holds tools that read and write files and start processes",
-    "torch.utils.data": "starts processes and reads files; use run.batches",
-    "torch.utils.cpp_extension": "compiles and loads machine code",
-    "torch.utils.tensorboard": "writes files",
-    "torch.utils.dlpack": "reaches memory behind tensors",
-    "torch.utils.model_zoo": "loads files from the network",
-    "torch.utils.hooks": "changes what other code does",
-    "torch.utils.bundled_inputs": "makes code from text",
-    "torch.utils.mobile_optimizer": "is not for training",
-    "torch.utils.collect_env": "starts processes",
-    "torch.utils.benchmark": "reads the clock and makes code from text",
-    "torch.overrides": "changes what torch's operations do",
-    "torch.set_printoptions": "is not for training",
-    "torch.set_default_tensor_type": "changes what other code does",
-    "torch.set_default_device": "changes what other code does",
-    "torch.nn.modules.module.register_module_forward_hook": "changes what every model does, the scorer's too",
-    "torch.nn.modules.module.register_module_forward_pre_hook": "changes what every model does, the scorer's too",
-    "torch.nn.modules.module": "changes what every model does, the scorer's too",
-    "triton.language.inline_asm_elementwise": "is machine code that nobody can review",
-    "triton.language.extern_elementwise": "loads machine code",
-    "triton.language.core": "goes around Triton's public names",
-    "triton.compile": "makes machine code from text",
-    "triton.compiler": "makes machine code from text",
-    "triton.runtime": "goes around Triton's public names",
-    "triton.backends": "goes around Triton's public names",
-    "triton.knobs": "runs programs that its settings name",
-    "triton.tools": "starts processes and writes files",
-    "triton.language.extra.cuda.globaltimer": "reads the clock",
-    "triton.language.extra.cuda.libdevice.clock": "reads the clock",
-    "triton.language.extra.libdevice.clock": "reads the clock",
-    "triton.testing": "reads the clock and writes files",
-    "triton.profiler": "writes files",
-    "numpy.load": "reads files, and unpickling runs code",
-    "numpy.loadtxt": "reads files",
-    "numpy.genfromtxt": "reads files",
-    "numpy.fromfile": "reads files",
-    "numpy.fromregex": "reads files",
-    "numpy.memmap": "reads and writes files",
-    "numpy.save": "writes files",
-    "numpy.savez": "writes files",
-    "numpy.savez_compressed": "writes files",
-    "numpy.savetxt": "writes files",
-    "numpy.ctypeslib": "loads machine code",
-    "numpy.f2py": "compiles machine code",
-    "numpy.lib": "reads and writes files",
-    "numpy.core": "goes around numpy's public names",
-    "numpy.distutils": "compiles machine code",
-    "numpy.testing": "starts processes",
-    "numpy.DataSource": "reads files and the network",
-    "numpy.rec": "reads files",
-    "numpy.ma": "reads and writes files",
-    "numpy.matlib": "goes around numpy's public names",
-    "numpy.conftest": "is not for training",
-    "numpy.tests": "starts processes",
-    "numpy.info": "reads source files",
-    "numpy.seterrcall": "runs code at a time that nobody reads",
-    "numpy.setbufsize": "changes what other code does",
-    "operator.attrgetter": "reaches attributes by a computed name",
-    "operator.methodcaller": "reaches attributes by a computed name",
-    "operator.setitem": "changes an object without an assignment that a reader sees",
-    "operator.delitem": "changes an object without an assignment that a reader sees",
-    "operator.ior": "changes an object without an assignment that a reader sees",
-    "typing.get_type_hints": "runs text as code",
-    "typing.ForwardRef": "runs text as code",
-    "typing.evaluate_forward_ref": "runs text as code",
-    "dataclasses.make_dataclass": "makes code while it runs",
-    "contextlib.redirect_stdout": "changes what the run's log says",
-    "contextlib.redirect_stderr": "changes what the run's log says",
-    "contextlib.chdir": "changes what other code does",
-    "functools.singledispatch": "makes code depend on annotations that are text",
-    "functools.singledispatchmethod": "makes code depend on annotations that are text",
-}
-# Within a refused name, what may be used all the same.
-EXCEPTIONS = frozenset({
-    "torch.utils.checkpoint", "torch.utils.flop_counter", "torch.utils.swap_tensors",
-    "triton.tools.tensor_descriptor",
-    "torch.cuda.memory.max_memory_allocated", "torch.cuda.memory.reset_peak_memory_stats",
-})  # fmt: skip
 # Seen by a person: allowed, but they change how far a result can be trusted or repeated.
 WARNED = {
     "torch.manual_seed": "the seed is the run's; pairs of runs share it",
@@ -209,7 +63,12 @@ WARNED = {
     "torch.is_grad_enabled": "the model may behave otherwise when it is scored",
     "torch.is_inference_mode_enabled": "the model may behave otherwise when it is scored",
     "torch.cuda.is_available": "the model may behave otherwise where it is scored",
+    "torch.compile": "it compiles by settings of its own; run.compile does so as the campaign says",
     "torch.cuda.synchronize": "it slows every step down",
+    "torch.mps.synchronize": "it slows every step down",
+    "torch.accelerator.synchronize": "it slows every step down",
+    "torch.cpu.synchronize": "it slows every step down",
+    "torch.cuda.Stream": "what runs beside the step is easily raced",
     "torch.backends": "it changes the arithmetic of everything in the process",
     "torch.flip": "it may let a token see what comes after it",
     "torch.fliplr": "it may let a token see what comes after it",
@@ -278,7 +137,9 @@ REFUSED_ATTRIBUTES = frozenset(
     "register_module_forward_hook register_module_forward_pre_hook register_module_full_backward_hook "
     "register_load_state_dict_pre_hook register_load_state_dict_post_hook register_state_dict_pre_hook "
     "register_state_dict_post_hook set_source breakpoint getsource check_output perf_counter perf_counter_ns "
-    "monotonic time_ns process_time elapsed_time cudart is_alive dump dumps storage globaltimer obj".split()
+    "monotonic time_ns process_time elapsed_time cudart is_alive dump dumps storage globaltimer obj "
+    "inline_asm_elementwise extern_elementwise load_inline resolve_name get_type_hints evaluate_forward_ref _convert_ "
+    "change_current_allocator caching_allocator_alloc memrealtime".split()
 )  # fmt: skip
 WARNED_ATTRIBUTES = {
     "flip": "it may let a token see what comes after it",
@@ -327,10 +188,21 @@ COMPILE_OPTIONS = re.compile(
     r"emulate_precision_casts|conv_1x1_as_mm|triton\.(?:cudagraph\w*|persistent_reductions|multi_kernel|unique_kernel_names|"
     r"dense_indexing|max_tiles|prefer_nd_tiling|enable_persistent_tma_matmul))"
 )
+# Modules of settings, and which of them an edit may set, for everything that is compiled.
+COMPILE_CONFIGS = {
+    "torch._inductor.config": COMPILE_OPTIONS,
+    "torch._dynamo.config": re.compile(
+        r"(?:accumulated_)?(?:cache_size|recompile)_limit|compiled_autograd|optimize_ddp|capture_(?:scalar|dynamic)_\w+|"
+        r"specialize_(?:int|float)|assume_static_by_default|automatic_dynamic_shapes|allow_unspec_int_on_nn_module|"
+        r"inline_inbuilt_nn_modules|force_\w+_static_shapes|cache_size_limit"
+    ),
+}
 # Operations that are torch's, not the recipe's: nothing is registered for them.
 TORCH_NAMESPACES = frozenset(
-    "aten prim prims quantized c10d c10d_functional inductor profiler sparse mkldnn rngprims".split()
+    "aten prim prims quantized c10d c10d_functional inductor profiler sparse mkldnn rngprims symm_mem fsdp streams mkl "
+    "mkldnn_prepacked static_runtime onnx debugprims debug_mode_ops triton".split()
 )
+CALCULATING_NAMESPACES = frozenset({"aten", "prims"})
 # What the harness gives a recipe (gpu_runner/harness/run.py).
 RUN = frozenset(
     "knobs seed device dtype attention has_fp8 team vocab_size separator refuse batches compile begin steps report "

@@ -12,12 +12,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from research.gates import harness, naming, shaping, wording
+from research.gates import binding, calling, harness, naming, packages, shaping, wording
 from research.gates.found import Context, Found, Remark
 from research.gates.source import Sighting, Source, TooTangled, parse
 
 NAME = "code"
-RULES = (naming.sightings, harness.sightings, shaping.sightings, wording.sightings)
+RULES = (
+    naming.sightings,
+    calling.sightings,
+    binding.sightings,
+    harness.sightings,
+    shaping.sightings,
+    wording.sightings,
+)
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
 
 
@@ -32,8 +39,21 @@ def check(context: Context) -> Found:
         remarks += wording.spoken(min(file.paths, default=""), file.added)
     remarks += wording.spoken("", context.change.asides)
     return Found.of(
-        remarks, "nothing that only new code does" if changed else "no code is changed", num_files=len(changed)
+        remarks,
+        "nothing that only new code does" if changed else "no code is changed",
+        num_files=len(changed),
+        packages=_asked(remarks) if changed else {},
     )
+
+
+def _asked(remarks: list[Remark]) -> dict[str, str | None]:
+    """The versions of the packages by which names were judged; none where that could not be."""
+    if any(remark.rule == "unresolved" for remark in remarks):
+        return {}
+    try:
+        return packages.installed().versions()
+    except packages.CannotTell:
+        return {}  # nothing in it was for them to say
 
 
 def _of_file(context: Context, path: str) -> list[Remark]:
@@ -45,12 +65,16 @@ def _of_file(context: Context, path: str) -> list[Remark]:
     except TooTangled as error:
         sentence = f"{error}, so nobody can follow it; give every name one meaning."
         return [Remark(severity="block", rule="tangled", sentence=sentence, path=path, line=error.lineno)]
+    except packages.CannotTell as problem:
+        return [Remark(severity="block", rule="unresolved", sentence=str(problem), path=path)]
     except UNREADABLE as error:
         line = (error.lineno or 0) if isinstance(error, SyntaxError) else 0
         sentence = f"It is not Python after the edit ({type(error).__name__}: {str(error)[:120]}); correct it."
         return [Remark(severity="block", rule="not-python", sentence=sentence, path=path, line=line)]
     try:
         before = _seen(context.files, path) if path in context.files else ()
+    except packages.CannotTell as problem:
+        return [Remark(severity="block", rule="unresolved", sentence=str(problem), path=path)]
     except UNREADABLE:
         before = ()  # a base that cannot be read vouches for nothing
     added = {number for file in context.change.files if path in file.paths for number, _ in file.added}
@@ -59,11 +83,13 @@ def _of_file(context: Context, path: str) -> list[Remark]:
 
 
 def _seen(files: dict[str, str], path: str) -> tuple[Sighting, ...]:
-    return _read(tuple(sorted(file for file in files.items() if file[0].endswith(".py"))), path)
+    installed = packages.installed().look()
+    return _read(tuple(sorted(file for file in files.items() if file[0].endswith(".py"))), path, installed)
 
 
 @lru_cache(maxsize=32)  # every proposal on an incumbent has its files for a base
-def _read(files: tuple[tuple[str, str], ...], path: str) -> tuple[Sighting, ...]:
+def _read(files: tuple[tuple[str, str], ...], path: str, installed: packages.Installed) -> tuple[Sighting, ...]:
+    """``installed``: with other packages a name may lead elsewhere."""
     sources = {name: Source(text, parse(text)) for name, text in files}
     module = {name.removesuffix(".py").replace("/", "."): source for name, source in sources.items()}
     source = sources[path]

@@ -22,8 +22,9 @@ def sightings(source: Source) -> Iterator[Sighting]:
         elif isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
             sentence = "Training has no use for async code, which runs at a time that nobody reads; write it plainly."
             yield Sighting("block", "async", node, type(node).__name__, sentence)
-        elif isinstance(node, ast.Try):
+        elif isinstance(node, ast.Try | ast.TryStar):
             yield from _handlers(node)
+            yield from _ends(node)
         elif isinstance(node, ast.Global | ast.Nonlocal):
             sentence = "What it assigns lasts between calls; a model may remember nothing from one call to the next."
             yield Sighting("warn", "memory", node, ast.unparse(node), sentence)
@@ -78,6 +79,8 @@ def _definition(source: Source, node: ast.FunctionDef) -> Iterator[Sighting]:
     if node.name.startswith("__") and node.name.endswith("__") and (not in_class or node.name not in allowed.DUNDERS):
         sentence = f"{node.name} is run by Python at times that nobody reads; write a plain method."
         yield Sighting("block", "dunder", node, f"def {node.name}", sentence)
+    elif in_class and node.name == "__exit__":
+        yield from _exit(node)
     elif in_class and _is_plain_class(source, source.parents[node]):
         return  # an average of weights may have its own state_dict, and a meter its own eval
     elif in_class and node.name in allowed.REFUSED_DEFINITIONS:
@@ -115,7 +118,28 @@ def _lasting_defaults(node: ast.FunctionDef | ast.Lambda) -> Iterator[Sighting]:
             yield Sighting("warn", "memory", default, ast.unparse(default), sentence)
 
 
-def _handlers(node: ast.Try) -> Iterator[Sighting]:
+_STOP = "It swallows everything, the order to stop included; let what is raised go on."
+
+
+def _ends(node: ast.Try | ast.TryStar) -> Iterator[Sighting]:
+    """``finally: return``: what was raised is forgotten."""
+    for leaving in (n for statement in node.finalbody for n in ast.walk(statement)):
+        if isinstance(leaving, ast.Return | ast.Break | ast.Continue):
+            yield Sighting("block", "swallow", leaving, f"finally: {ast.unparse(leaving)}", _STOP)
+
+
+def _exit(node: ast.FunctionDef) -> Iterator[Sighting]:
+    """``__exit__`` that answers with anything but nothing: what was raised inside is forgotten."""
+    for answer in ast.walk(node):
+        if isinstance(answer, ast.Return) and answer.value and not _is_nothing(answer.value):
+            yield Sighting("block", "swallow", answer, f"__exit__: {ast.unparse(answer)}", _STOP)
+
+
+def _is_nothing(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value in (None, False)
+
+
+def _handlers(node: ast.Try | ast.TryStar) -> Iterator[Sighting]:
     for handler in node.handlers:
         caught = ast.unparse(handler.type) if handler.type else ""
         if not caught or "BaseException" in caught:

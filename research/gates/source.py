@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 
-from research.gates import allowed
+from research.gates.flows import Target, flows, names_bound
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -104,8 +102,14 @@ class Source:
         return {name: dotted for name, dotted in bound.items() if dotted}
 
     @cached_property
+    def flows(self) -> list[tuple[Target, ast.expr, ast.AST]]:
+        """(target, value, where) of everything that is given a name or a place."""
+        return [(target, value, node) for node in self.nodes for target, value in flows(node)]
+
+    @cached_property
     def plain_assignments(self) -> list[tuple[str, ast.expr]]:
-        return [pair for node in self.nodes for pair in _plainly_assigned(node)]
+        """(name, value), however the name was bound."""
+        return [(target, value) for target, value, _ in self.flows if isinstance(target, str)]
 
     def dotted(self, node: ast.AST) -> set[str]:
         """Where a name or a chain of attributes leads: {"torch.nn.functional.relu"}; empty when it is no import's."""
@@ -115,6 +119,15 @@ class Source:
         if not isinstance(root, ast.Name) or self.is_local(root.id, root):
             return set()
         return _dotted(node, self.aliases)
+
+    def meant(self, node: ast.AST) -> set[str]:
+        """As ``dotted``, through the other files: ``kernels.torch.library`` is ``torch.library``."""
+        found = set[str]()
+        for first, _, rest in (dotted.partition(".") for dotted in self.dotted(node)):
+            name, _, tail = rest.partition(".")
+            theirs = self.siblings[first].imports.get(name, ()) if first in self.siblings else ()
+            found |= {f"{one}.{tail}".rstrip(".") for one in theirs} or {f"{first}.{rest}".rstrip(".")}
+        return {_last_root(dotted) for dotted in found}
 
     def is_local(self, name: str, node: ast.AST) -> bool:
         """Is ``name`` a variable of a function around ``node``? Python decides that by the text alone; so do we.
@@ -134,12 +147,23 @@ class Source:
     def scope(self, name: str, node: ast.AST) -> ast.AST | None:
         """The function whose variable ``name`` is where ``node`` stands; None: the file's."""
         for inner, outer in pairwise([node, *self.above(node)]):
-            if isinstance(outer, Function) and _is_in_body(inner, outer) and name not in self._globals_of[outer]:
-                if outer not in self._bound_names:
-                    self._bound_names[outer] = _bound_in(outer)
-                if name in self._bound_names[outer]:
-                    return outer
+            if not isinstance(outer, Function) or not _is_in_body(inner, outer):
+                continue
+            if name not in self._globals_of[outer] and name in self._bound(outer):
+                return outer
         return None
+
+    def is_the_files(self, name: str, node: ast.AST) -> bool:
+        """Is a name that ``node`` binds the file's or a class's, not a variable of a function around it?"""
+        for inner, outer in pairwise([node, *self.above(node)]):
+            if isinstance(outer, Function) and _is_in_body(inner, outer):
+                return name in self._globals_of[outer]
+        return True
+
+    def _bound(self, function: Function) -> set[str]:
+        if function not in self._bound_names:
+            self._bound_names[function] = _bound_in(function)
+        return self._bound_names[function]
 
     @cached_property
     def _bound_names(self) -> dict[ast.AST, set[str]]:
@@ -147,14 +171,16 @@ class Source:
 
     def _locals(self, function: Function) -> set[str]:
         if function not in self._local_names:
-            bound, shadowing = _bound_in(function), _shadowing(function)
-            self._local_names[function] = bound - self.aliases.keys() | (shadowing - self._led_somewhere(function))
+            self._local_names[function] = self._bound(function) - self._led_somewhere(function)
         return self._local_names[function]
 
     def _led_somewhere(self, function: Function) -> set[str]:
-        """Parameters that are then given what an import leads to (``def f(t): t = torch``), here or by ``nonlocal``."""
-        leading = {t for n in _own_nodes(function) for t, v in _plainly_assigned(n) if _dotted(v, self.aliases)}
-        return leading | (self._handed_out & self.aliases.keys())
+        """Variables that are given what an import leads to (``def f(t): t = torch``), here or by ``nonlocal``."""
+        leading = {
+            t for n in ast.walk(function) for t, v in flows(n) if isinstance(t, str) and _dotted(v, self.aliases)
+        }
+        imported = {name for n in _own_nodes(function) if isinstance(n, _IMPORTS) for name in names_bound(n)}
+        return leading | imported | (self._handed_out & self.aliases.keys())
 
     @cached_property
     def _globals_of(self) -> dict[ast.AST, set[str]]:
@@ -178,7 +204,7 @@ class Source:
     def defined(self) -> set[str]:
         """Every name that the file gives to a function, a class, a variable or an attribute."""
         names = {n.name for n in self.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-        names |= {n.id for n in self.nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        names |= {name for n in self.nodes if not isinstance(n, _IMPORTS) for name in names_bound(n)}
         return names | {n.attr for n in self.nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
 
     @cached_property
@@ -226,13 +252,11 @@ def _dotted(node: ast.AST, bound: dict[str, set[str]]) -> set[str]:
     return {root + tail for root in bound.get(node.id, ())}
 
 
-def _plainly_assigned(node: ast.AST) -> list[tuple[str, ast.expr]]:
-    """(name, value) of an assignment to names."""
-    if isinstance(node, ast.Assign):
-        return [(t.id, node.value) for t in node.targets if isinstance(t, ast.Name)]
-    if isinstance(node, ast.NamedExpr | ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-        return [(node.target.id, node.value)]
-    return []
+def _last_root(dotted: str) -> str:
+    """``torch.nn.functional.torch.load`` is ``torch.load``."""
+    parts = dotted.split(".")
+    starts = [n for n, part in enumerate(parts) if part in ("torch", "numpy", "triton")]
+    return ".".join(parts[starts[-1] :]) if starts else dotted
 
 
 def _stored_by(statement: ast.stmt) -> set[str]:
@@ -249,6 +273,7 @@ def _is_in_body(child: ast.AST, function: Function) -> bool:
     return any(child is statement for statement in _body(function))
 
 
+_IMPORTS = ast.Import | ast.ImportFrom
 _SCOPES = Function | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
@@ -262,111 +287,15 @@ def _own_nodes(function: Function) -> Iterator[ast.AST]:
             rest += ast.iter_child_nodes(node)
 
 
-def _declared(function: Function, kind: type[ast.Global | ast.Nonlocal]) -> set[str]:
-    return {name for node in _own_nodes(function) if isinstance(node, kind) for name in node.names}
-
-
 def _bound_in(function: Function) -> set[str]:
-    """Parameters, and what is assigned in the function itself."""
-    stored = {n.id for n in _own_nodes(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return _parameters(function) | stored - _declared(function, ast.Global) - _declared(function, ast.Nonlocal)
+    """Parameters, and what is bound in the function itself."""
+    nodes = list(_own_nodes(function))
+    stored = {name for n in nodes for name in names_bound(n)}
+    elsewhere = {name for n in nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
+    return _parameters(function) | stored - elsewhere
 
 
 def _parameters(function: Function) -> set[str]:
     a = function.args
     given = [*a.posonlyargs, *a.args, *a.kwonlyargs, *(x for x in (a.vararg, a.kwarg) if x)]
     return {arg.arg for arg in given}
-
-
-def _shadowing(function: Function) -> set[str]:
-    """Parameters and unpacked names are never an import's, whatever they are called: ``B, T, F = h.shape``."""
-    names = _parameters(function)
-    for node in _own_nodes(function):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.Call):
-            for target in node.targets:
-                if isinstance(target, ast.Tuple):
-                    names |= {e.id for e in target.elts if isinstance(e, ast.Name)}
-    return names - _declared(function, ast.Global)
-
-
-# --- what a dotted name may be -----------------------------------------------------------------
-
-
-def is_module(dotted: str, siblings: dict[str, Source]) -> bool:
-    return dotted in allowed.MODULES or dotted in siblings or dotted in allowed.FOREIGN_MODULES
-
-
-def objection(dotted: str, siblings: dict[str, Source]) -> tuple[str, str] | None:
-    """(severity, why) against a dotted name that starts at an import; None when it only calculates."""
-    parts = dotted.split(".")
-    for start in range(len(parts) - 1, 0, -1):
-        if parts[start] in ("torch", "numpy", "triton"):  # nn.functional.torch.load is torch.load
-            return objection(".".join(parts[start:]), siblings)
-    if parts[0] in siblings:
-        return _through_a_sibling(parts, siblings)
-    is_excepted = _longest(parts, allowed.EXCEPTIONS) is not None
-    if not is_excepted and (found := _longest(parts, allowed.REFUSED)) is not None:
-        return "block", f"{found} {allowed.REFUSED[found]}"
-    if not any(".".join(parts[:n]) in allowed.MODULES for n in range(len(parts), 0, -1)):
-        return "block", f"{parts[0]} is not among the modules that edited code may use"
-    return _private_or_foreign(parts) or _not_public(parts) or _noted(parts)
-
-
-def _through_a_sibling(parts: list[str], siblings: dict[str, Source]) -> tuple[str, str] | None:
-    if len(parts) == 1:
-        return None
-    for meant in siblings[parts[0]].imports.get(parts[1], ()):
-        if meant.split(".")[0] != parts[0] and (found := objection(".".join([meant, *parts[2:]]), siblings)):
-            return found
-    return None
-
-
-def _private_or_foreign(parts: list[str]) -> tuple[str, str] | None:
-    for n, part in enumerate(parts[1:], start=2):
-        so_far = ".".join(parts[:n])
-        if part.startswith("_") and so_far != "torch._dynamo" and not so_far.startswith(allowed.PRIVATE_TORCH):
-            return "block", f"{so_far} is private"
-        if part in allowed.FOREIGN_MODULES and so_far not in allowed.MODULES:
-            return "block", f"{so_far} leads out of {parts[0]} to another module"
-    if parts[:2] == ["torch", "_dynamo"] and not ".".join(parts).startswith(allowed.PRIVATE_TORCH):
-        return "block", "torch._dynamo is private"
-    return None
-
-
-def _not_public(parts: list[str]) -> tuple[str, str] | None:
-    """Of a module that is not torch's, only what it says is public: not the modules that it imports itself."""
-    for n in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:n])
-        if (
-            module in allowed.PURE
-            and parts[n] not in _public(module)
-            and ".".join(parts[: n + 1]) not in allowed.MODULES
-        ):
-            return "block", f"{parts[n]} is not a public name of {module}"
-        if module in allowed.ONLY and parts[n] not in allowed.ONLY[module]:
-            return "block", f"of {module}, only {', '.join(sorted(allowed.ONLY[module]))} may be used"
-    return None
-
-
-@lru_cache
-def _public(module: str) -> frozenset[str]:
-    """By the module itself; all of them are Python's own and do nothing when imported."""
-    if module == "typing_extensions":
-        module = "typing"
-    found = importlib.import_module(module)
-    names = getattr(found, "__all__", None) or [n for n in dir(found) if re.match(r"[a-zA-Z]", n)]
-    return frozenset(names) | {"annotations"}
-
-
-def _noted(parts: list[str]) -> tuple[str, str] | None:
-    if (found := _longest(parts, allowed.WARNED)) is not None:
-        return "warn", f"{found}: {allowed.WARNED[found]}"
-    if parts[0] in allowed.NOTED:
-        return "warn", f"{parts[0]}: {allowed.NOTED[parts[0]]}"
-    return None
-
-
-def _longest(parts: list[str], table: object) -> str | None:
-    """The longest beginning of ``parts`` that stands in ``table``."""
-    assert isinstance(table, dict | frozenset)
-    return next((name for n in range(len(parts), 0, -1) if (name := ".".join(parts[:n])) in table), None)

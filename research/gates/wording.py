@@ -21,6 +21,9 @@ _CODE = re.compile(
     r"\bimport\s+\w|\bexec\s*\(|\beval\s*\(|\bos\.\w|\bsubprocess\b|\blambda\b.*:|\bopen\s*\(|\bdef\s+\w+\s*\("
 )
 _FIELD = re.compile(r"\{[^{}.\[]{0,99}[.\[][^{}]*\}")
+_CLOCK = re.compile(
+    r"[<>=|]?M8?(?:\[\w*\])?|(?:numpy\.|np\.)?(?:datetime|timedelta)64(?:\[\w*\])?"
+)  # numpy's types of instants
 MAX_TEXT = 60  # characters without a space
 # Who writes to the reader of a patch wants something from them.
 # Comments of a recipe say "ignore previous keys", "do not block" and "skip the gates" of other things than these.
@@ -73,6 +76,9 @@ def _text(source: Source, node: ast.Constant, text: str) -> Iterator[Sighting]:
     if len(text) > MAX_TEXT and " " not in text.strip():
         sentence = f"{len(text)} characters without a space may be anything, encoded; write out what it is."
         yield Sighting("block", "blob", node, said, sentence)
+    if _CLOCK.fullmatch(text) and (text != "M" or isinstance(source.parents.get(node), ast.Call | ast.keyword)):
+        sentence = "The type of an instant makes numpy read the clock; count in steps, or in tokens."
+        yield Sighting("block", "clock", node, said, sentence)
     parent = source.parents.get(node)
     if isinstance(parent, ast.Attribute) and parent.attr in ("format", "format_map") and _FIELD.search(text):
         sentence = "format() with attributes or items in braces reaches into what it is given; use an f-string."

@@ -21,6 +21,7 @@ PLACES = {
     "forward": ("        logits = self.raw_logits(tokens).float()\n", " " * 8),
     "raw": ("        place = self.place(tokens)\n        x = self.embed(tokens)", " " * 8),
     "train": ("    k = run.knobs\n    config = model_config(run)\n", " " * 4),
+    "knobs": ("    model = build_model(config).to(run.device)\n", " " * 4),
 }
 HOSTILE = [
     (place, name, text)
@@ -67,6 +68,7 @@ def test_research_passes(edit: dict[str, str]) -> None:
     edits += [Edit(path=path, search=search, replace=replace) for search, replace in edit.get("also", [])]
     found = gates(to_patch(FILES, edits))
     assert worst(found) != "failed", [f.remarks for f in found.values() if not f.passed]
+    assert "warns" not in edit or edit["warns"] in {r["rule"] for f in found.values() for r in f.remarks}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
