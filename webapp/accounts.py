@@ -7,8 +7,10 @@ import secrets
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 
+from research import events
 from webapp.models import LoginLink
 
 LINK_TTL = timedelta(hours=1)
@@ -30,6 +32,10 @@ def redeem(token: str) -> User | None:
     """The person whom ``token`` signs in, once; None when it is unknown, used or expired."""
     now = timezone.now()
     links = LoginLink.objects.filter(token_sha256=_hash(token), used_at=None, expires_at__gt=now, user__is_active=True)
-    if links.update(used_at=now) != 1:
-        return None
-    return LoginLink.objects.select_related("user").get(token_sha256=_hash(token)).user
+    with transaction.atomic():
+        if links.update(used_at=now) != 1:
+            return None
+        link = LoginLink.objects.select_related("user").get(token_sha256=_hash(token))
+        who = f"user:{link.user.get_username()}"
+        events.record("loginlink.used", f"{link.user} signed in with a link", by=who, rows=[link])
+    return link.user

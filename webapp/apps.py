@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class WebappConfig(AppConfig):
@@ -10,7 +11,12 @@ class WebappConfig(AppConfig):
 
     def ready(self) -> None:
         # The Celery app has to exist wherever a task is sent from, web process included.
-        from webapp import celery, live
+        from webapp import celery, covered, live
 
         assert celery.app
         live.connect()
+        covered.connect()
+
+
+class PanelConfig(AdminConfig):
+    default_site = "webapp.panel.Panel"

@@ -47,7 +47,7 @@ def enrol_people(names: list[str]) -> dict[str, str]:
     tokens = {}
     for name in names:
         user = User.objects.create_user(name, f"{name}@lab.example", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=["add_decision", "change_campaign"]))
+        user.user_permissions.set(Permission.objects.filter(codename__in=["add_decision", "steer_campaign"]))
         tokens[name] = accounts.make_link(user)
     return tokens
 

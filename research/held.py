@@ -1,0 +1,181 @@
+"""What the audit chain holds: of which table which fields, and one hash over what a row says in them.
+
+A table is covered with all its fields, but for those that are named with the reason why no event tells of them: a new
+field is held before anybody thinks of it. An event carries the hashes of the rows that it tells of (``Event.rows``),
+taken of them as the database has them; ``audit`` takes them again and compares. Rows of some tables are told together:
+all reports of a run, all gates of a revision.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.db.models import ManyToManyField, Model, Q
+
+from gpu_runner import contract
+
+Row = dict[str, Any]  # column -> value, as the database has it
+Ref = Model | tuple[type[Model], int]  # a row; or a table whose rows are told together, and of what
+BATCH = 2_000
+NOTHING = contract.sha256(b"[]")  # told of a group that had no rows
+
+
+def _always(_: Row) -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table of the record. ``name`` is what a finding calls a row, with columns in braces."""
+
+    model: type[Model]
+    name: str
+    apart: Mapping[str, str] = field(default_factory=dict)  # field -> why no event tells of it
+    until: Mapping[str, str] = field(default_factory=dict)  # field -> why it is held only once ``is_settled``
+    secret: frozenset[str] = frozenset()  # told as changed, never with what it was or is
+    many: Mapping[str, str] = field(default_factory=dict)  # many-to-many field -> what is told of each on its far side
+    together: str = ""  # the column by which its rows are told together
+    counted: Q = field(default_factory=Q)  # the rows that say something yet
+    needs: tuple[str, ...] = ()  # further columns that ``is_settled`` reads
+    is_settled: Callable[[Row], bool] = _always  # nothing writes to it any more without an event
+    may_be_untold: bool = False
+
+    @property
+    def label(self) -> str:
+        return self.model._meta.label_lower
+
+    @property
+    def fields(self) -> list[str]:
+        """The columns that are held, key first."""
+        return [f.attname for f in self.model._meta.concrete_fields if f.name not in self.apart]
+
+    def columns(self) -> list[str]:
+        named = [name for _, name, _, _ in string.Formatter().parse(self.name) if name]
+        return list(dict.fromkeys([*self.fields, *named, *self.needs]))
+
+    def said(self, row: Row) -> list[Any]:
+        """What the hash of a row is taken of."""
+        skipped = set() if not self.until or self.is_settled(row) else set(self.until)
+        held = [[name, plain(row[name])] for name in self.fields if name not in skipped]
+        return held + [[name, row[name]] for name in self.many]
+
+
+TABLES: dict[str, Table] = {}
+
+
+def cover(table: Table) -> Table:
+    """From now on ``table`` is held by the chain. Called while the app that owns it gets ready."""
+    TABLES[table.label] = table
+    return table
+
+
+def plain(value: Any) -> Any:
+    """As canonical JSON can say it, the same from every database."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, bytes | memoryview):
+        return contract.sha256(bytes(value))
+    return value
+
+
+def as_stored(value: Any) -> Any:
+    """JSON as every database gives it back: PostgreSQL keeps 1e22 as a whole number, and no negative zero."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: as_stored(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_stored(inner) for inner in value]
+    return value
+
+
+def hash_of(said: list[Any]) -> str:
+    """What no JSON can say was written by hand: it is nothing that an event tells of."""
+    try:
+        return contract.sha256(contract.canonical_json(as_stored(said)))
+    except (ValueError, TypeError):
+        return ""
+
+
+# --- rows, and what they say ---------------------------------------------------------------------
+
+
+def rows_of(table: Table, keys: Iterable[int] | None = None) -> Iterator[Row]:
+    """All rows that count, or those with ``keys``, in the order of what they are told by."""
+    by = table.together or "pk"
+    rows = table.model._base_manager.filter(table.counted).order_by(*dict.fromkeys([by, "pk"]))
+    if keys is not None:
+        rows = rows.filter(**{f"{by}__in": list(keys)})
+    sides = {name: _far_sides(table, name, keys) for name in table.many}
+    for row in rows.values(*table.columns()).iterator(BATCH):
+        yield row | {name: side.get(row[table.fields[0]], []) for name, side in sides.items()}
+
+
+def _far_sides(table: Table, name: str, keys: Iterable[int] | None) -> dict[int, list[Any]]:
+    """Row -> what is told of everything on the far side of its many-to-many field ``name``, sorted."""
+    many = many_of(table, name)
+    here, there = many.m2m_field_name(), many.m2m_reverse_field_name()
+    pairs = through(many)._base_manager.all()
+    if keys is not None:
+        pairs = pairs.filter(**{f"{here}__in": list(keys)})
+    told = [f"{there}__{path}" for path in table.many[name].split()]
+    found: dict[int, list[Any]] = {}
+    for row, *far in pairs.values_list(f"{here}_id", *told).iterator(BATCH):
+        found.setdefault(row, []).append(far[0] if len(far) == 1 else ".".join(map(str, far)))
+    return {row: sorted(sides) for row, sides in found.items()}
+
+
+def many_of(table: Table, name: str) -> ManyToManyField[Any, Any]:
+    many = table.model._meta.get_field(name)
+    assert isinstance(many, ManyToManyField)
+    return many
+
+
+def through(many: ManyToManyField[Any, Any]) -> type[Model]:
+    """The table in between."""
+    assert many.remote_field.through is not None
+    return many.remote_field.through
+
+
+def groups_of(table: Table, keys: Iterable[int] | None = None) -> Iterator[tuple[int, list[Row]]]:
+    """What one hash is taken of: a single row, or all that are told together."""
+    by = itemgetter(table.together or table.fields[0])
+    for key, rows in groupby(rows_of(table, keys), key=by):
+        yield key, list(rows)
+
+
+def sha256_of(table: Table, rows: list[Row]) -> str:
+    if table.together:
+        return hash_of([table.said(row) for row in rows])
+    return hash_of(table.said(rows[0]))
+
+
+def told(rows: Iterable[Ref]) -> dict[str, dict[str, str | None]]:
+    """For an event: table -> key -> hash of what is there now, None for a row that is not (any more)."""
+    wanted: dict[str, set[int]] = {}
+    for ref in rows:
+        model, key = ref if isinstance(ref, tuple) else (type(ref), ref.pk)
+        wanted.setdefault(model._meta.label_lower, set()).add(key)
+    return {label: _hashes(TABLES[label], keys) for label, keys in wanted.items()}
+
+
+def _hashes(table: Table, keys: set[int]) -> dict[str, str | None]:
+    hashes: dict[str, str | None] = {str(key): NOTHING if table.together else None for key in keys}
+    return hashes | {str(key): sha256_of(table, rows) for key, rows in groups_of(table, keys)}
+
+
+def everything() -> Iterator[tuple[str, int, str]]:
+    """(table, key, hash) of all that is there and settled: what a record begins with."""
+    for table in TABLES.values():
+        for key, rows in groups_of(table):
+            if not table.together or all(map(table.is_settled, rows)):
+                yield table.label, key, sha256_of(table, rows)
