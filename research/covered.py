@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from django.db.models import Q
-
 from research import lifecycle
 from research.held import Row, Table, cover
 from research.models import (
@@ -79,7 +77,6 @@ cover(
             "seconds": "a second look that came late writes its own",
         },
         together="revision_id",
-        counted=~Q(outcome="pending"),
         needs=("revision__proposal__state",),
         is_settled=_have_looked,
         may_be_untold=True,  # of what went stale in the gates nobody decides

@@ -90,5 +90,7 @@ def acting(by: str) -> Iterator[None]:
 
 
 def actor() -> str:
-    """Who acts: a person where somebody said so, else the process."""
-    return _actor.get("process:" + " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])[:100])
+    """Who acts: a person where somebody said so, else the process, as ``process:manage.py shell``."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return _actor.get("process:" + " ".join([name, *sys.argv[1:2]])[:100])

@@ -17,7 +17,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from django.db.models import ManyToManyField, Model, Q
+from django.db.models import ManyToManyField, Model
 
 from gpu_runner import contract
 
@@ -42,7 +42,6 @@ class Table:
     secret: frozenset[str] = frozenset()  # told as changed, never with what it was or is
     many: Mapping[str, str] = field(default_factory=dict)  # many-to-many field -> what is told of each on its far side
     together: str = ""  # the column by which its rows are told together
-    counted: Q = field(default_factory=Q)  # the rows that say something yet
     needs: tuple[str, ...] = ()  # further columns that ``is_settled`` reads
     is_settled: Callable[[Row], bool] = _always  # nothing writes to it any more without an event
     may_be_untold: bool = False
@@ -110,9 +109,9 @@ def hash_of(said: list[Any]) -> str:
 
 
 def rows_of(table: Table, keys: Iterable[int] | None = None) -> Iterator[Row]:
-    """All rows that count, or those with ``keys``, in the order of what they are told by."""
+    """All rows, or those with ``keys``, in the order of what they are told by."""
     by = table.together or "pk"
-    rows = table.model._base_manager.filter(table.counted).order_by(*dict.fromkeys([by, "pk"]))
+    rows = table.model._base_manager.order_by(*dict.fromkeys([by, "pk"]))
     if keys is not None:
         rows = rows.filter(**{f"{by}__in": list(keys)})
     sides = {name: _far_sides(table, name, keys) for name in table.many}
