@@ -10,19 +10,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from functools import cache
 
 from django.conf import settings
 
 MARK, NONCE = 8, 32  # hexadecimal digits
 
 
-def _key() -> bytes:
-    return hashlib.sha256(b"countersign audit " + settings.AUDIT_KEY.encode()).digest()
+@cache
+def _key(said: str) -> bytes:
+    return hashlib.sha256(b"countersign audit " + said.encode()).digest()
+
+
+@cache
+def _mark(said: str) -> str:
+    return hashlib.sha256(b"mark " + _key(said)).hexdigest()[:MARK]
 
 
 def mark() -> str:
     """Which key this is, telling nothing else of it."""
-    return hashlib.sha256(b"mark " + _key()).hexdigest()[:MARK]
+    return _mark(settings.AUDIT_KEY)
 
 
 def of_event(content_sha256: str) -> str:
@@ -42,4 +49,4 @@ def of_head(num_events: int, sha256: str, begun: int) -> str:
 
 
 def _mac(*words: str) -> str:
-    return hmac.new(_key(), " ".join(words).encode(), hashlib.sha256).hexdigest()
+    return hmac.new(_key(settings.AUDIT_KEY), " ".join(words).encode(), hashlib.sha256).hexdigest()

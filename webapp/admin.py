@@ -134,7 +134,7 @@ class CampaignAdmin(RecordAdmin):
     form = CampaignForm
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
-        return super().has_change_permission(request, obj) or request.user.has_perm("research.steer_campaign")
+        return any(map(request.user.has_perm, ("research.change_campaign", "research.steer_campaign")))
 
     def has_view_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return super().has_view_permission(request, obj) or self.has_change_permission(request, obj)
