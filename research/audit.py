@@ -16,13 +16,17 @@ from django.db import connection, transaction
 
 from gpu_runner import contract
 from research import chain as chains
-from research import held
+from research import held, lifecycle
 from research.chain import chain as chain
 from research.chain import link as link
 from research.models import AuditHead, Revision
 
 BATCH = 2_000
 MAX_FINDINGS = 50
+_LIVES = {"campaign": lifecycle.CAMPAIGN, "proposal": lifecycle.PROPOSAL, "run": lifecycle.RUN}
+
+
+Told = dict[str, dict[str, tuple[int, held.Parts | None]]]  # table -> key -> the newest event, what it tells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +64,13 @@ def _verify(expected_head: str) -> Audit:
     head = AuditHead.objects.filter(pk=1).first()
     walk = _Walk(head)
     walk.go()
+    num_unchained = walk.look_at_unchained()
     findings = _of_head(head) + walk.findings
     if not walk.is_cut:
         findings += _ends(head, walk.position, walk.previous)
         if expected_head and expected_head not in walk.heads:
             findings.append("the given head is nowhere in the chain: it is another record, or was written anew")
-    num_unchained = walk.look_at_unchained()
-    num_rows, of_rows = (0, []) if walk.is_cut else _rows(walk.told, may_be_untold=not walk.begun)
+    num_rows, of_rows = (0, []) if walk.is_cut else _of_rows(walk)
     return Audit(
         num_events=walk.position,
         num_unchained=num_unchained,
@@ -92,7 +96,8 @@ class _Walk:
     of_unchained: list[str] = field(default_factory=list)
     heads: set[str] = field(default_factory=set)
     seals: set[str] = field(default_factory=set)
-    told: dict[str, dict[str, tuple[int, str | None]]] = field(default_factory=dict)
+    told: Told = field(default_factory=dict)
+    states: dict[tuple[str, int], str] = field(default_factory=dict)
 
     @property
     def begun(self) -> int:
@@ -143,12 +148,43 @@ class _Walk:
 
     def _hear(self, row: dict[str, Any]) -> None:
         """Of two events the later one tells what is so now: whoever writes a row holds it until that is written."""
+        self._follow(row)
         told = row["rows"] if isinstance(row["rows"], dict) else {}
         for label, rows in told.items():
             newest = self.told.setdefault(label, {})
-            for key, sha256 in rows.items() if isinstance(rows, dict) else ():
-                if newest.get(key, (0, None))[0] < row["pk"]:
-                    newest[key] = (row["pk"], sha256)
+            for key, parts in rows.items() if isinstance(rows, dict) else ():
+                pk, before = newest.get(key, (0, None))
+                if pk < row["pk"]:
+                    newest[key] = (row["pk"], parts)
+                    if before is not None and (table := held.TABLES.get(label)):
+                        self._hold(table, key, before, parts, row)
+
+    def _follow(self, row: dict[str, Any]) -> None:
+        """A state that was set by hand lets things go on from where no move leads."""
+        kind, _, state = row["kind"].partition(".")
+        if state not in _LIVES.get(kind, {}) or not (key := row[f"{kind}_id"]):
+            return
+        before = self.states.get((kind, key))
+        if before is not None and state not in _LIVES[kind][before]:
+            self.findings.append(
+                f"{kind} {key} was {before} and cannot have become {state}: its state was changed by hand before event "
+                f"{row['pk']} ({row['kind']})"
+            )
+        self.states[kind, key] = state
+
+    def _hold(
+        self, table: held.Table, key: str, before: held.Parts, parts: held.Parts | None, row: dict[str, Any]
+    ) -> None:
+        """A later event must not make good what was changed by hand before it."""
+        name, event = f"{table.label.partition('.')[2]} {key}", f"event {row['pk']} ({row['kind']})"
+        if parts is None:
+            if row["kind"] != table.removed_by:
+                self.findings.append(f"{name} was removed by hand before {event}")
+            return
+        changed = {part for part in before.keys() | parts.keys() if before.get(part) != parts.get(part)}
+        if forged := changed - table.may_rewrite(row["kind"], row["payload"]) - {held.MOVING}:
+            what = ", ".join(sorted(forged)).replace(held.FIXED, "what never changes")
+            self.findings.append(f"{name}: {what} was changed by hand before {event}")
 
     def look_at_unchained(self) -> int:
         """What waits for its place in the chain, and what never gets one."""
@@ -191,11 +227,18 @@ def _ends(head: AuditHead | None, position: int, sha256: str) -> list[str]:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _rows(told: dict[str, dict[str, tuple[int, str | None]]], *, may_be_untold: bool) -> tuple[int, list[str]]:
+def _of_rows(walk: _Walk) -> tuple[int, list[str]]:
+    begun = chains.newest_beginning()
+    if walk.begun and begun and begun.get("holds") != held.holds():
+        return 0, ["this version holds other columns than the one before: `manage.py bootstrap` begins to hold them"]
+    return _rows(walk.told, may_be_untold=not walk.begun)
+
+
+def _rows(told: Told, *, may_be_untold: bool) -> tuple[int, list[str]]:
     """Every covered row is what the newest event that tells of it said it is. (how many, what is not)"""
     num, findings = 0, []
     for label, table in held.TABLES.items():
-        of_table = {key: sha256 for key, (_, sha256) in told.pop(label, {}).items()}
+        of_table = {key: parts for key, (_, parts) in told.pop(label, {}).items()}
         try:
             for key, rows in held.groups_of(table):
                 num += 1
@@ -205,12 +248,14 @@ def _rows(told: dict[str, dict[str, tuple[int, str | None]]], *, may_be_untold: 
             findings.append(f"a row of {label} was written by hand, and cannot be read: {error}"[:300])
             continue
         nothing = (None, held.NOTHING)
-        gone = [key for key, sha256 in of_table.items() if sha256 not in nothing]
+        gone = [key for key, parts in of_table.items() if parts not in nothing]
         findings += [f"{label.partition('.')[2]} {key} was removed" for key in gone[:MAX_FINDINGS]]
     return num, findings[:MAX_FINDINGS]
 
 
-def _problem(table: held.Table, rows: list[held.Row], is_told: bool, told: str | None, may_be_untold: bool) -> str:
+def _problem(
+    table: held.Table, rows: list[held.Row], is_told: bool, told: held.Parts | None, may_be_untold: bool
+) -> str:
     if table.together and not all(map(table.is_settled, rows)):
         return ""
     name = table.name.format(**rows[0])
@@ -218,7 +263,14 @@ def _problem(table: held.Table, rows: list[held.Row], is_told: bool, told: str |
         return "" if table.may_be_untold or may_be_untold else f"{name} was added by hand: no event tells of it"
     if told is None:
         return f"{name} was removed, as an event tells, and is there again"
-    return "" if told == held.sha256_of(table, rows) else f"{name} is not what the events tell of it"
+    parts = held.parts_of(table, rows)
+    if told == parts:
+        return ""
+    if not table.by_column or not isinstance(told, dict):
+        return f"{name} is not what the events tell of it"
+    differing = sorted(part for part in parts.keys() | told.keys() if parts.get(part) != told.get(part))
+    columns = [", ".join(sorted(table.moving)) if part == held.MOVING else part for part in differing]
+    return f"{name} is not what the events tell of it: see {', '.join(columns)}"
 
 
 def _revisions() -> list[str]:

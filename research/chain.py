@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain as _chain
 from itertools import islice
@@ -235,8 +235,11 @@ def _begin_at_first() -> None:
     begin("This record begins: what is there now is held as it is", by="audit")
 
 
-def begin(sentence: str, *, by: str) -> None:
-    """Hold all that is there now as it is, sign it, and go on from here; what was before is only hashed."""
+def begin(sentence: str, *, by: str, findings: Iterable[str] = ()) -> None:
+    """Hold all that is there now as it is, sign it, and go on from here; what was before is only hashed.
+
+    ``findings`` are what was found until now, and stay on record.
+    """
     with transaction.atomic():
         _alone()
         head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1)
@@ -244,18 +247,33 @@ def begin(sentence: str, *, by: str) -> None:
             _put(head, waiting)
         was = {"num_events": head.num_events, "sha256": head.sha256}
         head.begun = head.num_events + 1
-        _put(head, list(_begun(sentence, by, was)))
+        _put(head, list(_begun(sentence, by, was, list(findings))))
     _keep(as_head(head))
 
 
-def _begun(sentence: str, by: str, was: dict[str, Any]) -> Iterator[Event]:
+def begin_where_the_version_changed() -> bool:
+    """After an upgrade that holds other columns, nobody else writing yet. False where nothing had to be done."""
+    if (begun := newest_beginning()) is None or begun.get("holds") == held.holds():
+        return False
+    begin("This version holds other columns: what is there now is held as it is", by="audit")
+    return True
+
+
+def newest_beginning() -> dict[str, Any] | None:
+    """What the event says with which the signed part of the record begins."""
+    begun = Event.objects.filter(kind=BEGUN, position__in=AuditHead.objects.exclude(signature="").values("begun"))
+    payload: Any = begun.values_list("payload", flat=True).first()
+    return payload if isinstance(payload, dict) else None
+
+
+def _begun(sentence: str, by: str, was: dict[str, Any], findings: list[str]) -> Iterator[Event]:
     there = held.everything()
     first = list(islice(there, BATCH))  # of an empty database there is nothing to hold, and that is said
     for number, rows in enumerate(_chain([first], iter(lambda: list(islice(there, BATCH)), [])), start=1):
         told: events.Told = {}
-        for label, key, sha256 in rows:
-            told.setdefault(label, {})[str(key)] = sha256
-        payload = {"was": was, "part": number, "num_rows": len(rows)}
+        for label, key, parts in rows:
+            told.setdefault(label, {})[str(key)] = parts
+        payload = {"was": was, "part": number, "num_rows": len(rows), "holds": held.holds(), "findings": findings}
         yield events.write(Event(kind=BEGUN, by=by, sentence=sentence[:600], payload=payload), told)
 
 

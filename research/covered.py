@@ -55,6 +55,8 @@ cover(
     Table(
         model=Campaign,
         name="campaign {slug}",
+        by_column=True,
+        moving=frozenset({"state", "state_reason", "hardware_class"}),
         apart={
             "batch": "what is on its way to Claude; the ledger holds what came of it",
             "proposing_since": _PACE,
@@ -66,7 +68,19 @@ cover(
 )
 cover(Table(model=Incumbent, name="incumbent {number} of {campaign__name}"))
 cover(Table(model=Wave, name="wave {id}"))
-cover(Table(model=Proposal, name="P-{id}", many={"precedents": "pk"}))
+cover(
+    Table(
+        model=Proposal,
+        name="P-{id}",
+        by_column=True,
+        moving=frozenset({"state", "state_at"}),
+        many={"precedents": "pk"},
+        rewrites={
+            "proposal.drafted": frozenset({"title"}),
+            "proposal.better_on_val": frozenset({"kept_on_val"}),
+        },
+    )
+)
 cover(Table(model=Revision, name="revision {number} of P-{proposal_id}"))
 cover(
     Table(
@@ -87,6 +101,13 @@ cover(
     Table(
         model=Worker,
         name="worker {name}",
+        by_column=True,
+        rewrites={
+            "worker.enrolled": frozenset({"token_sha256"}),
+            "worker.switched_on": frozenset({"enabled"}),
+            "worker.switched_off": frozenset({"enabled"}),
+        },
+        secret=frozenset({"token_sha256"}),
         apart=dict.fromkeys(("hardware_class", "hardware", "sandbox_level", "lock_sha256", "seen_at"), _HELLO),
     )
 )
@@ -94,6 +115,24 @@ cover(
     Table(
         model=Run,
         name="R-{id}",
+        moving=frozenset(
+            {
+                "state",
+                "state_at",
+                "worker_id",
+                "hardware_class",
+                "sandbox_level",
+                "attempt",
+                "fence",
+                "token_sha256",
+                "leased_at",
+                "ended_at",
+                "failure",
+                "device_s",
+                "train_s",
+                "peak_memory_mib",
+            }
+        ),
         apart={
             "lease_until": "prolonged with every report; over with the lease",
             "rung_at": "when a doorbell was last rung; it decides nothing",
@@ -113,8 +152,10 @@ cover(
         is_settled=_is_over_for_all,
     )
 )
-cover(Table(model=Score, name="the score of R-{run_id}"))
+_SETTLED = frozenset({"outcome", "settled_by_id", "settled_reason", "settled_at"})
+cover(Table(model=Score, name="the score of R-{run_id}", moving=_SETTLED))
 cover(Table(model=Verdict, name="the verdict on P-{revision__proposal_id}"))
-cover(Table(model=Finding, name="the finding of P-{proposal_id}"))
-cover(Table(model=Note, name="note {id}"))
-cover(Table(model=LedgerEntry, name="ledger entry {id}"))
+cover(Table(model=Finding, name="the finding of P-{proposal_id}", moving=frozenset({"kind", "text"})))
+cover(Table(model=Note, name="note {id}", moving=frozenset({"retired_at"})))
+_ANSWERED = frozenset({"usd", "usage", "answer"})
+cover(Table(model=LedgerEntry, name="ledger entry {id}", moving=_ANSWERED, removes="ledger.not_sent"))

@@ -25,7 +25,7 @@ from research.models import Campaign, Event, Proposal, Run
 log = logging.getLogger(__name__)
 recorded = Signal()
 committed = Signal()
-Told = dict[str, dict[str, str | None]]
+Told = dict[str, dict[str, held.Parts | None]]
 _actor: ContextVar[str] = ContextVar("who acts")
 
 

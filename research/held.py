@@ -22,9 +22,11 @@ from django.db.models import ManyToManyField, Model
 from gpu_runner import contract
 
 Row = dict[str, Any]  # column -> value, as the database has it
+Parts = dict[str, str]  # of a row: FIXED, or a column -> hash, and MOVING
 Ref = Model | tuple[type[Model], int]  # a row; or a table whose rows are told together, and of what
 BATCH = 2_000
-NOTHING = contract.sha256(b"[]")  # told of a group that had no rows
+FIXED, MOVING = "*", "~"  # what is told of a row: one hash over what never changes, one over what verbs write again
+SHORT = 32  # hexadecimal digits of a hash: 128 bits
 
 
 def _always(_: Row) -> bool:
@@ -39,16 +41,25 @@ class Table:
     name: str
     apart: Mapping[str, str] = field(default_factory=dict)  # field -> why no event tells of it
     until: Mapping[str, str] = field(default_factory=dict)  # field -> why it is held only once ``is_settled``
+    moving: frozenset[str] = frozenset()  # columns that verbs write again; what is in no event of theirs stays as told
+    by_column: bool = False  # each column has a hash of its own: few rows, and people change single ones
+    rewrites: Mapping[str, frozenset[str]] = field(default_factory=dict)  # kind of event -> what else it may change
     secret: frozenset[str] = frozenset()  # told as changed, never with what it was or is
     many: Mapping[str, str] = field(default_factory=dict)  # many-to-many field -> what is told of each on its far side
     together: str = ""  # the column by which its rows are told together
     needs: tuple[str, ...] = ()  # further columns that ``is_settled`` reads
     is_settled: Callable[[Row], bool] = _always  # nothing writes to it any more without an event
     may_be_untold: bool = False
+    removes: str = ""  # the kind of event that ends a row, where it is not MODEL.removed
 
     @property
     def label(self) -> str:
         return self.model._meta.label_lower
+
+    @property
+    def removed_by(self) -> str:
+        """The kind of the event that tells of a row's end."""
+        return self.removes or f"{self.model._meta.model_name}.removed"
 
     @property
     def fields(self) -> list[str]:
@@ -59,11 +70,16 @@ class Table:
         named = [name for _, name, _, _ in string.Formatter().parse(self.name) if name]
         return list(dict.fromkeys([*self.fields, *named, *self.needs]))
 
-    def said(self, row: Row) -> list[Any]:
-        """What the hash of a row is taken of."""
+    def said(self, row: Row) -> dict[str, Any]:
+        """What the hashes of a row are taken of."""
         skipped = set() if not self.until or self.is_settled(row) else set(self.until)
-        held = [[name, plain(row[name])] for name in self.fields if name not in skipped]
-        return held + [[name, row[name]] for name in self.many]
+        said = {name: plain(row[name]) for name in self.fields if name not in skipped}
+        return said | {name: row[name] for name in self.many}
+
+    def may_rewrite(self, kind: str, payload: Any) -> frozenset[str]:
+        """The columns that an event says to have changed, beside those that verbs write again."""
+        changes = payload.get("changes") if isinstance(payload, dict) else None
+        return self.rewrites.get(kind, frozenset()) | frozenset(changes if isinstance(changes, dict) else ())
 
 
 TABLES: dict[str, Table] = {}
@@ -97,10 +113,10 @@ def as_stored(value: Any) -> Any:
     return value
 
 
-def hash_of(said: list[Any]) -> str:
+def hash_of(said: Any) -> str:
     """What no JSON can say was written by hand: it is nothing that an event tells of."""
     try:
-        return contract.sha256(contract.canonical_json(as_stored(said)))
+        return contract.sha256(contract.canonical_json(as_stored(said)))[:SHORT]
     except (ValueError, TypeError):
         return ""
 
@@ -152,14 +168,20 @@ def groups_of(table: Table, keys: Iterable[int] | None = None) -> Iterator[tuple
         yield key, list(rows)
 
 
-def sha256_of(table: Table, rows: list[Row]) -> str:
+def parts_of(table: Table, rows: list[Row]) -> Parts:
     if table.together:
-        return hash_of([table.said(row) for row in rows])
-    return hash_of(table.said(rows[0]))
+        return {MOVING: hash_of([table.said(row) for row in rows])}
+    said = table.said(rows[0])
+    moving = {name: said.pop(name) for name in table.moving | table.until.keys() if name in said}
+    fixed = {name: hash_of(value) for name, value in said.items()} if table.by_column else {FIXED: hash_of(said)}
+    return fixed | ({MOVING: hash_of(moving)} if moving else {})
 
 
-def told(rows: Iterable[Ref]) -> dict[str, dict[str, str | None]]:
-    """For an event: table -> key -> hash of what is there now, None for a row that is not (any more)."""
+NOTHING: Parts = {MOVING: hash_of([])}  # told of a group that had no rows
+
+
+def told(rows: Iterable[Ref]) -> dict[str, dict[str, Parts | None]]:
+    """For an event: table -> key -> hashes of what is there now, None for a row that is not (any more)."""
     wanted: dict[str, set[int]] = {}
     for ref in rows:
         model, key = ref if isinstance(ref, tuple) else (type(ref), ref.pk)
@@ -167,14 +189,20 @@ def told(rows: Iterable[Ref]) -> dict[str, dict[str, str | None]]:
     return {label: _hashes(TABLES[label], keys) for label, keys in wanted.items()}
 
 
-def _hashes(table: Table, keys: set[int]) -> dict[str, str | None]:
-    hashes: dict[str, str | None] = {str(key): NOTHING if table.together else None for key in keys}
-    return hashes | {str(key): sha256_of(table, rows) for key, rows in groups_of(table, keys)}
+def _hashes(table: Table, keys: set[int]) -> dict[str, Parts | None]:
+    hashes: dict[str, Parts | None] = {str(key): NOTHING if table.together else None for key in keys}
+    return hashes | {str(key): parts_of(table, rows) for key, rows in groups_of(table, keys)}
 
 
-def everything() -> Iterator[tuple[str, int, str]]:
-    """(table, key, hash) of all that is there and settled: what a record begins with."""
+def holds() -> str:
+    """One hash over which columns are held, and how: a version that holds others has to begin anew."""
+    tables = sorted(TABLES.items())
+    return hash_of([[label, t.fields, sorted(t.many.items()), sorted(t.moving), t.by_column] for label, t in tables])
+
+
+def everything() -> Iterator[tuple[str, int, Parts]]:
+    """(table, key, hashes) of all that is there and settled: what a record begins with."""
     for table in TABLES.values():
         for key, rows in groups_of(table):
             if not table.together or all(map(table.is_settled, rows)):
-                yield table.label, key, sha256_of(table, rows)
+                yield table.label, key, parts_of(table, rows)

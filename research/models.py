@@ -546,7 +546,7 @@ class Event(models.Model):
     run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.SET_NULL, related_name="events")
     sentence = models.CharField(max_length=600)
     payload = models.JSONField(default=dict)
-    rows = models.JSONField(default=dict, editable=False, help_text="{table: {key: sha256}} of what it tells of.")
+    rows = models.JSONField(default=dict, editable=False, help_text="{table: {key: {part: hash}}} of what it tells of.")
     at = models.DateTimeField(default=timezone.now, editable=False)
     seal = models.CharField(max_length=104, unique=True, null=True, editable=False, help_text="See research.seal.")
     position = models.PositiveBigIntegerField(null=True, editable=False, unique=True, help_text="In the audit chain.")

@@ -18,17 +18,28 @@ def connect() -> None:
         Table(
             model=User,
             name="the account {username}",
+            by_column=True,
             apart={"last_login": "changes with every login"},
             secret=frozenset({"password"}),
             many={"groups": "pk", "user_permissions": _RIGHTS},
         ),
-        Table(model=Group, name="the group {name}", many={"permissions": _RIGHTS}),
+        Table(model=Group, name="the group {name}", by_column=True, many={"permissions": _RIGHTS}),
         Table(
             model=AgentToken,
             name="the token of agent {name}",
+            by_column=True,
+            rewrites={
+                "agent.token_made": frozenset({"token_sha256", "scope", "campaign_id", "expires_at", "revoked_at"}),
+                "agent.token_revoked": frozenset({"revoked_at"}),
+            },
             apart=dict.fromkeys(("last_used_at", "hour_began_at", "num_in_hour"), _COUNTED),
             secret=frozenset({"token_sha256"}),
         ),
-        Table(model=LoginLink, name="login link {id}, of {user__username}", secret=frozenset({"token_sha256"})),
+        Table(
+            model=LoginLink,
+            name="login link {id}, of {user__username}",
+            moving=frozenset({"used_at"}),
+            secret=frozenset({"token_sha256"}),
+        ),
     ):
         watch.over(cover(table))

@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='event',
             name='rows',
-            field=models.JSONField(default=dict, editable=False, help_text='{table: {key: sha256}} of what it tells of.'),
+            field=models.JSONField(default=dict, editable=False, help_text='{table: {key: {part: hash}}} of what it tells of.'),
         ),
         migrations.AddField(
             model_name='event',

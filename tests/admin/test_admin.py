@@ -441,7 +441,7 @@ def test_a_save_in_a_shell_is_on_record_with_the_program_and_an_update_is_found(
     assert event.payload["changes"] == {"alpha": [0.05, 0.9]}
     assert audit_findings() == []
     Campaign.objects.update(alpha=0.8)
-    assert audit_findings() == ["campaign first is not what the events tell of it"]
+    assert audit_findings() == ["campaign first is not what the events tell of it: see alpha"]
 
 
 def audit_findings() -> list[str]:

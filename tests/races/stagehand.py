@@ -202,10 +202,9 @@ def halt_slowly(campaign: int, for_s: float) -> None:
 def make_running() -> dict[str, Any]:
     """Two proposals that run against one incumbent, as two claims a moment apart can leave them."""
     there = make_pending(num_proposals=2)
-    with transaction.atomic():
-        Proposal.objects.filter(pk__in=there["proposals"]).update(state="running")
-        rows = Proposal.objects.filter(pk__in=there["proposals"])
-        events.record("test.written", "Both run", by="test", rows=rows)
+    for proposal in Proposal.objects.filter(pk__in=there["proposals"]):
+        for state in ("approved", "running"):
+            moves.move_proposal(proposal, state, by="test", sentence=f"P-{proposal.pk} is {state}")
     return there
 
 

@@ -21,6 +21,12 @@ class NotifyConfig(AppConfig):
                 held.Table(
                     model=Endpoint,
                     name="endpoint {description}",
+                    by_column=True,
+                    rewrites={
+                        "endpoint.enabled": frozenset({"enabled", "disabled_reason"}),
+                        "endpoint.disabled": frozenset({"enabled", "disabled_reason"}),
+                        "endpoint.secret_rotated": frozenset({"secret", "old_secret", "old_secret_until"}),
+                    },
                     apart=dict.fromkeys(("num_failures", "failing_since", "busy_until"), pace),
                     secret=frozenset({"secret", "old_secret"}),
                 )

@@ -48,6 +48,7 @@ class Command(BaseCommand):
         """While nobody else writes: a new database gets its first signature, and one of an earlier version, too."""
         try:
             chain.chain()
+            chain.begin_where_the_version_changed()
         except chain.Broken as broken:  # for people to look into; nothing that runs needs the chain
             self.stderr.write(f"The record is not what this home has signed: {broken}.")
 

@@ -75,10 +75,15 @@ class Command(BaseCommand):
 
     def begin_anew(self, reason: str) -> None:
         """What is wrong until now is said once more: from here on it counts as it is."""
-        for finding in audit.verify().findings:
+        findings = audit.verify().findings
+        for finding in findings:
             self.stdout.write(self.style.WARNING(f"until now: {finding}"))
         who = getpass.getuser()
-        chain.begin(f"The record was begun anew by {who}, at the command line: {reason}", by=f"operator:{who}")
+        chain.begin(
+            f"The record was begun anew by {who}, at the command line: {reason}",
+            by=f"operator:{who}",
+            findings=findings,
+        )
 
     def tell(self, found: audit.Audit, export: bool) -> None:
         for finding in found.findings:
