@@ -43,8 +43,16 @@ class Audit:
 
 def verify(expected_head: str = "") -> Audit:
     """Walk the chain from its beginning. ``expected_head`` is a hash that was kept elsewhere; it must be on the way."""
+    known, problem = _kept()  # before the moment: what the home keeps a little later may not be in it yet
     with _one_moment():
-        return _verify(expected_head)
+        return _verify(expected_head, known, problem)
+
+
+def _kept() -> tuple[chains.Head | None, str]:
+    try:
+        return chains.kept(), ""
+    except chains.Broken as broken:
+        return None, str(broken)
 
 
 @contextmanager
@@ -60,12 +68,13 @@ def _one_moment() -> Iterator[None]:
         yield
 
 
-def _verify(expected_head: str) -> Audit:
+def _verify(expected_head: str = "", known: chains.Head | None = None, problem: str = "") -> Audit:
     head = AuditHead.objects.filter(pk=1).first()
     walk = _Walk(head)
     walk.go()
     num_unchained = walk.look_at_unchained()
-    findings = _of_head(head) + walk.findings
+    problems = filter(None, (problem, chains.problem_with(head, known)))
+    findings = [*problems, *walk.findings]
     if not walk.is_cut:
         findings += _ends(head, walk.position, walk.previous)
         if expected_head and expected_head not in walk.heads:
@@ -204,14 +213,6 @@ def _gap(expected: int, found: int) -> str:
     if missing == 1:
         return f"the event at position {expected} was removed"
     return f"{missing} events, positions {expected} to {found - 1}, were removed"
-
-
-def _of_head(head: AuditHead | None) -> list[str]:
-    try:
-        problem = chains.problem_with(head)
-    except chains.Broken as broken:
-        problem = str(broken)
-    return [problem] if problem else []
 
 
 def _ends(head: AuditHead | None, position: int, sha256: str) -> list[str]:

@@ -144,9 +144,11 @@ def problem_with_key(signature: str) -> str:
     )
 
 
-def problem_with(head: AuditHead | None) -> str:
-    """Why ``head`` is not what this home's key signed last; empty where it is, or where nothing is signed yet."""
-    known = kept()
+def problem_with(head: AuditHead | None, known: Head | None) -> str:
+    """Why ``head`` is not what this home's key signed last; empty where it is, or where nothing is signed yet.
+
+    ``known`` is what was ``kept`` when the database was not read yet: it is written once the chain has grown.
+    """
     if head is None or not head.signature:
         if known is not None or Event.objects.filter(kind=BEGUN).exists():
             return f"the signed head of the chain was removed from the database: {_ANEW}"
@@ -189,7 +191,7 @@ def _append(after: int) -> tuple[int, int]:
     """(how many were appended, the last event that was looked at)"""
     with transaction.atomic():
         head = AuditHead.objects.select_for_update().get(pk=1)
-        if problem := problem_with(head):
+        if problem := problem_with(head, kept()):
             raise Broken(problem)
         waiting = _waiting(after)
         if found := [event for event in waiting if is_sealed(_row(event))]:
@@ -230,7 +232,7 @@ def _begin_at_first() -> None:
         if head.signature:
             return  # somebody was first
         is_new = not Event.objects.exists() and not get_user_model()._default_manager.exists()
-        if not is_new and (problem := problem_with(head)):
+        if not is_new and (problem := problem_with(head, kept())):
             raise Broken(problem)
     begin("This record begins: what is there now is held as it is", by="audit")
 

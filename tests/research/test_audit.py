@@ -266,7 +266,7 @@ def test_torn_events_are_named_and_end_nothing(judged: Campaign, payload: Any) -
 
 def test_a_win_that_was_given_to_another_arm_is_found(judged: Campaign) -> None:
     Proposal.objects.update(arm="claude")
-    assert audit.verify().findings[0].endswith("is not what the events tell of it")
+    assert audit.verify().findings[0].endswith("is not what the events tell of it: see arm")
 
 
 def test_every_revision_is_held_to_its_own_words_and_a_removed_one_is_missed(
