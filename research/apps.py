@@ -6,3 +6,9 @@ from django.apps import AppConfig
 class ResearchConfig(AppConfig):
     name = "research"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from research import covered, watch
+
+        assert covered.APART
+        watch.connect()

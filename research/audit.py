@@ -1,38 +1,32 @@
-"""The record cannot be rewritten unnoticed: every event carries a hash of itself and of all events before it.
+"""Is the record what was written? Every event, in its place, and every row that an event tells of.
 
-Events are chained a few seconds after they are written, by one caller at a time, in an order of their own
-(``position``): on PostgreSQL ids are given before transactions commit, and a chain that every transaction had to append
-to would make all of them wait for each other, or deadlock. Who can write to the database can also write a whole new
-chain: keep the head (``manage.py verify_audit --export``) somewhere else.
+What is read is one moment of the record (``chain`` grows it, ``held`` says what is covered). Who has the home with its
+key and the database can write what the application would have written; keep the line that ``manage.py verify_audit
+--export`` prints somewhere else, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection, transaction
 
 from gpu_runner import contract
-from research.models import AuditHead, Decision, Event, Gate, Incumbent, Revision, Score, Verdict
+from research import chain as chains
+from research import held, lifecycle
+from research.chain import chain as chain
+from research.chain import link as link
+from research.models import AuditHead, Revision
 
 BATCH = 2_000
 MAX_FINDINGS = 50
-_FIELDS = (
-    "pk",
-    "position",
-    "kind",
-    "by",
-    "campaign_id",
-    "proposal_id",
-    "run_id",
-    "sentence",
-    "payload",
-    "at",
-    "sha256",
-)
+_LIVES = {"campaign": lifecycle.CAMPAIGN, "proposal": lifecycle.PROPOSAL, "run": lifecycle.RUN}
+
+
+Told = dict[str, dict[str, tuple[int, held.Parts | None]]]  # table -> key -> the newest event, what it tells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,48 +35,24 @@ class Audit:
 
     num_events: int
     num_unchained: int  # written in the last seconds
+    num_rows: int  # held by what events tell of them
     sha256: str
+    begun: int  # from this position on every event is sealed; 0: nobody has signed this record yet
     findings: list[str]
-
-
-def chain() -> int:
-    """Append every event that is not in the chain yet. Returns how many."""
-    appended = 0
-    while num := _chain_batch():
-        appended += num
-    return appended
-
-
-def _chain_batch() -> int:
-    with transaction.atomic():
-        head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1)
-        events = list(Event.objects.filter(position=None).order_by("pk")[:BATCH])
-        for event in events:
-            head.num_events += 1
-            event.position = head.num_events
-            head.sha256 = event.sha256 = link(head.sha256, _content(event))
-        Event.objects.bulk_update(events, ["position", "sha256"], batch_size=200)
-        head.save()
-    return len(events)
-
-
-def link(previous_sha256: str, content: dict[str, Any]) -> str:
-    return contract.sha256(contract.canonical_json([previous_sha256, content]))
-
-
-def _content(event: Event) -> dict[str, Any]:
-    return _as_written({name: getattr(event, name) for name in _FIELDS})
-
-
-def _as_written(row: dict[str, Any]) -> dict[str, Any]:
-    """What the hash is taken of: everything about an event but the hash."""
-    return {name: value for name, value in row.items() if name != "sha256"} | {"at": row["at"].timestamp()}
 
 
 def verify(expected_head: str = "") -> Audit:
     """Walk the chain from its beginning. ``expected_head`` is a hash that was kept elsewhere; it must be on the way."""
+    known, problem = _kept()  # before the moment: what the home keeps a little later may not be in it yet
     with _one_moment():
-        return _verify(expected_head)
+        return _verify(expected_head, known, problem)
+
+
+def _kept() -> tuple[chains.Head | None, str]:
+    try:
+        return chains.kept(), ""
+    except chains.Broken as broken:
+        return None, str(broken)
 
 
 @contextmanager
@@ -98,35 +68,144 @@ def _one_moment() -> Iterator[None]:
         yield
 
 
-def _verify(expected_head: str) -> Audit:
-    findings: list[str] = []
-    position, previous, seen = 0, "", not expected_head
-    for row in _rows():
-        position += 1
-        if row["position"] != position:
-            findings.append(_gap(position, row["position"]))
-            position = row["position"]
-        if link(previous, _as_written(row)) != row["sha256"]:
-            findings.append(
-                f"event {row['pk']} (position {position}, {row['at']:%Y-%m-%d %H:%M}) is not what was written"
-            )
-        previous = row["sha256"]
-        seen = seen or previous == expected_head
-        if len(findings) >= MAX_FINDINGS:
-            findings.append("and perhaps more: the rest was not read")
-            break
-    else:
-        findings += _ends(position, previous, seen)
-    findings += _decisions() + _revisions() + _statements() + _gates() + _scores() + _verdicts() + _incumbents()
-    unchained = Event.objects.filter(position=None).count()
-    return Audit(num_events=position, num_unchained=unchained, sha256=previous, findings=findings)
-
-
-def _rows() -> Iterator[dict[str, Any]]:
-    rows: Iterator[dict[str, Any]] = (
-        Event.objects.exclude(position=None).order_by("position").values(*_FIELDS).iterator(BATCH)
+def _verify(expected_head: str = "", known: chains.Head | None = None, problem: str = "") -> Audit:
+    head = AuditHead.objects.filter(pk=1).first()
+    walk = _Walk(head)
+    walk.go()
+    num_unchained = walk.look_at_unchained()
+    problems = filter(None, (problem, chains.problem_with(head, known)))
+    findings = [*problems, *walk.findings]
+    if not walk.is_cut:
+        findings += _ends(head, walk.position, walk.previous)
+        if expected_head and expected_head not in walk.heads:
+            findings.append("the given head is nowhere in the chain: it is another record, or was written anew")
+    num_rows, of_rows = (0, []) if walk.is_cut else _of_rows(walk)
+    return Audit(
+        num_events=walk.position,
+        num_unchained=num_unchained,
+        num_rows=num_rows,
+        sha256=walk.previous,
+        begun=walk.begun,
+        findings=findings + walk.of_unchained + _revisions() + of_rows,
     )
-    return rows
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Walk:
+    """From event to event: what is wrong with them, and what they tell of rows (table -> key -> event, hash)."""
+
+    head: AuditHead | None
+    position: int = 0
+    previous: str = ""
+    is_cut: bool = False
+    findings: list[str] = field(default_factory=list)
+    of_unchained: list[str] = field(default_factory=list)
+    heads: set[str] = field(default_factory=set)
+    seals: set[str] = field(default_factory=set)
+    told: Told = field(default_factory=dict)
+    states: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    @property
+    def begun(self) -> int:
+        return self.head.begun if self.head else 0
+
+    @property
+    def has_our_key(self) -> bool:
+        return self.head is None or not chains.problem_with_key(self.head.signature)
+
+    def go(self) -> None:
+        try:
+            self._go()
+        except (ValueError, TypeError) as error:  # no JSON, no time
+            self.findings.append(f"an event after position {self.position} cannot be read: {error}"[:300])
+            self.is_cut = True
+
+    def _go(self) -> None:
+        for row in chains.rows(chained=True):
+            self.position += 1
+            if row["position"] != self.position:
+                self.findings.append(_gap(self.position, row["position"]))
+                self.position = row["position"]
+            if not self._holds(row):
+                when = f"position {self.position}, {row['at']:%Y-%m-%d %H:%M}"
+                self.findings.append(f"event {row['pk']} ({when}) is not what was written")
+            elif self.begun and self.position >= self.begun:
+                self._hear(row)
+            self.previous = row["sha256"]
+            self.heads.add(self.previous)
+            if len(self.findings) >= MAX_FINDINGS:
+                self.findings.append("and perhaps more: the rest was not read")
+                self.is_cut = True
+                return
+
+    def _holds(self, row: dict[str, Any]) -> bool:
+        try:
+            if chains.link(self.previous, row) != row["sha256"]:
+                return False
+        except (ValueError, TypeError, AttributeError):  # whoever wrote it may have written anything
+            return False
+        return not self.begun or self.position < self.begun or not self.has_our_key or self._is_sealed(row)
+
+    def _is_sealed(self, row: dict[str, Any]) -> bool:
+        """And nobody wrote it twice: a seal fits a copy, too."""
+        is_first = row["seal"] not in self.seals
+        self.seals.add(row["seal"])
+        return is_first and chains.is_sealed(row)
+
+    def _hear(self, row: dict[str, Any]) -> None:
+        """Of two events the later one tells what is so now: whoever writes a row holds it until that is written."""
+        self._follow(row)
+        told = row["rows"] if isinstance(row["rows"], dict) else {}
+        for label, rows in told.items():
+            newest = self.told.setdefault(label, {})
+            for key, parts in rows.items() if isinstance(rows, dict) else ():
+                pk, before = newest.get(key, (0, None))
+                if pk < row["pk"]:
+                    newest[key] = (row["pk"], parts)
+                    if before is not None and (table := held.TABLES.get(label)):
+                        self._hold(table, key, before, parts, row)
+
+    def _follow(self, row: dict[str, Any]) -> None:
+        """A state that was set by hand lets things go on from where no move leads."""
+        kind, _, state = row["kind"].partition(".")
+        if state not in _LIVES.get(kind, {}) or not (key := row[f"{kind}_id"]):
+            return
+        before = self.states.get((kind, key))
+        if before is not None and state not in _LIVES[kind][before]:
+            self.findings.append(
+                f"{kind} {key} was {before} and cannot have become {state}: its state was changed by hand before event "
+                f"{row['pk']} ({row['kind']})"
+            )
+        self.states[kind, key] = state
+
+    def _hold(
+        self, table: held.Table, key: str, before: held.Parts, parts: held.Parts | None, row: dict[str, Any]
+    ) -> None:
+        """A later event must not make good what was changed by hand before it."""
+        name, event = f"{table.label.partition('.')[2]} {key}", f"event {row['pk']} ({row['kind']})"
+        if parts is None:
+            if row["kind"] != table.removed_by:
+                self.findings.append(f"{name} was removed by hand before {event}")
+            return
+        changed = {part for part in before.keys() | parts.keys() if before.get(part) != parts.get(part)}
+        if forged := changed - table.may_rewrite(row["kind"], row["payload"]) - {held.MOVING}:
+            what = ", ".join(sorted(forged)).replace(held.FIXED, "what never changes")
+            self.findings.append(f"{name}: {what} was changed by hand before {event}")
+
+    def look_at_unchained(self) -> int:
+        """What waits for its place in the chain, and what never gets one."""
+        num = 0
+        for row in chains.rows(chained=False):
+            if not self.begun or not self.has_our_key or self._is_sealed(row):
+                num += 1
+                self._hear(row)
+            elif len(self.of_unchained) < MAX_FINDINGS:
+                when = f"{row['at']:%Y-%m-%d %H:%M}"
+                self.of_unchained.append(f"event {row['pk']} ({when}) was not written by the application")
+        return num
 
 
 def _gap(expected: int, found: int) -> str:
@@ -136,52 +215,83 @@ def _gap(expected: int, found: int) -> str:
     return f"{missing} events, positions {expected} to {found - 1}, were removed"
 
 
-def _ends(position: int, sha256: str, seen: bool) -> list[str]:
-    findings = []
-    head = AuditHead.objects.filter(pk=1).first()
-    if head is None and position:
-        findings.append("the head of the chain was removed")
-    elif head is not None and position < head.num_events:
-        findings.append(f"{head.num_events - position} events at the end, from position {position + 1}, were removed")
-    elif head is not None and (position, sha256) != (head.num_events, head.sha256):
-        findings.append("the chain does not end where its head says: events were added by hand")
-    if not seen:
-        findings.append("the given head is nowhere in the chain: it is another record, or was written anew")
-    return findings
+def _ends(head: AuditHead | None, position: int, sha256: str) -> list[str]:
+    if head is None:
+        return ["the head of the chain was removed"] if position else []
+    if position < head.num_events:
+        return [f"{head.num_events - position} events at the end, from position {position + 1}, were removed"]
+    if (position, sha256) != (head.num_events, head.sha256):
+        return ["the chain does not end where its head says: events were added by hand"]
+    return []
 
 
-def _decisions() -> list[str]:
-    """Every decision stands in the chain, too: an event has the hash of what was decided, and by whom."""
-    payloads = Event.objects.filter(payload__has_key="decision").values_list("payload", flat=True)
-    told = {
-        payload["decision"]: payload.get("decided")
-        for payload in payloads.iterator(BATCH)
-        if isinstance(payload, dict) and isinstance(payload["decision"], int)
-    }
-    findings = [
-        f"decision {decision.pk} is not what the events say was decided"
-        for decision in Decision.objects.iterator(BATCH)
-        if told.pop(decision.pk, None) != summary(decision)
-    ]
-    findings += [f"decision {number} was removed" for number in sorted(told)]
-    return findings[:MAX_FINDINGS]
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def _of_rows(walk: _Walk) -> tuple[int, list[str]]:
+    begun = chains.newest_beginning()
+    if walk.begun and begun and begun.get("holds") != held.holds():
+        return 0, ["this version holds other columns than the one before: `manage.py bootstrap` begins to hold them"]
+    return _rows(walk.told, may_be_untold=not walk.begun)
+
+
+def _rows(told: Told, *, may_be_untold: bool) -> tuple[int, list[str]]:
+    """Every covered row is what the newest event that tells of it said it is. (how many, what is not)"""
+    num, findings = 0, []
+    for label, table in held.TABLES.items():
+        of_table = {key: parts for key, (_, parts) in told.pop(label, {}).items()}
+        try:
+            for key, rows in held.groups_of(table):
+                num += 1
+                if problem := _problem(table, rows, str(key) in of_table, of_table.pop(str(key), None), may_be_untold):
+                    findings.append(problem)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            findings.append(f"a row of {label} was written by hand, and cannot be read: {error}"[:300])
+            continue
+        nothing = (None, held.NOTHING)
+        gone = [key for key, parts in of_table.items() if parts not in nothing]
+        findings += [f"{label.partition('.')[2]} {key} was removed" for key in gone[:MAX_FINDINGS]]
+    return num, findings[:MAX_FINDINGS]
+
+
+def _problem(
+    table: held.Table, rows: list[held.Row], is_told: bool, told: held.Parts | None, may_be_untold: bool
+) -> str:
+    if table.together and not all(map(table.is_settled, rows)):
+        return ""
+    name = table.name.format(**rows[0])
+    if not is_told:
+        return "" if table.may_be_untold or may_be_untold else f"{name} was added by hand: no event tells of it"
+    if told is None:
+        return f"{name} was removed, as an event tells, and is there again"
+    parts = held.parts_of(table, rows)
+    if told == parts:
+        return ""
+    if not table.by_column or not isinstance(told, dict):
+        return f"{name} is not what the events tell of it"
+    differing = sorted(part for part in parts.keys() | told.keys() if parts.get(part) != told.get(part))
+    columns = [", ".join(sorted(table.moving)) if part == held.MOVING else part for part in differing]
+    return f"{name} is not what the events tell of it: see {', '.join(columns)}"
 
 
 def _revisions() -> list[str]:
     """What a page shows of a revision is what its digest was taken of, and what people signed carries that digest."""
-    findings = []
-    for revision in Revision.objects.prefetch_related("decisions").iterator(BATCH):
-        name = _name(revision.proposal_id, revision.number)
-        if not _holds_its_digest(revision):
-            findings.append(f"{name} is not what its digest was taken of")
-        for decision in revision.decisions.all():
-            if decision.digest != revision.digest:
-                findings.append(f"{name} has another digest than decision {decision.pk}, which was taken on it")
+    findings: list[str] = []
+    try:
+        findings += _unlike_their_digests()
+    except (ValueError, TypeError) as error:
+        findings.append(f"a revision was written by hand, and cannot be read: {error}"[:300])
     return findings[:MAX_FINDINGS]
 
 
-def _name(proposal: int, revision: int) -> str:
-    return f"revision {revision} of P-{proposal}"
+def _unlike_their_digests() -> Iterator[str]:
+    for revision in Revision.objects.prefetch_related("decisions").iterator(BATCH):
+        name = f"revision {revision.number} of P-{revision.proposal_id}"
+        if not _holds_its_digest(revision):
+            yield f"{name} is not what its digest was taken of"
+        for decision in revision.decisions.all():
+            if decision.digest != revision.digest:
+                yield f"{name} has another digest than decision {decision.pk}, which was taken on it"
 
 
 def _holds_its_digest(revision: Revision) -> bool:
@@ -190,121 +300,3 @@ def _holds_its_digest(revision: Revision) -> bool:
         return (signed.digest(), signed.patch, signed.overrides) == (revision.digest, revision.patch, revision.knobs)
     except (ValueError, LookupError, TypeError):  # whoever wrote it may have written anything
         return False
-
-
-def _statements() -> list[str]:
-    """What was predicted, and by whom, is what was written down before anything ran."""
-    told = _told("stated")
-    findings = [
-        f"{_name(revision.proposal_id, revision.number)} does not state what the events say it stated"
-        for revision in Revision.objects.select_related("proposal").iterator(BATCH)
-        if told.pop((revision.proposal_id, revision.number), None) != stated(revision)
-    ]
-    return (findings + [f"{_name(*key)} was removed" for key in sorted(told)])[:MAX_FINDINGS]
-
-
-def _gates() -> list[str]:
-    """What a reviewer reads that the gates found is what they found. While they look, there is nothing to hold."""
-    told = _told("found")
-    revisions = Revision.objects.exclude(proposal__state__in=("drafted", "checking", "withdrawn"))
-    return [
-        f"the gates of {_name(*key)} are not what the events say they found"
-        for revision in revisions.prefetch_related("gates").iterator(BATCH)
-        if (key := (revision.proposal_id, revision.number)) in told and told[key] != found(revision.gates.all())
-    ][:MAX_FINDINGS]
-
-
-def _told(name: str) -> dict[tuple[int, int], Any]:
-    """Proposal and number of a revision -> what its newest event says under ``name``. A torn event tells nothing."""
-    events = Event.objects.filter(payload__has_key=name, proposal__isnull=False).order_by("pk")
-    rows = events.values_list("proposal", "payload").iterator(BATCH)
-    return {
-        (proposal, payload["revision"]): payload[name]
-        for proposal, payload in rows
-        if isinstance(payload, dict) and isinstance(payload.get("revision"), int)
-    }
-
-
-def _scores() -> list[str]:
-    """The number that things are judged by is the one that the run's last word told, or a person settled."""
-    events = Event.objects.filter(payload__has_key="val_bpb", run__isnull=False).order_by("pk")
-    told = dict(events.values_list("run", "payload").iterator(BATCH))
-    return [
-        f"the score of R-{score.run_id} is not what the events say was measured"
-        for score in Score.objects.iterator(BATCH)
-        if not _agrees(told.get(score.run_id), {"val_bpb": score.val_bpb, "outcome": score.outcome})
-    ][:MAX_FINDINGS]
-
-
-def _verdicts() -> list[str]:
-    """A proposal may have been judged more than once, after a rebase."""
-    told: dict[int, list[dict[str, Any]]] = {}
-    for proposal, payload in Event.objects.filter(kind="verdict").values_list("proposal", "payload").iterator(BATCH):
-        told.setdefault(proposal, []).append(payload)
-    return [
-        f"the verdict on P-{verdict.revision.proposal_id} is not what the events say was found"
-        for verdict in Verdict.objects.select_related("revision").iterator(BATCH)
-        if not any(_agrees(one, _found(verdict)) for one in told.get(verdict.revision.proposal_id, []))
-    ][:MAX_FINDINGS]
-
-
-def _found(verdict: Verdict) -> dict[str, Any]:
-    names = ("outcome", "effect_bpb", "low_bpb", "high_bpb", "num_pairs")
-    return {name: getattr(verdict, name) for name in names}
-
-
-def _incumbents() -> list[str]:
-    """What everything is compared with, and changed from, is what was promoted."""
-    events = Event.objects.filter(kind__in=("campaign.created", "incumbent.promoted"))
-    told = {
-        (campaign, payload.get("number", 0)): payload
-        for campaign, payload in events.values_list("campaign", "payload").iterator(BATCH)
-        if isinstance(payload, dict) and isinstance(payload.get("number", 0), int)
-    }
-    return [
-        f"incumbent {one.number} of {one.campaign} is not what the events say was promoted"
-        for one in Incumbent.objects.select_related("campaign").iterator(BATCH)
-        if not _agrees(told.get((one.campaign_id, one.number)), {"commit": one.commit})
-    ][:MAX_FINDINGS]
-
-
-def _agrees(told: dict[str, Any] | None, found: dict[str, Any]) -> bool:
-    """An event of an earlier version tells less."""
-    return isinstance(told, dict) and all(told.get(name, value) == value for name, value in found.items())
-
-
-def summary(decision: Decision) -> str:
-    """One hash over what was decided, for the event that tells of it."""
-    said = [decision.revision_id, decision.by_id, decision.choice, decision.category, decision.reason, decision.digest]
-    if decision.gates_sha256:
-        said.append(decision.gates_sha256)
-    return contract.sha256(contract.canonical_json(said))
-
-
-_STATED = (
-    "number", "hypothesis", "mechanism", "refuted_if", "effect_bpb", "low_bpb", "high_bpb", "chance_to_win", "risk",
-    "time_factor", "memory_factor", "why_together", "what_changed", "model", "prompt_sha256", "templates_sha256",
-    "edits", "origin", "answers", "reply", "digest",
-)  # fmt: skip
-
-
-def stated(revision: Revision) -> str:
-    """One hash over what a revision states, prediction and arm with it. ``revision`` as the database has it."""
-    said = [getattr(revision, name) for name in _STATED]
-    reasons = [[o.get("key"), o.get("reason", "")] if isinstance(o, dict) else o for o in revision.overrides]
-    return _hash([revision.proposal.arm, reasons, *said])
-
-
-def found(gates: Iterable[Gate]) -> str:
-    """One hash over what gates found that have looked. ``gates`` as the database has them."""
-    return _hash(
-        [[gate.name, gate.outcome, gate.sentence, gate.measured] for gate in gates if gate.outcome != "pending"]
-    )
-
-
-def _hash(said: list[Any]) -> str:
-    """What no JSON can say was written by hand: it is nothing that an event tells of."""
-    try:
-        return contract.sha256(contract.canonical_json(said))
-    except (ValueError, TypeError):
-        return ""

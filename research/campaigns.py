@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from gpu_runner import contract
-from research import events, repository
+from research import events, repository, watch
 from research.models import Campaign, Incumbent
 
 
@@ -23,10 +23,10 @@ def create(*, by: str, created_by: User | None = None, **fields: Any) -> Campaig
     contract.SeedPolicy.model_validate(campaign.seeds)
     contract.Budget.model_validate(campaign.run_budget)
     commit = repository.create(campaign, recipe_dir)
-    with transaction.atomic():
+    with transaction.atomic(), watch.told_by_a_verb():
         campaign.save()
-        Incumbent.objects.create(campaign=campaign, number=0, commit=commit)
-        events.record("campaign.created", f"{campaign.name} began", by=by, campaign=campaign, commit=commit)
+        rows = [campaign, Incumbent.objects.create(campaign=campaign, number=0, commit=commit)]
+        events.record("campaign.created", f"{campaign.name} began", by=by, campaign=campaign, rows=rows, commit=commit)
     return campaign
 
 

@@ -112,6 +112,7 @@ def queue(
                 campaign=run.campaign,
                 proposal=revision.proposal if revision else None,
                 run=run,
+                rows=[run],
             )
     except IntegrityError:  # two callers at once: the constraint lets one in; or its digest was changed by hand since
         fields.pop("digest")
@@ -197,7 +198,7 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
     token = secrets.token_urlsafe(32)
     now = timezone.now()
     with transaction.atomic():
-        _bind_hardware(run.campaign, wanted.hardware_class)
+        moves.bind(run.campaign, wanted.hardware_class)
         # Looked at again now that nobody else promotes or leases here: between the first look and the hold both may.
         if why := _why_unwanted(run):
             raise lifecycle.LostRace(f"R-{run.pk} is not wanted any more: {why}")
@@ -221,13 +222,6 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
             started=None,
         )
     return contract.Lease(spec=spec_of(run), token=token)
-
-
-def _bind_hardware(campaign: Campaign, hardware_class: str) -> None:
-    """The first run binds the class; after that no other is mixed in. A halt or a pause that was first is seen here."""
-    free = Campaign.objects.filter(pk=campaign.pk, state="active", hardware_class__in=["", hardware_class])
-    if not free.update(hardware_class=hardware_class):
-        raise lifecycle.LostRace(f"{campaign} was bound to another hardware class, or is no longer active")
 
 
 def _start_proposal(run: Run, worker: Worker) -> None:

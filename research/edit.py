@@ -64,7 +64,7 @@ def put(
     was = proposal.revision.digest
     origin = "answered" if answers else "edited"
     revision = propose.write_revision(proposal, draft, origin=origin, author=author, answers=answers)
-    told = propose.told_of(revision) | {"was": was}
+    told = {"revision": revision.number, "was": was}
     what = "revised" if answers else "edited"
     sentence = f"{who} {what} P-{proposal.pk} {proposal.title}: revision {revision.number}"
     moves.move_proposal(proposal, "drafted", by=by, sentence=sentence, payload=told, title=draft.title[:200])

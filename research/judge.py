@@ -178,9 +178,8 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
         if mine.update(kept_on_val=final) != 1:
             raise lifecycle.LostRace(f"P-{proposal.pk} was found better already")
         sentence = f"P-{proposal.pk} {proposal.title} is better on val; one more pair reads the sealed text"
-        events.record(
-            "proposal.better_on_val", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, final=final
-        )
+        about: dict[str, Any] = {"final": final, "rows": [proposal]}
+        events.record("proposal.better_on_val", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, **about)
         dispatch.add_pair(revision, dispatch.SEALED_PAIR)
     dispatch.ring_waiting(proposal.campaign)
 
@@ -286,6 +285,7 @@ def conclude(
         events.record(
             "verdict", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, outcome=outcome,
             effect_bpb=verdict.effect_bpb, low_bpb=verdict.low_bpb, high_bpb=verdict.high_bpb, num_pairs=len(rows),
+            rows=[verdict],
         )  # fmt: skip
         kind = _kind(outcome, crashed)
         learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")
@@ -328,9 +328,8 @@ def _promote(revision: Revision, commit: str) -> None:
         raise lifecycle.LostRace(f"the incumbent moved while P-{proposal.pk} was judged")
     new = Incumbent.objects.create(campaign=campaign, number=old.number + 1, commit=commit, proposal=proposal)
     sentence = f"P-{proposal.pk} {proposal.title} is the new incumbent, {commit[:7]}"
-    events.record(
-        "incumbent.promoted", sentence, by=BY, campaign=campaign, proposal=proposal, commit=commit, number=new.number
-    )
+    told: dict[str, Any] = {"commit": commit, "number": new.number, "rows": [new]}
+    events.record("incumbent.promoted", sentence, by=BY, campaign=campaign, proposal=proposal, **told)
     for other in campaign.proposals.filter(state__in=("pending_review", "approved")):
         moves.move_proposal(other, "stale", by=BY, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved")
     for run in old.runs.filter(purpose="baseline", state__in={"queued", *lifecycle.RUN_LIVE}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Avg, F, Max
 
@@ -58,9 +59,8 @@ def record(proposal: Proposal, kind: str, text: str) -> Finding:
     finding, _ = Finding.objects.update_or_create(
         proposal=proposal, defaults={"campaign": proposal.campaign, "kind": kind, "text": text}
     )
-    events.record(
-        "finding.recorded", text, by="learn", campaign=proposal.campaign, proposal=proposal, finding=finding.pk
-    )
+    told: dict[str, Any] = {"finding": finding.pk, "rows": [finding]}
+    events.record("finding.recorded", text, by="learn", campaign=proposal.campaign, proposal=proposal, **told)
     return finding
 
 

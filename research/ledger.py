@@ -10,10 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from gpu_runner import contract
+from research import events
 from research.drafts import Allowance, OverCap, Usage
 from research.models import Campaign, LedgerEntry, Run
 
@@ -62,7 +64,12 @@ def charge_run(run: Run, device_s: float) -> None:
     """Enter the GPU-seconds of one lease, priced when the campaign has a price."""
     price = run.campaign.usd_per_gpu_hour
     usd = None if price is None else price * Decimal(device_s) / 3600
-    LedgerEntry.objects.create(campaign=run.campaign, kind="gpu", gpu_s=device_s, usd=usd, run=run)
+    entry = LedgerEntry.objects.create(campaign=run.campaign, kind="gpu", gpu_s=device_s, usd=usd, run=run)
+    _tell(run.campaign, "ledger.charged", f"R-{run.pk} took {device_s:,.0f} s of a GPU", entry)
+
+
+def _tell(campaign: Campaign, kind: str, sentence: str, *entries: LedgerEntry) -> None:
+    events.record(kind, sentence, by="ledger", campaign=campaign, rows=entries)
 
 
 def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
@@ -71,10 +78,14 @@ def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
     Raises OverCap when that is more than is left. The row is written before it is weighed, so of two that ask at the
     same time for what is left at least one sees the other.
     """
-    entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=None, usage=_fields(usage, purpose))
+    with transaction.atomic():
+        entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=None, usage=_fields(usage, purpose))
+        _tell(campaign, "ledger.entered", f"A request to Claude is about to be sent, to {purpose}", entry)
     weighed = allowance(campaign)
     if weighed.usd_left < 0:
-        entry.delete()
+        with transaction.atomic():
+            LedgerEntry.objects.filter(pk=entry.pk).delete()
+            _tell(campaign, "ledger.not_sent", "It was not sent: too little is left", entry)
         raise OverCap(f"Others are asking, and what they may cost leaves too little of the {weighed.name}; not sent.")
     return entry.pk
 
@@ -85,6 +96,10 @@ def write_off(campaign: Campaign) -> int:
     for entry in entries:
         entry.usage["stop_reason"] = "lost"
         entry.save(update_fields=["usage"])
+    if entries:
+        _tell(
+            campaign, "ledger.written_off", f"{len(entries)} requests to Claude were left without an answer", *entries
+        )
     return len(entries)
 
 
@@ -92,14 +107,21 @@ def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -
     """One entry for every HTTP attempt, made to ``propose`` or to ``revise``. An unknown price stays NULL."""
     for usage in usages:
         if not settle(usage, purpose):
-            LedgerEntry.objects.create(campaign=campaign, kind="claude", **_said(usage, purpose))
+            with transaction.atomic():
+                entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", **_said(usage, purpose))
+                _tell(campaign, "ledger.charged", f"An answer of Claude, to {purpose}", entry)
 
 
 def settle(usage: Usage, purpose: str) -> bool:
     """Enter what came of an attempt that was entered before; False where it was not. May be done again."""
     if usage.row is None:
         return False
-    return LedgerEntry.objects.filter(pk=usage.row).update(**_said(usage, purpose)) == 1
+    with transaction.atomic():
+        if LedgerEntry.objects.filter(pk=usage.row).update(**_said(usage, purpose)) != 1:
+            return False
+        entry = LedgerEntry.objects.select_related("campaign").defer("answer").get(pk=usage.row)
+        _tell(entry.campaign, "ledger.charged", f"An answer of Claude, to {purpose}", entry)
+    return True
 
 
 def _said(usage: Usage, purpose: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 
 from gpu_runner import contract
 from research import lifecycle
@@ -76,8 +77,12 @@ class Campaign(models.Model):
     num_problems = models.PositiveSmallIntegerField(
         default=0, editable=False, help_text="Calls in a row that gave no draft."
     )
-    created_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.SET_NULL)
+    created_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT)
     created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        # Apart from change_campaign: the right to what a result means (alpha, budgets, what Claude is asked for).
+        permissions = [("steer_campaign", "Can pause, resume and halt campaigns, stop runs and write notes")]
 
     def __str__(self) -> str:
         return self.name
@@ -161,7 +166,7 @@ class Proposal(models.Model):
     state_at = models.DateTimeField(auto_now_add=True)
     title = models.CharField(max_length=200)
     source = models.CharField(max_length=200, blank=True, help_text="Catalogue entry, or model and prompt hash.")
-    author = models.ForeignKey(USER, null=True, blank=True, on_delete=models.SET_NULL)
+    author = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT)
     precedents = models.ManyToManyField("self", symmetrical=False, blank=True)
     kept_on_val = models.JSONField(
         null=True, blank=True, editable=False, help_text="The judge's last look on val: final, while sealed is read."
@@ -227,7 +232,7 @@ class Revision(models.Model):
     patch = models.TextField(blank=True)
     origin = models.CharField(max_length=8, choices=ORIGINS, default="drafted", help_text="What it was made by.")
     author = models.ForeignKey(
-        USER, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", help_text="Who edited it."
+        USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="Who edited it."
     )
     answers = models.TextField(blank=True, help_text="The comment that this revision answers.")
     reply = models.TextField(blank=True, help_text="How it answers, in the proposer's words.")
@@ -506,7 +511,7 @@ class Note(models.Model):
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="notes")
     text = models.TextField()
-    by = models.ForeignKey(USER, null=True, on_delete=models.SET_NULL, related_name="+")
+    by = models.ForeignKey(USER, null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True)
 
@@ -546,7 +551,9 @@ class Event(models.Model):
     run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.SET_NULL, related_name="events")
     sentence = models.CharField(max_length=600)
     payload = models.JSONField(default=dict)
-    at = models.DateTimeField(auto_now_add=True)
+    rows = models.JSONField(default=dict, editable=False, help_text="{table: {key: {part: hash}}} of what it tells of.")
+    at = models.DateTimeField(default=timezone.now, editable=False)
+    seal = models.CharField(max_length=104, unique=True, null=True, editable=False, help_text="See research.seal.")
     position = models.PositiveBigIntegerField(null=True, editable=False, unique=True, help_text="In the audit chain.")
     sha256 = models.CharField(max_length=64, blank=True, editable=False, help_text="Of this event and all before it.")
 
@@ -562,6 +569,8 @@ class AuditHead(models.Model):
 
     num_events = models.PositiveBigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True)
+    begun = models.PositiveBigIntegerField(default=0, help_text="From this position on every event is sealed.")
+    signature = models.CharField(max_length=72, blank=True, help_text="See research.seal.")
 
     def __str__(self) -> str:
         return f"{self.num_events} events, {self.sha256[:12]}"

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from research import events, lifecycle
+from research.held import Ref
 from research.lifecycle import LostRace
-from research.models import Campaign, Proposal, Run, Score
+from research.models import Campaign, Proposal, ReportBatch, Run, Score
 
 
 def move_proposal(
-    proposal: Proposal, new: str, *, by: str, sentence: str, payload: dict[str, Any] | None = None, **changes: Any
+    proposal: Proposal,
+    new: str,
+    *,
+    by: str,
+    sentence: str,
+    payload: dict[str, Any] | None = None,
+    rows: Iterable[Ref] = (),
+    **changes: Any,
 ) -> None:
-    """Move ``proposal`` from the state it was read in. Raises IllegalMove, or LostRace when somebody was first."""
+    """Move ``proposal`` from the state it was read in. Raises IllegalMove, or LostRace when somebody was first.
+
+    ``rows`` are what else was written with this move: its event holds them, and a new revision by itself.
+    """
     lifecycle.allowed(lifecycle.PROPOSAL, proposal.state, new)
     changes |= {"state": new, "state_at": timezone.now()}
     with transaction.atomic():
         if Proposal.objects.filter(pk=proposal.pk, state=proposal.state).update(**changes) != 1:
             raise _lost_race(proposal, f"P-{proposal.pk}")
         _apply(proposal, changes)
+        written = [proposal, *rows, *([proposal.revision] if new == "drafted" else [])]
         events.record(
-            f"proposal.{new}", sentence, by=by, campaign=proposal.campaign, proposal=proposal, **(payload or {})
+            f"proposal.{new}",
+            sentence,
+            by=by,
+            campaign=proposal.campaign,
+            proposal=proposal,
+            rows=written,
+            **(payload or {}),
         )
 
 
@@ -39,8 +58,20 @@ def move_run(
         _apply(run, changes)
         proposal = run.revision.proposal if run.revision else None
         events.record(
-            f"run.{new}", sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, **(payload or {})
+            f"run.{new}",
+            sentence,
+            by=by,
+            campaign=run.campaign,
+            proposal=proposal,
+            run=run,
+            rows=[run, *(_last_words(run) if new in lifecycle.RUN_OVER else ())],
+            **(payload or {}),
         )
+
+
+def _last_words(run: Run) -> Iterable[Ref]:
+    """What is final once a run is over: all that it reported, and its score."""
+    return [(ReportBatch, run.pk), *Score.objects.filter(run=run)]
 
 
 def move_score(run: Run, new: str, *, by: str, sentence: str, payload: dict[str, Any], **changes: Any) -> Score:
@@ -54,7 +85,7 @@ def move_score(run: Run, new: str, *, by: str, sentence: str, payload: dict[str,
         proposal = run.revision.proposal if run.revision else None
         told = payload | {"val_bpb": score.val_bpb, "outcome": new}
         kind = "score.accepted" if new == "ok" else f"score.{new}"
-        events.record(kind, sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, **told)
+        events.record(kind, sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, rows=[score], **told)
     return score
 
 
@@ -66,7 +97,18 @@ def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None
         if Campaign.objects.filter(pk=campaign.pk, state=campaign.state).update(**changes) != 1:
             raise _lost_race(campaign, campaign.name)
         _apply(campaign, changes)
-        events.record(f"campaign.{new}", f"{campaign.name} is {new}: {reason}", by=by, campaign=campaign)
+        sentence = f"{campaign.name} is {new}: {reason}"
+        events.record(f"campaign.{new}", sentence, by=by, campaign=campaign, rows=[campaign])
+
+
+def bind(campaign: Campaign, hardware_class: str) -> None:
+    """Of one class of hardware from its first run on. Raises LostRace where it is bound to another, or rests by now."""
+    mine = Campaign.objects.filter(pk=campaign.pk, state="active")
+    if mine.filter(hardware_class="").update(hardware_class=hardware_class):
+        sentence = f"{campaign.name} is measured on {hardware_class} from its first run on"
+        events.record("campaign.bound", sentence, by="dispatch", campaign=campaign, rows=[campaign])
+    elif not mine.filter(hardware_class=hardware_class).update(hardware_class=hardware_class):  # locks the row, too
+        raise LostRace(f"{campaign} was bound to another hardware class, or is no longer active")
 
 
 def hold(campaign: Campaign) -> None:

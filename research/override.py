@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from research import approval, audit, dispatch, events, gates, learn, lifecycle, moves, tasks
+from research import approval, dispatch, events, gates, learn, lifecycle, moves, tasks
 from research.gates import overridden
 from research.lifecycle import LostRace
 from research.models import Decision, Gate, Proposal, Revision
@@ -69,16 +69,17 @@ def _tell(
         "gates": [gate.name for gate in failed],
         "reason": decision.reason,
         "decision": decision.pk,
-        "decided": audit.summary(decision),
     }
     if not earlier:
         sentence = f"{_name(decision.by)} signed to override {gate} on P-{proposal.pk}; a second person has to sign"
+        told["rows"] = [decision]
         events.record(
             "proposal.override_signed", sentence, by=who, campaign=proposal.campaign, proposal=proposal, **told
         )
         return
     people = f"{_name(earlier[0].by)} and {_name(decision.by)}"
-    gates.go_on(revision, by=who, sentence=f"{people} overrode {gate} on P-{proposal.pk}", payload=told)
+    sentence = f"{people} overrode {gate} on P-{proposal.pk}"
+    gates.go_on(revision, by=who, sentence=sentence, payload=told, rows=[decision])
     learn.record(proposal, "overridden", f"Blocked by {gate}; two reviewers let it go on: {decision.reason}")
 
 

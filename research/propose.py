@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, asking, audit, events, gates, ledger, lifecycle, moves, patches, repository, stated
+from research import approval, asking, events, gates, ledger, lifecycle, moves, patches, repository, stated
 from research.briefing import brief, draft_of
 from research.drafts import Answer, Draft
 from research.models import Campaign, Proposal, Revision, Wave
@@ -92,9 +92,11 @@ def write(
             wave=wave,
         )
         proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
-        told = {"wave": wave.pk if wave else None, **told_of(write_revision(proposal, draft))}
+        revision = write_revision(proposal, draft)
+        told: dict[str, Any] = {"wave": wave.pk if wave else None, "revision": revision.number}
+        rows = [proposal, revision, *([wave] if wave else [])]
         sentence = f"P-{proposal.pk} {proposal.title}"
-        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, **told)
+        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, rows=rows, **told)
         transaction.on_commit(lambda: gates.request(proposal))
     return proposal
 
@@ -148,12 +150,6 @@ def write_revision(
         approval=signed.model_dump(mode="json"),
         digest=signed.digest(),
     )
-
-
-def told_of(revision: Revision) -> dict[str, Any]:
-    """For the event of ``revision``: what it predicts can be held against it later."""
-    as_kept = Revision.objects.select_related("proposal").get(pk=revision.pk)
-    return {"revision": revision.number, "stated": audit.stated(as_kept)}
 
 
 def revise(proposal: Proposal) -> None:
@@ -247,7 +243,8 @@ def _redraft(
 ) -> None:
     with transaction.atomic():
         moves.hold_proposal(proposal)
-        told = told_of(write_revision(proposal, draft, origin=origin, answers=answers, reply=reply))
+        revision = write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
+        told = {"revision": revision.number}
         title = draft.title[:200]
         moves.move_proposal(proposal, "drafted", by=asking.BY, sentence=sentence, payload=told, title=title)
         transaction.on_commit(lambda: gates.request(proposal))

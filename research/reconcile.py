@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from research import approval, asking, audit, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
+from research import approval, asking, chain, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
 from research.models import Campaign, Proposal
 
 log = logging.getLogger(__name__)
@@ -23,12 +23,22 @@ def reconcile(*, at_start: bool = False) -> None:
     ``at_start`` of the control worker nothing that was asked for before can still be on its way.
     """
     dispatch.expire_leases()
-    audit.chain()
+    _chain()
     for campaign in Campaign.objects.all():
         try:
             _look_after(campaign, at_start)
         except Exception:
             log.exception("campaign %s could not be reconciled; trying again in a few seconds", campaign.slug)
+
+
+def _chain() -> None:
+    """Nothing waits for the chain. Where it is broken a person has to look, and the loop is theirs to pause."""
+    try:
+        chain.chain()
+    except chain.Broken as broken:
+        log.error("the record is not chained: %s", broken)
+    except OSError:
+        log.exception("the head of the chain could not be kept in the home; trying again in a few seconds")
 
 
 def _look_after(campaign: Campaign, at_start: bool) -> None:

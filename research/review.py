@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from research import approval, audit, dispatch, learn, moves, tasks
+from research import approval, dispatch, learn, moves, tasks
 from research.lifecycle import LostRace
 from research.models import Decision, Proposal
 
@@ -50,8 +50,8 @@ def decide(
         decision = Decision.objects.create(
             revision=revision, choice=choice, category=category, reason=reason, digest=digest, by=by
         )
-        told = {"digest": digest, "reason": reason, "decision": decision.pk, "decided": audit.summary(decision)}
-        moves.move_proposal(proposal, new, by=who, sentence=sentence, payload=told)
+        told = {"digest": digest, "reason": reason, "decision": decision.pk}
+        moves.move_proposal(proposal, new, by=who, sentence=sentence, payload=told, rows=[decision])
         if choice == "reject":
             label = dict(Decision.CATEGORIES)[category].lower()
             learn.record(proposal, "rejected", f"Rejected by a reviewer ({label}): {reason}")

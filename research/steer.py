@@ -51,8 +51,8 @@ def notes(campaign: Campaign) -> tuple[drafts.Note, ...]:
 
 
 def _check_right(by: User) -> None:
-    if not by.has_perm("research.change_campaign"):
-        raise PermissionDenied("Steering notes need the right to steer the campaign.")
+    if not by.has_perm("research.steer_campaign"):
+        raise PermissionDenied("Steering notes need the right to steer campaigns.")
 
 
 def _name(by: User) -> str:
@@ -60,4 +60,5 @@ def _name(by: User) -> str:
 
 
 def _record(note: Note, kind: str, sentence: str, by: User) -> None:
-    events.record(kind, sentence, by=f"user:{by.get_username()}", campaign=note.campaign, note=note.pk)
+    who = f"user:{by.get_username()}"
+    events.record(kind, sentence, by=who, campaign=note.campaign, rows=[note], note=note.pk)

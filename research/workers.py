@@ -8,7 +8,7 @@ import secrets
 from django.db import transaction
 
 from gpu_runner import contract
-from research import events
+from research import events, watch
 from research.models import Worker
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -22,10 +22,10 @@ def enrol(name: str, *, by: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"name: {name!r} must be letters, digits, dot, dash or underscore, 64 at most")
     token = secrets.token_urlsafe(32)
-    with transaction.atomic():
+    with transaction.atomic(), watch.told_by_a_verb():
         worker, created = Worker.objects.update_or_create(
             name=name, defaults={"token_sha256": contract.sha256(token.encode())}
         )
         sentence = f"{name} was {'enrolled' if created else 'given a new token'}"
-        events.record("worker.enrolled", sentence, by=by, worker=worker.pk)
+        events.record("worker.enrolled", sentence, by=by, rows=[worker], worker=worker.pk)
     return token

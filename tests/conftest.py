@@ -23,6 +23,7 @@ def _static_files() -> None:
 def _own_home(tmp_path: Path, settings: object) -> None:
     settings.REPOSITORIES = tmp_path / "repositories"  # type: ignore[attr-defined]
     settings.DATASETS = tmp_path / "datasets"  # type: ignore[attr-defined]
+    settings.AUDIT_HEAD = tmp_path / "audit_head"  # type: ignore[attr-defined]
     settings.WHITENOISE_AUTOREFRESH = True  # type: ignore[attr-defined]  # else every client lists all static files first
 
 
@@ -46,7 +47,7 @@ def alice(db: None) -> User:
 @pytest.fixture
 def bob(db: None) -> User:
     """Reviews: may decide, stop and pause."""
-    user = _person("bob", "add_decision", "change_campaign")
+    user = _person("bob", "add_decision", "steer_campaign")
     user.is_staff = True
     user.save()
     return user

@@ -18,6 +18,7 @@ for name in list(os.environ):
 os.environ["COUNTERSIGN_HOME"] = HOME
 os.environ["COUNTERSIGN_DATABASE_URL"] = DATABASE_URL
 os.environ["COUNTERSIGN_SECRET_KEY"] = "only for tests"
+os.environ["COUNTERSIGN_AUDIT_KEY"] = "only for tests, too"
 
 # A shell that starts something in the background has it ignore Ctrl+C, and whatever we start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

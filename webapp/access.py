@@ -32,7 +32,7 @@ def may_decide(user: User | AnonymousUser) -> bool:
 
 def may_steer(user: User | AnonymousUser) -> bool:
     """Pause, resume and halt campaigns; stop runs."""
-    return may_read(user) and user.has_perm("research.change_campaign")
+    return may_read(user) and user.has_perm("research.steer_campaign")
 
 
 def may_propose(user: User | AnonymousUser) -> bool:

@@ -7,9 +7,11 @@ import secrets
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from research import events
 from webapp.models import LoginLink
 
 LINK_TTL = timedelta(hours=1)
@@ -36,9 +38,15 @@ def holder(token: str) -> User | None:
 def redeem(token: str) -> User | None:
     """The person whom ``token`` signs in, once; None when it is unknown, used or expired."""
     links = _usable(token)
-    if not links.exists() or links.update(used_at=timezone.now()) != 1:  # looked at first: a guess writes nothing
+    if not links.exists():  # looked at first: a guess writes nothing
         return None
-    return LoginLink.objects.select_related("user").get(token_sha256=_hash(token)).user
+    with transaction.atomic():
+        if links.update(used_at=timezone.now()) != 1:
+            return None
+        link = LoginLink.objects.select_related("user").get(token_sha256=_hash(token))
+        who = f"user:{link.user.get_username()}"
+        events.record("loginlink.used", f"{link.user} signed in with a link", by=who, rows=[link])
+    return link.user
 
 
 def _usable(token: str) -> QuerySet[LoginLink]:

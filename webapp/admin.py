@@ -21,7 +21,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import events
+from research import events, watch
 from research.models import (
     AuditHead,
     Campaign,
@@ -107,7 +107,9 @@ class CampaignForm(AnyForm):
 class CampaignAdmin(RecordAdmin):
     """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
 
-    A campaign is begun by ``research.campaigns.create``, which also makes its repository.
+    That needs ``research.change_campaign``: they say what is asked for and what a result means. Who may steer sets how
+    much waits for people, and reads the rest. A campaign is begun by ``research.campaigns.create``, which also makes
+    its repository. What is saved leaves an event with the old and the new values: see ``research.watch``.
     """
 
     list_display = ("name", "slug", "state", "recipe", "dataset", "hardware_class", "budget_gpu_hours", "budget_usd")
@@ -115,8 +117,8 @@ class CampaignAdmin(RecordAdmin):
     search_fields = ("name", "slug", "goal")
     GOAL = ("name", "goal", "program", "target_bpb")
     BUDGET = ("budget_gpu_hours", "budget_usd", "usd_per_gpu_hour")
-    POLICY = ("min_pairs", "max_pairs", "alpha", "min_effect_bpb", "num_waiting", "max_agent_open", "approval_ttl_h",
-              "deadline_s", "in_batches")  # fmt: skip
+    POLICY = ("min_pairs", "max_pairs", "alpha", "min_effect_bpb", "approval_ttl_h", "deadline_s")
+    PACE = ("num_waiting", "max_agent_open", "in_batches")
     MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
     MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
     NOW = ("state", "state_reason", "proposer_problem", "proposer_retry_at", "created_by", "created_at")
@@ -124,21 +126,29 @@ class CampaignAdmin(RecordAdmin):
         (None, {"fields": ("slug", *GOAL)}),
         ("Budget", {"fields": BUDGET}),
         ("Policy", {"fields": POLICY}),
+        ("Pace", {"fields": PACE}),
         ("Fixed when it began", {"fields": MEASURED + MACHINE}),
         ("Now", {"fields": NOW}),
     )
     readonly_fields = ("slug", *MEASURED, *MACHINE, *NOW)
     form = CampaignForm
-    has_change_permission: Permission = AnyAdmin.has_change_permission
+
+    def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
+        return any(map(request.user.has_perm, ("research.change_campaign", "research.steer_campaign")))
+
+    def has_view_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
+        return super().has_view_permission(request, obj) or self.has_change_permission(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Campaign | None = None) -> tuple[str, ...]:
+        if request.user.has_perm("research.change_campaign"):
+            return self.readonly_fields
+        return (*self.readonly_fields, *self.GOAL, *self.BUDGET, *self.POLICY)
 
     def save_model(self, request: HttpRequest, obj: Campaign, form: ModelForm[Campaign], change: bool) -> None:
         """Only what was changed is written: a verb may have moved the state since the form was opened."""
         assert change, "campaigns are not added here"
         if form.changed_data:
             obj.save(update_fields=form.changed_data)
-            sentence = f"{obj.name}: an administrator set {', '.join(form.changed_data)}"
-            values = {name: str(getattr(obj, name))[:500] for name in form.changed_data}
-            events.record("campaign.changed", sentence, by=f"user:{request.user}", campaign=obj, values=values)
 
 
 @admin.register(Worker)
@@ -156,9 +166,11 @@ class WorkerAdmin(RecordAdmin):
     def save_model(self, request: HttpRequest, obj: Worker, form: ModelForm[Worker], change: bool) -> None:
         assert change, "workers are not added here"
         if form.changed_data:
-            obj.save(update_fields=form.changed_data)
             word = "on" if obj.enabled else "off"
-            events.record(f"worker.switched_{word}", f"Worker {obj.name} is switched {word}", by=f"user:{request.user}")
+            with watch.told_by_a_verb():
+                obj.save(update_fields=form.changed_data)
+                sentence = f"Worker {obj.name} is switched {word}"
+                events.record(f"worker.switched_{word}", sentence, by=f"user:{request.user}", rows=[obj])
 
 
 @admin.register(Incumbent)
@@ -294,7 +306,7 @@ class NoteAdmin(RecordAdmin):
 
 @admin.register(AuditHead)
 class AuditHeadAdmin(RecordAdmin):
-    list_display = ("num_events", "sha256")
+    list_display = ("num_events", "sha256", "begun", "signature")
     date_hierarchy = None
 
 

@@ -11,7 +11,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import events
+from research import events, watch
 from research.models import Campaign
 from webapp.models import AgentToken
 
@@ -49,11 +49,11 @@ def make(name: str, *, campaign: Campaign | None, by: str, scope: str = "propose
         "expires_at": timezone.now() + timedelta(days=days),
         "revoked_at": None,
     }
-    with transaction.atomic():
-        AgentToken.objects.update_or_create(name=name, defaults=fields)
+    with transaction.atomic(), watch.told_by_a_verb():
+        made, _ = AgentToken.objects.update_or_create(name=name, defaults=fields)
         where = campaign.name if campaign else "every campaign"
         sentence = f"Agent {name} may {scope} in {where} for {days} days"
-        events.record("agent.token_made", sentence, by=by, campaign=campaign)
+        events.record("agent.token_made", sentence, by=by, campaign=campaign, rows=[made])
     return token
 
 
@@ -67,7 +67,8 @@ def revoke(token: AgentToken, *, by: str) -> None:
     with transaction.atomic():
         if not AgentToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
             raise ValueError(f"The token of {token} is revoked already.")
-        events.record("agent.token_revoked", f"The token of agent {token} was revoked", by=by, campaign=token.campaign)
+        sentence = f"The token of agent {token} was revoked"
+        events.record("agent.token_revoked", sentence, by=by, campaign=token.campaign, rows=[token])
 
 
 def find(token: str) -> AgentToken | None:

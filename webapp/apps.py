@@ -11,11 +11,12 @@ class WebappConfig(AppConfig):
 
     def ready(self) -> None:
         # The Celery app has to exist wherever a task is sent from, web process included.
-        from webapp import celery, live, turnstile
+        from webapp import celery, covered, live, turnstile
 
         assert celery.app
         live.connect()
         turnstile.connect()
+        covered.connect()
 
 
 class PanelConfig(AdminConfig):

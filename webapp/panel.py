@@ -1,8 +1,12 @@
-"""The admin panel, without a door of its own: one page asks for passwords, and one turnstile counts them."""
+"""The admin panel, without a door of its own: one page asks for passwords, and one turnstile counts them.
+
+Whoever saves something in it is who the event names.
+"""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminPasswordChangeForm
@@ -10,14 +14,18 @@ from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import PasswordChangeView, redirect_to_login
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import resolve_url
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
+from research import events
 from webapp import turnstile
+
+if TYPE_CHECKING:
+    from django.contrib.admin.sites import _ViewType as View
 
 
 class ChangeForm(AdminPasswordChangeForm):
@@ -49,6 +57,16 @@ class ChangePassword(PasswordChangeView):
 
 
 class Panel(AdminSite):
+    def admin_view(self, view: View, cacheable: bool = False) -> View:
+        """Every page of it, of Django's own models, too."""
+
+        @wraps(view)
+        def named(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            with events.acting(f"user:{request.user}"):
+                return view(request, *args, **kwargs)
+
+        return super().admin_view(cast("View", named), cacheable)
+
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """To the sign-in page; whoever has signed in and may not enter would come back in a circle."""

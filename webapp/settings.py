@@ -63,16 +63,23 @@ def _dollars(name: str, default: str) -> Decimal:
     return dollars
 
 
-def _secret_key() -> str:
+def _kept_key(variable: str, name: str) -> str:
     """From the environment, else made once and kept in the home folder, readable by its owner only."""
-    if key := os.environ.get("COUNTERSIGN_SECRET_KEY"):
+    if key := os.environ.get(variable):
         return key
-    path = HOME / "secret_key"
+    path = HOME / name
     HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Exclusive: an earlier start, or a sibling process just now, may have made it.
-    with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(48))
-    return path.read_text()
+    if not path.exists():
+        # Linked, whole: an earlier start, or a sibling process just now, may have made it; none may read half of it.
+        made = path.with_name(f".{name}.{os.getpid()}")
+        with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        with suppress(FileExistsError):
+            os.link(made, path)
+        made.unlink()
+    if not (kept := path.read_text().strip()):
+        raise ValueError(f"{path}: is empty; bring it back from a backup, or set {variable}")
+    return kept
 
 
 def _database(url: str) -> dict[str, Any]:
@@ -107,7 +114,9 @@ BIND = os.environ.get("COUNTERSIGN_BIND", "127.0.0.1")
 PUBLIC_URL = _public_url(f"http://127.0.0.1:{PORT}")
 PROXIES = _proxies(PUBLIC_URL)
 REDIS_URL = os.environ.get("COUNTERSIGN_REDIS_URL", "")
-SECRET_KEY = _secret_key()
+SECRET_KEY = _kept_key("COUNTERSIGN_SECRET_KEY", "secret_key")
+AUDIT_KEY = _kept_key("COUNTERSIGN_AUDIT_KEY", "audit_key")
+AUDIT_HEAD = HOME / "audit_head"
 DEBUG = _flag("COUNTERSIGN_DEBUG")
 ALLOWED_HOSTS = [
     *filter(None, os.environ.get("COUNTERSIGN_HOSTS", "").split(",")),

@@ -7,14 +7,16 @@ why; a gate that warns lets it pass, and the page shows what a person should loo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
 
-from research import approval, audit, learn, lifecycle, moves, repository, tasks
+from research import approval, learn, lifecycle, moves, repository, tasks
 from research.gates import overridden, smoke
 from research.gates.found import Context, Found
 from research.gates.order import PATCH_GATES, context_of, looked_at
+from research.held import Ref
 from research.models import Gate, Proposal, Revision, Run
 
 BY = "gates"
@@ -41,7 +43,7 @@ def check(revision: Revision) -> None:
 def recheck(revision: Revision) -> None:
     """The gates of a proposal in *checking*; also after a crash half-way, so every write can be repeated."""
     if approval.is_stale(revision):
-        _outdated(revision.proposal)
+        _outdated(revision)
         return
     failed: dict[str, str] = {}
     for order, (name, found, seconds) in enumerate(looked_at(_context(revision)), start=1):
@@ -68,7 +70,7 @@ def _try_out(revision: Revision) -> None:
         transaction.on_commit(lambda: tasks.ring(run.pk))
 
 
-def go_on(revision: Revision, *, by: str, sentence: str, payload: dict[str, Any]) -> None:
+def go_on(revision: Revision, *, by: str, sentence: str, payload: dict[str, Any], rows: Iterable[Ref]) -> None:
     """A blocked proposal whose failed gates two people overrode: on to the gate that has not looked yet, or to review.
 
     Must run inside the transaction of the second signature.
@@ -76,7 +78,7 @@ def go_on(revision: Revision, *, by: str, sentence: str, payload: dict[str, Any]
     proposal = revision.proposal
     has_been_tried = revision.gates.filter(name=smoke.NAME).exclude(outcome="pending").exists()
     new = "pending_review" if has_been_tried else "checking"
-    moves.move_proposal(proposal, new, by=by, sentence=sentence, payload=payload)
+    moves.move_proposal(proposal, new, by=by, sentence=sentence, payload=payload, rows=rows)
     if not has_been_tried:
         _try_out(revision)
 
@@ -137,24 +139,26 @@ def conclude(run: Run) -> None:
 def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> None:
     name = f"P-{proposal.pk} {proposal.title}"
     if run.state == "cancelled":
-        moves.move_proposal(proposal, "stale", by=BY, sentence=f"{name}: its smoke run was cancelled")
+        sentence = f"{name}: its smoke run was cancelled"
+        moves.move_proposal(proposal, "stale", by=BY, sentence=sentence, rows=_of(revision))
     elif not found.passed:
         _block(revision, {smoke.NAME: found.sentence})
     elif approval.is_stale(revision):
-        _outdated(proposal)
+        _outdated(revision)
     else:
-        told = _told_of(revision)
-        moves.move_proposal(proposal, "pending_review", by=BY, sentence=f"{name} is ready for review", payload=told)
+        sentence, told = f"{name} is ready for review", {"revision": revision.number}
+        moves.move_proposal(proposal, "pending_review", by=BY, sentence=sentence, payload=told, rows=_of(revision))
 
 
-def _told_of(revision: Revision) -> dict[str, Any]:
+def _of(revision: Revision) -> list[Ref]:
     """For the event that a person reads next: what the gates found can be held against the page."""
-    return {"revision": revision.number, "found": audit.found(revision.gates.all())}
+    return [(Gate, revision.pk)]
 
 
-def _outdated(proposal: Proposal) -> None:
+def _outdated(revision: Revision) -> None:
+    proposal = revision.proposal
     sentence = f"P-{proposal.pk} {proposal.title} was drafted under other conditions than today's: it is rebased"
-    moves.move_proposal(proposal, "stale", by=BY, sentence=sentence)
+    moves.move_proposal(proposal, "stale", by=BY, sentence=sentence, rows=_of(revision))
 
 
 def _block(revision: Revision, failed: dict[str, str]) -> None:
@@ -168,7 +172,8 @@ def _block(revision: Revision, failed: dict[str, str]) -> None:
             "blocked",
             by=BY,
             sentence=f"P-{proposal.pk} {proposal.title} is blocked {by}"[:600],
-            payload={"gates": list(failed), **_told_of(revision)},
+            payload={"gates": list(failed), "revision": revision.number},
+            rows=_of(revision),
         )
         learn.record(proposal, "blocked", f"Blocked {by}")
         _pause_after_many(proposal)

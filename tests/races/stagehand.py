@@ -23,7 +23,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from research import approval, audit, dispatch, events, judge, lifecycle, propose, reconcile, workers  # noqa: E402
+from research import approval, audit, dispatch, events, judge, lifecycle, moves, propose, reconcile, workers  # noqa: E402
 from research.lifecycle import LostRace  # noqa: E402
 from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
 from research.statistics import Look  # noqa: E402
@@ -47,7 +47,7 @@ def enrol_people(names: list[str]) -> dict[str, str]:
     tokens = {}
     for name in names:
         user = User.objects.create_user(name, f"{name}@lab.example", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=["add_decision", "change_campaign"]))
+        user.user_permissions.set(Permission.objects.filter(codename__in=["add_decision", "steer_campaign"]))
         tokens[name] = accounts.make_link(user)
     return tokens
 
@@ -60,9 +60,15 @@ def lock_sha256() -> str:
     return approval.lock_sha256()
 
 
+def _rest() -> None:
+    """Every campaign that is there."""
+    for older in Campaign.objects.exclude(state="paused"):
+        moves.move_campaign(older, "paused", by="test", reason="it has had its turn")
+
+
 def make_pending(num_proposals: int = 1) -> dict[str, Any]:
     """A campaign of its own, with proposals that wait; every older campaign rests."""
-    Campaign.objects.exclude(state="paused").update(state="paused")
+    _rest()
     campaign = builders.make_campaign(
         slug=f"race-{Campaign.objects.count()}", min_pairs=1, num_waiting=num_proposals, hardware_class="cpu-x86_64"
     )
@@ -78,7 +84,7 @@ def make_pending(num_proposals: int = 1) -> dict[str, Any]:
 
 def make_blocked() -> int:
     """A proposal that a gate blocks, in a campaign of its own; every older campaign rests."""
-    Campaign.objects.exclude(state="paused").update(state="paused")
+    _rest()
     campaign = builders.make_campaign(slug=f"race-{Campaign.objects.count()}", min_pairs=1, num_waiting=0)
     return builders.make_blocked(campaign).pk
 
@@ -93,7 +99,9 @@ def look_after(campaign: int, proposal: int, budget: float | None) -> None:
     With ``budget`` an operator has just changed what a run may cost, so that every signature is for something else.
     """
     if budget is not None:
-        Campaign.objects.filter(pk=campaign).update(run_budget_amount=budget)
+        chosen = Campaign.objects.get(pk=campaign)
+        chosen.run_budget_amount = budget
+        chosen.save(update_fields=["run_budget_amount"])
     for _ in range(2):
         reconcile.reconcile()
         _answer_doorbell(Proposal.objects.select_related("campaign").get(pk=proposal))
@@ -149,7 +157,7 @@ def keep_verifying(for_s: float) -> list[str]:
 
 def make_queued() -> dict[str, Any]:
     """A campaign whose only work is one run of its incumbent, in the queue."""
-    Campaign.objects.exclude(state="paused").update(state="paused")
+    _rest()
     campaign = builders.make_campaign(slug=f"race-{Campaign.objects.count()}", min_pairs=1, num_waiting=0)
     dispatch.advance(campaign)
     return {"campaign": campaign.pk, "slug": campaign.slug, "run": campaign.runs.get().pk}
@@ -194,7 +202,9 @@ def halt_slowly(campaign: int, for_s: float) -> None:
 def make_running() -> dict[str, Any]:
     """Two proposals that run against one incumbent, as two claims a moment apart can leave them."""
     there = make_pending(num_proposals=2)
-    Proposal.objects.filter(pk__in=there["proposals"]).update(state="running")
+    for proposal in Proposal.objects.filter(pk__in=there["proposals"]):
+        for state in ("approved", "running"):
+            moves.move_proposal(proposal, state, by="test", sentence=f"P-{proposal.pk} is {state}")
     return there
 
 

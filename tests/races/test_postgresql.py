@@ -79,10 +79,11 @@ def test_a_crashed_baseline_and_a_halt_do_not_wait_for_each_other_in_a_circle(to
 
 
 def test_the_rules_hold_on_it_as_they_do_on_sqlite(server: str) -> None:
-    """The tests of the lifecycle, once more: pytest makes its database there from the first migration on."""
+    """The tests of the lifecycle and of what is held, once more: its database is made from the first migration on."""
     told = os.environ | {"TEST_DATABASE_URL": make_database(server, "rules"), "OMP_NUM_THREADS": "1"}
     which = ["tests/research/test_lifecycle.py", "tests/research/test_loop.py::test_judging_twice_writes_one_verdict"]
+    which += ["tests/research/test_held.py", "tests/research/test_audit.py::test_a_changed_event_is_named"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *which], cwd=ROOT, env=told, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "pytest", "-q", *which], cwd=ROOT, env=told, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr

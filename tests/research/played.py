@@ -247,7 +247,7 @@ def play() -> Session:
     campaign = builders.make_campaign(slug="session", name="Session", num_waiting=5, usd_per_gpu_hour=Decimal("2.5"))
     house = House(
         campaign=campaign,
-        bob=person("bob", "add_decision", "change_campaign"),
+        bob=person("bob", "add_decision", "steer_campaign"),
         carol=person("carol", "add_decision", "add_proposal"),
     )
     till = Till()

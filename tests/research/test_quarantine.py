@@ -7,11 +7,12 @@ import math
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_runner import contract
-from research import audit, dispatch, judge, learn, lifecycle, moves, report, review, settle, statistics, tasks
+from research import audit, dispatch, events, judge, learn, lifecycle, moves, report, review, settle, statistics, tasks
 from research.models import Campaign, Event, Proposal, Run, Score
 from tests import builders
 
@@ -38,9 +39,9 @@ def history(campaign: Campaign, scores: list[float]) -> None:
             campaign=campaign, incumbent=like.incumbent, purpose="baseline", seed=500 + number, state="finished",
             approval=like.approval, digest=like.digest, hardware_class="cpu-x86_64",
         )  # fmt: skip
-        Score.objects.create(run=run, outcome="ok", val_bpb=val_bpb, seconds=1.0)
-        told = {"val_bpb": val_bpb, "outcome": "ok"}
-        Event.objects.create(kind="run.finished", by="worker:w", campaign=campaign, run=run, payload=told)
+        rows = [run, Score.objects.create(run=run, outcome="ok", val_bpb=val_bpb, seconds=1.0)]
+        with transaction.atomic():
+            events.record("run.finished", "It finished", by="worker:w", campaign=campaign, run=run, rows=rows)
 
 
 STEADY = [1.600, 1.602, 1.598, 1.601, 1.599, 1.603, 1.597, 1.600, 1.601, 1.599]

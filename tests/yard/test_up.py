@@ -87,7 +87,7 @@ def signed_in_by(link: str) -> bool:
 
 def secrets_of_the_worker(home: Home) -> list[str]:
     """What the worker's guard was told (its environment is the worker's) that a worker must not know."""
-    forbidden = ("ANTHROPIC", "SECRET_KEY", "DATABASE_URL", "COUNTERSIGN_REDIS_URL")
+    forbidden = ("ANTHROPIC", "SECRET_KEY", "AUDIT_KEY", "DATABASE_URL", "COUNTERSIGN_REDIS_URL")
     guards = [pid for pid in home.everybody() if is_guard_of_the_worker(pid)]
     assert len(guards) == 1
     told = Path(f"/proc/{guards[0]}/environ").read_bytes().decode().split("\0")

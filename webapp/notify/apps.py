@@ -10,7 +10,25 @@ class NotifyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from research import events
+        from research import events, held, watch
         from webapp.notify import outbox
+        from webapp.notify.models import Endpoint
 
         events.recorded.connect(outbox.on_event, dispatch_uid="webapp.notify")
+        pace = "what came of its last messages; where it listens is held"
+        watch.over(
+            held.cover(
+                held.Table(
+                    model=Endpoint,
+                    name="endpoint {description}",
+                    by_column=True,
+                    rewrites={
+                        "endpoint.enabled": frozenset({"enabled", "disabled_reason"}),
+                        "endpoint.disabled": frozenset({"enabled", "disabled_reason"}),
+                        "endpoint.secret_rotated": frozenset({"secret", "old_secret", "old_secret_until"}),
+                    },
+                    apart=dict.fromkeys(("num_failures", "failing_since", "busy_until"), pace),
+                    secret=frozenset({"secret", "old_secret"}),
+                )
+            )
+        )

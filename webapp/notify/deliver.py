@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from research import events
+from research import events, watch
 from webapp.notify import sign
 from webapp.notify.models import Delivery, Endpoint
 from webapp.notify.post import Answer, post
@@ -162,7 +162,8 @@ def switch_off(endpoint: Endpoint, reason: str, *, by: str = BY) -> None:
         owed = Delivery.objects.filter(endpoint=endpoint, state="pending")
         owed.update(state="failed", next_attempt_at=None, problem="The endpoint was switched off.")
         endpoint.enabled, endpoint.disabled_reason = False, reason
-        events.record("endpoint.disabled", f"Webhooks to {endpoint} are switched off. {reason}", by=by)
+        sentence = f"Webhooks to {endpoint} are switched off. {reason}"
+        events.record("endpoint.disabled", sentence, by=by, rows=[endpoint])
 
 
 def switch_on(endpoint: Endpoint, *, by: str) -> None:
@@ -171,16 +172,18 @@ def switch_on(endpoint: Endpoint, *, by: str) -> None:
     with transaction.atomic():
         if Endpoint.objects.filter(pk=endpoint.pk, enabled=False).update(**fresh) == 1:
             endpoint.enabled = True
-            events.record("endpoint.enabled", f"Webhooks to {endpoint} are switched on", by=by)
+            sentence = f"Webhooks to {endpoint} are switched on"
+            events.record("endpoint.enabled", sentence, by=by, rows=[endpoint])
 
 
 def rotate(endpoint: Endpoint, *, by: str) -> str:
     """A new secret; the old one signs beside it for a day, so that the receiver can change over without a gap."""
     endpoint.old_secret, endpoint.old_secret_until = endpoint.secret, timezone.now() + OLD_SECRET
     endpoint.secret = sign.new_secret()
-    with transaction.atomic():
+    with transaction.atomic(), watch.told_by_a_verb():
         endpoint.save(update_fields=["secret", "old_secret", "old_secret_until"])
-        events.record("endpoint.secret_rotated", f"The secret of {endpoint} was rotated", by=by)
+        sentence = f"The secret of {endpoint} was rotated"
+        events.record("endpoint.secret_rotated", sentence, by=by, rows=[endpoint])
     return endpoint.secret
 
 

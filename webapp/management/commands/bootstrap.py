@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from research import campaigns, propose
+from research import campaigns, chain, propose
 from research.models import Campaign
 from webapp import doctor
 
@@ -35,6 +35,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.step("Preparing the database", lambda: call_command("migrate", interactive=False, verbosity=0))
+        self.signed()
         if static_is_stale():
             self.step("Collecting static files", collect_static)
         administrator()
@@ -42,6 +43,14 @@ class Command(BaseCommand):
             self.step("Starting a first campaign, on the Python standard library's own source text", first_campaign)
             if not settings.ANTHROPIC_CONFIGURED:  # Claude takes a minute and money: the control worker asks it
                 self.step("Drawing the first proposals from the offline catalogue", first_proposals)
+
+    def signed(self) -> None:
+        """While nobody else writes: a new database gets its first signature, and one of an earlier version, too."""
+        try:
+            chain.chain()
+            chain.begin_where_the_version_changed()
+        except chain.Broken as broken:  # for people to look into; nothing that runs needs the chain
+            self.stderr.write(f"The record is not what this home has signed: {broken}.")
 
     def step(self, sentence: str, act: Any) -> None:
         self.stdout.write(f"{sentence} ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
 import sys
@@ -12,26 +13,32 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from research import audit
+from research import audit, chain
+from research.models import AuditHead
 
 
 class Command(BaseCommand):
-    help = "Verifies the chain of events; names what was changed, removed or added by hand."
+    help = "Verifies the chain of events and all that they tell of; names what was changed, removed or added by hand."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--head", default="", help="a hash kept from an earlier --export: it has to be in the chain"
+            "--head", default="", help="the line of an earlier --export, or its hash: it has to be in the chain"
         )
-        parser.add_argument("--export", action="store_true", help="print the head, to be kept somewhere else")
+        parser.add_argument("--export", action="store_true", help="print the signed head, to be kept somewhere else")
         parser.add_argument("--json", action="store_true", help="one JSON object")
+        parser.add_argument(
+            "--begin-anew",
+            default="",
+            metavar="REASON",
+            help="hold what is there now as it is and sign it with the key of this home, after a restore or a lost key",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        head = options["head"].strip().lower()
-        if head and not re.fullmatch("[0-9a-f]{64}", head):
-            self.stderr.write("--head: must be the 64 hexadecimal digits that --export printed")
-            sys.exit(2)
-        if options["export"]:
-            audit.chain()
+        head = self.given_head(options["head"].strip())
+        if options["begin_anew"].strip():
+            self.begin_anew(options["begin_anew"].strip())
+        elif options["export"]:
+            self.chained()
         found = audit.verify(head)
         if options["json"]:
             self.stdout.write(json.dumps(asdict(found) | {"at": timezone.now().isoformat()}, indent=2))
@@ -40,11 +47,62 @@ class Command(BaseCommand):
         if found.findings:
             sys.exit(1)
 
+    def given_head(self, said: str) -> str:
+        """The hash to look for. A whole line is refused where our key did not sign it: somebody wrote it."""
+        if not said or re.fullmatch("[0-9a-f]{64}", said.lower()):
+            return said.lower()
+        try:
+            kept = chain.parse(said)
+        except ValueError:
+            self.refuse("--head: must be the line that --export printed, in quotes, or the 64 hexadecimal digits in it")
+        if not kept.is_ours:
+            self.refuse(
+                chain.problem_with_key(kept.signature)
+                or "--head: the signature does not fit: this line was changed, or the record's key did not sign it"
+            )
+        return kept.sha256
+
+    def refuse(self, sentence: str) -> Any:
+        self.stderr.write(sentence)
+        sys.exit(2)
+
+    def chained(self) -> None:
+        """What is broken is among the findings, too."""
+        try:
+            chain.chain()
+        except chain.Broken as broken:
+            self.stderr.write(f"the last seconds are not in the chain: {broken}")
+
+    def begin_anew(self, reason: str) -> None:
+        """What is wrong until now is said once more: from here on it counts as it is."""
+        findings = audit.verify().findings
+        for finding in findings:
+            self.stdout.write(self.style.WARNING(f"until now: {finding}"))
+        who = getpass.getuser()
+        chain.begin(
+            f"The record was begun anew by {who}, at the command line: {reason}",
+            by=f"operator:{who}",
+            findings=findings,
+        )
+
     def tell(self, found: audit.Audit, export: bool) -> None:
         for finding in found.findings:
             self.stdout.write(self.style.ERROR(finding))
         if not found.findings:
             waiting = f", {found.num_unchained} of the last seconds not chained yet" if found.num_unchained else ""
-            self.stdout.write(self.style.SUCCESS(f"{found.num_events:,} events are what was written{waiting}."))
-        if export:
-            self.stdout.write(f"{timezone.now():%Y-%m-%dT%H:%M:%SZ} {found.num_events} {found.sha256}")
+            self.stdout.write(
+                self.style.SUCCESS(
+                    f"{found.num_events:,} events are what was written{waiting}, and so are {found.num_rows:,} rows."
+                )
+            )
+            self.stdout.write(since_when(found))
+        if export and (head := AuditHead.objects.first()):
+            self.stdout.write(chain.as_head(head).line())
+
+
+def since_when(found: audit.Audit) -> str:
+    if not found.begun:
+        return "Nobody has signed this record yet: the control worker does, with its next look."
+    if found.begun == 1:
+        return "All of them carry the seal of this home's key."
+    return f"From position {found.begun:,} on they carry the seal of this home's key; those before are hashed only."

@@ -1,0 +1,272 @@
+"""Nothing that decides, or that Claude reads, can be changed in the database unnoticed: mallory has all of SQL.
+
+The trials are made of the models themselves: whoever adds a field or a table to them has it held, or says why not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission, User
+from django.db import IntegrityError, models, transaction
+from django.utils import timezone
+
+from research import audit, covered, events, held, ledger, moves, override, review, steer, tasks
+from research.drafts import Usage
+from research.gates import overridden
+from research.models import Campaign, Proposal
+from tests import builders
+from webapp import accounts, agents
+from webapp.notify.models import KINDS, Endpoint
+
+pytestmark = pytest.mark.django_db
+SENT = Usage(
+    model="claude", input_tokens=9, output_tokens=0, cache_read_tokens=0, cache_write_tokens=0, usd=None, seconds=0.0,
+    stop_reason="sent", usd_at_most=Decimal("0.5"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def record(bob: User, dana: User, alice: User, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+    """At least one row of every table that is covered, and all of it in the chain."""
+    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+    campaign = builders.make_campaign()
+    worker = builders.make_worker()
+    _judged(campaign, bob)
+    _overridden(campaign, bob, dana)
+    builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
+    builders.make_proposal(campaign, title="By hand", arm="human", author=alice)
+    steer.note(campaign, "Look at attention.", by=bob)
+    accounts.make_link(dana)
+    agents.make("scout", campaign=campaign, by="user:dana")
+    Endpoint.objects.create(description="Tracker", url="https://t.example/in", kinds=list(KINDS))
+    reviewers = Group.objects.create(name="Reviewers")
+    reviewers.permissions.add(Permission.objects.get(codename="add_decision"))
+    alice.groups.add(reviewers)
+    ledger.enter(campaign, SENT, "propose")
+    assert worker
+    audit.chain()
+    assert findings() == []
+    return campaign
+
+
+def _judged(campaign: Campaign, bob: User) -> None:
+    proposal = builders.make_pending(campaign)
+    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    while (lease := builders.claim(builders.make_worker())) is not None:
+        builders.finish(lease, val_bpb=1.5 if lease.spec.purpose == "candidate" else 1.6)
+    assert Proposal.objects.get(pk=proposal.pk).state == "judged"
+
+
+def _overridden(campaign: Campaign, *people: User) -> None:
+    blocked = builders.make_blocked(campaign)
+    sha256 = overridden.sha256_of(overridden.failed(blocked.revision))
+    for person in people:
+        override.sign(blocked.pk, digest=blocked.revision.digest, gates_sha256=sha256, reason="Seen.", by=person)
+
+
+def findings() -> list[str]:
+    """As ``audit.verify`` finds them; it takes a moment of its own, which a test inside a transaction has already."""
+    return audit._verify("").findings
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """What is written within is gone afterwards; references are checked at the end of a transaction, so never."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def other(field: models.Field[Any, Any], value: Any) -> Any:
+    """Another value that the column takes."""
+    if isinstance(field, models.ForeignKey):
+        return (value or 0) + 1_000
+    if field.choices:
+        return next(key for key, _ in field.flatchoices if key != value)
+    if isinstance(field, models.BooleanField):
+        return not value
+    if isinstance(field, models.FloatField):
+        return 0.5 if value is None else value + 1e-4
+    if isinstance(field, models.IntegerField | models.DecimalField):
+        return (value or 0) + (100_000 if field.primary_key else 11)
+    if isinstance(field, models.DateTimeField):
+        return (value or timezone.now()) + timedelta(microseconds=1)
+    if isinstance(field, models.JSONField):
+        return ["changed", value]
+    if isinstance(field, models.BinaryField):
+        return bytes(value) + b"."
+    assert isinstance(field, models.CharField | models.TextField), field
+    return f"{value[:-1]}{'x' if value[-1:] != 'x' else 'y'}"
+
+
+def settled(table: held.Table) -> held.Row:
+    """A row of it that nothing writes to any more."""
+    return next(row for row in held.rows_of(table) if table.is_settled(row))
+
+
+def columns() -> list[tuple[held.Table, models.Field[Any, Any]]]:
+    return [(t, f) for t in held.TABLES.values() for f in t.model._meta.concrete_fields if f.name not in t.apart]
+
+
+def test_no_column_can_be_changed_by_sql_without_its_row_being_named(record: Campaign) -> None:
+    missed = []
+    for table, field in columns():
+        row = settled(table)
+        key = table.model._meta.pk.attname
+        rows = table.model._base_manager.filter(pk=row.get(key) or _a_key(table, row))
+        with undone():
+            assert rows.update(**{field.attname: other(field, rows.values_list(field.attname, flat=True).get())}) == 1
+            named = any("is not what the events tell of it" in one or "was removed" in one for one in findings())
+        if not named:
+            missed.append(f"{table.label}.{field.name}")
+    assert missed == []
+    assert len(columns()) > 150
+
+
+def test_no_later_event_makes_good_what_was_changed_by_hand_before_it(record: Campaign) -> None:
+    """Mallory changes a column and waits until a verb tells of the row again, with what is there then."""
+    made_good = []
+    for table, field in columns():
+        if table.together or field.attname in table.moving | table.until.keys() or field.primary_key:
+            continue
+        row = settled(table)
+        rows = table.model._base_manager.filter(pk=row["id"])
+        with undone():
+            rows.update(**{field.attname: other(field, rows.values_list(field.attname, flat=True).get())})
+            events.record("test.later", "And then", by="test", rows=[(table.model, row["id"])])
+            if not any("by hand before event" in one for one in findings()):
+                made_good.append(f"{table.label}.{field.name}")
+    assert made_good == []
+
+
+def test_a_state_that_was_set_by_hand_is_found_though_all_went_on_from_there(record: Campaign, bob: User) -> None:
+    moves.move_campaign(record, "paused", by="test", reason="it rests")
+    proposal = builders.make_pending(builders.make_campaign(slug="second"))
+    review.decide(
+        proposal.pk, digest=proposal.revision.digest, choice="reject", category="later", reason="Not now.", by=bob
+    )
+    assert findings() == []
+    Proposal.objects.filter(pk=proposal.pk).update(state="approved")
+    proposal.refresh_from_db()
+    moves.move_proposal(proposal, "running", by="dispatch", sentence="It runs")
+    (finding,) = findings()
+    assert finding.startswith(
+        f"proposal {proposal.pk} was rejected and cannot have become running: its state was chang"
+    )
+
+
+def _a_key(table: held.Table, row: held.Row) -> int:
+    return table.model._base_manager.filter(**{table.together: row[table.together]}).values_list("pk", flat=True)[0]
+
+
+def test_no_row_can_be_taken_out_by_sql(record: Campaign) -> None:
+    for table in held.TABLES.values():
+        row = settled(table)
+        rows = table.model._base_manager.filter(pk=row.get("id") or _a_key(table, row))
+        with undone():
+            assert rows._raw_delete(rows.db) == 1
+            found = findings()
+        assert any("was removed" in one or "is not what the events tell of it" in one for one in found), table.label
+
+
+def test_no_row_can_be_put_in_by_sql(record: Campaign) -> None:
+    for table in held.TABLES.values():
+        row = settled(table)
+        there = table.model._base_manager.get(pk=row.get("id") or _a_key(table, row))
+        with undone():
+            forged = table.model(**{f.attname: _of_a_copy(f, there) for f in table.model._meta.concrete_fields})
+            table.model._base_manager.bulk_create([forged])
+            found = findings()
+        assert any("was added by hand" in one or "is not what the events tell of it" in one for one in found), (
+            table.label
+        )
+
+
+def _of_a_copy(field: models.Field[Any, Any], there: models.Model) -> Any:
+    """What a copy of ``there`` may say beside it."""
+    value = getattr(there, field.attname)
+    if isinstance(field, models.OneToOneField):
+        taken = type(there)._base_manager.values(field.attname)
+        free = field.related_model._base_manager.exclude(pk__in=taken.exclude(**{field.attname: None}))
+        return None if field.null else free.values_list("pk", flat=True)[0]
+    is_free = isinstance(field, models.ForeignKey | models.JSONField) or field.choices
+    return value if is_free else other(field, value)
+
+
+def test_rights_are_held_whoever_has_them_and_under_whatever_name(record: Campaign, alice: User) -> None:
+    by_sql = {
+        "the account charlie": lambda: _pair(User.groups.through, user=_charlie(), group=Group.objects.get()),
+        "the account alice": lambda: _pair(
+            User.user_permissions.through, user=alice, permission=Permission.objects.get(codename="change_campaign")
+        ),
+        "the group Reviewers": lambda: Group.permissions.through._base_manager.all()._raw_delete("default"),
+        "the account bob": lambda: Permission.objects.filter(codename="steer_campaign").update(codename="x"),
+    }
+    _charlie()
+    audit.chain()
+    for name, act in by_sql.items():
+        with undone():
+            act()
+            assert any(one.startswith(f"{name} is not what the events tell of it: see ") for one in findings())
+
+
+def _charlie() -> User:
+    return User.objects.get_or_create(username="charlie")[0]
+
+
+def _pair(through: Any, **sides: Any) -> None:
+    through._base_manager.bulk_create([through(**sides)])
+
+
+def test_every_table_is_held_or_says_why_not() -> None:
+    through = {held.through(held.many_of(t, name)) for t in held.TABLES.values() for name in t.many}
+    every = {model._meta.label_lower for model in apps.get_models(include_auto_created=True) if model not in through}
+    assert every == held.TABLES.keys() | covered.APART.keys()
+    assert not held.TABLES.keys() & covered.APART.keys()
+    for table in held.TABLES.values():
+        fields = {field.name for field in table.model._meta.concrete_fields}
+        assert table.apart.keys() | table.until.keys() <= fields, table.label
+        assert all(len(reason) > 20 for reason in [*table.apart.values(), *table.until.values()])
+        many = {field.name for field in table.model._meta.many_to_many}
+        assert many == table.many.keys(), table.label
+
+
+def test_what_a_run_says_while_it_goes_on_is_no_tampering_and_is_held_at_its_end(record: Campaign) -> None:
+    proposal = builders.make_proposal(record, title="Goes on", overrides=[builders.make_override(value=0.3)])
+    from research import gates, report
+
+    gates.check(proposal.revision)
+    lease = builders.claim(builders.make_worker())
+    assert lease is not None
+    run = report.leased(lease.spec.run_id, lease.token)
+    report.accept(
+        run, builders.contract.Report(fence=lease.spec.fence, seq=1, phase="training", points=builders.make_points())
+    )
+    assert findings() == []
+    report.beat(run, lease.spec.fence)
+    assert findings() == []
+
+
+def test_an_event_tells_the_same_hashes_from_every_side(record: Campaign) -> None:
+    """JSON numbers come back from PostgreSQL in another dress: 1e22 as a whole number, no negative zero."""
+    with transaction.atomic():
+        event = events.record("test.written", "Numbers", by="test", big=1e22, zero=-0.0, small=5e-324, third=1 / 3)
+    row = next(row for row in audit.chains.rows(chained=False) if row["pk"] == event.pk)
+    assert audit.chains.is_sealed(row)
+
+
+def test_a_column_that_cannot_be_read_is_named_and_ends_nothing(record: Campaign) -> None:
+    with undone():
+        try:
+            with transaction.atomic():
+                Campaign.objects.update(alpha=float("inf"))
+        except IntegrityError:
+            return
+        assert "campaign first is not what the events tell of it: see alpha" in findings()
