@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import codecs
-import keyword
 import re
 import textwrap
 import zlib
@@ -29,8 +28,8 @@ def _comments(text: str) -> str:
 
 
 def _names(text: str) -> str:
-    words = [word for word in re.findall(r"[A-Za-z_]\w*", text) if not keyword.iskeyword(word)]
-    lines = ("_".join(words[start : start + 5]) for start in range(0, len(words), 5))
+    words = re.findall(r"\w+", text)
+    lines = ("_" + "_".join(words[start : start + 5]) for start in range(0, len(words), 5))
     return "".join(f"{line} = 1\n" for line in lines)
 
 
