@@ -17,8 +17,9 @@ from gpu_runner.contract import Wire
 from gpu_runner.data.manifest import HELD_OUT, WIDTH
 from gpu_runner.data.overlap import Sought
 
-MAX_READ = 4 << 20  # bytes of all files of one source
-MAX_DECODED = 8 << 20  # bytes that come out of one source, however it is nested
+# Ten times the shipped recipe, and a patch has at most 100,000 bytes. A source made to be slow takes 15 s of CPU.
+MAX_READ = 1 << 20  # bytes of all files of one source
+MAX_DECODED = 2 << 20  # bytes that come out of one source, however it is nested; less than unpack.MAX_BYTES
 MAX_PLACES = 5
 
 Source = Mapping[str, bytes]  # path -> what the file holds

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 SHORTEST = 32  # characters; less cannot hold a stretch
-MAX_BYTES = 4 << 20  # of one decoded text
+MAX_BYTES = 4 << 20  # of one unpacked text, more than any allowance: what is cut off here is never passed over
 MAX_DEPTH = 4  # encodings one in the other
 LZMA_BYTES = 64 << 20  # of memory
 _SPACE = re.compile(rb"\s+")

@@ -112,8 +112,8 @@ def _too_much(num_bytes: int, said: str, places: list[Place]) -> list[Remark]:
 
 
 def _too_much_in_all(num_bytes: int, in_all: int | None) -> list[Remark]:
-    if in_all is None or in_all <= UNUSUAL_IN_ALL or not num_bytes:
-        return []
+    if in_all is None or in_all <= UNUSUAL_IN_ALL or not num_bytes or num_bytes > MOST:
+        return []  # or it is too much by itself
     is_blocked = in_all > MOST_IN_ALL and num_bytes > SMALL
     sentence = f"With it, the recipe says {in_all:,} bytes more than at the campaign's first commit."
     if is_blocked:
