@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import codecs
+import gzip
+import lzma
 import re
 import textwrap
 import zlib
@@ -73,6 +76,9 @@ HIDDEN: dict[str, Callable[[str], str]] = {
     "base32": lambda text: _literals(base64.b32encode(text.encode()).decode()),
     "hex": lambda text: _literals(text.encode().hex()),
     "zlib and base85": _packed,
+    "gzip and hex": lambda text: _literals(gzip.compress(text.encode()).hex()),
+    "bz2 and base32": lambda text: _literals(base64.b32encode(bz2.compress(text.encode())).decode()),
+    "lzma and base64": lambda text: _literals(base64.b64encode(lzma.compress(text.encode())).decode()),
     "small numbers": _numbers,
     "long numbers": _long_numbers,
     "upper case without spaces": lambda text: _literals("".join(text.upper().split())),

@@ -1,8 +1,8 @@
 """How much text of any kind does the patch bring along? What a recipe says may be a held-out text learned by heart.
 
 Docstrings, strings, comments, names, numbers and tables are counted, in bytes, against the base, and shown. Measured
-(docs/security.md): held-out text in a docstring is worth some 0.007 bits per byte for every 1,000 bytes of it, and a
-keep takes about 0.005. So a bound keeps such a gain small; that the text is not held out the worker sees for itself.
+(docs/security.md): held-out text in a docstring is worth 0.68 bits per byte at 60,000 bytes and 0.035 at 1,800, and a
+keep takes about 0.005. So a bound keeps such a gain small; that the text is held out only the worker can see.
 
 Of 80 research patches (tests/gates/benign.toml and the offline catalogue) half bring at most 20 bytes, nine in ten at
 most 105, and the most is 286; the ten commits that made the shipped recipe bring 0 to 9,700.
@@ -19,11 +19,11 @@ from research.gates.found import Context, Found, Remark
 from research.gates.written import Piece
 
 NAME = "new text"
-UNUSUAL, MOST = 500, 2_000  # bytes in one patch
-UNUSUAL_IN_ALL, MOST_IN_ALL = 8_000, 20_000  # since the campaign's first commit
+UNUSUAL, MOST = 400, 1_000  # bytes in one patch
+UNUSUAL_IN_ALL, MOST_IN_ALL = 4_000, 10_000  # since the campaign's first commit
 SMALL = 200  # bytes; so little is not held against a patch, whatever came before it
 # Added lines as zlib packs them, with the base at hand: data can be written as code, too. The 80 patches: at most 461.
-UNUSUAL_PACKED, MOST_PACKED = 1_500, 3_000
+UNUSUAL_PACKED, MOST_PACKED = 1_000, 2_000
 WINDOW = 32_768  # bytes that zlib looks back
 
 

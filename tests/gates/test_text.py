@@ -62,8 +62,8 @@ def test_six_thousand_bytes_are_blocked_however_they_are_written(way: str) -> No
 def test_research_passes_and_says_how_much_it_brings(name: str, edits: list[Edit]) -> None:
     found = looked_at(FILES, *edits, origin=FILES)
     assert found.outcome == "passed", found
-    assert found.measured["num_bytes"] < text.UNUSUAL / 1.5, "so far is honest research from being unusual"
-    assert found.measured["num_packed"] < text.UNUSUAL_PACKED / 3
+    assert found.measured["num_bytes"] < 0.75 * text.UNUSUAL, "so far is honest research from being unusual"
+    assert found.measured["num_packed"] < text.UNUSUAL_PACKED / 2
     assert ("bytes (" in found.sentence) == (found.measured["num_bytes"] > 0)
     assert "since the campaign's first commit" in found.sentence
 
@@ -126,8 +126,8 @@ def test_many_small_texts_are_stopped_by_what_they_are_together() -> None:
     """Each passes by itself; what they add up to since the first commit does not."""
     body = (Path(sysconfig.get_paths()["stdlib"]) / "argparse.py").read_text().replace("\t", " ")
     files, outcomes = dict(FILES), []
-    for number in range(14):
-        part = "".join(f"# {line.strip()}\n" for line in body[number * 2_400 : number * 2_400 + 1_800].splitlines())
+    for number in range(16):
+        part = "".join(f"# {line.strip()}\n" for line in body[number * 2_400 : number * 2_400 + 950].splitlines())
         found = looked_at(files, added(part), origin=FILES)
         outcomes.append(found.outcome)
         files["train.py"] = files["train.py"].replace(PLACE, part + PLACE)
