@@ -182,7 +182,7 @@ def train_and_score(launch: Launch) -> None:
     dataset = find_dataset(launch.spec, here.datasets)
     recipe = fetch_source(launch)
     launch.check()
-    refuse_held_out_text(recipe, dataset, bool(launch.spec.approval.patch), launch.check, launch.reporter.log)
+    refuse_held_out_text(launch.spec, recipe, dataset, launch.check, launch.reporter.log)
     launch.tally.device_since = time.monotonic()
     train(launch, recipe, dataset)
     launch.tally.score = score(launch, recipe, dataset)

@@ -12,7 +12,7 @@ from gpu_runner import contract, sandbox
 from gpu_runner.by_heart.compare import HeldOutPlace, Learned
 from gpu_runner.child import Child, Lines
 from gpu_runner.compile_cache import is_shipped
-from gpu_runner.contract import LogLine
+from gpu_runner.contract import LogLine, RunSpec
 from gpu_runner.endings import RunFailure
 from gpu_runner.plain import plain
 from gpu_runner.source import EARLIER
@@ -34,26 +34,29 @@ TODO_OF_THE_INCUMBENT = (
 
 
 def refuse_held_out_text(
-    recipe: Path, dataset: Path, is_changed: bool, check: Callable[[], None], say: Callable[[LogLine], None]
+    spec: RunSpec, recipe: Path, dataset: Path, check: Callable[[], None], say: Callable[[LogLine], None]
 ) -> None:
     """Raises RunFailure where ``recipe``, or what the campaign kept before, learned held-out text by heart.
 
-    ``is_changed``: this run has a patch. The folder ``EARLIER`` beside ``recipe`` goes: no run sees it.
+    The folder ``EARLIER`` beside ``recipe`` goes: no run sees it. ``check`` raises what is to end the run meanwhile.
     """
     earlier = recipe.parent / EARLIER
     try:
-        if is_changed or not is_shipped(recipe):
+        if spec.approval.patch or not is_shipped(recipe):
             learned = _asked(recipe, earlier, dataset, check)
             for sentence in _warnings(learned):
                 say(LogLine(at_s=0.0, level="warning", text=sentence[: contract.MAX_LOG_CHARS]))
-            _judge(learned, is_changed=is_changed)
+            _judge(learned, spec)
     finally:
         shutil.rmtree(earlier, ignore_errors=True)
 
 
-def _judge(learned: Learned, *, is_changed: bool) -> None:
-    """A change answers for what it adds, and with it for what was kept before; the incumbent for what it has."""
-    if learned.unread and is_changed:
+def _judge(learned: Learned, spec: RunSpec) -> None:
+    """A change answers for what it adds, and with it for what was kept before; the incumbent's own run for the rest.
+
+    Numbers that are tried on such an incumbent are nobody's cheat: its own run pauses the campaign.
+    """
+    if learned.unread and spec.approval.patch:
         raise RunFailure(
             "held_out_text",
             f"Whether the change brings held-out text cannot be told: it is too long to read, {_said(learned.unread)}.",
@@ -66,7 +69,7 @@ def _judge(learned: Learned, *, is_changed: bool) -> None:
         more = f", and {before:,} that came with changes before it" if before else ""
         brought = f"{learned.num_new:,} letters and digits of held-out text{more}"
         raise RunFailure("held_out_text", f"The change brings {brought}: {_where(learned.places)}.", TODO)
-    if not is_changed:
+    if spec.purpose == "baseline":
         raise RunFailure(
             "held_out_text",
             f"The incumbent's source has {learned.num_gained:,} letters and digits of held-out text that the campaign's"

@@ -114,6 +114,8 @@ def test_small_changes_that_were_kept_are_stopped_by_what_they_are_together(benc
     keep(bench, repository, patch)  # as if it had been kept before anybody looked
     honest = changed(repository, "# A word of alice's.\n")
     assert run(bench, repository, honest).outcome == "finished", "it brings nothing itself"
+    assert run(bench, repository).outcome == "finished", "and other numbers for its knobs are no fault of theirs"
+    assert any("of held-out text" in line for line in bench.web.log())
     incumbent = run(bench, repository, purpose="baseline")
     assert incumbent.failure is not None
     assert incumbent.failure.kind == "held_out_text"
