@@ -538,6 +538,7 @@ FailureKind = Literal[
     "bad_override",
     "bad_patch",
     "digest_mismatch",
+    "held_out_text",
     "recipe_error",
     "deadline",
     "dataset_missing",

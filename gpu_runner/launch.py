@@ -1,7 +1,7 @@
 """One leased run, from the source to the last word. Reads downward.
 
     approval   what was countersigned, and this machine what it was countersigned for (admission.py)
-    source     base commit from the bundle, patch on top
+    source     base commit from the bundle, patch on top; none of it may be held-out text (by_heart/)
     training   the harness in the sandbox; its reports go to the Reporter
     scoring    the trusted scorer on the checkpoint
     end        finished | failed | timed_out | cancelled | lost, delivered once
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from gpu_runner import allowance, contract, sandbox, source
 from gpu_runner.admission import check_approval, find_dataset
+from gpu_runner.by_heart.ask import refuse_held_out_text
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.compile_cache import CompileCache
@@ -193,6 +194,7 @@ def train_and_score(launch: Launch) -> None:
     dataset = find_dataset(launch.spec, here.datasets)
     recipe = fetch_source(launch)
     launch.check()
+    refuse_held_out_text(launch.spec, recipe, dataset, launch.check, launch.reporter.log)
     launch.tally.device_since = time.monotonic()
     train(launch, recipe, dataset)
     launch.tally.score = score(launch, recipe, dataset)

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 GIT_S = 120.0
+EARLIER = "earlier"  # beside the source: what it was before the change, and when the campaign began
 
 # No configuration of the machine or of a person may change what is checked out.
 GIT_ENVIRONMENT = {
@@ -34,6 +35,7 @@ def check_out(bundle: bytes, *, base_commit: str, patch: str, folder: Path) -> P
     """Write the approved source to ``folder/source`` and return it. Raises BadSource or BadPatch.
 
     The repository itself lies beside it (``folder/repository``) and is removed again: the sandbox sees files only.
+    ``folder/earlier`` holds the files of the base commit (``base``) and of the first one that leads to it (``origin``).
     """
     source, repository = folder / "source", folder / "repository"
     source.mkdir()
@@ -44,6 +46,7 @@ def check_out(bundle: bytes, *, base_commit: str, patch: str, folder: Path) -> P
         if patch:
             _apply(tree, patch)
         _refuse_links(source)
+        _lay_beside(tree, base_commit, folder / EARLIER)
     finally:
         (folder / "source.bundle").unlink()
         shutil.rmtree(repository, ignore_errors=True)  # not there when git could not even start
@@ -89,6 +92,16 @@ def _apply(tree: Tree, patch: str) -> None:
     done = tree.git("apply", "--index", "--whitespace=nowarn", "-", feed=patch.encode())
     if done.returncode != 0:
         raise BadPatch(f"the patch does not apply to its base commit: {_said(done)}")
+
+
+def _lay_beside(tree: Tree, base_commit: str, earlier: Path) -> None:
+    roots = tree.git("rev-list", "--max-parents=0", base_commit)
+    first = roots.stdout.decode().split()[-1:] or [base_commit]
+    for name, commit in (("base", base_commit), ("origin", *first)):
+        (earlier / name).mkdir(parents=True)
+        for step in (("read-tree", commit), ("checkout-index", "--all", "--quiet", f"--prefix={earlier / name}/")):
+            if (done := tree.git(*step)).returncode != 0:
+                raise BadSource(f"git {step[0]}: {_said(done)}")
 
 
 def _refuse_links(source: Path) -> None:

@@ -121,6 +121,12 @@ class Precedent:
     on_incumbent: bool  # was it tried on the present incumbent?
     comments: tuple[Comment, ...] = ()
     settled_at: str = ""  # since when it is what it is, as ISO 8601; orders the ledger
+    holds_held_out: bool = False  # a worker found held-out text in its patch: that is told to nobody who proposes
+
+    @property
+    def told_patch(self) -> str:
+        """What a proposer may read of ``patch``."""
+        return "(left out: it holds held-out text)" if self.holds_held_out else self.patch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db.models import Avg, F, Max
 
 from research import events, statistics
 from research.drafts import Comment, Override, Precedent
-from research.models import Campaign, Decision, Finding, Incumbent, Proposal, Revision, Verdict
+from research.models import Campaign, Decision, Finding, Incumbent, Proposal, Revision, Run, Verdict
 
 MAX_PRECEDENTS = 5_000
 
@@ -71,7 +71,20 @@ def precedents(campaign: Campaign) -> tuple[Precedent, ...]:
     rows = newest.defer("hypothesis", "mechanism", "edits", "approval").order_by("-proposal")[:MAX_PRECEDENTS]
     said = _comments(campaign)
     incumbent = campaign.incumbent
-    return tuple(_precedent(revision, incumbent, said.get(revision.proposal_id, ())) for revision in rows)
+    holding = _holding_held_out_text(campaign)
+    return tuple(
+        replace(
+            _precedent(revision, incumbent, said.get(revision.proposal_id, ())),
+            holds_held_out=revision.proposal_id in holding,
+        )
+        for revision in rows
+    )
+
+
+def _holding_held_out_text(campaign: Campaign) -> set[int]:
+    """Proposals in which a worker found it, in any revision: who reads them would know what is asked."""
+    runs = Run.objects.filter(campaign=campaign, revision__isnull=False, failure__kind="held_out_text")
+    return set(runs.values_list("revision__proposal", flat=True))
 
 
 def _comments(campaign: Campaign) -> dict[int, tuple[Comment, ...]]:

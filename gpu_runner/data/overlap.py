@@ -40,7 +40,7 @@ def measure(home: Path, manifest: Manifest, progress: Silent) -> Manifest:
     num_held = sum(manifest.splits[split].num_tokens for split in HELD_OUT) // (WORD_BYTES if is_words else 1)
     one_in = 1 + num_held // MAX_HELD
     held = {split: np.concatenate(list(_hashes(home, manifest, split, one_in))) for split in HELD_OUT}
-    sought = _Sought(np.unique(np.concatenate(list(held.values()))))
+    sought = Sought(np.unique(np.concatenate(list(held.values()))))
     with progress.stage("Comparing splits", manifest.splits["train"].num_tokens * WIDTH[manifest.dtype]):
         for hashes in _hashes(home, manifest, "train", one_in, progress):
             sought.look(hashes)
@@ -51,7 +51,7 @@ def measure(home: Path, manifest: Manifest, progress: Silent) -> Manifest:
     return manifest.model_copy(update={"splits": splits})
 
 
-class _Sought:
+class Sought:
     """Hashes that are looked for, [N] sorted, and which of them were found."""
 
     def __init__(self, hashes: Hashes) -> None:

@@ -99,13 +99,13 @@ def _change(precedent: Precedent) -> str:
 
 def _long(precedent: Precedent, *, with_patch: bool) -> dict[str, Any]:
     said = asdict(precedent)
-    del said["source"], said["settled_at"], said["patch"]
+    del said["source"], said["settled_at"], said["patch"], said["holds_held_out"]
     said["title"] = precedent.title[:MAX_TITLE_CHARS]
     said["reason"] = cut(precedent.reason, MAX_REASON_CHARS)
     said["overrides"] = [{**asdict(o), "reason": cut(o.reason, MAX_REASON_CHARS)} for o in precedent.overrides]
     said["comments"] = [f"{c.choice}: {cut(c.text, MAX_REASON_CHARS)}" for c in precedent.comments]
     if with_patch:
-        said["patch"] = cut(precedent.patch, MAX_PATCH_CHARS)
+        said["patch"] = cut(precedent.told_patch, MAX_PATCH_CHARS)
     return said
 
 

@@ -94,6 +94,7 @@ def _context(revision: Revision) -> Context:
         sandbox_level=campaign.sandbox_level,
         is_trusted=not revision.patch or _is_from_the_catalogue(proposal),
         precedents=tuple(p for p in learn.precedents(campaign) if p.number < proposal.pk),
+        origin=repository.files_at(campaign, campaign.incumbents.get(number=0).commit),
     )
 
 

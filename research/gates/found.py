@@ -29,6 +29,7 @@ class Context:
     sandbox_level: str
     is_trusted: bool  # no code of the proposer's runs
     precedents: tuple[Precedent, ...] = ()
+    origin: dict[str, str] | None = None  # files of the campaign's first commit; None: there is no campaign
 
     @property
     def recipe(self) -> contract.Recipe:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from gpu_runner import contract
 from research.drafts import Precedent
-from research.gates import applies, code, credentials, novelty, overrides, paths, sandbox, size, unified
+from research.gates import applies, code, credentials, novelty, overrides, paths, sandbox, size, text, unified
 from research.gates.found import Context, Found
 
 PATCH_GATES: tuple[tuple[str, Callable[[Context], Found]], ...] = (
@@ -15,6 +15,7 @@ PATCH_GATES: tuple[tuple[str, Callable[[Context], Found]], ...] = (
     (applies.NAME, applies.check),
     (paths.NAME, paths.check),
     (code.NAME, code.check),
+    (text.NAME, text.check),
     (credentials.NAME, credentials.check),
     (overrides.NAME, overrides.check),
     (novelty.NAME, novelty.check),
@@ -31,6 +32,7 @@ def context_of(
     sandbox_level: str,
     is_trusted: bool,
     precedents: tuple[Precedent, ...] = (),
+    origin: dict[str, str] | None = None,
 ) -> Context:
     """Read and applied once. A patch beyond every limit is not given to git."""
     after: dict[str, str] | None = dict(files)
@@ -50,6 +52,7 @@ def context_of(
         sandbox_level=sandbox_level,
         is_trusted=is_trusted,
         precedents=precedents,
+        origin=origin,
     )
 
 

@@ -127,10 +127,14 @@ class Repository:
         return patch
 
 
-def make_dataset(root: Path, text: str = "made up") -> str:
-    """A dataset with a real manifest, of such ``text``; its sha256."""
+def make_dataset(
+    root: Path, text: str = "made up", *, held_out: str = "", split: str = "val", trained_on: str = ""
+) -> str:
+    """A dataset with a real manifest, of such ``text``; its sha256. ``held_out`` is more text of one ``split``."""
     home = root / "tiny"
     texts = {"train": b"to train on\0" * 50, "watch": b"to watch\0" * 9, "val": b"held out\0" * 9, "sealed": b"s\0"}
+    texts[split] += held_out.encode() + b"\0"
+    texts["train"] += trained_on.encode() + b"\0"
     encoder = tokenizers.open_tokenizer("bytes")
     manifest = Manifest(
         name="tiny",

@@ -56,7 +56,7 @@ def _precedent(p: Precedent) -> dict[str, Any]:
         "low_bpb": p.low_bpb,
         "high_bpb": p.high_bpb,
         "overrides": [vars(o) for o in p.overrides],
-        "patch": p.patch,
+        "patch": p.told_patch,
         "on_incumbent": p.on_incumbent,
     }
 

@@ -63,6 +63,7 @@ class Command(BaseCommand):
 def _context(options: dict[str, Any]) -> Context:
     """Raises ValueError or OSError that names the argument."""
     precedents: tuple[Precedent, ...] = ()
+    origin: dict[str, str] | None = None
     level = "bubblewrap"
     if options["campaign"]:
         campaign = Campaign.objects.filter(slug=options["campaign"]).first()
@@ -70,12 +71,22 @@ def _context(options: dict[str, Any]) -> Context:
             raise ValueError(f"--campaign: there is no {options['campaign']!r}")
         commit, level = campaign.incumbent.commit, campaign.sandbox_level
         files, precedents = repository.files_at(campaign, commit), learn.precedents(campaign)
+        origin = repository.files_at(campaign, campaign.incumbents.get(number=0).commit)
     else:
         files, commit = _files(options["recipe"]), Path(options["recipe"]).name
     recipe = contract.parse_recipe(files["recipe.toml"])
     wanted = dict(_override(recipe, text) for text in options["override"])
     patch = as_git_writes(_read(options["patchfile"]), set(files))
-    return context_of(patch, wanted, files, commit=commit, sandbox_level=level, is_trusted=False, precedents=precedents)
+    return context_of(
+        patch,
+        wanted,
+        files,
+        commit=commit,
+        sandbox_level=level,
+        is_trusted=False,
+        precedents=precedents,
+        origin=origin,
+    )
 
 
 def _read(name: str) -> str:
