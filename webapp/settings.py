@@ -40,7 +40,12 @@ def _public_url(default: str) -> str:
         raise ValueError(f"COUNTERSIGN_URL: must be http:// or https:// with a host and no path, not {value!r}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     own = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, own) else "")
+    try:
+        port = parts.port
+    except ValueError as error:
+        variable = "COUNTERSIGN_URL" if os.environ.get("COUNTERSIGN_URL") else "COUNTERSIGN_PORT"
+        raise ValueError(f"{variable}={parts.netloc.rpartition(':')[2]}: not a port. Choose one up to 65535.") from error
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, own) else "")
 
 
 def _proxies(public_url: str) -> list[str]:
