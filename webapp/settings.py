@@ -44,7 +44,8 @@ def _public_url(default: str) -> str:
         port = parts.port
     except ValueError as error:
         variable = "COUNTERSIGN_URL" if os.environ.get("COUNTERSIGN_URL") else "COUNTERSIGN_PORT"
-        raise ValueError(f"{variable}={parts.netloc.rpartition(':')[2]}: not a port. Choose one up to 65535.") from error
+        given = parts.netloc.rpartition(":")[2]
+        raise ValueError(f"{variable}={given}: not a port. Choose one up to 65535.") from error
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, own) else "")
 
 
