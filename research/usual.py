@@ -49,7 +49,8 @@ def _most(measured: list[Spent], name: str) -> float | None:
 def awaited() -> Q:
     """Of Run, candidates whose incumbent is about to be measured for the first time: nothing could hold them yet."""
     own = Run.objects.filter(incumbent=OuterRef("incumbent"), purpose="baseline")
-    return Q(purpose="candidate") & Q(Exists(_coming(own))) & ~Q(Exists(own.filter(spent__isnull=False)))
+    measured = own.filter(state="finished", spent__isnull=False)  # as ``of`` reads them: a failed one is tried again
+    return Q(purpose="candidate") & Q(Exists(_coming(own))) & ~Q(Exists(measured))
 
 
 def _coming(runs: QuerySet[Run]) -> QuerySet[Run]:
