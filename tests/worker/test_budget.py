@@ -91,6 +91,7 @@ def test_text_ends_with_a_budget_in_seconds(bench: Bench) -> None:
     [
         "b'not json' + b'\\n'",
         "b'[]\\n'",
+        "b'[' * 1_000 + b'\\n'",
         'b\'{"ask": "the moon"}\\n\'',
         'b\'{"ask": "begin", "batch_size": "4", "seq_len": 25}\\n\'',
         "b'{' * 100_000",
@@ -182,6 +183,12 @@ time.sleep(600)
     assert end is not None
     assert (end.outcome, end.failure) == ("finished", None)
     assert not processes_with(f"stray of {bench.folder}")
+
+
+def test_a_run_that_is_done_without_a_last_word_is_not_told_of_memory(bench: Bench) -> None:
+    failure = failure_of(bench, "draw(3)\nsave()\nask('done')\ntime.sleep(600)")
+    assert failure.kind == "recipe_error"
+    assert "without a last word" in failure.message
 
 
 def test_the_incumbents_own_run_is_held_by_its_deadline_alone(bench: Bench) -> None:
