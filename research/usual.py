@@ -20,15 +20,15 @@ def expected(run: Run) -> Spent | None:
     usual = of(run)
     if usual is None or run.purpose != "candidate":
         return usual
-    return usual.heavier(heaviness(run, usual))
+    return usual.as_heavy_as(_shown(run))
 
 
-def heaviness(run: Run, usual: Spent) -> float | None:
-    """How many times as much as the incumbent's each token took in the smoke run, as whoever signed it was shown."""
+def _shown(run: Run) -> Spent | None:
+    """What the smoke run used, whose heaviness was told to whoever signed it."""
     assert run.revision is not None
     own = run.revision.runs.filter(purpose="smoke", hardware_class=run.hardware_class)
     shown = own.filter(state="finished", spent__isnull=False).values_list("spent", flat=True).last()
-    return None if shown is None else Spent.model_validate(shown).times(usual)
+    return None if shown is None else Spent.model_validate(shown)
 
 
 def of(run: Run) -> Spent | None:
