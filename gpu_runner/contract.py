@@ -291,13 +291,23 @@ class Spent(Wire):
             return None
         return (mine / self.num_tokens) / (theirs / other.num_tokens)
 
-    def heavier(self, times: float | None) -> Spent:
-        """What is to be expected of a run whose tokens take ``times`` as much. Never less than this.
+    def as_heavy_as(self, shown: Spent | None) -> Spent:
+        """What is to be expected of a run that showed so much in its smoke run; None: it showed nothing."""
+        if shown is None:
+            return self
+        known = min(self.num_batches, shown.num_batches)
+        batch = shown.num_tokens / shown.num_batches / (self.num_tokens / self.num_batches) if known else None
+        return self.heavier(shown.times(self), batch)
 
-        Building, looking at and saving a model grow with it, too, but nobody may make much of that: up to MOST_TIMES.
+    def heavier(self, times: float | None, batch_times: float | None = None) -> Spent:
+        """What is to be expected of a run whose tokens take ``times`` as much, and come in so much larger batches.
+        Never less than this.
+
+        Building, looking at and saving a model grow with it, too, and so do the dummy steps before the clock and the
+        last step, which ends after it; but nobody may make much of that: up to MOST_TIMES.
         """
         all_of_it = max(times or 1.0, 1.0)
-        some_of_it = min(all_of_it, MOST_TIMES)
+        some_of_it = min(all_of_it * max(batch_times or 1.0, 1.0), MOST_TIMES)
         grown = {
             name: seconds * (all_of_it if name.startswith("train") else some_of_it)
             for name in ("before_s", "before_cpu_s", "train_s", "train_cpu_s", "after_s", "after_cpu_s")

@@ -352,7 +352,7 @@ def refuse_unless_trained(exit_code: int, testimony: Testimony, *, is_done: bool
         return
     if ended is not None and ended.failure is not None:
         raise RunFailure(ended.failure.kind, ended.failure.message, ended.failure.todo)
-    if exit_code in SIGKILLED:
+    if exit_code in SIGKILLED and not is_done:
         raise RunFailure(
             "out_of_memory",
             "The training process was killed from outside (SIGKILL): most likely the machine ran out of memory.",

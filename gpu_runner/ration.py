@@ -140,7 +140,7 @@ class Ration:
             with self._ours.makefile("rb") as questions:
                 while line := questions.readline(MAX_QUESTION_BYTES):
                     self._answer(line)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the last: of JSON that is nested too deeply
             log.info("a run's text ends: %s", error)
         finally:
             self._hang_up()

@@ -20,15 +20,15 @@ def expected(run: Run) -> Spent | None:
     usual = of(run)
     if usual is None or run.purpose != "candidate":
         return usual
-    return usual.heavier(heaviness(run, usual))
+    return usual.as_heavy_as(_shown(run))
 
 
-def heaviness(run: Run, usual: Spent) -> float | None:
-    """How many times as much as the incumbent's each token took in the smoke run, as whoever signed it was shown."""
+def _shown(run: Run) -> Spent | None:
+    """What the smoke run used, whose heaviness was told to whoever signed it."""
     assert run.revision is not None
     own = run.revision.runs.filter(purpose="smoke", hardware_class=run.hardware_class)
     shown = own.filter(state="finished", spent__isnull=False).values_list("spent", flat=True).last()
-    return None if shown is None else Spent.model_validate(shown).times(usual)
+    return None if shown is None else Spent.model_validate(shown)
 
 
 def of(run: Run) -> Spent | None:
@@ -49,7 +49,8 @@ def _most(measured: list[Spent], name: str) -> float | None:
 def awaited() -> Q:
     """Of Run, candidates whose incumbent is about to be measured for the first time: nothing could hold them yet."""
     own = Run.objects.filter(incumbent=OuterRef("incumbent"), purpose="baseline")
-    return Q(purpose="candidate") & Q(Exists(_coming(own))) & ~Q(Exists(own.filter(spent__isnull=False)))
+    measured = own.filter(state="finished", spent__isnull=False)  # as ``of`` reads them: a failed one is tried again
+    return Q(purpose="candidate") & Q(Exists(_coming(own))) & ~Q(Exists(measured))
 
 
 def _coming(runs: QuerySet[Run]) -> QuerySet[Run]:

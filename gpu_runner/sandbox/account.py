@@ -19,7 +19,8 @@ class Spent(NamedTuple):
 class Account:
     """Reads the kernel's books. A control group counts whoever ran in it; without one we see who is there when we look.
 
-    Without one, a child that its parent never buries counts up to the last look at it.
+    Without one, a child that its parent never buries counts up to the last look at it: at level none, where a parent
+    may say so (seccomp.py closes that).
     """
 
     def __init__(self) -> None:

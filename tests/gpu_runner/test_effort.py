@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -325,6 +327,43 @@ def test_what_a_child_computes_is_counted(monkeypatch: pytest.MonkeyPatch, level
     if not groups:
         monkeypatch.setattr(cgroups, "make", lambda **_: None)
     assert counted(level, FORKS.format(how=how), "import time\n" + BURN) < 10
+
+
+SHORT_LIVED = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(40):
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        until = time.process_time() + 0.05
+        while time.process_time() < until:
+            pass
+        os._exit(0)
+    os.close(tell)
+    os.read(told, 1)  # it has ended
+    os.close(told)
+print("all ended", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("level", trials.LEVELS)
+def test_children_that_live_between_two_looks_are_counted(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    """The kernel forgets the time of children whose parent wants to hear nothing of them: no parent may want that."""
+    monkeypatch.setattr(cgroups, "make", lambda **_: None)
+    with Cell(level=level) as cell:
+        argv = cell.argv([sys.executable, "-c", SHORT_LIVED])
+        child = subprocess.Popen(argv, env=child_environment(), start_new_session=True, stdout=subprocess.PIPE)
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"all ended\n"
+            end_at = time.monotonic() + 10
+            while (cpu_s := cell.spent(child.pid).cpu_s or 0.0) < 1.5:  # of 2.0: the kernel tells hundredths
+                assert time.monotonic() < end_at, cpu_s
+                time.sleep(0.05)
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()
 
 
 def test_what_was_spent_never_becomes_less(monkeypatch: pytest.MonkeyPatch) -> None:

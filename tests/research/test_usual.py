@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, gates, report, review, tasks
+from research import dispatch, gates, moves, report, review, tasks
 from research.models import Campaign, Proposal, Run
 from tests import builders
 
@@ -89,6 +89,25 @@ def test_what_a_run_used_is_kept_however_it_ended(campaign: Campaign) -> None:
     run = Run.objects.get(pk=lease.spec.run_id)
     assert (run.state, run.failure["kind"]) == ("failed", "over_budget")
     assert contract.Spent.model_validate(run.spent) == builders.make_spent()
+
+
+def test_an_incumbents_run_that_failed_measured_nothing(campaign: Campaign, bob: User) -> None:
+    """Else a candidate would precede the next try, and be held by nothing."""
+    approved(campaign, bob)
+    lease = claim()
+    failure = contract.Failure(kind="scorer_failed", message="The scorer failed and gave no reason.")
+    last = contract.RunEnd(
+        fence=lease.spec.fence, outcome="failed", failure=failure, device_s=3.0, spent=builders.make_spent()
+    )
+    report.end(report.leased(lease.spec.run_id, lease.token), last)
+    campaign.refresh_from_db()
+    assert campaign.state == "paused"
+    moves.move_campaign(campaign, "active", by=f"user:{bob}", reason="tried again")
+    dispatch.advance(campaign)
+    again = claim()
+    assert again.spec.purpose == "baseline"
+    builders.finish(again, val_bpb=1.5)
+    assert claim().spec.usual == builders.make_spent()
 
 
 def test_a_run_over_its_budget_is_a_discard_that_says_so(campaign: Campaign, bob: User) -> None:

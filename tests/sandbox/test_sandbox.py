@@ -213,6 +213,7 @@ def test_the_system_calls_have_the_numbers_that_the_kernel_gives_them() -> None:
     tables |= {name: number for name, (number, _) in seccomp.MODES.items()} | {"openat2": seccomp.OPENAT2}
     tables |= seccomp.STAY_IN_THE_GROUP | {"clone": seccomp.CLONE, "clone3": seccomp.CLONE3, "ioctl": seccomp.IOCTL}
     tables |= {"preadv2": seccomp.PREADV2, "fadvise64": seccomp.FADVISE64, "madvise": seccomp.MADVISE}
+    tables |= {"rt_sigaction": seccomp.RT_SIGACTION}
     for column, headers in ((0, Path("/usr/include").glob("*/asm/unistd_64.h")), (1, iter([HEADER]))):
         for header in headers:
             found = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text()))

@@ -91,6 +91,7 @@ def test_text_ends_with_a_budget_in_seconds(bench: Bench) -> None:
     [
         "b'not json' + b'\\n'",
         "b'[]\\n'",
+        "b'[' * 1_000 + b'\\n'",
         'b\'{"ask": "the moon"}\\n\'',
         'b\'{"ask": "begin", "batch_size": "4", "seq_len": 25}\\n\'',
         "b'{' * 100_000",
@@ -128,12 +129,14 @@ def test_a_batch_that_would_exhaust_the_supervisor_is_refused(
 # --- time ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("purpose", ["smoke", "candidate"])
-def test_training_before_the_clock_is_over_budget(bench: Bench, purpose: str) -> None:
+@pytest.mark.parametrize(
+    ("purpose", "bound"), [("smoke", "1.45, usual are 0.30"), ("candidate", "1.15, usual are 0.10")]
+)
+def test_training_before_the_clock_is_over_budget(bench: Bench, purpose: str, bound: str) -> None:
     failure = failure_of(bench, "work(3)\ndraw(3)", usual=USUAL, signed=SECONDS, purpose=purpose)
     assert failure.kind == "over_budget"
     assert "of processor time before its first text" in failure.message
-    assert "allowed were 1.15, usual are 0.10" in failure.message
+    assert f"allowed were {bound}" in failure.message
     assert "before run.begin" in failure.todo
 
 
@@ -182,6 +185,12 @@ time.sleep(600)
     assert end is not None
     assert (end.outcome, end.failure) == ("finished", None)
     assert not processes_with(f"stray of {bench.folder}")
+
+
+def test_a_run_that_is_done_without_a_last_word_is_not_told_of_memory(bench: Bench) -> None:
+    failure = failure_of(bench, "draw(3)\nsave()\nask('done')\ntime.sleep(600)")
+    assert failure.kind == "recipe_error"
+    assert "without a last word" in failure.message
 
 
 def test_the_incumbents_own_run_is_held_by_its_deadline_alone(bench: Bench) -> None:
@@ -246,6 +255,12 @@ def test_where_processors_are_not_counted_the_clock_holds() -> None:
     assert allowance.over(on_gpu, budget=budget, purpose="candidate", usual=on_gpu) is None
 
 
+SHIPPED = Spent(
+    before_s=0.6, before_cpu_s=0.6, train_s=17, train_cpu_s=9.7, after_s=0.5, after_cpu_s=0.3, num_tokens=409_600,
+    num_batches=200,
+)  # fmt: skip
+
+
 def smoke(**over: float) -> Spent:
     """Five steps that take as much for each token as MINUTES' own."""
     fields = {"before_cpu_s": 15, "train_s": 0.8, "train_cpu_s": 1.52, "after_cpu_s": 6, "num_tokens": 10_000}
@@ -266,6 +281,23 @@ def test_a_larger_model_may_take_as_much_longer_as_was_shown_to_whoever_signed_i
         spent = MINUTES.model_copy(update={"train_cpu_s": train_cpu_s})
         failure = allowance.over(spent, budget=tokens, purpose="candidate", usual=usual)
         assert (failure is not None) == is_over
+
+
+def test_larger_batches_take_longer_to_be_tried_and_for_the_last_step() -> None:
+    """Three dummy steps come before the clock, and the step on the last batch ends after it."""
+    short = SHIPPED.model_copy(update={"before_cpu_s": 2.9, "after_cpu_s": 1.4})  # batch_size 128, not 16
+    eightfold = short.model_copy(update={"num_tokens": 81_920, "train_s": 8.4, "train_cpu_s": 1.5, "num_batches": 5})
+    tokens = Budget(kind="tokens", amount=409_600)
+    starting = eightfold.model_copy(update={"num_tokens": 0, "num_batches": 0, "train_cpu_s": 0.0, "after_cpu_s": 0.0})
+    for so_far in (starting, eightfold):
+        assert allowance.over(so_far, budget=tokens, purpose="smoke", usual=SHIPPED) is None
+    usual = SHIPPED.as_heavy_as(eightfold)
+    whole = eightfold.model_copy(update={"num_tokens": 409_600, "train_cpu_s": 9.0, "num_batches": 25})
+    assert allowance.over(whole, budget=tokens, purpose="candidate", usual=usual) is None
+    assert usual.before_cpu_s == pytest.approx(3 * 0.6)
+    assert usual.train_cpu_s == 9.7
+    same = SHIPPED.as_heavy_as(eightfold.model_copy(update={"num_tokens": 10_240, "train_cpu_s": 0.19}))
+    assert same == SHIPPED == SHIPPED.as_heavy_as(None)
 
 
 def test_no_model_is_so_large_that_it_may_take_for_ever_to_be_built(bench: Bench) -> None:
