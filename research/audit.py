@@ -20,6 +20,7 @@ from research import held, lifecycle
 from research.chain import chain as chain
 from research.chain import link as link
 from research.models import AuditHead, Revision
+from research.visible import visible
 
 BATCH = 2_000
 MAX_FINDINGS = 50
@@ -86,8 +87,13 @@ def _verify(expected_head: str = "", known: chains.Head | None = None, problem: 
         num_rows=num_rows,
         sha256=walk.previous,
         begun=walk.begun,
-        findings=findings + walk.of_unchained + _revisions() + of_rows,
+        findings=[_one_line(found) for found in findings + walk.of_unchained + _revisions() + of_rows],
     )
+
+
+def _one_line(finding: str) -> str:
+    """It names rows as they are called now, and whoever wrote them by hand may have written for a terminal."""
+    return visible(finding).replace("\n", " ")
 
 
 # --- events --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pydantic
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import models
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -75,6 +76,16 @@ class RecordAdmin(AnyAdmin):
     has_delete_permission: Permission = never
 
 
+class Prose(forms.CharField):
+    """Text of several lines. A browser sends CRLF for the end of each, and that is no change that somebody made."""
+
+    def to_python(self, value: Any) -> str:
+        return (super().to_python(value) or "").replace("\r\n", "\n")
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self.to_python(initial) != self.to_python(data)
+
+
 class CampaignForm(AnyForm):
     """Refuses a policy that no RunSpec could carry or no loop could follow, before it is saved."""
 
@@ -132,6 +143,7 @@ class CampaignAdmin(RecordAdmin):
     )
     readonly_fields = ("slug", *MEASURED, *MACHINE, *NOW)
     form = CampaignForm
+    formfield_overrides: ClassVar[dict[type[models.Field[Any, Any]], Any]] = {models.TextField: {"form_class": Prose}}
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return any(map(request.user.has_perm, ("research.change_campaign", "research.steer_campaign")))

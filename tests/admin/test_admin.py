@@ -172,6 +172,21 @@ def test_a_campaigns_policy_can_be_set_and_that_is_on_record(campaign: Campaign,
     assert "max_pairs 6 -> 9" in event.sentence
 
 
+def test_text_that_a_browser_only_carried_to_and_fro_was_changed_by_nobody(
+    campaign: Campaign, danas_browser: Client
+) -> None:
+    """Every browser sends CRLF for the end of a line, and Django takes a last one off."""
+    campaign.program = "Learning rates first.\nThen attention.\n"
+    campaign.save()
+    form = posted(danas_browser.get(page(Campaign, "change", campaign.pk)))
+    sent = form | {"program": form["program"].replace("\n", "\r\n"), "alpha": 0.2}
+    assert danas_browser.post(page(Campaign, "change", campaign.pk), sent).status_code == 302
+    assert [*Event.objects.filter(kind="campaign.changed").latest("pk").payload["changes"]] == ["alpha"]
+    danas_browser.post(page(Campaign, "change", campaign.pk), sent | {"program": "Attention.\r\nThen heads.\r\n"})
+    campaign.refresh_from_db()
+    assert campaign.program == "Attention.\nThen heads."
+
+
 def test_a_policy_that_no_run_could_follow_is_refused(campaign: Campaign, danas_browser: Client) -> None:
     form = posted(danas_browser.get(page(Campaign, "change", campaign.pk))) | {"min_pairs": 7, "max_pairs": 2}
     answer = danas_browser.post(page(Campaign, "change", campaign.pk), form)

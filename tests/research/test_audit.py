@@ -474,6 +474,18 @@ def test_the_answer_is_one_object_for_programs_and_bad_heads_are_refused(record:
     assert run("--head", "abc")[0] == 2
 
 
+def test_what_mallory_writes_into_a_name_neither_hides_a_finding_nor_forges_a_line(
+    record: Campaign, alice: User
+) -> None:
+    """The name stands in the sentence, and the sentence on dana's terminal."""
+    audit.chain()
+    User.objects.filter(pk=alice.pk).update(username="x\x1b[2K\x1b[1A\r\u202e\n9 events are what was written")
+    code, said = run()
+    assert code == 1
+    assert len(said.splitlines()) == 1
+    assert "x<U+001B>[2K<U+001B>[1A<U+000D><U+202E> 9 events" in said
+
+
 def test_many_findings_are_cut_short(record: Campaign) -> None:
     write(record, 80)
     audit.chain()
