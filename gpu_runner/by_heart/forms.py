@@ -6,7 +6,8 @@
     numbers         as bytes, as code points, as ids of the dataset's tokens; long ones by their own bytes
     unpacked        what strings, comments and numbers decode to (unpack.py)
 
-Each of them also from behind and by ROT13. What Python cannot read is read by patterns, as well as that goes.
+Each of them also from behind, by ROT13, in plain letters and without digits.
+What Python cannot read is read by patterns, as well as that goes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import io
 import re
 import sys
 import tokenize
+import unicodedata
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +33,11 @@ from gpu_runner.data.tokenizers.encoder import Table
 Said = tuple[str, int]  # a text and the line that it stands on
 _STRING = re.compile(r"'''(.*?)'''|\"\"\"(.*?)\"\"\"|'([^'\n]*)'|\"([^\"\n]*)\"", re.S)
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|\d+")
+_DIGITS = re.compile(r"[0-9]")
+# Cyrillic and Greek letters that look like Latin ones.
+_LOOKS_LIKE = str.maketrans(
+    "асеорхуіјѕһԁԛԝАВЕНКМОРТХСУІЈЅαορυνικΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aceopxyijshdqwABEHKMOPTXCYIJSaopuvikABEZHIKMNOPTYX"
+)
 _NAME = re.compile(r"[^\W\d]\w*")
 LONGEST_NUMBER = 20_000  # digits; Python itself reads no more than 4,300 decimal ones
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
@@ -53,6 +60,7 @@ def streams(path: str, body: bytes, table: Table | None, allowance: Allowance) -
     whole = list(_numbered(text))
     for form, said in (("as it stands", whole), ("strings", strings), ("comments", comments), ("names", names)):
         yield from _turned(form, said)
+        yield from _bared(form, said)
     numbers = list(_numbers(whole, table))
     for spelled in numbers:
         yield _stream("numbers", spelled)
@@ -84,6 +92,15 @@ def _turned(form: str, said: Sequence[Said]) -> Iterator[Stream]:
     )
     rotated = ((list(turned(text))[2], line) for text, line in said)
     yield _stream(f"{form}, by ROT13", [(text.encode(errors="surrogatepass"), line) for text, line in rotated])
+
+
+def _bared(form: str, said: Sequence[Said]) -> Iterator[Stream]:
+    """In plain letters, where wide, bold or accented ones stand; and without digits, where words are numbered."""
+    if not all(text.isascii() for text, _ in said):
+        said = [(unicodedata.normalize("NFKD", text).translate(_LOOKS_LIKE), line) for text, line in said]
+        yield _stream(f"{form}, in plain letters", [(text.encode("ascii", "ignore"), line) for text, line in said])
+    bare = ((_DIGITS.sub("", text).encode(errors="surrogatepass"), line) for text, line in said)
+    yield _stream(f"{form}, without digits", bare)
 
 
 def _stream(form: str, said: Iterable[tuple[bytes, int]], *, raw: bool = False) -> Stream:

@@ -53,6 +53,12 @@ WARNED = {
     "torch.cuda.manual_seed_all": "the seed is the run's; pairs of runs share it",
     "torch.cuda.seed": "the seed is the run's; pairs of runs share it",
     "torch.cuda.set_rng_state": "the seed is the run's; pairs of runs share it",
+    "torch.default_generator": "the seed is the run's; pairs of runs share it",
+    "torch.autograd.set_multithreading_enabled": "it changes what other code does",
+    "torch.autograd.set_detect_anomaly": "it changes what other code does",
+    "torch.autograd.anomaly_mode.set_detect_anomaly": "it changes what other code does",
+    "torch.distributions.Distribution.set_default_validate_args": "it changes what other code does",
+    "torch.sparse.check_sparse_tensor_invariants": "it changes what other code does",
     "torch.Generator": "its seed has to follow run.seed",
     "numpy.random": "its numbers do not follow the run's seed",
     "torch.use_deterministic_algorithms": "it decides whether a run can be repeated",
@@ -139,7 +145,8 @@ REFUSED_ATTRIBUTES = frozenset(
     "register_state_dict_post_hook set_source breakpoint getsource check_output perf_counter perf_counter_ns "
     "monotonic time_ns process_time elapsed_time cudart is_alive dump dumps storage globaltimer obj "
     "inline_asm_elementwise extern_elementwise load_inline resolve_name get_type_hints evaluate_forward_ref _convert_ "
-    "change_current_allocator caching_allocator_alloc memrealtime".split()
+    "change_current_allocator caching_allocator_alloc memrealtime py_impl py_kernels py_functionalize_impl "
+    "python_key_table debug_dump".split()
 )  # fmt: skip
 WARNED_ATTRIBUTES = {
     "flip": "it may let a token see what comes after it",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from research.gates import allowed, compiling
 from research.gates.arguments import keywords
 from research.gates.attributes import by_name
+from research.gates.leads import leads_to_a_class
 from research.gates.naming import INSTEAD, said
 from research.gates.source import Sighting, Source
 
@@ -58,6 +59,15 @@ def _given(source: Source, node: ast.Call) -> Iterator[Sighting]:
 # --- functions that do more than calculate when they are given certain things ----------------------
 
 _BY_NAME = re.compile(r"torch\.library\.(?:register_\w+|custom_op|triton_op)|functools\.(?:update_wrapper|wraps)")
+# They change the class that they are given, and give it back: as decorators of a class that stands there they are seen.
+_MARKING = frozenset(
+    "functools.total_ordering dataclasses.dataclass enum.unique enum.verify "
+    "typing.final typing.override typing.runtime_checkable typing.dataclass_transform "
+    "typing_extensions.final typing_extensions.override typing_extensions.runtime_checkable "
+    "typing_extensions.dataclass_transform typing_extensions.deprecated "
+    "torch.compile torch.compiler.disable torch.compiler.compile torch.compiler.allow_in_graph torch._dynamo.disable "
+    "torch.jit.unused torch.jit.ignore torch.jit.export".split()
+)
 _ENUMS = frozenset(f"enum.{name}" for name in "Enum IntEnum Flag IntFlag StrEnum ReprEnum".split())
 
 
@@ -85,11 +95,24 @@ def _special(source: Source, node: ast.Call) -> Iterator[Sighting]:
     if dotted & {"functools.update_wrapper"} and not _is_own_function(source, node.args[:1]):
         sentence = "It changes an object that other code uses; give it a function of your own."
         yield Sighting("block", "monkey-patch", node, said(node), sentence)
+    yield from _marked(source, node)
     if "contextlib.suppress" in dotted and any(said(error) == "Exception" for error in node.args):
         sentence = "It swallows every error, so a fault would look like a result; name the exception that is meant."
         yield Sighting("warn", "swallow", node, said(node), sentence)
     if any(_BY_NAME.fullmatch(d) and d.startswith("torch.library.") for d in dotted):
         yield from _registered(source, node)
+
+
+def _marked(source: Source, node: ast.Call) -> Iterator[Sighting]:
+    """``dataclass(nn.Linear)``, ``dataclass(eq=True)(nn.Linear)``: a class that other code uses changes for all."""
+    by = node.func.func if isinstance(node.func, ast.Call) else node.func
+    if not source.meant(by) & _MARKING:
+        return
+    for given in (*node.args[:1], *(value for _, value in keywords(node))):
+        leads = {dotted for dotted in source.meant(given) if leads_to_a_class(dotted, source.siblings)}
+        if leads:
+            sentence = f"It changes {min(leads)}, which other code uses; write a class of your own."
+            yield Sighting("block", "monkey-patch", node, said(node), sentence)
 
 
 def _is_own_function(source: Source, given: list[ast.expr]) -> bool:

@@ -57,7 +57,10 @@ def _attribute(given: Given, node: ast.Attribute) -> Iterator[Sighting]:
 
 
 def _call(given: Given, node: ast.Call) -> Iterator[Sighting]:
-    """``dict.update(k, x=1)``."""
+    """``dict.update(k, x=1)``, and ``getattr(b, "drawn")`` as if it were written out."""
+    if getattr(node.func, "id", "") == "getattr" and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+        written_out = ast.Attribute(value=node.args[0], attr=str(node.args[1].value), ctx=ast.Load())
+        yield from _attribute(given, ast.copy_location(written_out, node))
     method = node.func if isinstance(node.func, ast.Attribute) else None
     if method is None or method.attr not in allowed.MUTATORS or getattr(method.value, "id", "") != "dict":
         return

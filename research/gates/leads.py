@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
-from research.gates import allowed, homes, refused
+from research.gates import allowed, homes, packages, refused
 from research.gates.homes import Objection, longest
 
 
@@ -27,6 +27,24 @@ def is_module(dotted: str, siblings: Siblings) -> bool:
     if dotted in allowed.MODULES or dotted in siblings or dotted in allowed.FOREIGN_MODULES:
         return True
     return is_asked(dotted) and homes.is_module(dotted.split("."))
+
+
+def leads_to_a_class(dotted: str, siblings: Siblings) -> bool:
+    """One of an installed package's, or of Python's own; of one that is refused anyway nobody asks.
+
+    Raises packages.CannotTell.
+    """
+    parts = dotted.split(".")
+    if parts[0] in siblings:
+        return False
+    if is_asked(dotted):
+        walked = homes.steps(parts)
+        return (len(walked) == len(parts) and walked[-1].kind in ("class", "unseen")) or _is_a_method(walked, parts)
+    return parts[0] in allowed.PURE
+
+
+def _is_a_method(walked: Sequence[packages.Step], parts: list[str]) -> bool:
+    return len(walked) == len(parts) > 1 and walked[-2].kind == "class"
 
 
 def is_asked(dotted: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 
 from research.gates import allowed, compiling
 from research.gates.leads import is_module, objection
@@ -76,19 +77,23 @@ def _chain(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting]
         if found := objection(dotted, source.siblings):
             severity, why = found
             yield Sighting(severity, "name", node, dotted, as_sentence(why, severity))
-        elif is_module(dotted, source.siblings) and not _may_stand_alone(node, parent):
+        elif is_module(dotted, source.siblings) and not _may_stand_alone(source, node, parent):
             sentence = (
                 f"It hands the module {dotted} on as a value, where its use cannot be followed; name what you use."
             )
             yield Sighting("block", "module-as-value", node, said(node), sentence)
 
 
-def _may_stand_alone(node: ast.AST, parent: ast.AST | None) -> bool:
-    """Compared with None, given another name, or asked for an attribute by getattr, which has rules of its own."""
+def _may_stand_alone(source: Source, node: ast.AST, parent: ast.AST | None) -> bool:
+    """Compared with None, given another name, or asked for an attribute by getattr, which has rules of its own.
+
+    A name in a class is no other name: it is read through the class, or by what an enum makes of it.
+    """
     if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name):
         return parent.func.id in ("getattr", "hasattr") and parent.args[:1] == [node]
     if isinstance(parent, ast.Assign):
-        return all(isinstance(target, ast.Name) for target in parent.targets)
+        is_a_class = isinstance(source.parents.get(parent), ast.ClassDef)
+        return not is_a_class and all(isinstance(target, ast.Name) for target in parent.targets)
     return isinstance(parent, ast.Compare) and all(isinstance(op, ast.Is | ast.IsNot) for op in parent.ops)
 
 
@@ -106,10 +111,29 @@ def _name(source: Source, node: ast.Name) -> Iterator[Sighting]:
     elif name in ("getattr", "setattr", "hasattr") and not _is_called(source, node):
         sentence = f"{name} is handed on as a value, where its use cannot be followed; call it, or name the attribute."
         yield Sighting("block", "builtin", node, name, sentence)
+    elif name == "type" and not _reads_as_a_type(source, node):
+        sentence = "type is handed on as a value, where it can make classes that nobody reads; write the class out."
+        yield Sighting("block", "class", node, name, sentence)
     elif name in allowed.WARNED_BUILTINS:
         yield Sighting(
             "warn", "builtin", node, said(source.parents[node])[:200], f"{name}: {allowed.WARNED_BUILTINS[name]}."
         )
+
+
+def _reads_as_a_type(source: Source, node: ast.AST) -> bool:
+    """Called, ``type[X]``, an annotation, or what something is asked to be (``isinstance(x, type)``)."""
+    for inner, outer in pairwise([node, *source.above(node)]):
+        if isinstance(outer, ast.Call):
+            return outer.func is inner or getattr(outer.func, "id", "") in ("isinstance", "issubclass")
+        if isinstance(outer, ast.arg | ast.Compare) or inner in (
+            getattr(outer, "annotation", None),
+            getattr(outer, "returns", None),
+            outer.value if isinstance(outer, ast.Subscript) else None,
+        ):
+            return True
+        if isinstance(outer, ast.stmt):
+            return isinstance(outer, ast.ClassDef)  # as a base it has a rule of its own
+    return False
 
 
 def is_odd_dunder(name: str) -> bool:

@@ -22,6 +22,13 @@ def sightings(source: Source) -> Iterator[Sighting]:
         elif isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
             sentence = "Training has no use for async code, which runs at a time that nobody reads; write it plainly."
             yield Sighting("block", "async", node, type(node).__name__, sentence)
+        elif isinstance(node, ast.comprehension) and node.is_async:
+            sentence = "Training has no use for async code, which runs at a time that nobody reads; write it plainly."
+            yield Sighting("block", "async", node.target, "async for", sentence)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            yield from _assigned_exit(source, node)
+        elif isinstance(node, ast.Attribute) and node.attr == "push":
+            yield from _pushed(source, node)
         elif isinstance(node, ast.Try | ast.TryStar):
             yield from _handlers(node)
             yield from _ends(node)
@@ -135,6 +142,23 @@ def _exit(node: ast.FunctionDef) -> Iterator[Sighting]:
             yield Sighting("block", "swallow", answer, f"__exit__: {ast.unparse(answer)}", _STOP)
 
 
+def _assigned_exit(source: Source, node: ast.Assign | ast.AnnAssign) -> Iterator[Sighting]:
+    """``__exit__ = ...`` in a class: what it answers stands elsewhere."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    if any(isinstance(t, ast.Name) and t.id == "__exit__" for t in targets):
+        sentence = "What __exit__ answers stands elsewhere, and it can swallow everything; define it in the class."
+        yield Sighting("block", "swallow", node, ast.unparse(node), sentence)
+
+
+def _pushed(source: Source, node: ast.Attribute) -> Iterator[Sighting]:
+    """``ExitStack.push``: what it is given is asked whether to forget what was raised."""
+    if any("contextlib.ExitStack" in dotted for dotted in source.imports.values()) or any(
+        isinstance(n, ast.Attribute) and "contextlib.ExitStack" in source.dotted(n) for n in source.nodes
+    ):
+        sentence = "push() of an ExitStack takes functions that may swallow everything; use enter_context or callback."
+        yield Sighting("block", "swallow", node, ast.unparse(node), sentence)
+
+
 def _is_nothing(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value in (None, False)
 
@@ -145,9 +169,14 @@ def _handlers(node: ast.Try | ast.TryStar) -> Iterator[Sighting]:
         if not caught or "BaseException" in caught:
             sentence = "It catches everything, the order to stop included; name the exception that is meant."
             yield Sighting("block", "swallow", handler, f"except {caught}", sentence)
-        elif caught == "Exception":
+        elif "Exception" in _caught(handler.type):
             sentence = "It catches every error, so a fault would look like a result; name the exception that is meant."
             yield Sighting("warn", "swallow", handler, f"except {caught}", sentence)
+
+
+def _caught(kind: ast.expr | None) -> set[str]:
+    kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind] if kind else []
+    return {ast.unparse(one) for one in kinds}
 
 
 # --- memory between calls ----------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from research.gates.flows import leaves
 from research.gates.given import SIGNED, Given, called
+from research.gates.naming import is_own
 from research.gates.source import Sighting
 
 NOT_FOLLOWED = f"It hands the knobs on to where nobody can follow what becomes of them. {SIGNED}"
@@ -16,7 +17,7 @@ _READERS = frozenset(
 )
 _COPIERS = frozenset({"copy.copy", "copy.deepcopy"})
 _READING = (
-    ast.Attribute | ast.Subscript | ast.Compare | ast.Return | ast.Starred | ast.BinOp | ast.FormattedValue | ast.Expr
+    ast.Attribute | ast.Subscript | ast.Compare | ast.Starred | ast.BinOp | ast.FormattedValue | ast.Expr
     | ast.If | ast.While | ast.Assert | ast.UnaryOp | ast.Match | ast.match_case
 )  # fmt: skip
 
@@ -51,10 +52,24 @@ def _is_kept_in_sight(given: Given, node: ast.expr, around: ast.AST | None) -> b
         return all(key is None for key, value in zip(around.keys, around.values, strict=True) if value is node)
     if isinstance(around, ast.Assign | ast.AnnAssign):
         targets = around.targets if isinstance(around, ast.Assign) else [around.target]
-        return all(isinstance(t, ast.Name | ast.Attribute) for t in targets)
+        is_a_class = isinstance(given.source.parents.get(around), ast.ClassDef)  # it would be read as ``H.q``
+        return not is_a_class and all(isinstance(t, ast.Name) or _is_an_own_attribute(t) for t in targets)
+    if isinstance(around, ast.Return):
+        return not _is_called_unseen(given, around)
     if isinstance(around, ast.For | ast.comprehension):
         return around.iter is node
     return isinstance(around, _READING)
+
+
+def _is_an_own_attribute(target: ast.expr) -> bool:
+    """``self.k``; what an object of another kind does with its attributes nobody sees (``UserDict().data``)."""
+    return isinstance(target, ast.Attribute) and is_own(target.value)
+
+
+def _is_called_unseen(given: Given, answer: ast.Return) -> bool:
+    """By a property, ``h()``, ``h[0]`` and the like, or by a decorator's own function: no call says its name."""
+    function = next((n for n in given.source.above(answer) if isinstance(n, ast.FunctionDef)), None)
+    return function is not None and (function.name.startswith("__") or bool(function.decorator_list))
 
 
 def _is_followed(given: Given, call: ast.Call, argument: ast.expr) -> bool:

@@ -76,13 +76,21 @@ def _text(source: Source, node: ast.Constant, text: str) -> Iterator[Sighting]:
     if len(text) > MAX_TEXT and " " not in text.strip():
         sentence = f"{len(text)} characters without a space may be anything, encoded; write out what it is."
         yield Sighting("block", "blob", node, said, sentence)
-    if _CLOCK.fullmatch(text) and (text != "M" or isinstance(source.parents.get(node), ast.Call | ast.keyword)):
+    if _CLOCK.fullmatch(text) and (text != "M" or _may_be_a_kind(source, node)):
         sentence = "The type of an instant makes numpy read the clock; count in steps, or in tokens."
         yield Sighting("block", "clock", node, said, sentence)
     parent = source.parents.get(node)
     if isinstance(parent, ast.Attribute) and parent.attr in ("format", "format_map") and _FIELD.search(text):
         sentence = "format() with attributes or items in braces reaches into what it is given; use an f-string."
         yield Sighting("block", "format", node, said, sentence)
+
+
+def _may_be_a_kind(source: Source, node: ast.Constant) -> bool:
+    """``dtype("M")``, ``"M" + "8[s]"``, or a variable for that; an "M" may be a layer's kind, too."""
+    parent = source.parents.get(node)
+    if isinstance(parent, ast.Assign | ast.AnnAssign | ast.NamedExpr):
+        return any(d.split(".")[0] == "numpy" for dotted in source.imports.values() for d in dotted)
+    return isinstance(parent, ast.Call | ast.keyword | ast.BinOp | ast.JoinedStr)
 
 
 def _stretches(text: str) -> Iterator[str]:

@@ -34,7 +34,9 @@ ONLY_WARNED = frozenset(
     "roll-function shift-left mean-over-tokens max-over-rows sum-over-all by-shape by-grad by-training sdpa-uncausal "
     "not-causal batch-norm fourier two-sided-convolution global-state sort-tokens harness-unknown seed-fixed "
     "seed-from-time generator "
-    "module-tensor-state raw-logits-remembers format-computed".split()
+    "module-tensor-state raw-logits-remembers format-computed swallow-tuple-exception torch-default-generator "
+    "torch-default-gen-seed autograd-set-multithread autograd-detect-anomaly distributions-validate sparse-check "
+    "run-copy-dict run-replace run-fields run-asdict".split()
 )
 BENIGN = tomllib.loads((HERE / "benign.toml").read_text())["edit"]
 CATALOGUE = {entry.slug: entry for entry in catalogue() if entry.edits}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,27 @@ def make_dataset(home: Path, *, knows_its_tokens: bool, val: np.ndarray) -> Path
 
 def learned(home: Path, source: str) -> Learned:
     return compare(home, origin={}, base={}, source={"train.py": source.encode()})
+
+
+def wide(text: str) -> str:
+    return "".join(chr(ord(c) + 0xFEE0) if c > " " else c for c in text)
+
+
+HIDDEN = {
+    "wide": lambda said: f"# {wide(said)}\n",
+    "accented": lambda said: f"x = {chr(0x301).join(said)!r}\n",
+    "parted by what nobody sees": lambda said: f"x = {chr(0x200B).join(said)!r}\n",
+    "letters that look alike": lambda said: f"x = {said.translate(str.maketrans('aeopc', 'аеорс'))!r}\n",
+    "numbered words": lambda said: "".join(f"{word}_{n} = {n}\n" for n, word in enumerate(said.split())),
+}
+
+
+@pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN)
+def test_text_in_other_letters_or_between_numbers_is_found(tmp_path: Path, hide: Callable[[str], str]) -> None:
+    val = tokens_of_alice(500)
+    home = make_dataset(tmp_path / "mine", knows_its_tokens=True, val=val)
+    assert learned(home, hide(text_of(val[200:260]))).num_new >= 48
+    assert learned(home, hide(text_of(val[::-1]))).num_new == 0
 
 
 @pytest.mark.parametrize("piece", [7, 64, 1 << 20])
