@@ -282,11 +282,11 @@ def what_is_told_of(dataset: Path) -> list[Path]:
 
 
 def write_harness_spec(launch: Launch, shards: Path) -> Path:
-    """``spec.json`` for the harness: what it needs, and no token, fence or digest."""
+    """``spec.json`` for the harness: what it needs, and no token, fence or digest; nor whose run it is, which a recipe could
+    act upon."""
     spec = launch.spec
     body = {
         "run_id": spec.run_id,
-        "purpose": spec.purpose,
         "seed": spec.seed,
         "budget": spec.approval.budget.model_dump(mode="json"),
         "overrides": spec.approval.overrides,

@@ -129,7 +129,6 @@ def _harness_spec(plan: Plan, *, resume: bool) -> str:
     spec = plan.spec
     body: dict[str, Any] = {
         "run_id": 0,  # of the dashboard's record, where this run is not
-        "purpose": "candidate",
         "seed": spec.seed,
         "budget": spec.budget.as_budget.model_dump(),
         "overrides": spec.overrides,

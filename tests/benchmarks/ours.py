@@ -76,7 +76,6 @@ def _make_run(order: Order, pace: Pace) -> PacedRun:
     paced = order.budget_s is None
     wanted = make_spec(
         Path(order.dataset),
-        purpose="candidate",
         budget={"kind": "tokens", "amount": FOR_EVER} if paced else {"kind": "seconds", "amount": order.budget_s},
         max_steps=None,
         threads=order.threads,

@@ -33,7 +33,6 @@ def test_a_minute_of_training_beside_compressors(dataset: Path, tmp_path: Path) 
     folder = make_run_dir(
         tmp_path / "run",
         dataset,
-        purpose="candidate",
         budget={"kind": "seconds", "amount": TRAIN_S},
         overrides={},
         max_steps=None,

@@ -27,7 +27,6 @@ SMALL: dict[str, Any] = (
 def run_dir(folder: Path, corpus: Path, *, seconds: float, **over: Any) -> Path:
     """A run folder of the shipped recipe for so many seconds of training, compiled on a GPU."""
     spec: dict[str, Any] = {
-        "purpose": "candidate",
         "budget": {"kind": "seconds", "amount": seconds},
         "max_steps": None,
         "overrides": SMALL,

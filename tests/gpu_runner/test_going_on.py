@@ -14,7 +14,6 @@ from tests.gpu_runner.training import Heard, after, listen, listen_to_team, make
 
 BUDGET: dict[str, Any] = {
     "max_steps": None,
-    "purpose": "candidate",
     "budget": {"kind": "tokens", "amount": 30_000},
     "snapshot_every_s": 0.1,
 }

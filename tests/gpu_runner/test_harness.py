@@ -78,7 +78,7 @@ def test_the_checkpoint_is_whole_and_what_was_trained(dataset: Path, tmp_path: P
 
 
 def test_a_token_budget_is_never_exceeded_and_the_curve_is_watched_on_the_way(dataset: Path, tmp_path: Path) -> None:
-    heard = listen(make_run_dir(tmp_path / "run", dataset, max_steps=None, purpose="candidate"))
+    heard = listen(make_run_dir(tmp_path / "run", dataset, max_steps=None))
     assert heard.code == 0, heard.stderr
     # 128 tokens a step: 78 steps are 9,984 of 10,000 tokens, one more would be too many.
     assert (heard.ended["num_steps"], heard.ended["num_tokens"]) == (78, 9_984)

@@ -24,7 +24,6 @@ PATIENCE_S = 120
 def make_spec(dataset: Path, **over: Any) -> dict[str, Any]:
     return {
         "run_id": 7,
-        "purpose": "smoke",
         "seed": 1,
         "budget": {"kind": "tokens", "amount": 10_000},
         "overrides": TINY,
