@@ -282,7 +282,7 @@ def what_is_told_of(dataset: Path) -> list[Path]:
 
 
 def write_harness_spec(launch: Launch, shards: Path) -> Path:
-    """``spec.json`` for the harness: what it needs, no token, fence or digest, nor whose run it is: a recipe could care."""
+    """``spec.json`` for the harness: what it needs; no token, fence or digest, nor whose run it is."""
     spec = launch.spec
     body = {
         "run_id": spec.run_id,
