@@ -9,7 +9,7 @@ from django.db import transaction
 from research import briefing, edit, learn, lifecycle, moves, patches, propose, repository
 from research.drafts import Draft, Precedent
 from research.lifecycle import LostRace
-from research.models import Campaign, Proposal, Revision
+from research.models import Campaign, Event, Proposal, Revision
 from research.review import locked
 
 
@@ -59,6 +59,12 @@ def _check_room(campaign: Campaign) -> None:
             f"{campaign.name} has {count} open proposals of agents and takes {campaign.max_agent_open}: "
             "wait until people have decided"
         )
+
+
+def is_own(proposal: Proposal, *, agent: str) -> bool:
+    """Whether ``agent`` proposed it: as the sealed event says, since a row beside it could be added by hand."""
+    first = Event.objects.filter(kind="proposal.drafted", proposal=proposal).order_by("pk").first()
+    return first is not None and first.by == f"agent:{agent}"
 
 
 def answer(proposal_id: int, draft: Draft, *, digest: str, agent: str) -> Revision:

@@ -269,6 +269,13 @@ def test_another_campaign_does_not_exist_for_it_nor_is_anothers_proposal_its_own
     assert refused.status_code == 403
 
 
+def test_a_row_that_mallory_adds_by_hand_makes_no_proposal_scouts_own(scout: Scout, campaign: Campaign) -> None:
+    house = builders.make_proposal(campaign)
+    Submission.objects.create(token=AgentToken.objects.get(), body_sha256="0" * 64, proposal=house, answer={})
+    refused = scout.post(f"proposals/{house.pk}/revisions", make_body(), if_match=house.revision.digest)
+    assert refused.status_code == 403
+
+
 def test_a_token_decides_nothing_anywhere(scout: Scout, client: Client, token: str) -> None:
     number = scout.propose(make_body()).json()["number"]
     proposal = builders.pass_gates(Proposal.objects.get())

@@ -188,7 +188,7 @@ def revise(request: HttpRequest, number: int) -> JsonResponse:
     """``POST proposals/7/revisions``: what a reviewer asked for; ``If-Match`` carries the digest that was read."""
     token = _token(request, to_propose=True)
     proposal, body = _proposal(token, number), _body(request)
-    if not token.submissions.filter(proposal=proposal).exists():
+    if not outside.is_own(proposal, agent=token.name):
         raise Refused(403, f"P-{number} is not of the agent {token}: only its own can be revised")
     digest = request.headers.get("If-Match", "").strip('"')
     if not digest:
