@@ -87,7 +87,7 @@ class Ration:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ours.shutdown(socket.SHUT_RDWR)
+        self._hang_up()  # macOS refuses it where the run was first
         if self._thread.ident is not None:
             self._thread.join(UNREAD_S)
         self._ours.close()
