@@ -29,6 +29,7 @@ from gpu_runner.harness import frames
 from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.plain import plain, shortened
 from gpu_runner.sandbox import tally
+from gpu_runner.terminal import shown
 
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
@@ -356,6 +357,6 @@ class _Pipes:
         except subprocess.TimeoutExpired:
             return ModelFailed("The model's process closed its output.")
         what = f"The model's process ended with exit code {code}"
-        if said := plain(self._said.decode(errors="replace"), keep="\n").strip():
-            return self.failed(what, said.splitlines()[-1])
+        if said := [line for line in map(plain, shown(self._said.decode(errors="replace"))) if line.strip()]:
+            return self.failed(what, said[-1])
         return ModelFailed(f"{what}: it said nothing")
