@@ -117,7 +117,7 @@ class Terminal:
         elif what in "CDG":
             self._move_to({"C": self.x + count, "D": self.x - count, "G": count - 1}[what])
         elif what == "H":
-            self._move_to(0)
+            self.x, self.is_back = 0, True
         elif what == "P":
             self.rows[self.y].cut(self.x, count)
         else:
@@ -131,10 +131,11 @@ class Terminal:
             self.x, self.is_back = min(max(0, x), MAX_COLUMNS), False
 
     def _wipe(self, what: str, how: int) -> None:
-        """K: from the cursor on (0), up to it (1) or all of the line (2). J: the lines below, above or all, too."""
-        if what == "J" and how >= 2:
-            self.rows, self.y = [_Row()], 0
-        if self.x > MAX_COLUMNS:
+        """K: from the cursor on (0), up to it (1) or all of the line (2). J: the lines below or above, too.
+
+        A screen that is cleared (J, 2 or 3) takes no line along that was not drawn over: it may be somebody's last.
+        """
+        if self.x > MAX_COLUMNS or (what == "J" and how > 1):
             return
         row = self.rows[self.y]
         if how == 0:

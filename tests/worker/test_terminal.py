@@ -74,6 +74,7 @@ def printed_by(program: str) -> list[bytes | None]:
         (b"bob\x1b[31", [b"bob"]),
         (b"\n\n  \n", []),
         (b"one\ntwo\x1b[H\x1b[2J\x1b[3Jthree\n", [b"one", b"three"]),  # clear
+        (b"last wo\x1b[2Jrds", [b"last words"]),
     ],
 )
 def test_a_line_is_what_a_screen_shows_when_it_is_left(drawn: bytes, lines: list[bytes]) -> None:
