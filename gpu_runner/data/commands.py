@@ -29,6 +29,7 @@ def add_data_commands(commands: Any) -> None:
     making.add_argument("--name", default="stdlib", help="what it is called; default: %(default)s")
     making.add_argument("--from", dest="path", type=Path, help="a folder; without it the standard library's own text")
     making.add_argument("--format", dest="kind", choices=FORMATS, help="default: what the folder looks like")
+    making.add_argument("--column", help="of parquet or JSON: the one that holds the text; default: text")
     making.add_argument("--tokenizer", help="bytes, a rank file of tiktoken, or a Hugging Face tokenizer.json")
     making.add_argument("--separator", help="the token that ends a document, as the tokenizer spells or numbers it")
     making.set_defaults(run=data_prepare)
@@ -41,7 +42,13 @@ def add_data_commands(commands: Any) -> None:
 
 
 def data_prepare(chosen: argparse.Namespace) -> int:
-    origin = Origin(path=chosen.path, kind=chosen.kind, tokenizer=chosen.tokenizer, separator=chosen.separator)
+    origin = Origin(
+        path=chosen.path,
+        kind=chosen.kind,
+        tokenizer=chosen.tokenizer,
+        separator=chosen.separator,
+        column=chosen.column,
+    )
     _describe(prepare(chosen.root, chosen.name, origin, progress.for_people()))
     return 0
 

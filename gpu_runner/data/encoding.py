@@ -8,11 +8,12 @@ from typing import TypedDict
 
 import numpy as np
 
+from gpu_runner.data.dealing import Dealing
 from gpu_runner.data.manifest import WIDTH, Dtype, Split, Tokenizer
 from gpu_runner.data.progress import Silent
 from gpu_runner.data.sources.source import Document, TextSource, TokenFile, TokenSource
 from gpu_runner.data.splits import SplitWriter, held_out_bounds, open_writers, split_of, thinning
-from gpu_runner.data.tokenizers.encoder import MAX_VOCAB, Encoder
+from gpu_runner.data.tokenizers.encoder import MAX_VOCAB, Encoder, Unencodable
 from gpu_runner.data.tokens import Ids, TokenBytes
 
 BATCH_BYTES = 4_000_000  # of text, tokenized at once: enough for every core, little to hold
@@ -33,18 +34,20 @@ def write_texts(home: Path, source: TextSource, encoder: Encoder, progress: Sile
     """Tokenize every document into its split, with the separator behind it. ValueError names a document."""
     assert encoder.about.separator is not None
     dtype = narrowest(encoder.about.vocab)
-    thinned_by = thinning(source.num_bytes)
+    dealing = Dealing(
+        thinned_by=thinning(source.num_bytes), zero_ends=encoder.about.kind == "bytes", left_out=source.left_out
+    )
     end = np.array([encoder.about.separator])
     end_bytes = int(encoder.token_bytes[end[0]])
     with (
         open_writers(home, dtype, encoder.token_bytes) as writers,
         progress.stage("Tokenizing", source.num_bytes),
     ):
-        for batch in _batches(source.documents()):
+        for batch in _batches(_dealt(source.documents(), dealing)):
             for document, ids in zip(batch, _encode(encoder, batch), strict=True):
-                split = document.split or split_of(document.text, held_out=document.held_out, thinned_by=thinned_by)
+                assert document.split
                 num_bytes = len(document.text) + end_bytes
-                writers[split].append(np.concatenate([ids, end]), num_bytes=num_bytes, num_documents=1)
+                writers[document.split].append(np.concatenate([ids, end]), num_bytes=num_bytes, num_documents=1)
             progress.advance(sum(len(document.text) for document in batch))
         splits = {split: writer.close(counts_documents=True) for split, writer in writers.items()}
     return Written(tokenizer=encoder.about, dtype=dtype, splits=splits)
@@ -54,6 +57,13 @@ def narrowest(vocab: int) -> Dtype:
     """The smallest of a shard's types that holds every id."""
     dtypes: tuple[Dtype, ...] = ("uint8", "uint16", "uint32")
     return next(dtype for dtype in dtypes if vocab <= 1 << 8 * WIDTH[dtype])
+
+
+def _dealt(documents: Iterable[Document], dealing: Dealing) -> Iterator[Document]:
+    """Those that are kept, each with its split."""
+    for document in documents:
+        if split := dealing.split_of(document):
+            yield Document(name=document.name, text=document.text, split=split)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -70,13 +80,17 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _encode(encoder: Encoder, batch: list[Document]) -> list[Ids]:
-    """Ids of every document. ValueError that names the one which is no UTF-8, or whose bytes do not add up."""
+    """Ids of every document. ValueError that names the one which is no UTF-8, is too much for the tokenizer, or whose
+    bytes do not add up."""
     try:
         encoded = encoder.encode([document.text for document in batch])
     except UnicodeDecodeError:
         for document in batch:
             _refuse_other_encoding(document)
         raise
+    except Unencodable as error:
+        culprit = batch[_find_unencodable(encoder, batch) if error.index is None else error.index]
+        raise ValueError(f"{culprit.name}: {error}") from error
     token_bytes = encoder.token_bytes
     for document, ids in zip(batch, encoded, strict=True):
         if (found := int(token_bytes[ids].sum(dtype=np.int64))) != len(document.text):
@@ -85,6 +99,16 @@ def _encode(encoder: Encoder, batch: list[Document]) -> list[Ids]:
                 f" {len(document.text):,}: it changes or drops text, so nothing could be measured in bits per byte"
             )
     return encoded
+
+
+def _find_unencodable(encoder: Encoder, batch: list[Document]) -> int:
+    """Which document of the batch it is, one by one."""
+    for index, document in enumerate(batch):
+        try:
+            encoder.encode([document.text])
+        except Unencodable:
+            return index
+    return 0
 
 
 def _refuse_other_encoding(document: Document) -> None:

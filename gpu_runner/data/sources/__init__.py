@@ -2,8 +2,8 @@
 
     stdlib     the Python standard library's own source text: at hand on every machine, about 12 MB
     packages   the source text of the Python packages that are installed: hundreds of MB on a GPU machine
-    text       a folder of text files, one document a file; .jsonl: one document a line, in "text"
-    nanochat   parquet files with a column "text"; the last file is held out
+    text       a folder of text files, one document a file; JSON: one document a line or item, in "text"
+    nanochat   parquet files with a column "text"; what their names hold out, else the last file
     llmc       .bin with a header, of llm.c and modded-nanogpt; files with "val" in their name are held out
     nanogpt    .bin without header, uint16: train.bin and val.bin
 
@@ -15,20 +15,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from gpu_runner.data.left_out import LeftOut
 from gpu_runner.data.sources import llmc, nanochat, nanogpt, packages, stdlib, text
+from gpu_runner.data.sources.folder import files_below
 from gpu_runner.data.sources.source import TextSource, TokenSource
 
 FORMATS = ("stdlib", "packages", "text", "llmc", "nanogpt", "nanochat")
+WITH_COLUMNS: dict[str, Callable[[Path, str | None], TextSource]] = {
+    "text": text.open_source,
+    "nanochat": nanochat.open_source,
+}
 OPENERS: dict[str, Callable[[Path], TextSource | TokenSource]] = {
     "packages": packages.open_source,
-    "text": text.open_source,
     "llmc": llmc.open_source,
     "nanogpt": nanogpt.open_source,
-    "nanochat": nanochat.open_source,
 }
 
 
-def open_source(path: Path | None, kind: str | None) -> TextSource | TokenSource:
+def open_source(path: Path | None, kind: str | None, column: str | None = None) -> TextSource | TokenSource:
     """The source at ``path``, of the format that is named or that it looks like. ValueError says what is wrong."""
     if path is None:
         if kind == "packages":
@@ -40,14 +44,17 @@ def open_source(path: Path | None, kind: str | None) -> TextSource | TokenSource
         raise ValueError("--from: the standard library is where Python says; leave --from out")
     if not path.is_dir():
         raise ValueError(f"--from: {path} is not a folder")
-    return OPENERS[kind or guess(path)](path)
+    chosen = kind or guess(path)
+    if chosen in WITH_COLUMNS:
+        return WITH_COLUMNS[chosen](path, column)
+    if column is not None:
+        raise ValueError(f"--column: {chosen} has no columns; parquet and JSON have")
+    return OPENERS[chosen](path)
 
 
 def guess(folder: Path) -> str:
     """The format that a folder looks like, by its files."""
-    if next(folder.glob("*.parquet"), None):
-        return "nanochat"
     first = next(iter(sorted(folder.glob("*.bin"))), None)
     if first is None:
-        return "text"
+        return "nanochat" if any(map(nanochat.is_parquet, files_below(folder, LeftOut()).paths)) else "text"
     return "llmc" if llmc.has_header(first) else "nanogpt"

@@ -11,7 +11,7 @@ For shards only. The names of documents are titles: ``how_to_train_for_a_test.tx
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePath
@@ -67,19 +67,22 @@ def split_said_by(relative: PurePath | str) -> Said | None:
     return None
 
 
-def plan(folder: Path, paths: Iterable[Path]) -> Plan:
+def plan(folder: Path, paths: Iterable[Path], read_as: Mapping[Path, PurePath] | None = None) -> Plan:
     """``paths`` below ``folder`` by what their names say. Silent ones are trained on where others are held out.
 
+    ``read_as`` gives the names of files that are to be read as others: of documents, whose names are titles.
     ValueError where a name contradicts itself, or where every one of them is held out.
     """
-    said = {path: split_said_by(path.relative_to(folder)) for path in paths}
+    heard = read_as or {}
+    said = {path: split_said_by(heard.get(path) or path.relative_to(folder)) for path in paths}
     held = tuple(path for path, one in said.items() if one and one.split == "held_out")
+    is_held = set(held)
     if held and len(held) == len(said):
         raise ValueError(
             f"--from: nothing in {folder} would be trained on: {_why(said, held)}; give the training text as well,"
             " or rename the files that are"
         )
-    train = tuple(path for path in said if path not in set(held))
+    train = tuple(path for path in said if path not in is_held)
     return Plan(train=train, held_out=held, notes=tuple(_sentences(folder, said, train, held)))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from gpu_runner.data.left_out import LeftOut
 from gpu_runner.data.tokens import Ids
 
 PIECE_TOKENS = 1 << 22  # read at once from a file of tokens
@@ -33,7 +34,8 @@ class TextSource:
     facts: Facts
     num_bytes: int  # about; what the progress bar and the share that is held out go by
     documents: Callable[[], Iterator[Document]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # said before anything is written: which file became what, and why
+    left_out: LeftOut = field(default_factory=LeftOut)  # grows while documents are read
 
 
 @dataclass(frozen=True, kw_only=True)
