@@ -22,6 +22,7 @@ LINES = frozenset({".jsonl", ".ndjson", ".jsonlines", ".jl"})
 ROWS = LINES | {".json"}  # of which one file is many documents
 # A document's folder may be called held-out, too.
 HELD_OUT_WORDS = named.HELD_OUT_WORDS | named.LONE_WORDS | {"held", "hold", "out"}
+Parts = tuple[str, ...]
 ARCHIVE = "is an archive: unpack it into the folder"
 OFFICE = "is a document of an office program: save it as plain text"
 REFUSED = {
@@ -98,30 +99,29 @@ def _read_as(folder: Path, paths: Sequence[Path]) -> dict[Path, PurePath]:
     A file of rows is a shard, and its name is heard as it is. The name of a document is a title: ``the-last-test.txt``
     says nothing. But ``valid.txt`` does where ``train.txt`` stands beside it, and ``test/`` where ``train/`` does.
     """
-    names = {name for path in paths for name in (path, *path.parents) if name.is_relative_to(folder) and name != folder}
-    trained = {place for name in names if (place := _place(name, named.TRAIN_WORDS))}
-    held = {place for name in names if (place := _place(name, HELD_OUT_WORDS))}
+    below = {path: path.parts[len(folder.parts) :] for path in paths}
+    names = {parts[:depth] for parts in below.values() for depth in range(1, len(parts) + 1)}
+    words = {name: tuple(named.words_of(name[-1])) for name in names}
+    trained = {place for name in names if (place := _place(name, words[name], named.TRAIN_WORDS))}
+    held = {place for name in names if (place := _place(name, words[name], HELD_OUT_WORDS))}
     pairs = trained & held
-    heard = {name for name in names if {_place(name, named.TRAIN_WORDS), _place(name, HELD_OUT_WORDS)} & pairs}
+    heard = {
+        name
+        for name in names
+        if pairs and any(_place(name, words[name], split) in pairs for split in (named.TRAIN_WORDS, HELD_OUT_WORDS))
+    }
     return {
-        path: PurePath(*(name.name if name in heard else "-" for name in _down_to(folder, path)))
-        for path in paths
+        path: PurePath(*(part if parts[: depth + 1] in heard else "-" for depth, part in enumerate(parts)))
+        for path, parts in below.items()
         if kind_of(path) not in ROWS
     }
 
 
-def _place(name: Path, words: frozenset[str]) -> tuple[Path, tuple[str, ...]] | None:
-    """Where a name with one of ``words`` stands, and its other words; None for a name without one."""
-    said = tuple(named.words_of(name.name))
-    rest = tuple(word for word in said if word not in words)
-    return None if rest == said else (name.parent, rest)
-
-
-def _down_to(folder: Path, path: Path) -> Iterator[Path]:
-    """``folder/a``, ``folder/a/b`` and so on."""
-    for part in path.relative_to(folder).parts:
-        folder = folder / part
-        yield folder
+def _place(name: Parts, said: Parts, words: frozenset[str]) -> tuple[Parts, Parts] | None:
+    """Where a name with one of ``words`` stands, and what else it says; None for a name without one."""
+    if words.isdisjoint(said):
+        return None
+    return name[:-1], tuple(word for word in said if word not in words)
 
 
 def _kinds(folder: Path, paths: Sequence[Path]) -> str:
