@@ -11,10 +11,11 @@ import numpy as np
 from gpu_runner.data.dealing import Dealing
 from gpu_runner.data.manifest import WIDTH, Dtype, Split, Tokenizer
 from gpu_runner.data.progress import Silent
+from gpu_runner.data.separators import Marked, ended_by, refuse_foreign
 from gpu_runner.data.sources.source import Document, TextSource, TokenFile, TokenSource
 from gpu_runner.data.splits import SplitWriter, held_out_bounds, open_writers, split_of, thinning
-from gpu_runner.data.tokenizers.encoder import MAX_VOCAB, Encoder, Unencodable
-from gpu_runner.data.tokens import Ids, TokenBytes
+from gpu_runner.data.tokenizers.encoder import Encoder, Unencodable
+from gpu_runner.data.tokens import Ids
 
 BATCH_BYTES = 4_000_000  # of text, tokenized at once: enough for every core, little to hold
 
@@ -124,52 +125,42 @@ def _refuse_other_encoding(document: Document) -> None:
 # --- tokens -----------------------------------------------------------------------------------
 
 
-def write_tokens(
-    home: Path, source: TokenSource, encoder: Encoder | None, separator: str | None, progress: Silent
-) -> Written:
+def write_tokens(home: Path, source: TokenSource, encoder: Encoder | None, marked: Marked, progress: Silent) -> Written:
     """Copy a source's tokens into the splits. ValueError when they are not of the tokenizer, or cannot be split."""
-    ends_with = encoder.about.separator if encoder else _number(separator)
-    token_bytes = encoder.token_bytes if encoder else None
     with (
-        open_writers(home, source.dtype, token_bytes) as writers,
+        open_writers(home, source.dtype, encoder.token_bytes if encoder else None) as writers,
         progress.stage("Copying tokens", source.num_bytes),
     ):
-        copying = _Copying(writers, source.dtype, ends_with, token_bytes, progress)
+        copying = _Copying(writers, encoder, marked, progress)
         if source.held_out:
             copying.straight(source.train)
             copying.held_out(source.held_out)
         else:
             copying.by_hash(source.train, thinning(source.num_bytes))
-        splits = {split: writer.close(counts_documents=ends_with is not None) for split, writer in writers.items()}
-    about = encoder.about if encoder else _unknown(copying.largest, ends_with)
-    return Written(tokenizer=about, dtype=source.dtype, splits=splits)
+        is_marked = marked.separator is not None
+        splits = {split: writer.close(counts_documents=is_marked) for split, writer in writers.items()}
+    if copying.num_empty:
+        progress.say(f"Left out: {copying.num_empty:,} empty documents, of the separator alone.")
+    about = encoder.about if encoder else _unknown(copying.largest)
+    return Written(
+        tokenizer=about.model_copy(update={"separator": marked.separator}), dtype=source.dtype, splits=splits
+    )
 
 
-def _number(separator: str | None) -> int | None:
-    if separator is None or separator.isdecimal():
-        return None if separator is None else int(separator)
-    raise ValueError(f"--separator: {separator!r} is no number; without --tokenizer only a token's number is known")
-
-
-def _unknown(largest: int, separator: int | None) -> Tokenizer:
-    if (vocab := max(largest, separator or 0) + 1) > MAX_VOCAB:
-        raise ValueError(f"--from: holds the token {largest:,}; at most {MAX_VOCAB:,} can be trained and scored")
-    return Tokenizer(kind="unknown", sha256=None, vocab=vocab, separator=separator, token_bytes_sha256=None)
+def _unknown(largest: int) -> Tokenizer:
+    return Tokenizer(kind="unknown", sha256=None, vocab=largest + 1, separator=None, token_bytes_sha256=None)
 
 
 class _Copying:
     """The ways in which tokens go to splits; ``largest`` is the highest id on the way."""
 
     def __init__(
-        self,
-        writers: dict[str, SplitWriter],
-        dtype: Dtype,
-        separator: int | None,
-        token_bytes: TokenBytes | None,
-        progress: Silent,
+        self, writers: dict[str, SplitWriter], encoder: Encoder | None, marked: Marked, progress: Silent
     ) -> None:
-        self.writers, self.dtype, self.separator = writers, dtype, separator
-        self.token_bytes, self.progress, self.largest = token_bytes, progress, 0
+        self.writers, self.marked, self.progress = writers, marked, progress
+        self.token_bytes = encoder.token_bytes if encoder else None
+        self.vocab = encoder.about.vocab if encoder else None
+        self.largest = self.num_empty = 0
 
     def straight(self, files: Iterable[TokenFile]) -> None:
         """All to train."""
@@ -177,8 +168,8 @@ class _Copying:
             self._append("train", piece)
 
     def held_out(self, files: tuple[TokenFile, ...]) -> None:
-        """Whole documents by hash where their ends are known, else in one cut after the other."""
-        if self.separator is not None:
+        """Whole documents by hash where they are marked, else in one cut after the other."""
+        if self.marked.separator is not None:
             for document in self._documents(files):
                 self._append(split_of(document.tobytes(), held_out=True, thinned_by=1), document)
             return
@@ -189,40 +180,41 @@ class _Copying:
             position += len(piece)
 
     def by_hash(self, files: tuple[TokenFile, ...], thinned_by: int) -> None:
-        """Documents to all four splits. ValueError when their ends are not known."""
-        if self.separator is None:
-            raise ValueError(
-                "--separator: the source holds nothing out and does not say where documents end; name the"
-                " --tokenizer, or the --separator's number"
-            )
+        """Documents to all four splits."""
         for document in self._documents(files):
             self._append(split_of(document.tobytes(), held_out=None, thinned_by=thinned_by), document)
 
     def _append(self, split: str, tokens: Ids) -> None:
         num_bytes = 0 if self.token_bytes is None else int(self.token_bytes[tokens].sum(dtype=np.int64))
-        num_ends = 0 if self.separator is None else int(np.count_nonzero(tokens == self.separator))
+        separator = self.marked.separator
+        num_ends = 0 if separator is None else int(np.count_nonzero(tokens == separator))
         self.writers[split].append(tokens, num_bytes=num_bytes, num_documents=num_ends)
 
     def _pieces(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
+        """As one stream, with the separators behind the documents."""
+        return ended_by(self._read(files), self.marked)
+
+    def _read(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
         for file in files:
-            for piece in file.pieces(self.dtype):
+            for piece in file.pieces():
+                refuse_foreign(file, piece, self.vocab)
                 self.largest = max(self.largest, int(piece.max()))
-                if self.token_bytes is not None and self.largest >= len(self.token_bytes):
-                    raise ValueError(
-                        f"--tokenizer: has {len(self.token_bytes):,} tokens, but {file.path} holds the token"
-                        f" {self.largest:,}; name the tokenizer that made it"
-                    )
                 yield piece
                 self.progress.advance(piece.nbytes)
 
     def _documents(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
-        """Tokens up to and with each separator; what stands behind the last one is a document too."""
+        """Tokens up to and with each separator; what stands behind the last one is a document too. Empty ones are not:
+        all of them have one hash, and would fall to one split together.
+        """
         begun: list[Ids] = []
         for piece in self._pieces(files):
-            ends = np.flatnonzero(piece == self.separator) + 1
+            ends = np.flatnonzero(piece == self.marked.separator) + 1
             *whole, rest = np.split(piece, ends)
             for document in whole:
-                yield np.concatenate([*begun, document])
+                if not begun and len(document) == 1:
+                    self.num_empty += 1
+                else:
+                    yield np.concatenate([*begun, document])
                 begun = []
             if len(rest):
                 begun.append(rest)

@@ -16,6 +16,7 @@ from gpu_runner.data import overlap
 from gpu_runner.data.encoding import write_texts, write_tokens
 from gpu_runner.data.manifest import HELD_OUT, TOKEN_BYTES, TOKENIZER_FILE, Manifest, load_manifest
 from gpu_runner.data.progress import Silent
+from gpu_runner.data.separators import find_separator
 from gpu_runner.data.sources import open_source, stdlib
 from gpu_runner.data.sources.source import TextSource, TokenSource
 from gpu_runner.data.splits import settle
@@ -33,8 +34,9 @@ class Origin:
     path: Path | None = None
     kind: str | None = None  # one of sources.FORMATS; None: what the folder looks like
     tokenizer: str | None = None  # None: bytes for text, unknown for tokens
-    separator: str | None = None  # the token behind every document, by its text or number
+    separator: str | None = None  # the token between documents, by its text or number
     column: str | None = None  # of parquet or JSON; None: "text"
+    dtype: str | None = None  # one of widths.STORED, of tokens without a header; None: uint16
 
     @property
     def is_stdlib(self) -> bool:
@@ -54,7 +56,7 @@ def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progres
         refuse_shown(f"--from: {origin.path}", origin.path)
     if _stands(home, name, origin):
         return home
-    source = open_source(origin.path, origin.kind, origin.column)
+    source = open_source(origin.path, origin.kind, column=origin.column, dtype=origin.dtype)
     with _told_in_one_sentence(home), _scratch(root, name) as scratch:
         made = _write(scratch, name, source, origin, progress)
         _refuse_other_text(home, made, progress)
@@ -69,6 +71,8 @@ def _stands(home: Path, name: str, origin: Origin) -> bool:
         raise ValueError(f"--from: {name!r} has to be made of something; name a folder, or --format stdlib")
     if origin.path is None and origin.column is not None:
         raise ValueError("--column: the source text of Python has no columns; name a folder with --from")
+    if origin.path is None and origin.dtype is not None:
+        raise ValueError("--dtype: of files of tokens without a header; name their folder with --from")
     if origin.is_stdlib and origin.tokenizer is None:
         return is_whole(home)
     if is_there(home):
@@ -89,7 +93,8 @@ def _write(scratch: Path, name: str, source: TextSource | TokenSource, origin: O
             facts = facts | {"left_out": left_out}
     else:
         encoder = _encoder_of_tokens(origin)
-        written = write_tokens(scratch, source, encoder, origin.separator, progress)
+        marked = find_separator(source, encoder, origin.separator, progress)
+        written = write_tokens(scratch, source, encoder, marked, progress)
     made = Manifest(name=name, source=facts, **written)
     _write_tokenizer(scratch, encoder)
     made = overlap.measure(scratch, made, progress)

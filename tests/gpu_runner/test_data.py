@@ -338,7 +338,7 @@ def test_nano_gpt_files_and_the_pickle_that_is_not_opened(tmp_path: Path) -> Non
     (folder / "meta.pkl").write_bytes(b"no pickle at all")
     heard = Heard()
     home = prepare(tmp_path / "root", "shakespeare", Origin(path=folder), heard)
-    assert "meta.pkl was not read" in heard.said[0]
+    assert any("meta.pkl was not opened" in said for said in heard.said)
     assert np.array_equal(read(home, "train"), tokens_of(50))
     held = np.concatenate([read(home, split) for split in HELD_OUT])
     assert np.array_equal(held, tokens_of(100, first=50)), "without separators: one cut after the other"
@@ -373,7 +373,7 @@ def test_with_their_tokenizer_foreign_tokens_have_bytes(tmp_path: Path) -> None:
     ("over", "said"),
     [
         ({"magic": 1}, "does not begin with llm.c's header"),
-        ({"version": 9}, "does not begin with llm.c's header"),
+        ({"version": 9}, "has llm.c's header in version 9, but of 20240520 only 1 is known"),
         ({"num_tokens": 7}, "where 7 tokens with their header have"),
     ],
 )
@@ -398,8 +398,8 @@ def test_a_source_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     (tmp_path / "odd" / "train.bin").write_bytes(b"123")
     for origin, said in (
         (Origin(path=empty), "holds no file"),
-        (Origin(path=empty, kind="nanogpt"), "no train.bin"),
-        (Origin(path=empty, kind="llmc"), "no .bin file"),
+        (Origin(path=empty, kind="nanogpt"), r"holds no \.bin or \.npy or \.ds file with a token"),
+        (Origin(path=empty, kind="llmc"), r"holds no \.bin file with a token"),
         (Origin(path=tmp_path / "nowhere"), "is not a folder"),
         (Origin(path=tmp_path / "few"), "no document fell to the split"),
         (Origin(path=tmp_path / "latin", tokenizer=ranks), r"x\.txt: is not UTF-8"),
@@ -466,7 +466,7 @@ def test_held_out_text_that_stands_in_train_is_warned_of(tmp_path: Path) -> None
     write_llmc(tmp_path / "bin" / "val.bin", tokens_of(150))
     heard = Heard()
     home = prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin"), heard)
-    assert all(f"tokens in {split}, 100.0%" in said for split, said in zip(HELD_OUT, heard.said, strict=True))
+    assert all(any(f"tokens in {split}, 100.0%" in said for said in heard.said) for split in HELD_OUT)
     check_overlap(home, load_manifest(home))
 
 

@@ -23,7 +23,9 @@ Table = list[bytes]
 """What every id stands for; empty for special tokens and for ids that no text has."""
 
 MAX_VOCAB = 1 << 18
-END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|bos|>")  # the first that a tokenizer has
+# The first that a tokenizer has ends a document of text; in tokens of others it is looked for (data/separators.py).
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "<|eos|>")
+BEGIN_OF_TEXT = ("<|bos|>", "<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of▁sentence｜>", "<|startoftext|>")
 # Of tiktoken's patterns the blanks keep a place on a stack for each character of a run, and the stack has a million
 # places: beyond them the library ends in a panic of Rust, which is no Exception.
 MAX_BLANKS = 900_000
@@ -79,7 +81,9 @@ def panics_told(library: str) -> Iterator[None]:
 
 def separator_of(special: dict[str, int], wanted: str | None) -> int:
     """The id of the token that ends a document."""
-    names = (wanted,) if wanted is not None else END_OF_TEXT
+    if wanted is not None and wanted.isdecimal() and int(wanted) in special.values():
+        return int(wanted)
+    names = (wanted,) if wanted is not None else END_OF_TEXT + BEGIN_OF_TEXT
     found = next((special[name] for name in names if name in special), None)
     if found is None:
         known = ", ".join(list(special)[:8]) or "none"
