@@ -123,9 +123,9 @@ def test_where_nothing_is_left_the_reason_is_said_before_the_refusal(
         ("x", b"%PDF-1.7\n", "is a PDF: take its text out"),
         ("x.docx", b"any", "save it as plain text"),
         ("x.txt", b"PK\x03\x04any", "is an archive"),
-        ("x.tar.gz", b"any", "is an archive: unpack it"),
+        ("x.tar.gz", b"any", "is packed tar: unpack it"),
         ("data-00000-of-00001.arrow", b"ARROW1", r"write it as parquet, such as with datasets\.load_from_disk"),
-        ("x.parquet.zst", b"any", "is parquet"),
+        ("x.parquet.zst", b"any", "is packed parquet: unpack it"),
         ("x.txt", "für".encode("utf-16"), "is UTF-16: convert it to UTF-8"),
         ("x", b"\x1f\x8b\x08any", r"give it the suffix \.gz"),
         ("x.html.br", b"any", "unpack it"),
@@ -140,8 +140,10 @@ def test_what_is_no_text_is_refused_with_the_way_out(tmp_path: Path, name: str, 
     folder = write_texts(tmp_path / "texts")
     (folder / name).write_bytes(body)
     with pytest.raises(ValueError, match=said) as refused:
-        made_of(folder)
+        made_of(folder, kind="text")
     assert str(folder / name) in str(refused.value)
+    with pytest.raises(ValueError, match=re.escape(str(folder / name))):
+        made_of(folder)
     assert not (tmp_path / "root" / "mine").exists()
 
 

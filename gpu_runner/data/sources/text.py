@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from gpu_runner.data.left_out import LeftOut
 from gpu_runner.data.sources import named
-from gpu_runner.data.sources.compressed import kind_of, num_bytes_of, unpacked
+from gpu_runner.data.sources.compressed import is_packed, kind_of, num_bytes_of, unpacked
 from gpu_runner.data.sources.folder import files_below
 from gpu_runner.data.sources.json_text import TEXT, Reading, documents_of_file, documents_of_lines
 from gpu_runner.data.sources.source import Document, Facts, TextSource
@@ -60,8 +60,10 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
     if not paths:
         raise ValueError(f"--from: {folder} holds no file of text. {left_out.in_words()}".strip())
     for path in paths:
-        if kind_of(path) in REFUSED:
-            raise ValueError(f"{path}: {REFUSED[kind_of(path)]}, or take it out of the folder")
+        if what := REFUSED.get(kind_of(path)):
+            if is_packed(path):
+                what = f"is packed {kind_of(path).removeprefix('.')}: unpack it"
+            raise ValueError(f"{path}: {what}, or take it out of the folder")
     if column is not None and not any(kind_of(path) in ROWS for path in paths):
         raise ValueError(f"--column: {folder} holds neither parquet nor JSON, so nothing in it has columns")
     plan = named.plan(folder, paths, _read_as(folder, paths))
