@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpu_runner.data.manifest import HELD_OUT
+from gpu_runner.data.sources.parts import parts_of
 from tests.gpu_runner.datasets import held_out_texts, made_of, source_of, texts_in, write_lines, write_parquet
 from tests.gpu_runner.texts import document, write_texts
 
-ALL = sorted(document(number) for number in range(200))
+TEXTS = [document(number) for number in range(200)]
+ALL = sorted(TEXTS)
 
 
 def write_numbers(folder: Path, numbers: range, name: str = "{}.txt") -> None:
@@ -223,15 +226,29 @@ def test_shards_of_lines_are_what_their_names_say(tmp_path: Path, train: str, he
     assert held in heard.one("Held out: 1 file")
 
 
-def test_one_text_for_each_split_is_known_by_its_counterpart(tmp_path: Path) -> None:
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    (folder / "Stories-train.txt").write_text(document(0) * 20)
-    for split in ("valid", "test"):
-        write_numbers(folder, range(1, 30), f"Stories{{}}-{split}.txt")
-    _, heard = made_of(folder)
-    assert "1 file (Stories-train.txt)" in heard.one("Trained on: ")
-    assert "58 files" in heard.one("Held out: ")
+@pytest.mark.parametrize(("train", "held"), [("train.txt", "val.txt"), ("wiki.train.tokens", "wiki.valid.tokens")])
+def test_one_text_for_each_split_is_known_by_its_counterpart_and_cut_in_three(
+    tmp_path: Path, train: str, held: str
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / train).write_text("".join(TEXTS[:100]))
+    (tmp_path / "texts" / held).write_text("".join(TEXTS[100:]))
+    home, heard = made_of(tmp_path / "texts")
+    assert texts_in(home, "train") == ["".join(TEXTS[:100])]
+    parts = [text for split in HELD_OUT for text in texts_in(home, split)]
+    assert "".join(parts) == "".join(TEXTS[100:])
+    assert all(part.endswith("\n") for part in parts)
+    assert 2.5 < len(parts[1]) / len(parts[0]) < 3.5, "as shares are: 20, 60 and 50"
+    assert f"Cut in three: 1 file ({held})" in heard.one("Cut in three")
+
+
+@pytest.mark.parametrize("text", ["中" * 400, "word " * 400, "a line\n" * 400])
+def test_a_text_is_cut_behind_a_line_or_a_word_or_a_character(text: str) -> None:
+    parts = [part.text.decode() for part in parts_of("x", text.encode())]
+    assert len(parts) == 3
+    assert "".join(parts) == text
+    assert all(part[-1] == text[-1] for part in parts)
+    assert [part.split for part in parts_of("x", b"a" + b"\n" * 99)] == ["watch"]
 
 
 def test_titles_of_documents_say_nothing_of_a_split(tmp_path: Path) -> None:

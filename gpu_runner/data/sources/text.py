@@ -16,6 +16,7 @@ from gpu_runner.data.sources import named
 from gpu_runner.data.sources.compressed import is_packed, kind_of, num_bytes_of, unpacked
 from gpu_runner.data.sources.folder import files_below
 from gpu_runner.data.sources.json_text import TEXT, Reading, documents_of_file, documents_of_lines
+from gpu_runner.data.sources.parts import parts_of
 from gpu_runner.data.sources.source import Document, Facts, TextSource
 
 LINES = frozenset({".jsonl", ".ndjson", ".jsonlines", ".jl"})
@@ -23,6 +24,7 @@ ROWS = LINES | {".json"}  # of which one file is many documents
 # A document's folder may be called held-out, too.
 HELD_OUT_WORDS = named.HELD_OUT_WORDS | named.LONE_WORDS | {"held", "hold", "out"}
 Parts = tuple[str, ...]
+FEW = 30  # of so many dealt by their hashes, none falls to watch in 1 of 150 cases
 ARCHIVE = "is an archive: unpack it into the folder"
 OFFICE = "is a document of an office program: save it as plain text"
 REFUSED = {
@@ -72,12 +74,15 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
         is_held: Reading(column=column or TEXT, left_out=left_out, held_out=is_held if held_out else None)
         for is_held in (True, False)
     }
+    cut = _few(plan.held_out)
     facts: Facts = {"format": "text", "num_files": len(paths)}
     return TextSource(
         facts=facts | ({"column": column} if column else {}),
         num_bytes=sum(map(num_bytes_of, paths)),
-        documents=lambda: (document for path in paths for document in _documents(path, by[path in held_out])),
-        notes=(*found.notes, _kinds(folder, paths), *plan.notes),
+        documents=lambda: (
+            document for path in paths for document in _documents(path, by[path in held_out], is_cut=path in cut)
+        ),
+        notes=(*found.notes, _kinds(folder, paths), *plan.notes, *_told(folder, cut)),
         left_out=left_out,
     )
 
@@ -143,7 +148,19 @@ def _listed(counts: dict[str, int], how: str) -> str:
     return f"{', '.join(named_kinds)}, {how}" if most else ""
 
 
-def _documents(path: Path, by: Reading) -> Iterator[Document]:
+def _few(held_out: Sequence[Path]) -> Sequence[Path]:
+    """What is held out, where it is so few documents that chance would leave a split without one."""
+    is_few = len(held_out) < FEW and not any(kind_of(path) in ROWS for path in held_out)
+    return held_out if is_few else ()
+
+
+def _told(folder: Path, cut: Sequence[Path]) -> Iterator[str]:
+    if cut:
+        why = "for watch, val and sealed, each at the end of a line: they are too few to be dealt as a whole"
+        yield named.told("Cut in three", [path.relative_to(folder).as_posix() for path in cut], why)
+
+
+def _documents(path: Path, by: Reading, *, is_cut: bool) -> Iterator[Document]:
     """Of one file. ValueError when it holds no text."""
     kind = kind_of(path)
     with unpacked(path) as file:
@@ -151,6 +168,8 @@ def _documents(path: Path, by: Reading) -> Iterator[Document]:
             yield from documents_of_lines(path, file, by)
         elif kind in ROWS:
             yield from documents_of_file(path, file, by)
+        elif is_cut:
+            yield from parts_of(str(path), _checked(path, file.read()))
         else:
             yield Document(name=str(path), text=_checked(path, file.read()), held_out=by.held_out)
 
