@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -83,6 +84,13 @@ def test_every_module_is_in_exactly_one_split_byte_for_byte(prepared: Path) -> N
     assert len(documents) == sum(split.num_documents or 0 for split in manifest.splits.values())
     assert not any(b"generated from 'MAPPINGS" in document for document in documents)  # twins but for a table
     assert 200_000 < manifest.splits["val"].num_tokens < 1_200_000
+
+
+def test_the_modules_that_are_left_out_are_said(tmp_path: Path) -> None:
+    heard = Heard()
+    prepare(tmp_path, progress=heard)
+    (said,) = (said for said in heard.said if said.startswith("Left out: "))
+    assert re.search(r"[\d,]+ modules of tests and character tables \(first: .*\.py\)", said), said
 
 
 def documents_of(home: Path, split: str) -> set[bytes]:

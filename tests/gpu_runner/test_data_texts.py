@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpu_runner.data.manifest import HELD_OUT
+from gpu_runner.data.sources.parts import parts_of
 from tests.gpu_runner.datasets import held_out_texts, made_of, source_of, texts_in, write_lines, write_parquet
 from tests.gpu_runner.texts import document, write_texts
 
-ALL = sorted(document(number) for number in range(200))
+TEXTS = [document(number) for number in range(200)]
+ALL = sorted(TEXTS)
 
 
 def write_numbers(folder: Path, numbers: range, name: str = "{}.txt") -> None:
@@ -123,9 +126,9 @@ def test_where_nothing_is_left_the_reason_is_said_before_the_refusal(
         ("x", b"%PDF-1.7\n", "is a PDF: take its text out"),
         ("x.docx", b"any", "save it as plain text"),
         ("x.txt", b"PK\x03\x04any", "is an archive"),
-        ("x.tar.gz", b"any", "is an archive: unpack it"),
+        ("x.tar.gz", b"any", "is packed tar: unpack it"),
         ("data-00000-of-00001.arrow", b"ARROW1", r"write it as parquet, such as with datasets\.load_from_disk"),
-        ("x.parquet.zst", b"any", "is parquet"),
+        ("x.parquet.zst", b"any", "is packed parquet: unpack it"),
         ("x.txt", "für".encode("utf-16"), "is UTF-16: convert it to UTF-8"),
         ("x", b"\x1f\x8b\x08any", r"give it the suffix \.gz"),
         ("x.html.br", b"any", "unpack it"),
@@ -140,8 +143,10 @@ def test_what_is_no_text_is_refused_with_the_way_out(tmp_path: Path, name: str, 
     folder = write_texts(tmp_path / "texts")
     (folder / name).write_bytes(body)
     with pytest.raises(ValueError, match=said) as refused:
-        made_of(folder)
+        made_of(folder, kind="text")
     assert str(folder / name) in str(refused.value)
+    with pytest.raises(ValueError, match=re.escape(str(folder / name))):
+        made_of(folder)
     assert not (tmp_path / "root" / "mine").exists()
 
 
@@ -221,15 +226,29 @@ def test_shards_of_lines_are_what_their_names_say(tmp_path: Path, train: str, he
     assert held in heard.one("Held out: 1 file")
 
 
-def test_one_text_for_each_split_is_known_by_its_counterpart(tmp_path: Path) -> None:
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    (folder / "Stories-train.txt").write_text(document(0) * 20)
-    for split in ("valid", "test"):
-        write_numbers(folder, range(1, 30), f"Stories{{}}-{split}.txt")
-    _, heard = made_of(folder)
-    assert "1 file (Stories-train.txt)" in heard.one("Trained on: ")
-    assert "58 files" in heard.one("Held out: ")
+@pytest.mark.parametrize(("train", "held"), [("train.txt", "val.txt"), ("wiki.train.tokens", "wiki.valid.tokens")])
+def test_one_text_for_each_split_is_known_by_its_counterpart_and_cut_in_three(
+    tmp_path: Path, train: str, held: str
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / train).write_text("".join(TEXTS[:100]))
+    (tmp_path / "texts" / held).write_text("".join(TEXTS[100:]))
+    home, heard = made_of(tmp_path / "texts")
+    assert texts_in(home, "train") == ["".join(TEXTS[:100])]
+    parts = [text for split in HELD_OUT for text in texts_in(home, split)]
+    assert "".join(parts) == "".join(TEXTS[100:])
+    assert all(part.endswith("\n") for part in parts)
+    assert 2.5 < len(parts[1]) / len(parts[0]) < 3.5, "as shares are: 20, 60 and 50"
+    assert f"Cut in three: 1 file ({held})" in heard.one("Cut in three")
+
+
+@pytest.mark.parametrize("text", ["中" * 400, "word " * 400, "a line\n" * 400])
+def test_a_text_is_cut_behind_a_line_or_a_word_or_a_character(text: str) -> None:
+    parts = [part.text.decode() for part in parts_of("x", text.encode())]
+    assert len(parts) == 3
+    assert "".join(parts) == text
+    assert all(part[-1] == text[-1] for part in parts)
+    assert [part.split for part in parts_of("x", b"a" + b"\n" * 99)] == ["watch"]
 
 
 def test_titles_of_documents_say_nothing_of_a_split(tmp_path: Path) -> None:

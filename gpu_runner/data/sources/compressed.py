@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os.path import splitext
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -38,7 +39,8 @@ def is_packed(path: Path) -> bool:
 
 def kind_of(path: Path) -> str:
     """The suffix in lower case, without that of the packing: ``.jsonl`` of a.JSONL.gz; "" where there is none."""
-    return Path(path.stem if is_packed(path) else path.name).suffix.lower()
+    stem, suffix = splitext(path.name.lower())  # of many files, so without a Path for each
+    return splitext(stem)[1] if suffix in OPENERS else suffix
 
 
 def num_bytes_of(path: Path) -> int:

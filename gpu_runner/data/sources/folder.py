@@ -32,7 +32,7 @@ def files_below(folder: Path, left_out: LeftOut) -> Found:
     walk.through(folder)
     while walk.links:
         walk.follow(walk.links.pop(0))
-    paths = sorted(walk.files, key=lambda path: path.relative_to(folder).as_posix())
+    paths = sorted(walk.files, key=Path.as_posix)
     return Found(paths, _told(walk.leading_out))
 
 

@@ -56,12 +56,12 @@ def _installed(folder: Path | None) -> Iterator[Distribution]:
 def _sources(package: Distribution, left_out: LeftOut) -> list[Path]:
     """The package's own list, RECORD, says which files are its own; a folder would not."""
     if package.files is None:
-        left_out.file("package(s) without a list of their files", package.metadata["Name"])
+        left_out.file("package(s) without a list of files", package.metadata["Name"])
     listed = sorted(str(file) for file in package.files or () if file.suffix in SUFFIXES)
     paths = [Path(str(package.locate_file(name))) for name in listed]
     for path in paths:
         if not path.is_file():
-            left_out.file("module(s) that are listed and not there", path)
+            left_out.file("module(s) listed and not there", path)
     return [path for path in paths if path.is_file()]
 
 

@@ -13,15 +13,18 @@ from pathlib import Path, PurePath
 
 from gpu_runner.data.left_out import LeftOut
 from gpu_runner.data.sources import named
-from gpu_runner.data.sources.compressed import kind_of, num_bytes_of, unpacked
+from gpu_runner.data.sources.compressed import is_packed, kind_of, num_bytes_of, unpacked
 from gpu_runner.data.sources.folder import files_below
 from gpu_runner.data.sources.json_text import TEXT, Reading, documents_of_file, documents_of_lines
+from gpu_runner.data.sources.parts import parts_of
 from gpu_runner.data.sources.source import Document, Facts, TextSource
 
 LINES = frozenset({".jsonl", ".ndjson", ".jsonlines", ".jl"})
 ROWS = LINES | {".json"}  # of which one file is many documents
 # A document's folder may be called held-out, too.
 HELD_OUT_WORDS = named.HELD_OUT_WORDS | named.LONE_WORDS | {"held", "hold", "out"}
+Parts = tuple[str, ...]
+FEW = 30  # of so many dealt by their hashes, none falls to watch in 1 of 150 cases
 ARCHIVE = "is an archive: unpack it into the folder"
 OFFICE = "is a document of an office program: save it as plain text"
 REFUSED = {
@@ -59,8 +62,10 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
     if not paths:
         raise ValueError(f"--from: {folder} holds no file of text. {left_out.in_words()}".strip())
     for path in paths:
-        if kind_of(path) in REFUSED:
-            raise ValueError(f"{path}: {REFUSED[kind_of(path)]}, or take it out of the folder")
+        if what := REFUSED.get(kind_of(path)):
+            if is_packed(path):
+                what = f"is packed {kind_of(path).removeprefix('.')}: unpack it"
+            raise ValueError(f"{path}: {what}, or take it out of the folder")
     if column is not None and not any(kind_of(path) in ROWS for path in paths):
         raise ValueError(f"--column: {folder} holds neither parquet nor JSON, so nothing in it has columns")
     plan = named.plan(folder, paths, _read_as(folder, paths))
@@ -69,12 +74,15 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
         is_held: Reading(column=column or TEXT, left_out=left_out, held_out=is_held if held_out else None)
         for is_held in (True, False)
     }
+    cut = _few(plan.held_out)
     facts: Facts = {"format": "text", "num_files": len(paths)}
     return TextSource(
         facts=facts | ({"column": column} if column else {}),
         num_bytes=sum(map(num_bytes_of, paths)),
-        documents=lambda: (document for path in paths for document in _documents(path, by[path in held_out])),
-        notes=(*found.notes, _kinds(folder, paths), *plan.notes),
+        documents=lambda: (
+            document for path in paths for document in _documents(path, by[path in held_out], is_cut=path in cut)
+        ),
+        notes=(*found.notes, _kinds(folder, paths), *plan.notes, *_told(folder, cut)),
         left_out=left_out,
     )
 
@@ -98,30 +106,29 @@ def _read_as(folder: Path, paths: Sequence[Path]) -> dict[Path, PurePath]:
     A file of rows is a shard, and its name is heard as it is. The name of a document is a title: ``the-last-test.txt``
     says nothing. But ``valid.txt`` does where ``train.txt`` stands beside it, and ``test/`` where ``train/`` does.
     """
-    names = {name for path in paths for name in (path, *path.parents) if name.is_relative_to(folder) and name != folder}
-    trained = {place for name in names if (place := _place(name, named.TRAIN_WORDS))}
-    held = {place for name in names if (place := _place(name, HELD_OUT_WORDS))}
+    below = {path: path.parts[len(folder.parts) :] for path in paths}
+    names = {parts[:depth] for parts in below.values() for depth in range(1, len(parts) + 1)}
+    words = {name: tuple(named.words_of(name[-1])) for name in names}
+    trained = {place for name in names if (place := _place(name, words[name], named.TRAIN_WORDS))}
+    held = {place for name in names if (place := _place(name, words[name], HELD_OUT_WORDS))}
     pairs = trained & held
-    heard = {name for name in names if {_place(name, named.TRAIN_WORDS), _place(name, HELD_OUT_WORDS)} & pairs}
+    heard = {
+        name
+        for name in names
+        if pairs and any(_place(name, words[name], split) in pairs for split in (named.TRAIN_WORDS, HELD_OUT_WORDS))
+    }
     return {
-        path: PurePath(*(name.name if name in heard else "-" for name in _down_to(folder, path)))
-        for path in paths
+        path: PurePath(*(part if parts[: depth + 1] in heard else "-" for depth, part in enumerate(parts)))
+        for path, parts in below.items()
         if kind_of(path) not in ROWS
     }
 
 
-def _place(name: Path, words: frozenset[str]) -> tuple[Path, tuple[str, ...]] | None:
-    """Where a name with one of ``words`` stands, and its other words; None for a name without one."""
-    said = tuple(named.words_of(name.name))
-    rest = tuple(word for word in said if word not in words)
-    return None if rest == said else (name.parent, rest)
-
-
-def _down_to(folder: Path, path: Path) -> Iterator[Path]:
-    """``folder/a``, ``folder/a/b`` and so on."""
-    for part in path.relative_to(folder).parts:
-        folder = folder / part
-        yield folder
+def _place(name: Parts, said: Parts, words: frozenset[str]) -> tuple[Parts, Parts] | None:
+    """Where a name with one of ``words`` stands, and what else it says; None for a name without one."""
+    if words.isdisjoint(said):
+        return None
+    return name[:-1], tuple(word for word in said if word not in words)
 
 
 def _kinds(folder: Path, paths: Sequence[Path]) -> str:
@@ -141,7 +148,19 @@ def _listed(counts: dict[str, int], how: str) -> str:
     return f"{', '.join(named_kinds)}, {how}" if most else ""
 
 
-def _documents(path: Path, by: Reading) -> Iterator[Document]:
+def _few(held_out: Sequence[Path]) -> Sequence[Path]:
+    """What is held out, where it is so few documents that chance would leave a split without one."""
+    is_few = len(held_out) < FEW and not any(kind_of(path) in ROWS for path in held_out)
+    return held_out if is_few else ()
+
+
+def _told(folder: Path, cut: Sequence[Path]) -> Iterator[str]:
+    if cut:
+        why = "for watch, val and sealed, each at the end of a line: they are too few to be dealt as a whole"
+        yield named.told("Cut in three", [path.relative_to(folder).as_posix() for path in cut], why)
+
+
+def _documents(path: Path, by: Reading, *, is_cut: bool) -> Iterator[Document]:
     """Of one file. ValueError when it holds no text."""
     kind = kind_of(path)
     with unpacked(path) as file:
@@ -149,6 +168,8 @@ def _documents(path: Path, by: Reading) -> Iterator[Document]:
             yield from documents_of_lines(path, file, by)
         elif kind in ROWS:
             yield from documents_of_file(path, file, by)
+        elif is_cut:
+            yield from parts_of(str(path), _checked(path, file.read()))
         else:
             yield Document(name=str(path), text=_checked(path, file.read()), held_out=by.held_out)
 
