@@ -17,7 +17,7 @@ from gpu_runner.__main__ import main
 from gpu_runner.data import splits
 from gpu_runner.data.manifest import HELD_OUT, SPLITS, Manifest, load_manifest, manifest_sha256, shard_paths
 from gpu_runner.data.prepare import Origin, prepare
-from gpu_runner.data.progress import Lines
+from gpu_runner.data.progress import Bar, Lines
 from gpu_runner.data.sources import stdlib
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.data.verify import refuse_open, verify
@@ -521,6 +521,11 @@ def test_alice_looks_at_what_she_made(tmp_path: Path, capsys: pytest.CaptureFixt
     only_shard(tmp_path / "mine", "sealed").write_bytes(b"short")
     assert main(["data", "inspect", "mine", "--root", str(tmp_path)]) == 1
     assert "sealed-00000.bin: 5 bytes" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_terminal_shows_brackets_in_names_of_files(capsys: pytest.CaptureFixture[str]) -> None:
+    Bar().say("Left out: 1 hidden file ([a] copy[1].txt).")
+    assert capsys.readouterr().err == "Left out: 1 hidden file ([a] copy[1].txt).\n"
 
 
 def test_a_log_has_plain_lines_with_the_time_that_is_left(

@@ -229,6 +229,18 @@ def test_a_prepared_dataset_is_no_source(tmp_path: Path) -> None:
         prepare(tmp_path, "again", Origin(path=home))
 
 
+def test_a_file_that_was_not_written_to_its_end_is_said_to_be(tmp_path: Path) -> None:
+    """nanoGPT makes train.bin in its full length, and then fills it."""
+    folder = write_nanogpt(tmp_path / "bin", "<u2", train=zipf(100_000), val=zipf(20_000, seed=1))
+    with open(folder / "train.bin", "r+b") as file:
+        file.seek(-70_000, 2)
+        file.write(bytes(70_000))
+    heard = Heard()
+    prepare(tmp_path / "root", "mine", Origin(path=folder), heard)
+    said = "CAREFUL: 1 file (train.bin), whose last 65,536 bytes are 0, as if not written to the end."
+    assert said in heard.said
+
+
 # --- headers ------------------------------------------------------------------------------------
 
 
