@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gpu_runner.__main__ import main
+from gpu_runner.data.manifest import HELD_OUT, load_manifest
+from gpu_runner.data.progress import Bar
 from gpu_runner.data.sources import json_text
 from tests.gpu_runner.datasets import held_out_texts, made_of, source_of, texts_in, write_lines, write_parquet
 from tests.gpu_runner.texts import document, tokens_of, write_llmc, write_rank_file, write_texts
@@ -278,3 +281,18 @@ def test_repeats_in_the_training_text_are_alices_own_choice(tmp_path: Path) -> N
     assert texts_in(home, "train").count("the same") == 30
     assert held_out_texts(home) == sorted([*TEXTS[100:], "the same"])
     assert "129 repeated documents of what is held out" in heard.one("Left out: ")
+
+
+def test_repeats_in_held_out_tokens_stand_there_once_as_well(tmp_path: Path) -> None:
+    write_llmc(tmp_path / "bin" / "x_train.bin", tokens_of(100))
+    held = tokens_of(100, first=100)
+    write_llmc(tmp_path / "bin" / "x_val.bin", np.concatenate([held, held, tokens_of(1, first=100)]))
+    home, heard = made_of(tmp_path / "bin", separator="0")
+    num_tokens = sum(load_manifest(home).splits[split].num_tokens for split in HELD_OUT)
+    assert num_tokens == len(held)
+    assert heard.one("Left out: ") == "Left out: 101 repeated documents of what is held out."
+
+
+def test_a_name_in_brackets_is_said_on_a_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Bar().say("Left out: 1 hidden file ([red] draft[/old].txt).")
+    assert "([red] draft[/old].txt)" in capsys.readouterr().err
