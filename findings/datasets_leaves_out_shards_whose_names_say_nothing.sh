@@ -3,9 +3,9 @@
 #
 # Behaviour: what has none is left out without a word, be it the training text. shard_00000 and shard_00001 with 20 rows
 # beside validation with 3 rows give a dataset of 3 rows, all of them validation. Where folders name splits, a file beside
-# them that names one is left out as well: train/part.jsonl and val.jsonl give train alone, nothing to validate with. Nothing
-# is logged at the usual level. Whoever adds one validation file to a folder of shards trains on it from then on, or on
-# nothing. Way out: data_files={"train": "shard_*.jsonl", "validation": "validation.jsonl"}.
+# them that names one is left out as well: train/part.jsonl and val.jsonl give train alone, nothing to validate with.
+# Nothing is logged at the usual level (huggingface/datasets#5021 met it with images). Whoever adds one validation file to
+# a folder of shards trains on it from then on, or on nothing. Way out: name data_files for each split.
 #
 # Seen with datasets 5.2.0 on Python 3.11:
 #     {'shard_00000': 10, 'shard_00001': 10} -> {'train': 20}, said of the shards: 0 lines

@@ -60,6 +60,7 @@ def test_a_line_ends_at_a_newline_only_and_may_follow_a_byte_order_mark(tmp_path
         ('{"text": 3}', 'its "text" is a number and no text'),
         ('{"text": NaN}', 'its "text" is a number and no text'),
         ('{"text": ["a"], "body": "b"}', r'its "text" is a list and no text: .*--column body'),
+        pytest.param('{"text": "a", "x": ' + "[" * 5_000 + "]" * 5_000 + "}", "nests its objects too deep", id="deep"),
         ('{"text": "a"', "is not JSON"),
         ('{"text": "a"} {"text": "b"}', "is not JSON: Extra data"),
     ],
@@ -104,6 +105,15 @@ def test_a_json_file_may_be_one_document(tmp_path: Path) -> None:
     assert texts_in(made_of(tmp_path / "texts")[0]) == ALL
 
 
+def test_files_without_a_row_are_counted(tmp_path: Path) -> None:
+    write_lines(tmp_path / "texts" / "a.jsonl", ROWS)
+    for name, body in (("b.jsonl", ""), ("c.json", "\n"), ("d.json", "[]")):
+        (tmp_path / "texts" / name).write_text(body)
+    home, heard = made_of(tmp_path / "texts")
+    assert texts_in(home) == ALL
+    assert f"3 files without a row (first: {tmp_path}/texts/b.jsonl)" in heard.one("Left out: ")
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -113,7 +123,6 @@ def test_a_json_file_may_be_one_document(tmp_path: Path) -> None:
         (json.dumps([{"text": "\ud800"}]), r"a\.json: item 1: its text holds \\ud800"),
         ("3", r"a\.json is not a JSON object with a \"text\", but a number"),
         ('[{"text": "a"},', r"a\.json is not JSON"),
-        ("", r"a\.json is not JSON"),
     ],
 )
 def test_a_json_file_without_one_meaning_is_refused(tmp_path: Path, body: str, said: str) -> None:
