@@ -17,7 +17,7 @@ from gpu_runner.__main__ import main
 from gpu_runner.data import splits
 from gpu_runner.data.manifest import HELD_OUT, SPLITS, Manifest, load_manifest, manifest_sha256, shard_paths
 from gpu_runner.data.prepare import Origin, prepare
-from gpu_runner.data.progress import Lines
+from gpu_runner.data.progress import Bar, Lines
 from gpu_runner.data.sources import stdlib
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.data.verify import refuse_open, verify
@@ -248,12 +248,12 @@ def test_lines_of_jsonl_are_documents(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tiktoken", "huggingface"])
 def test_text_in_tokens_of_her_tokenizer_counts_bytes_of_the_text(tmp_path: Path, kind: str) -> None:
     file = write_rank_file(tmp_path) if kind == "tiktoken" else write_tokenizer_json(tmp_path)
-    folder = write_texts(tmp_path / "texts")
+    folder = write_texts(tmp_path / "texts", num=400)
     home = prepare(tmp_path / "root", "mine", Origin(path=folder, tokenizer=str(file)))
     manifest = verify(home)
     assert (manifest.tokenizer.kind, manifest.dtype) == (kind, "uint16")
     num_bytes = sum(split.num_bytes or 0 for split in manifest.splits.values())
-    assert num_bytes == sum(len(document(number).encode()) for number in range(200))
+    assert num_bytes == sum(len(document(number).encode()) for number in range(400))
     for name, split in manifest.splits.items():
         assert np.count_nonzero(read(home, name) == manifest.tokenizer.separator) == split.num_documents
 
@@ -346,13 +346,13 @@ def test_nano_gpt_files_and_the_pickle_that_is_not_opened(tmp_path: Path) -> Non
 
 
 def test_tokens_without_a_held_out_part_are_split_by_document(tmp_path: Path) -> None:
-    write_llmc(tmp_path / "bin" / "all.bin", tokens_of(300))
+    write_llmc(tmp_path / "bin" / "all.bin", tokens_of(600))
     with pytest.raises(ValueError, match="--separator"):
         prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin"))
     home = prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin", separator="0"))
     found = np.concatenate([read(home, split) for split in SPLITS])
-    assert sorted(found) == sorted(tokens_of(300))
-    assert sum(split.num_documents or 0 for split in load_manifest(home).splits.values()) == 300
+    assert sorted(found) == sorted(tokens_of(600))
+    assert sum(split.num_documents or 0 for split in load_manifest(home).splits.values()) == 600
 
 
 def test_with_their_tokenizer_foreign_tokens_have_bytes(tmp_path: Path) -> None:
@@ -389,6 +389,8 @@ def test_a_source_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     write_texts(tmp_path / "few", num=1)
+    write_texts(tmp_path / "one", num=0)
+    (tmp_path / "one" / "long.txt").write_text("".join(map(document, range(99))))
     write_texts(tmp_path / "latin")
     (tmp_path / "latin" / "x.txt").write_bytes("für".encode("latin-1"))
     write_texts(tmp_path / "binary")
@@ -401,7 +403,8 @@ def test_a_source_that_cannot_be_used_says_why(tmp_path: Path) -> None:
         (Origin(path=empty, kind="nanogpt"), r"holds no \.bin or \.npy or \.ds file with a token"),
         (Origin(path=empty, kind="llmc"), r"holds no \.bin file with a token"),
         (Origin(path=tmp_path / "nowhere"), "is not a folder"),
-        (Origin(path=tmp_path / "few"), "no document fell to the split"),
+        (Origin(path=tmp_path / "few"), "the split 'train' would have 226 tokens, too few for rows of 256"),
+        (Origin(path=tmp_path / "one"), "no document fell to the split"),
         (Origin(path=tmp_path / "latin", tokenizer=ranks), r"x\.txt: is not UTF-8"),
         (Origin(path=tmp_path / "binary"), r"x\.png: holds a 0 byte"),
         (Origin(path=tmp_path / "odd"), "no whole number"),
@@ -518,6 +521,11 @@ def test_alice_looks_at_what_she_made(tmp_path: Path, capsys: pytest.CaptureFixt
     only_shard(tmp_path / "mine", "sealed").write_bytes(b"short")
     assert main(["data", "inspect", "mine", "--root", str(tmp_path)]) == 1
     assert "sealed-00000.bin: 5 bytes" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_terminal_shows_brackets_in_names_of_files(capsys: pytest.CaptureFixture[str]) -> None:
+    Bar().say("Left out: 1 hidden file ([a] copy[1].txt).")
+    assert capsys.readouterr().err == "Left out: 1 hidden file ([a] copy[1].txt).\n"
 
 
 def test_a_log_has_plain_lines_with_the_time_that_is_left(

@@ -97,9 +97,9 @@ def test_a_width_that_alice_names_against_what_is_seen_is_read_and_said_loudly(t
     heard = Heard()
     prepare(tmp_path / "root", "mine", Origin(path=folder, dtype="uint16"), heard)
     assert (
-        sum("CAREFUL" in said and "looks like uint32: every second 16-bit number is 0" in said for said in heard.said)
-        == 2
-    )
+        "CAREFUL: read as uint16: 2 files (train.bin, val.bin), as --dtype says, though it looks like uint32: every"
+        " second 16-bit number is 0, as the upper half of a 32-bit token is."
+    ) in heard.said
     narrow = write_nanogpt(tmp_path / "narrow", "<u2", train=zipf(40_000), val=zipf(20_000, seed=1))
     with pytest.raises(ValueError, match=r"\.bin: holds the token .* at most 262,144 .* another width"):
         prepare(tmp_path / "root", "other", Origin(path=narrow, dtype="uint32"))
@@ -227,6 +227,18 @@ def test_a_prepared_dataset_is_no_source(tmp_path: Path) -> None:
     home = prepare(tmp_path)
     with pytest.raises(ValueError, match="is the prepared dataset 'stdlib' already"):
         prepare(tmp_path, "again", Origin(path=home))
+
+
+def test_a_file_that_was_not_written_to_its_end_is_said_to_be(tmp_path: Path) -> None:
+    """nanoGPT makes train.bin in its full length, and then fills it."""
+    folder = write_nanogpt(tmp_path / "bin", "<u2", train=zipf(100_000), val=zipf(20_000, seed=1))
+    with open(folder / "train.bin", "r+b") as file:
+        file.seek(-70_000, 2)
+        file.write(bytes(70_000))
+    heard = Heard()
+    prepare(tmp_path / "root", "mine", Origin(path=folder), heard)
+    said = "CAREFUL: 1 file (train.bin), whose last 65,536 bytes are 0, as if not written to the end."
+    assert said in heard.said
 
 
 # --- headers ------------------------------------------------------------------------------------

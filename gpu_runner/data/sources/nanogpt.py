@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from gpu_runner.data.sources import llmc, npy, widths
+from gpu_runner.data.sources.named import told
 from gpu_runner.data.sources.shards import open_shards, whole
 from gpu_runner.data.sources.source import TokenFile, TokenSource
 
@@ -73,10 +74,11 @@ def other_widths(fitting: Iterable[str]) -> str:
 
 def _doubts(files: Iterable[TokenFile], dtype: str | None) -> Iterable[str]:
     """Where a person named a width that a file does not look like: the file is read so, and everybody is told."""
-    if dtype is None:
-        return
-    for file in files:
+    doubted: dict[widths.Found, list[str]] = {}
+    for file in files if dtype else ():
         found = widths.found_in(file.path)
-        if SAME.get(dtype, dtype) != found.dtype:
-            looks = f"like {found.dtype}" if found.dtype else "like no tokens"
-            yield f"CAREFUL: {file.path} is read as {dtype}, as --dtype says, but it looks {looks}: {found.because}."
+        if dtype and SAME.get(dtype, dtype) != found.dtype:
+            doubted.setdefault(found, []).append(file.path.name)
+    for found, names in doubted.items():
+        looks = f"like {found.dtype}" if found.dtype else "like no tokens"
+        yield told(f"CAREFUL: read as {dtype}", names, f"as --dtype says, though it looks {looks}: {found.because}")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from gpu_runner.data.left_out import LeftOut
 from gpu_runner.data.sources import strangers
 from gpu_runner.data.sources.folder import files_below
-from gpu_runner.data.sources.named import plan
+from gpu_runner.data.sources.named import plan, told
 from gpu_runner.data.sources.source import TokenFile, TokenSource, kept_as
 
 Opener = Callable[[Path], TokenFile]
 BY_HASH = "Held out: documents of every file, by their hash, since no file's name says 'held out'."
+
+ZEROS_BYTES = 1 << 16  # so many zeros at the end of a file are no text
 
 
 def open_shards(
@@ -42,7 +44,12 @@ def open_shards(
         facts={"format": form, "num_files": len(files), **facts},
         train=tuple(files[path] for path in found.train),
         held_out=tuple(files[path] for path in found.held_out),
-        notes=(*(found.notes or (BY_HASH,)), *below.notes, *filter(None, [*notes, left_out.in_words()])),
+        notes=(
+            *(found.notes or (BY_HASH,)),
+            *below.notes,
+            *_unfinished(files),
+            *filter(None, [*notes, left_out.in_words()]),
+        ),
     )
 
 
@@ -51,6 +58,22 @@ def _opened(path: Path, opener: Opener) -> TokenFile:
     if what := strangers.by_its_head(path):
         raise ValueError(f"{path}: {what}")
     return opener(path)
+
+
+def _unfinished(files: dict[Path, TokenFile]) -> Iterator[str]:
+    """A file that was made in its full length first, as np.memmap does, and not written to its end."""
+    ending = [path.name for path, file in files.items() if _ends_in_zeros(path, file)]
+    if ending:
+        yield told("CAREFUL", ending, f"whose last {ZEROS_BYTES:,} bytes are 0, as if not written to the end")
+
+
+def _ends_in_zeros(path: Path, file: TokenFile) -> bool:
+    num_bytes = path.stat().st_size
+    if num_bytes - file.offset < 2 * ZEROS_BYTES:
+        return False
+    with open(path, "rb") as opened:
+        opened.seek(num_bytes - ZEROS_BYTES)
+        return not any(opened.read(ZEROS_BYTES))
 
 
 def _refuse_two_widths(folder: Path, files: dict[Path, TokenFile]) -> None:
