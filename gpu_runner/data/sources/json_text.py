@@ -6,7 +6,7 @@ A line ends at a newline and nowhere else: the other marks that Unicode calls li
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -75,6 +75,11 @@ def documents_of_file(path: Path, file: BinaryIO, by: Reading) -> Iterator[Docum
             by.left_out.document("row(s) without text", f"{path}, item {number}")
         else:
             yield Document(name=f"{path}, item {number}", text=text, held_out=by.held_out)
+
+
+def are_rows(lines: Sequence[bytes]) -> bool:
+    """Whether two lines are JSON objects, each by itself."""
+    return len(lines) == 2 and all(isinstance(_parsed(line), dict) for line in lines)
 
 
 def _parsed(line: bytes) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_runner.data.left_out import LeftOut
-from gpu_runner.data.sources import named
+from gpu_runner.data.sources import named, strangers
 from gpu_runner.data.sources.folder import files_below
 from gpu_runner.data.sources.json_text import NO_ROW, TEXT, Reading
 from gpu_runner.data.sources.source import Document, Facts, TextSource
@@ -104,6 +104,7 @@ def _opened(path: Path) -> Iterator[Any]:
         from pyarrow import parquet
     except ImportError as error:
         raise ValueError(f"--from: parquet needs the package pyarrow; {WAY_OUT}") from error
+    strangers.refuse_pointer(path)
     try:
         with parquet.ParquetFile(path) as file:
             yield file
