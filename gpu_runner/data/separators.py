@@ -11,7 +11,8 @@ nothing changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,21 +94,23 @@ def look(source: TokenSource, sought: set[int], counted: set[int], vocab: int | 
 
     ValueError for tokens beyond ``vocab``.
     """
-    wanted = np.zeros(max(counted, default=0) + 2, bool)
-    wanted[list(counted)] = True
-    counts: dict[int, int] = {}
-    num_tokens = 0
+    wanted, counts, num_tokens = sorted(counted), Counter[int](), 0
     for read_from, piece in _held_out_first(source):
         refuse_foreign(read_from, piece, vocab)
-        places = np.minimum(piece.astype(np.intp), len(wanted) - 1)  # the last is no token's
-        ids, times = np.unique(piece[wanted[places]], return_counts=True)
-        for token, num in zip(ids.tolist(), times.tolist(), strict=True):
-            counts[token] = counts.get(token, 0) + num
+        counts.update(_counted(piece, wanted))
         num_tokens += len(piece)
         if num_tokens >= LOOKED_AT and (not sought or sought & set(counts)):
             break
     firsts, lasts = [file.at(0) for file in source.files], [file.at(-1) for file in source.files]
-    return Seen(counts, num_tokens, firsts, lasts)
+    return Seen(dict(counts), num_tokens, firsts, lasts)
+
+
+def _counted(piece: Ids, wanted: Sequence[int]) -> dict[int, int]:
+    """How often each of ``wanted``, which is sorted, occurs. Special tokens stand together at one end: few are near."""
+    lowest, highest = wanted[0], wanted[-1]
+    near = piece[(piece >= lowest) & (piece <= highest)].astype(np.intp) - lowest
+    times = np.bincount(near, minlength=highest - lowest + 1)
+    return {token: int(times[token - lowest]) for token in wanted if times[token - lowest]}
 
 
 def refuse_foreign(file: TokenFile, piece: Ids, vocab: int | None) -> None:

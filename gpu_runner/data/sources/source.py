@@ -78,6 +78,8 @@ class TokenFile:
 
     def _refuse_what_is_no_token(self, tokens: npt.NDArray[Any]) -> None:
         """Before they are put into a narrower type, which would make tokens of them."""
+        if np.iinfo(tokens.dtype).max < MAX_VOCAB and np.iinfo(tokens.dtype).min == 0:
+            return
         if (lowest := int(tokens.min())) < 0:
             way_out = "where it fills rows up or masks a loss, write the file again without it"
             if np.dtype(self.stored).itemsize == 2:
