@@ -23,7 +23,7 @@ class Dealing:
 
     def __init__(self, *, thinned_by: int, zero_ends: bool, left_out: LeftOut) -> None:
         self.thinned_by, self.zero_ends, self.left_out = thinned_by, zero_ends, left_out
-        self.held: set[bytes] = set()
+        self.repeats = Repeats()
 
     def split_of(self, document: Document) -> str | None:
         """None for what is left out. Where a source names the split itself, that is it."""
@@ -40,14 +40,22 @@ class Dealing:
             return "empty document(s)"
         if self.zero_ends and b"\0" in document.text:
             return "document(s) with a 0 byte, which ends a document here"
-        if split != "train" and self._is_repeat(document.text):
+        if split != "train" and self.repeats.has(b" ".join(document.text.split())):
             return "repeated document(s) of what is held out"
         return None
 
-    def _is_repeat(self, text: bytes) -> bool:
-        digest = sha256(b" ".join(text.split())).digest()[:DIGEST_BYTES]
-        is_repeat = digest in self.held
-        self.held.add(digest)
+
+class Repeats:
+    """Documents that stand in a held-out split already, known by their hashes."""
+
+    def __init__(self) -> None:
+        self._held: set[bytes] = set()
+
+    def has(self, body: bytes) -> bool:
+        """Whether it came before; from now on it did."""
+        digest = sha256(body).digest()[:DIGEST_BYTES]
+        is_repeat = digest in self._held
+        self._held.add(digest)
         return is_repeat
 
 

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from gpu_runner.data.dealing import Dealing
+from gpu_runner.data.dealing import Dealing, Repeats
 from gpu_runner.data.manifest import WIDTH, Dtype, Split, Tokenizer
 from gpu_runner.data.progress import Silent
 from gpu_runner.data.separators import Marked, ended_by, refuse_foreign
@@ -141,6 +141,8 @@ def write_tokens(home: Path, source: TokenSource, encoder: Encoder | None, marke
         splits = {split: writer.close(counts_documents=is_marked) for split, writer in writers.items()}
     if copying.num_empty:
         progress.say(f"Left out: {copying.num_empty:,} empty documents, of the separator alone.")
+    if copying.num_repeated:
+        progress.say(f"Left out: {copying.num_repeated:,} repeated documents of what is held out.")
     about = encoder.about if encoder else _unknown(copying.largest)
     return Written(
         tokenizer=about.model_copy(update={"separator": marked.separator}), dtype=source.dtype, splits=splits
@@ -160,7 +162,8 @@ class _Copying:
         self.writers, self.marked, self.progress = writers, marked, progress
         self.token_bytes = encoder.token_bytes if encoder else None
         self.vocab = encoder.about.vocab if encoder else None
-        self.largest = self.num_empty = 0
+        self.repeats = Repeats()
+        self.largest = self.num_empty = self.num_repeated = 0
 
     def straight(self, files: Iterable[TokenFile]) -> None:
         """All to train."""
@@ -171,7 +174,7 @@ class _Copying:
         """Whole documents by hash where they are marked, else in one cut after the other."""
         if self.marked.separator is not None:
             for document in self._documents(files):
-                self._append(split_of(document.tobytes(), held_out=True, thinned_by=1), document)
+                self._deal(document, held_out=True, thinned_by=1)
             return
         bounds, position = held_out_bounds(sum(file.num_tokens for file in files)), 0
         for piece in self._pieces(files):
@@ -182,7 +185,16 @@ class _Copying:
     def by_hash(self, files: tuple[TokenFile, ...], thinned_by: int) -> None:
         """Documents to all four splits."""
         for document in self._documents(files):
-            self._append(split_of(document.tobytes(), held_out=None, thinned_by=thinned_by), document)
+            self._deal(document, held_out=None, thinned_by=thinned_by)
+
+    def _deal(self, document: Ids, *, held_out: bool | None, thinned_by: int) -> None:
+        """To its split; what is held out stands there once."""
+        body = document.tobytes()
+        split = split_of(body, held_out=held_out, thinned_by=thinned_by)
+        if split != "train" and self.repeats.has(body):
+            self.num_repeated += 1
+        else:
+            self._append(split, document)
 
     def _append(self, split: str, tokens: Ids) -> None:
         num_bytes = 0 if self.token_bytes is None else int(self.token_bytes[tokens].sum(dtype=np.int64))

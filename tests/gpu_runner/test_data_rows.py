@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gpu_runner.__main__ import main
+from gpu_runner.data.manifest import HELD_OUT, load_manifest
+from gpu_runner.data.progress import Bar
 from gpu_runner.data.sources import json_text
 from tests.gpu_runner.datasets import held_out_texts, made_of, source_of, texts_in, write_lines, write_parquet
 from tests.gpu_runner.texts import document, tokens_of, write_llmc, write_rank_file, write_texts
@@ -57,6 +60,7 @@ def test_a_line_ends_at_a_newline_only_and_may_follow_a_byte_order_mark(tmp_path
         ('{"text": 3}', 'its "text" is a number and no text'),
         ('{"text": NaN}', 'its "text" is a number and no text'),
         ('{"text": ["a"], "body": "b"}', r'its "text" is a list and no text: .*--column body'),
+        pytest.param('{"text": "a", "x": ' + "[" * 5_000 + "]" * 5_000 + "}", "nests its objects too deep", id="deep"),
         ('{"text": "a"', "is not JSON"),
         ('{"text": "a"} {"text": "b"}', "is not JSON: Extra data"),
     ],
@@ -101,6 +105,15 @@ def test_a_json_file_may_be_one_document(tmp_path: Path) -> None:
     assert texts_in(made_of(tmp_path / "texts")[0]) == ALL
 
 
+def test_files_without_a_row_are_counted(tmp_path: Path) -> None:
+    write_lines(tmp_path / "texts" / "a.jsonl", ROWS)
+    for name, body in (("b.jsonl", ""), ("c.json", "\n"), ("d.json", "[]")):
+        (tmp_path / "texts" / name).write_text(body)
+    home, heard = made_of(tmp_path / "texts")
+    assert texts_in(home) == ALL
+    assert f"3 files without a row (first: {tmp_path}/texts/b.jsonl)" in heard.one("Left out: ")
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -110,7 +123,6 @@ def test_a_json_file_may_be_one_document(tmp_path: Path) -> None:
         (json.dumps([{"text": "\ud800"}]), r"a\.json: item 1: its text holds \\ud800"),
         ("3", r"a\.json is not a JSON object with a \"text\", but a number"),
         ('[{"text": "a"},', r"a\.json is not JSON"),
-        ("", r"a\.json is not JSON"),
     ],
 )
 def test_a_json_file_without_one_meaning_is_refused(tmp_path: Path, body: str, said: str) -> None:
@@ -278,3 +290,18 @@ def test_repeats_in_the_training_text_are_alices_own_choice(tmp_path: Path) -> N
     assert texts_in(home, "train").count("the same") == 30
     assert held_out_texts(home) == sorted([*TEXTS[100:], "the same"])
     assert "129 repeated documents of what is held out" in heard.one("Left out: ")
+
+
+def test_repeats_in_held_out_tokens_stand_there_once_as_well(tmp_path: Path) -> None:
+    write_llmc(tmp_path / "bin" / "x_train.bin", tokens_of(100))
+    held = tokens_of(100, first=100)
+    write_llmc(tmp_path / "bin" / "x_val.bin", np.concatenate([held, held, tokens_of(1, first=100)]))
+    home, heard = made_of(tmp_path / "bin", separator="0")
+    num_tokens = sum(load_manifest(home).splits[split].num_tokens for split in HELD_OUT)
+    assert num_tokens == len(held)
+    assert heard.one("Left out: ") == "Left out: 101 repeated documents of what is held out."
+
+
+def test_a_name_in_brackets_is_said_on_a_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Bar().say("Left out: 1 hidden file ([red] draft[/old].txt).")
+    assert "([red] draft[/old].txt)" in capsys.readouterr().err

@@ -132,6 +132,7 @@ def test_where_nothing_is_left_the_reason_is_said_before_the_refusal(
         ("x.txt", "für".encode("utf-16"), "is UTF-16: convert it to UTF-8"),
         ("x", b"\x1f\x8b\x08any", r"give it the suffix \.gz"),
         ("x.html.br", b"any", "unpack it"),
+        ("x", b'{"body": "a"}\n{"body": "b"}\n', r"holds JSON Lines: name it \.jsonl"),
         ("x.png", b"\x89PNG\0", "holds a 0 byte"),
         ("x.txt.gz", b"no gzip", "cannot be unpacked"),
         ("x.txt.gz", gzip.compress(b"text" * 999)[:-9], r"cannot be unpacked .*; fetch it again"),
@@ -148,6 +149,16 @@ def test_what_is_no_text_is_refused_with_the_way_out(tmp_path: Path, name: str, 
     with pytest.raises(ValueError, match=re.escape(str(folder / name))):
         made_of(folder)
     assert not (tmp_path / "root" / "mine").exists()
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.json.gz", "a.txt", "a.bin", "a.npy"])
+def test_a_clone_without_git_lfs_is_told_to_fetch_its_files(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123456\n"
+    (folder / name).write_text(pointer)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}: is a pointer of Git LFS .*; run git lfs pull"):
+        made_of(folder)
 
 
 def pack_zst(body: bytes) -> bytes:

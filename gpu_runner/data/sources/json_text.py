@@ -6,7 +6,7 @@ A line ends at a newline and nowhere else: the other marks that Unicode calls li
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from gpu_runner.data.sources.source import Document
 TEXT = "text"  # the field, or column, where nobody names another
 MAX_ARRAY_BYTES = 256_000_000  # an array is held as a whole, and takes several times that
 MARK = b"\xef\xbb\xbf"  # of UTF-8, as some editors set it before a file's first byte
+NO_ROW = "file(s) without a row"
 NAMES_SHOWN = 8
 KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 
@@ -33,6 +34,7 @@ class Reading:
 
 def documents_of_lines(path: Path, lines: Iterable[bytes], by: Reading) -> Iterator[Document]:
     """JSON Lines. ValueError names the line that is no object with a text in the column."""
+    number = 0
     for number, line in enumerate(lines, start=1):
         name, where = f"{path}, line {number}", f"{path}: line {number}"
         if line.isspace():
@@ -43,6 +45,8 @@ def documents_of_lines(path: Path, lines: Iterable[bytes], by: Reading) -> Itera
             by.left_out.document("row(s) without text", name)
         else:
             yield Document(name=name, text=text, held_out=by.held_out)
+    if not number:
+        by.left_out.file(NO_ROW, path)
 
 
 def documents_of_file(path: Path, file: BinaryIO, by: Reading) -> Iterator[Document]:
@@ -60,7 +64,9 @@ def documents_of_file(path: Path, file: BinaryIO, by: Reading) -> Iterator[Docum
             f"{path}: is one JSON value of more than {MAX_ARRAY_BYTES:,} bytes; write it as JSON Lines, such as with"
             f" `jq -c '.[]' {path.name} > {path.stem}.jsonl`"
         )
-    whole = _parse(body, str(path))
+    whole = _parse(body, str(path)) if body.strip() else []
+    if whole == []:
+        by.left_out.file(NO_ROW, path)
     for number, item in enumerate(whole if isinstance(whole, list) else [whole], start=1):
         where = f"{path}: item {number}" if isinstance(whole, list) else str(path)
         is_text = isinstance(whole, list) and isinstance(item, str)
@@ -69,6 +75,11 @@ def documents_of_file(path: Path, file: BinaryIO, by: Reading) -> Iterator[Docum
             by.left_out.document("row(s) without text", f"{path}, item {number}")
         else:
             yield Document(name=f"{path}, item {number}", text=text, held_out=by.held_out)
+
+
+def are_rows(lines: Sequence[bytes]) -> bool:
+    """Whether two lines are JSON objects, each by itself."""
+    return len(lines) == 2 and all(isinstance(_parsed(line), dict) for line in lines)
 
 
 def _parsed(line: bytes) -> Any:

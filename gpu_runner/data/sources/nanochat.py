@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gpu_runner.data.left_out import LeftOut
-from gpu_runner.data.sources import named
+from gpu_runner.data.sources import named, strangers
 from gpu_runner.data.sources.folder import files_below
-from gpu_runner.data.sources.json_text import TEXT, Reading
+from gpu_runner.data.sources.json_text import NO_ROW, TEXT, Reading
 from gpu_runner.data.sources.source import Document, Facts, TextSource
 from gpu_runner.data.tokenizers.encoder import WAY_OUT
 
@@ -69,7 +69,7 @@ def _shards(folder: Path, paths: Sequence[Path], column: str, left_out: LeftOut)
         if shard.num_rows:
             shards.append(shard)
         else:
-            left_out.file("file(s) without a row", path)
+            left_out.file(NO_ROW, path)
     if not shards:
         raise ValueError(f"--from: {folder} holds no parquet file with a row in it. {left_out.in_words()}".strip())
     return shards
@@ -104,6 +104,7 @@ def _opened(path: Path) -> Iterator[Any]:
         from pyarrow import parquet
     except ImportError as error:
         raise ValueError(f"--from: parquet needs the package pyarrow; {WAY_OUT}") from error
+    strangers.refuse_pointer(path)
     try:
         with parquet.ParquetFile(path) as file:
             yield file

@@ -17,9 +17,12 @@ PICKLED = (
 ZIP = "is a zip archive (.npz, and what torch.save writes, are such); " + TO_NPY
 ARROW = "is an Arrow file (datasets.save_to_disk writes such); write its column as .parquet"
 HDF5 = "is HDF5; " + TO_NPY
-HEAD_BYTES = 16
+POINTER = b"version https://git-lfs"
+NOT_FETCHED = "is a pointer of Git LFS and not the file itself; run git lfs pull, or download it"
+HEAD_BYTES = len(POINTER)
 # Long enough that no first tokens of a file without a header look like them: at least four bytes.
 HEADS = {
+    POINTER: NOT_FETCHED,
     rb"PK\x03\x04": ZIP,
     rb"\x80\x02\x8a\x0a": PICKLED,
     rb"\x80[\x04\x05]\x95.{4}\0{4}": PICKLED,
@@ -61,6 +64,13 @@ def by_its_head(path: Path) -> str | None:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     return next((what for mark, what in HEADS.items() if re.match(mark, head, re.DOTALL)), None)
+
+
+def refuse_pointer(path: Path) -> None:
+    """ValueError for what a clone without Git LFS has in a file's place: a few lines of text, which would be read."""
+    with open(path, "rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise ValueError(f"{path}: {NOT_FETCHED}")
 
 
 def by_its_name(path: PurePath) -> str | None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from gpu_runner.data.left_out import LeftOut
-from gpu_runner.data.sources import named
+from gpu_runner.data.sources import named, strangers
 from gpu_runner.data.sources.compressed import is_packed, kind_of, num_bytes_of, unpacked
 from gpu_runner.data.sources.folder import files_below
-from gpu_runner.data.sources.json_text import TEXT, Reading, documents_of_file, documents_of_lines
+from gpu_runner.data.sources.json_text import TEXT, Reading, are_rows, documents_of_file, documents_of_lines
 from gpu_runner.data.sources.parts import parts_of
 from gpu_runner.data.sources.source import Document, Facts, TextSource
 
@@ -24,6 +24,7 @@ ROWS = LINES | {".json"}  # of which one file is many documents
 # A document's folder may be called held-out, too.
 HELD_OUT_WORDS = named.HELD_OUT_WORDS | named.LONE_WORDS | {"held", "hold", "out"}
 Parts = tuple[str, ...]
+PLAIN = ("", ".txt")  # which may be anything
 FEW = 30  # of so many dealt by their hashes, none falls to watch in 1 of 150 cases
 ARCHIVE = "is an archive: unpack it into the folder"
 OFFICE = "is a document of an office program: save it as plain text"
@@ -38,6 +39,7 @@ REFUSED = {
 }
 # What a file begins with, whatever it is called.
 BEGINNINGS = (
+    (strangers.POINTER, strangers.NOT_FETCHED),
     (b"%PDF-", REFUSED[".pdf"]),
     (b"PK\x03\x04", ARCHIVE + ", or if it is a document, save that as plain text"),
     (b"PAR1", REFUSED[".parquet"]),
@@ -163,6 +165,8 @@ def _told(folder: Path, cut: Sequence[Path]) -> Iterator[str]:
 def _documents(path: Path, by: Reading, *, is_cut: bool) -> Iterator[Document]:
     """Of one file. ValueError when it holds no text."""
     kind = kind_of(path)
+    if kind in ROWS or is_packed(path):
+        strangers.refuse_pointer(path)
     with unpacked(path) as file:
         if kind in LINES:
             yield from documents_of_lines(path, file, by)
@@ -180,4 +184,6 @@ def _checked(path: Path, text: bytes) -> bytes:
             raise ValueError(f"{path}: {said}, or take it out of the folder")
     if b"\0" in text:
         raise ValueError(f"{path}: holds a 0 byte, so it is not text; take it out of the folder")
+    if kind_of(path) in PLAIN and text.startswith(b"{") and are_rows(text.split(b"\n", 2)[:2]):
+        raise ValueError(f"{path}: holds JSON Lines: name it .jsonl, or .log where its JSON is the text")
     return text
