@@ -342,6 +342,9 @@ def test_what_others_packed_is_named_with_a_way_out(tmp_path: Path) -> None:
         "a.bin": (gzip.compress(b"tokens" * 99), "is packed by gzip; unpack it first"),
         "b.bin": (b"LITPKDS" + bytes(99), "is a chunk of lit-gpt's PackedDataset"),
         "c.bin": (b"PAR1" + bytes(99), "is parquet under another suffix"),
+        "gpt2_124M.bin": ((20240326).to_bytes(4, "little") + bytes(1020), "holds a model's weights of llm.c"),
+        "gpt2_tokenizer.bin": ((20240328).to_bytes(4, "little") + bytes(1020), "holds a tokenizer of llm.c"),
+        "hellaswag_val.bin": ((20240522).to_bytes(4, "little") + bytes(1020), "holds questions for an evaluation"),
     }
     for name, (body, said) in bodies.items():
         folder = tmp_path / name
