@@ -52,7 +52,7 @@ def test_a_line_ends_at_a_newline_only_and_may_follow_a_byte_order_mark(tmp_path
         (r'{"text": "abc \ud800 d"}', r"holds \\ud800 at character 5, half of a surrogate pair.* write \\ufffd in its"),
         (r'{"text": "\udc00"}', r"holds \\udc00 at character 1"),
         ('{"content": "x", "n": 1}', r'with a "text": it has content \(a text\), n \(a number\); .*--column content'),
-        ('{"n": [1]}', r"it has n \(a list\); write the text into one field"),
+        ('{"n": [1]}', r"it has n \(a list\); write its text into that, or take it out of the folder"),
         ("{}", "it has no field"),
         ("[1, 2]", "but a list"),
         ('"text"', "but a text"),

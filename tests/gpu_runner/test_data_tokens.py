@@ -91,6 +91,16 @@ def test_sixteen_bits_are_read_without_a_question(tmp_path: Path, vocab: int) ->
     assert not any("CAREFUL" in said for said in heard.said)
 
 
+@pytest.mark.parametrize("vocab", [2, 300, 5000, 32_000, VOCAB, 65_536])
+def test_sixteen_bits_are_sixteen_bits_when_every_token_is_as_frequent(tmp_path: Path, vocab: int) -> None:
+    """Made-up tokens, with which people try a pipeline out."""
+    for num in (3_000, 200_000):
+        train = np.random.default_rng(0).integers(0, vocab, num)
+        folder = write_nanogpt(tmp_path / f"{num}", "<u2", train=train, val=train[::-1][:3_000])
+        home = prepare(tmp_path / "root", f"of-{num}", Origin(path=folder))
+        assert np.array_equal(read(home, "train"), train)
+
+
 def test_a_width_that_alice_names_against_what_is_seen_is_read_and_said_loudly(tmp_path: Path) -> None:
     folder = write_nanogpt(tmp_path / "bin", "<u4", train=zipf(40_000), val=zipf(20_000, seed=1))
     heard = Heard()

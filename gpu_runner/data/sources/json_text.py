@@ -131,5 +131,9 @@ def _names(row: dict[str, Any]) -> str:
     shown = [f"{name} ({KINDS.get(type(value), 'null')})" for name, value in list(row.items())[:NAMES_SHOWN]]
     more = f" and {len(row) - NAMES_SHOWN} more" if len(row) > NAMES_SHOWN else ""
     texts = [name for name, value in row.items() if isinstance(value, str)][:3]
-    way = f"name the one to read with --column {' or '.join(texts)}" if texts else "write the text into one field"
+    way = (
+        f"name the one to read with --column {' or '.join(texts)}"
+        if texts
+        else "write its text into that, or take it out of the folder"
+    )
     return f"{', '.join(shown) or 'no field'}{more}; {way}"

@@ -37,6 +37,7 @@ NUM_BLOCKS, BLOCK_BYTES = 16, 1 << 16  # looked at, evenly spaced: 1 MiB of a fi
 FEWEST_BYTES = 128  # of which anything can be told
 UPPER = MAX_VOCAB >> 16  # the upper half of a 32-bit token is below this
 ALIKE = 0.25  # of the mass of two histograms that differs; tokens have 0.8 and more, single bytes 0.01
+NARROW_BITS = 7.0  # of entropy: text has 4 to 6 a byte; made-up tokens, all as frequent, have 7.7 and more, wide or not
 BIGGER_END_BITS = 1.0  # of entropy that a first byte lacks to its second, where the first is the upper one
 MANY, FAR_BELOW = 4_096, 8  # in so many tokens a lower byte has been anything; an upper one stays so far below
 MAX_META_BYTES = 1 << 20
@@ -99,7 +100,7 @@ def _narrow(sample: bytes) -> Found | None:
     """Single bytes are alike at even and at odd places."""
     pairs = _as(sample, "u1").reshape(-1, 2)
     even, odd = (np.bincount(pairs[:, i], minlength=256) / len(pairs) for i in (0, 1))
-    if np.abs(even - odd).sum() / 2 > ALIKE or not pairs.any():
+    if np.abs(even - odd).sum() / 2 > ALIKE or not pairs.any() or _entropy_bits(pairs.ravel()) > NARROW_BITS:
         return None
     if _is_text(sample):
         return Found(None, "it is text: put it into a folder of text files (--format text)")
