@@ -37,6 +37,17 @@ HEADS = {
     rb"GGUF": "holds a model's weights (GGUF), no tokens; take it out of the folder",
     rb"MMIDIDX\0\0": "is the index of a Megatron-LM file; name it .idx, and the tokens beside it .bin",
 }
+# llm.c's other .bin files begin as its tokens do, with a number (int32) that says what they are.
+LLMC = {
+    20240326: "a model's weights",
+    20240327: "a model's activations",
+    20240328: "a tokenizer",
+    20240522: "questions for an evaluation",
+}
+HEADS |= {
+    re.escape(magic.to_bytes(4, "little")): f"holds {what} of llm.c, no text; take it out of the folder"
+    for magic, what in LLMC.items()
+}
 SUFFIXES = {
     ".npz": ZIP,
     ".pt": PICKLED,
