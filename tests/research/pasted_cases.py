@@ -31,7 +31,18 @@ class Net:
         x = act(x)
         return gate(x)
 """
-FILES = {"train.py": TRAIN, "lib/net.py": "WIDTH = 4\nHEADS = 2\n", "recipe.toml": "[recipe]\n"}
+RECIPE = """[recipe]
+name = "r"
+about = ""
+editable = ["train.py", "lib/net.py"]
+[knobs.lr]
+type = "float"
+default = 0.1
+low = 0.01
+high = 1.0
+help = ""
+"""
+FILES = {"train.py": TRAIN, "lib/net.py": "WIDTH = 4\nHEADS = 2\n", "recipe.toml": RECIPE}
 HEAD = "--- a/train.py\n+++ b/train.py\n"
 GIT = f"diff --git a/train.py b/train.py\n{HEAD}"
 LR = " import math\n \n-LR = 0.1\n+LR = 0.2\n WARMUP = 0.05\n"
