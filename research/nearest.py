@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 MAX_LINES = 4_000  # difflib compares with every line; beyond, only equal lines are looked for
-MAX_LINE = 400  # characters of a line that are compared
+MAX_LINE = 240  # characters of a line that are compared: as many as the gates let through
+COMPARED = 20
 LISTED = 5
 LIKENESS = 0.6  # difflib's own
 _BLANK = r"\s\u200b\u2060\ufeff\u00ad"
@@ -41,14 +42,16 @@ class Near:
 
 def near(text: str, search: str) -> Near | None:
     """The place in ``text`` that ``search`` comes nearest to; None where nothing is like it."""
-    return _but_for_blanks(text, search) or _by_lines(text, search)
+    return _but_for_copying(text, search) or _but_for_blanks(text, search) or _by_lines(text, search)
 
 
 def lines_with(text: str, search: str) -> list[int]:
     """The lines, from 1, on which ``search`` begins; overlapping ones count."""
-    found, at = [], text.find(search)
+    found: list[int] = []
+    line, counted, at = 1, 0, text.find(search)
     while search and at != -1:
-        found.append(text.count("\n", 0, at) + 1)
+        line, counted = line + text.count("\n", counted, at), at
+        found.append(line)
         at = text.find(search, at + 1)
     return found
 
@@ -59,6 +62,37 @@ def listed(numbers: Sequence[int]) -> str:
     if len(first) > LISTED:
         first = [*first[:LISTED], f"{len(first) - LISTED} more"]
     return " and ".join(filter(None, [", ".join(first[:-1]), first[-1]]))
+
+
+# --- the same but for how it was copied -------------------------------------------------------------
+
+
+def _but_for_copying(text: str, search: str) -> Near | None:
+    """Escapes for the characters that they stand for, the numbers of ``cat -n``, a word processor's quotes."""
+    for meant, said in _COPIES:
+        copied = meant(search)
+        if copied != search and (found := lines_with(text, copied)):
+            return Near(found[0], 0, f"line {found[0]:,} is the same, but the text sought {said}")
+    return None
+
+
+def _unescaped(search: str) -> str:
+    return re.sub(r"\\[nt\"']", lambda match: {"\\n": "\n", "\\t": "\t"}.get(match[0], match[0][1]), search)
+
+
+def _unnumbered(search: str) -> str:
+    lines = search.split("\n")
+    numbered = [_NUMBERED.sub("", line) for line in lines]
+    return "\n".join(numbered) if all(map(_NUMBERED.match, filter(None, lines))) else search
+
+
+_NUMBERED = re.compile(r"^ *\d+(?:\t|[|:\u2192] ?)")
+_TYPED = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'", "\u2013": "-", "\u2014": "-"})
+_COPIES: tuple[tuple[Callable[[str], str], str], ...] = (
+    (_unescaped, "has \\n, \\t or quotes as escapes, two characters each: write the characters themselves"),
+    (_unnumbered, "begins each line with its number: leave the numbers out"),
+    (lambda search: search.translate(_TYPED), "has a word processor's quotes or dashes: write plain ones"),
+)
 
 
 # --- the same but for white space -----------------------------------------------------------------
@@ -190,12 +224,29 @@ def _most_alike(lines: list[str], sought: list[str], skipped: int) -> Near | Non
     if not wanted or len(lines) > MAX_LINES:
         return None
     numbers = {line.strip()[:MAX_LINE]: number for number, line in reversed(list(enumerate(lines, start=1)))}
-    found = difflib.get_close_matches(wanted, numbers, n=1, cutoff=LIKENESS)
-    if not found:
+    if (found := _closest(wanted, numbers)) is None:
         return None
-    number = numbers[found[0]]
+    number = numbers[found]
     said = f"nearest to {_shown(sought[offset])} is line {number:,}, {_shown(lines[number - 1])}"
     return Near(number, offset + skipped, said)
+
+
+def _closest(wanted: str, lines: Iterable[str]) -> str | None:
+    """As ``difflib.get_close_matches``, with the costly comparison for the few only that its quick one likes best."""
+    matcher = difflib.SequenceMatcher(b=wanted)
+    liked: list[tuple[float, str]] = []
+    for line in lines:
+        matcher.set_seq1(line)
+        if (likeness := matcher.quick_ratio()) >= LIKENESS:
+            liked.append((likeness, line))
+    compared = [(_likeness(matcher, line), line) for _, line in sorted(liked, reverse=True)[:COMPARED]]
+    best = max(compared, default=(0.0, ""))
+    return best[1] if best[0] >= LIKENESS else None
+
+
+def _likeness(matcher: difflib.SequenceMatcher[str], line: str) -> float:
+    matcher.set_seq1(line)
+    return matcher.ratio()
 
 
 def _shown(line: str) -> str:

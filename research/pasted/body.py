@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from research.pasted.parts import Hunk, Line, Row, shown, wrong
 
@@ -56,8 +57,9 @@ def _eats_a_header(rows: list[Row], num: int, file: str) -> bool:
     )
 
 
-def _lines(file: str) -> set[str]:
-    return set(file.replace("\r\n", "\n").split("\n"))
+@lru_cache(maxsize=8)  # asked for every hunk of a file
+def _lines(file: str) -> frozenset[str]:
+    return frozenset(file.replace("\r\n", "\n").split("\n"))
 
 
 def read_uncounted(rows: list[Row], head: int, at: int, file: str) -> tuple[Hunk, int]:
@@ -89,6 +91,8 @@ def _line(row: Row) -> Line | None:
     """None: it is no line of a hunk. Editors take the blank off a blank line of context."""
     if row.text in ("", "\r"):
         return Line(" ", row.text, row.number, is_bare=True)
+    if row.text[0] == "\t":  # of a line that stays, git's own white-space fix takes the blank before a tab
+        return Line(" ", row.text, row.number)
     kind = row.text[0]
     return Line(kind, row.text[1:], row.number) if kind in " +-" or row.text.startswith("\\ ") else None
 
@@ -99,7 +103,7 @@ def _end_here(lines: list[Line]) -> None:
         lines[-1] = replace(lines[-1], text=lines[-1].text.removesuffix("\r"), ends=False)
 
 
-def _is_next(rows: list[Row], at: int, known: set[str]) -> bool:
+def _is_next(rows: list[Row], at: int, known: frozenset[str]) -> bool:
     text = rows[at].text
     if text.startswith(_HEADS):
         return True
@@ -129,8 +133,17 @@ def is_signature(rows: list[Row], at: int) -> bool:
     """``-- `` and git's version: the end of a mail, at the end of all or before the next mail."""
     if rows[at].text.rstrip() != "--":
         return False
-    rest = [row.text for row in rows[at + 1 :] if row.text.strip()]
+    rest = _next_words(rows, at + 1)
     return not rest or (bool(_VERSION.fullmatch(rest[0])) and (len(rest) == 1 or rest[1].startswith("From ")))
+
+
+def _next_words(rows: list[Row], at: int) -> list[str]:
+    """The next two lines that are not blank."""
+    found: list[str] = []
+    while at < len(rows) and len(found) < 2:
+        found += [rows[at].text] if rows[at].text.strip() else []
+        at += 1
+    return found
 
 
 def _checked(hunk: Hunk) -> Hunk:
@@ -144,6 +157,7 @@ def _checked(hunk: Hunk) -> Hunk:
 
 def why_not(text: str) -> str:
     """Why this is no line of a hunk, and what to do."""
+    text = text[:500]
     if re.search(r"\[-.*-\]|\{\+.*\+\}", text):
         return f"{shown(text)} is a diff by words; paste git diff without --word-diff"
     if text.strip() in ("...", "…", "# ...", "# …"):

@@ -44,10 +44,9 @@ def _unfenced(rows: list[Row]) -> list[Row]:
         if fence and (fence[3] in ("diff", "patch", "udiff") or any(_is_head(row.text) for row in block)):
             is_fenced = True
             inside += [*_file_name(outside, block), *block]
-            at += len(block) + 2
         else:
-            outside.append(rows[at])
-            at += 1
+            outside += [rows[at], *block]
+        at += len(block) + (2 if fence else 1)
     if not is_fenced:
         return rows
     for row in outside:

@@ -35,23 +35,19 @@ def _blocks(before: str, after: str, hunks: list[list[Change]]) -> list[tuple[in
             covers[-1][1] = max(end, covers[-1][1])
         else:
             covers.append([start, end])
-    changes = sorted((c for hunk in hunks for c in hunk if not c.is_kept), key=lambda c: (c.start, c.end))
-    blocks = [(start, end, _within(lines, start, end, changes)) for start, end in covers]
-    made, at = "", 0
-    for start, end, new in blocks:
-        made += "".join([*lines[at:start], *new])
-        at = end
-    return blocks if made + "".join(lines[at:]) == after else None
-
-
-def _within(lines: list[str], start: int, end: int, changes: list[Change]) -> list[str]:
-    new: list[str] = []
-    at = start
-    for change in changes:
-        if start <= change.start and change.end <= end:
+    changes = iter(sorted((c for hunk in hunks for c in hunk if not c.is_kept), key=lambda c: (c.start, c.end)))
+    blocks, made, at = [], [], 0
+    change = next(changes, None)
+    for start, end in covers:
+        made += lines[at:start]
+        new, at = [], start
+        while change is not None and change.end <= end:
             new += [*lines[at : change.start], *change.new]
-            at = change.end
-    return [*new, *lines[at:end]]
+            at, change = change.end, next(changes, None)
+        new, at = [*new, *lines[at:end]], end
+        blocks.append((start, end, new))
+        made += new
+    return blocks if "".join([*made, *lines[at:]]) == after else None
 
 
 def _edit(path: str, now: list[str], start: int, end: int, new: list[str]) -> Edit:

@@ -7,15 +7,19 @@ from collections.abc import Iterable
 
 from research.pasted.parts import shown, wrong
 
+MAX_NAME = 500
 NOTHING = "/dev/null"
 # Behind a name ``diff`` writes a time and svn a revision: after a tab, which a mail client may have made blanks of.
-_BEHIND = re.compile(r"(?:\t.*|\s+\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\s+\((?:revision|working copy|nonexistent)\b.*\))$")
+_BEHIND = re.compile(r"(?:\s+\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\s+\((?:revision|working copy|nonexistent)\b.*\))$")
 
 
 def said_in(line: str) -> str:
     """The name in ``--- a/train.py<tab>2026-01-01``."""
-    name = line[4:].rstrip("\r")
-    return name if name.startswith('"') else _BEHIND.sub("", name).rstrip()
+    name = line[4:].rstrip()
+    if name.startswith('"'):
+        return name
+    name = name.partition("\t")[0].rstrip()
+    return _BEHIND.sub("", name) if len(name) < MAX_NAME else name
 
 
 def of_git(line: str) -> list[str]:

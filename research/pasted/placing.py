@@ -11,7 +11,7 @@ lines fit nowhere as they are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -43,14 +43,13 @@ def after(section: Section, text: str, envelope: Envelope, *, by_number: bool) -
     is_this_file = len(section.blob) >= ENOUGH and _blob(text).startswith(section.blob)
     section, text, mark = suited(section, text, envelope)
     bare = [line.removesuffix("\n") for line in lines_of(text)]
-    pairs = [_fitting(hunk, bare) for hunk in section.hunks]
-    doubt = next((_doubt(section, hunk, found, text) for hunk, found in pairs if len(found) != 1), None)
-    places = [(hunk, found[0] if len(found) == 1 else _stated(hunk, found, len(bare))) for hunk, found in pairs]
-    if doubt is not None and not (by_number and is_this_file and all(at is not None for _, at in places)):
-        raise doubt
-    made, hunks = _made(text, [(hunk, at) for hunk, at in places if at is not None])
-    if doubt is not None and _blob(mark + made)[:ENOUGH] != section.blob_after[:ENOUGH]:
-        raise doubt
+    stated = _as_stated(section, bare) if by_number and is_this_file else None
+    if stated is not None:
+        made, hunks = _made(text, stated)
+        if _blob(mark + made)[:ENOUGH] == section.blob_after[:ENOUGH]:
+            return mark + made, hunks
+    where = _where(bare)
+    made, hunks = _made(text, [_placed(section, hunk, bare, where) for hunk in section.hunks])
     return mark + made, hunks
 
 
@@ -89,13 +88,25 @@ def _blob(text: str) -> str:
     return hashlib.sha1(b"blob %d\0" % len(raw) + raw, usedforsecurity=False).hexdigest()
 
 
-def _stated(hunk: Hunk, found: list[int], num_lines: int) -> int | None:
-    """From 0, where its header says, if it can stand there."""
-    if hunk.start is None:
-        return None
-    if not hunk.old:  # the number is of the line before
-        return hunk.start if hunk.start <= num_lines else None
-    return hunk.start - 1 if hunk.start - 1 in found else None
+def _as_stated(section: Section, bare: Sequence[str]) -> list[tuple[Hunk, int]] | None:
+    """Every hunk where its header says, from 0; None where one does not stand there."""
+    places: list[tuple[Hunk, int]] = []
+    for hunk in section.hunks:
+        if hunk.start is None:
+            return None
+        at = hunk.start - 1 if hunk.old else hunk.start  # without old lines, the number is of the line before
+        if not 0 <= at <= len(bare) - len(hunk.old) or not _fits(hunk, bare, at, is_exact=True):
+            return None
+        places.append((hunk, at))
+    return places
+
+
+def _placed(section: Section, hunk: Hunk, bare: Sequence[str], where: Mapping[str, list[int]]) -> tuple[Hunk, int]:
+    """By its lines, in the one place where they stand."""
+    hunk, found = _fitting(hunk, bare, where)
+    if len(found) != 1:
+        raise _doubt(section, hunk, found, "\n".join([*bare, ""]))
+    return hunk, found[0]
 
 
 def _doubt(section: Section, hunk: Hunk, found: list[int], text: str) -> ValueError:
@@ -128,14 +139,22 @@ def _fits_nowhere(section: Section, hunk: Hunk, text: str) -> ValueError:
     return wrong(number, f"{said}: {near.sentence}; {WAY_OUT}")
 
 
-def _fitting(hunk: Hunk, bare: Sequence[str]) -> tuple[Hunk, list[int]]:
+def _where(bare: Sequence[str]) -> dict[str, list[int]]:
+    """Line, without blanks at its end -> where it stands."""
+    where: dict[str, list[int]] = {}
+    for at, text in enumerate(bare):
+        where.setdefault(text.rstrip(), []).append(at)
+    return where
+
+
+def _fitting(hunk: Hunk, bare: Sequence[str], where: Mapping[str, list[int]]) -> tuple[Hunk, list[int]]:
     """Where all old lines stand, from 0: as they are, else but for blanks at the end that the patch has lost.
 
     Where they stand nowhere, empty lines at the hunk's ends are taken to be none of it, and it is tried again.
     """
     for one in (hunk, _without_bare_ends(hunk)):
         for is_exact in (True, False):
-            if found := [at for at in _candidates(one, bare) if _fits(one, bare, at, is_exact=is_exact)]:
+            if found := [at for at in _candidates(one, len(bare), where) if _fits(one, bare, at, is_exact=is_exact)]:
                 return one, found
     return hunk, []
 
@@ -149,18 +168,14 @@ def _without_bare_ends(hunk: Hunk) -> Hunk:
     return replace(hunk, lines=lines[num:], start=start)
 
 
-def _candidates(hunk: Hunk, bare: Sequence[str]) -> list[int]:
+def _candidates(hunk: Hunk, num_lines: int, where: Mapping[str, list[int]]) -> list[int]:
     """Where the hunk's rarest line stands in the file, counted back to its first."""
-    old = hunk.old
-    if not old or len(old) > len(bare):
+    stands = [where.get(line.text.rstrip(), []) for line in hunk.old]
+    if not stands:
         return []
-    where: dict[str, list[int]] = {line.text.rstrip(): [] for line in old}
-    for at, text in enumerate(bare):
-        if (stands := where.get(text.rstrip())) is not None:
-            stands.append(at)
-    offset = min(range(len(old)), key=lambda n: len(where[old[n].text.rstrip()]))
-    last = len(bare) - len(old)
-    starts = [at - offset for at in where[old[offset].text.rstrip()] if 0 <= at - offset <= last]
+    offset = min(range(len(stands)), key=lambda n: len(stands[n]))
+    last = num_lines - len(stands)
+    starts = [at - offset for at in stands[offset] if 0 <= at - offset <= last]
     return [at for at in starts if at == last] if hunk.is_last else starts
 
 
@@ -208,13 +223,11 @@ def _check_apart(stretches: list[Change]) -> None:
     for one, other in pairwise(changes):
         if other.start < one.end or (other.start, other.end) == (one.start, one.end):
             raise _contradiction(one, other)
-    kept = sorted((s for s in stretches if s.is_kept), key=lambda s: s.start)
+    kept = {line: stays for stays in stretches if stays.is_kept for line in range(stays.start, stays.end)}
     for change in changes:
-        for stays in kept:
-            if stays.start >= change.end:
-                break
-            if change.start < stays.end and change.end > change.start and change.end > stays.start:
-                raise _contradiction(*sorted((change, stays), key=lambda s: s.number))
+        for line in range(change.start, change.end):
+            if line in kept:
+                raise _contradiction(change, kept[line])
 
 
 def _contradiction(one: Change, other: Change) -> ValueError:

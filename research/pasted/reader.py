@@ -171,7 +171,7 @@ class _Reader:
 
     def _open_for_a_block(self, first: Row) -> None:
         """The name stands on the line before; a further block is for the same file."""
-        before = next((row for row in reversed(self.rows[: self.at]) if row.text.strip()), None)
+        before = next((self.rows[at] for at in range(self.at - 1, -1, -1) if self.rows[at].text.strip()), None)
         named = names.tail_of(before.text.strip().strip("`*#: "), self.files) if before is not None else None
         if named is not None:
             self._open(first.number, [named], all_agree=True)

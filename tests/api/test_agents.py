@@ -242,7 +242,7 @@ def test_what_a_gate_would_block_for_certain_is_refused_at_once(scout: Scout, ca
     line = next(line for line in lines if "return F.linear(rms_norm(x)" in line)
     cases = [
         (((line, f"{line}  # a"), (f"{line}  # a", line)), "edits: those of train.py cancel each other out"),
-        (((line, f"{line}  # \u202ea"),), "edits: line 8 of the diff: It holds characters that a reader cannot see"),
+        (((line, f"{line}  # \u202ea"),), "edits: line 9 of the diff: It holds characters that a reader cannot see"),
         (((line, f"{line}  # {'a' * 300}"),), "The line has 3"),
         (((f"\t{line.strip()}", line),), "is the same but for white space"),
         (((f"{line} ", line),), "an end of line where the text sought has a blank"),

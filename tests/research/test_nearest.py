@@ -27,6 +27,9 @@ FILE = "import math\n\ndef f(x):\n\treturn 1\n\ndef g(x):\n    y = x + 2  \n    
         ("retrun 10", 8, 0, "nearest to 'retrun 10' is line 8, '    return 10'"),
         ("def h(x):\n    y = x + 2", 6, 0, "line 6 reads 'def g(x):' where the text sought has 'def h(x):'"),
         ("    z = 'a\xa0b'\nmore", 10, 1, "line 10 reads '' where the text sought has 'more'"),
+        ("def g(x):\\n    y = x + 2", 6, 0, "as escapes, two characters each"),
+        ("     6\tdef g(x):\n     7\t    y = x + 2", 6, 0, "begins each line with its number"),
+        ("z = \u2018a\xa0b\u2019", 9, 0, "a word processor's quotes"),
     ],
 )
 def test_the_difference_is_named_and_where(search: str, line: int, offset: int, sentence: str) -> None:

@@ -105,6 +105,12 @@ def test_blanks_that_an_editor_took_from_the_ends_of_lines_that_stay_come_back()
     assert apply_edits(files, edits_of(GOOD, files))["train.py"] == files["train.py"].replace("0.1", "0.2")
 
 
+def test_a_tab_that_lost_the_blank_before_it_is_a_line_that_stays() -> None:
+    files = {"train.py": "def f(x):\n\ty = x\n\treturn y\n"}
+    patch = f"{HEAD}@@ -1,3 +1,3 @@\n def f(x):\n-\ty = x\n+\ty = 2 * x\n\treturn y\n"
+    assert apply_edits(files, edits_of(patch, files))["train.py"] == files["train.py"].replace("= x", "= 2 * x")
+
+
 def test_a_file_without_a_last_newline_may_gain_lines() -> None:
     files = {"train.py": "a\nb"}
     patch = f"{HEAD}@@ -1,2 +1,3 @@\n a\n b\n+c\n"
