@@ -10,7 +10,7 @@ from research.pasted.parts import Hunk, Line, Row, shown, wrong
 
 _COUNTS = re.compile(r"@@ *-(\d{1,9})(?:,(\d{1,9}))? +\+(\d{1,9})(?:,(\d{1,9}))? *(?:@@.*)?")
 _HEADS = ("@@", "diff ", "Index: ", "*** ", "<<<<<<<", "Only in ", "Binary files ", "Property changes on", "=== ")
-_VERSION = re.compile(r"[\w.() -]{1,40}")
+_VERSION = re.compile(r"\d+\.\d[\w.() -]{0,40}")
 
 
 def read(rows: list[Row], at: int, file: str) -> tuple[Hunk, int]:
@@ -52,14 +52,14 @@ def _eats_a_header(rows: list[Row], num: int, file: str) -> bool:
     """A count that is one too high takes the next file's name for a line that goes, which no line of the file is."""
     known = _lines(file)
     return any(
-        (_is_a_pair(rows, at) or is_signature(rows, at)) and rows[at].text[1:].rstrip("\r") not in known
+        (_is_a_pair(rows, at) or is_signature(rows, at)) and rows[at].text[1:].rstrip() not in known
         for at in range(min(num, len(rows)))
     )
 
 
 @lru_cache(maxsize=8)  # asked for every hunk of a file
 def _lines(file: str) -> frozenset[str]:
-    return frozenset(file.replace("\r\n", "\n").split("\n"))
+    return frozenset(line.rstrip() for line in file.split("\n"))
 
 
 def read_uncounted(rows: list[Row], head: int, at: int, file: str) -> tuple[Hunk, int]:
@@ -89,8 +89,8 @@ def read_uncounted(rows: list[Row], head: int, at: int, file: str) -> tuple[Hunk
 
 def _line(row: Row) -> Line | None:
     """None: it is no line of a hunk. Editors take the blank off a blank line of context."""
-    if row.text in ("", "\r"):
-        return Line(" ", row.text, row.number, is_bare=True)
+    if not row.text.strip():
+        return Line(" ", row.text.removeprefix(" "), row.number, is_bare=True)
     if row.text[0] == "\t":  # of a line that stays, git's own white-space fix takes the blank before a tab
         return Line(" ", row.text, row.number)
     kind = row.text[0]
@@ -108,7 +108,7 @@ def _is_next(rows: list[Row], at: int, known: frozenset[str]) -> bool:
     if text.startswith(_HEADS):
         return True
     if _is_a_pair(rows, at) or is_signature(rows, at):
-        if text[1:].rstrip("\r") in known:
+        if text[1:].rstrip() in known:
             sentence = f"{shown(text)} can be a header or a line that goes, and the hunk's counts do not tell"
             raise wrong(rows[at].number, f"{sentence}; correct the counts, or paste what git diff prints")
         return True

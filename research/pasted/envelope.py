@@ -11,6 +11,7 @@ MAX_LINES = 20_000  # ten times what the gates let through; a patch is read whil
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
 _COLOURED = re.compile(r"^(?:\x1b\[[0-9;]*[mK])+(?:diff |--- |@@)", re.M)
 _HEADS = r"(?:diff --|--- \S|\+\+\+ \S|Index: |@@|\*\*\* (?:Begin Patch|Update File)|<<<<<<< )"
+LIKE_A_CHANGE = re.compile(r"[+-](?: {2,}|\t)\S|\+[^\s+]")  # words begin otherwise, also in a list
 _HEAD = re.compile(_HEADS)
 _INDENTED = re.compile(rf"([ \t]+|(?:> ?)+)(?={_HEADS})")
 _FENCE = re.compile(r"([ \t>]*)(`{3,}|~{3,})[ \t]*([\w.+-]*)[^`]*")
@@ -36,6 +37,7 @@ def _unfenced(rows: list[Row]) -> list[Row]:
     """What stands in fences, where the diff does; a model's words around them are no part of it."""
     inside: list[Row] = []
     outside: list[Row] = []
+    other_code: set[int] = set()
     is_fenced = False
     at = 0
     while at < len(rows):
@@ -46,11 +48,12 @@ def _unfenced(rows: list[Row]) -> list[Row]:
             inside += [*_file_name(outside, block), *block]
         else:
             outside += [rows[at], *block]
+            other_code |= {row.number for row in block}
         at += len(block) + (2 if fence else 1)
     if not is_fenced:
         return rows
     for row in outside:
-        if _HEAD.match(row.text):
+        if _HEAD.match(row.text) or (row.number not in other_code and LIKE_A_CHANGE.match(row.text)):
             raise wrong(row.number, "a part of the diff stands outside of the fence ```; put all of it inside")
     return inside
 

@@ -9,8 +9,8 @@ from research.pasted.parts import shown, wrong
 
 MAX_NAME = 500
 NOTHING = "/dev/null"
-# Behind a name ``diff`` writes a time and svn a revision: after a tab, which a mail client may have made blanks of.
-_BEHIND = re.compile(r"(?:\s+\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\s+\((?:revision|working copy|nonexistent)\b.*\))$")
+# Behind a name ``diff`` writes a time, svn "(revision 3)", a model "(original)": after a tab, or what became of it.
+_BEHIND = re.compile(r"(?:\s+\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\s+\([^()]*\))$")
 
 
 def said_in(line: str) -> str:

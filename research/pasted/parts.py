@@ -25,8 +25,8 @@ class Envelope:
 class Line:
     """A line of a hunk. ``kind`` is " ", "-" or "+".
 
-    Without ``ends`` it is a file's last and has no newline. ``is_bare``: nothing at all stands there, so it is a blank
-    line of context that lost its blank, or none of the hunk's.
+    Without ``ends`` it is a file's last and has no newline. ``is_bare``: nothing can be seen there, so it is a blank
+    line of context, which may have lost its blank, or none of the hunk's.
     """
 
     kind: str

@@ -4,8 +4,8 @@ Line numbers that people and models write, or that were counted in an earlier in
 places without a word. So they decide only where git vouches for them: its hash of the old file (``index 1a2b3c4..``) is
 this file's, and with the hunks where they say, its hash of the new file comes out. Else a place has to be the only one.
 
-What an editor or a mail client takes away, blanks at the end of a line that stays or goes, is looked past where the
-lines fit nowhere as they are.
+What editors and mail clients take away and models add, blanks at the end of a line that stays or goes, is looked past
+where the lines fit nowhere as they are.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _candidates(hunk: Hunk, num_lines: int, where: Mapping[str, list[int]]) -> l
 
 def _fits(hunk: Hunk, bare: Sequence[str], at: int, *, is_exact: bool) -> bool:
     return all(
-        bare[at + n] == line.text or (not is_exact and bare[at + n].rstrip(" \t") == line.text)
+        bare[at + n] == line.text or (not is_exact and bare[at + n].rstrip(" \t") == line.text.rstrip(" \t"))
         for n, line in enumerate(hunk.old)
     )
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from research.pasted import body, names
+from research.pasted.envelope import LIKE_A_CHANGE
 from research.pasted.parts import Hunk, Line, Row, Section, shown, wrong
 
 _INDEX = re.compile(r"index ([0-9a-f]{4,64})\.\.([0-9a-f]{4,64})(?: 100(?:644|755))?")
@@ -30,7 +31,9 @@ _OTHERS = (  # of other notations, by their first line: what to do instead
     (re.compile(r"\d+(?:,\d+)?[acd]\d+(?:,\d+)?$"), "this is a diff without context; paste git diff, or diff -u"),
 )
 _MAIL = re.compile(r"From [0-9a-f]{40} ")
-_DECORATION = re.compile(r"={20,}|_{20,}|=== modified file .*|\*\*\* (?:Begin|End) Patch(?: \*\*\*)?")
+_DECORATION = re.compile(
+    r"={20,}|_{20,}|=== modified file .*|\*\*\* (?:Begin|End) Patch(?: \*\*\*)?|</?[A-Za-z_]+>|[`~]{3,}"
+)
 _UPDATE = re.compile(r"\*\*\* Update File: ?(.+?)(?: \*\*\*)?")
 _SEARCH = re.compile(r"<{5,9} ?(?:SEARCH|ORIGINAL)\b.*")
 _CONFLICT = re.compile(r"(?:<{7}|>{7}|\|{7})(?: .*)?")
@@ -80,10 +83,10 @@ class _Reader:
     # --- headers ------------------------------------------------------------------------------
 
     def _is_a_pair(self) -> bool:
-        """``---`` and ``+++``; or ``+++`` alone, as models leave the first one out."""
+        """``---`` and ``+++``; or one of them before a hunk, as models leave the other one out."""
         text, after = self.rows[self.at].text, self._text(self.at + 1)
         pair = text.startswith("--- ") and after.startswith("+++ ")
-        return pair or (text.startswith("+++ ") and after.startswith("@@"))
+        return pair or (text.startswith(("--- ", "+++ ")) and after.startswith("@@"))
 
     def _text(self, at: int) -> str:
         return self.rows[at].text if at < len(self.rows) else ""
@@ -191,7 +194,7 @@ class _Reader:
             self.is_in_a_mail = True
         elif not self.is_in_a_mail and self.sections and self._is_a_mails_next_name():
             pass
-        elif not self.is_in_a_mail or (text.startswith(("+", "-\t", "-  ")) and not text.startswith("+++")):
+        elif not self.is_in_a_mail or LIKE_A_CHANGE.match(text):
             raise wrong(row.number, body.why_not(text) if self.sections else _headless(text))
         self.at += 1
 

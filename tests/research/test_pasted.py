@@ -71,6 +71,14 @@ def test_a_line_that_goes_and_looks_like_a_header_is_told_from_one_by_its_counts
         edits_of(PAIR.format(old=9, new=9) + "@@ -3 +3 @@\n-B = 2\n+B = 3\n", SQL)
 
 
+def test_a_line_that_goes_and_looks_like_a_mails_end_is_told_from_one() -> None:
+    files = {"q.sql": "a\n- \nb\n2.5\n"}
+    patch = "--- a/q.sql\n+++ b/q.sql\n@@ -1,4 +1,3 @@\n a\n--\n b\n 2.5\n"
+    assert apply_edits(files, edits_of(patch, files))["q.sql"] == "a\nb\n2.5\n"
+    with pytest.raises(ValueError, match=r"line 5: .*can be a header or a line that goes"):
+        edits_of("--- a/q.sql\n+++ b/q.sql\n@@\n-a\n-- \n2.39.5\n", files)
+
+
 CRLF = TRAIN.replace("\n", "\r\n")
 
 
