@@ -166,6 +166,8 @@ def test_what_scout_proposes_says_so_on_the_page(scout: Scout, bobs_browser: Cli
         (make_body(arm="claude"), "arm: Extra inputs are not permitted"),
         (make_body(prediction={"effect_bpb": -99}), "prediction.effect_bpb: Input should be greater"),
         (make_body(overrides=[]), "it changes nothing"),
+        (make_body(overrides=[{"key": "depth", "value": 2, "reason": "r"}]), "depth: 2 is already the incumbent's"),
+        (make_body(overrides=[{"key": "depth", "value": 2.0, "reason": "r"}]), "depth: 2 is already the incumbent's"),
         (make_body(edits=[{"path": "train.py", "search": "import math\n", "replace": "import\0math\n"}]), "NUL"),
         (make_body(precedents=[77]), "precedents: this campaign has no proposal 77"),
         (with_warmup(7), "warmup_fraction"),
