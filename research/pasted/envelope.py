@@ -11,7 +11,7 @@ MAX_LINES = 20_000  # ten times what the gates let through; a patch is read whil
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
 _COLOURED = re.compile(r"^(?:\x1b\[[0-9;]*[mK])+(?:diff |--- |@@)", re.M)
 _HEADS = r"(?:diff --|--- \S|\+\+\+ \S|Index: |@@|\*\*\* (?:Begin Patch|Update File)|<<<<<<< )"
-LIKE_A_CHANGE = re.compile(r"[+-](?: {2,}|\t)\S|\+[^\s+]")  # words begin otherwise, also in a list
+LIKE_A_CHANGE = re.compile(r"[+-](?: {2,}|\t)\S|\+[^\s+]|-[^\s>-]")  # words begin otherwise, also in a list
 _HEAD = re.compile(_HEADS)
 _INDENTED = re.compile(rf"([ \t]+|(?:> ?)+)(?={_HEADS})")
 _FENCE = re.compile(r"([ \t>]*)(`{3,}|~{3,})[ \t]*([\w.+-]*)[^`]*")
@@ -48,7 +48,8 @@ def _unfenced(rows: list[Row]) -> list[Row]:
             inside += [*_file_name(outside, block), *block]
         else:
             outside += [rows[at], *block]
-            other_code |= {row.number for row in block}
+            is_other_code = fence and fence[3] and at + len(block) + 1 < len(rows)  # closed, and of a language
+            other_code |= {row.number for row in block} if is_other_code else set()
         at += len(block) + (2 if fence else 1)
     if not is_fenced:
         return rows

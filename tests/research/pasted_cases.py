@@ -165,7 +165,7 @@ TAKEN: dict[str, tuple[str, dict[str, str]]] = {
 REFUSED: dict[str, tuple[str, str]] = {
     "no diff": ("please raise the rate\n", "not a unified diff; paste what `git diff` prints"),
     "a hunk without a file": (f"@@ -1,4 +1,4 @@\n{LR}", "line 1: this hunk belongs to no file; write --- a/train.py"),
-    "lines without any header": ("-LR = 0.1\n+LR = 0.2\n", "line 2: .*stands before any file's header"),
+    "lines without any header": ("-LR = 0.1\n+LR = 0.2\n", "line 1: .*stands before any file's header"),
     "words behind": (f"{GOOD}I hope that this helps.\n", "line 9: 'I hope .* belongs to no hunk"),
     "words between hunks": (f"{GOOD}and then\n@@ -8 +8 @@\n-    y = x * 2\n+    y = x\n", "line 9: 'and then' belongs to no"),
     "a line without its mark": (GOOD.replace(" WARMUP", "WARMUP"), "line 8: 'WARMUP = 0.05' belongs to no hunk"),
@@ -220,6 +220,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "OpenAI's, a file that moves": (
         f"*** Begin Patch\n*** Update File: train.py\n*** Move to: t.py\n@@\n{LR}*** End Patch\n", "line 3: .*does more than change",
     ),
+    "a line that goes, before any header": (f"-WARMUP = 0.05\n{GOOD}", "line 1: .*stands before any file's header"),
     "a block without a name": ("<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n", "line 1: this block says not which file"),
     "a block without its end": ("train.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n", "line 2: this block is not SEARCH"),
     "a block for nothing": ("train.py\n<<<<<<< SEARCH\n=======\nLR = 0.2\n>>>>>>> REPLACE\n", "line 2: this hunk only adds"),
@@ -227,6 +228,8 @@ REFUSED: dict[str, tuple[str, str]] = {
         "train.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nA = 1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n", "line 6: a second =======",
     ),
     "a part outside of the fence": (f"```diff\n{GOOD}```\n{NET}", "line 11: a part of the diff stands outside of the fence"),
+    "a line in another fence": (f"```diff\n{GOOD}```\n```\n+A = 1\n```\n", "line 12: a part of the diff stands outside"),
+    "a line in a fence that is not closed": (f"```diff\n{GOOD}```\n```python\n-WARMUP = 0.05\n", "line 12: a part of the diff"),
     "a line outside of the fence": (f"```diff\n{GOOD}```\n+A = 1\n", "line 11: a part of the diff stands outside"),
     "an indent that stops": ("".join(f"  {line}\n" for line in GOOD.split("\n")[:5]) + "+LR = 0.2\n", "line 6: the patch is indented by '  '"),
     "a last line that is none": (GOOD + "\\ No newline at end of file\n", "line 8: it is said to be a last line without a newline"),

@@ -174,3 +174,45 @@ def test_any_order_of_lines_is_edits_or_a_sentence(lines: list[str]) -> None:
     with suppress(ValueError):
         edits = edits_of("\n".join(lines), FILES)
         assert edits == () or apply_edits(FILES, edits) != FILES
+
+
+STRAYS = [
+    "+A = 1",
+    "-WARMUP = 0.05",
+    "+LR = 0.2",
+    "words",
+    "</patch>",
+    "2.39.5",
+    "cat <<EOF",
+    "EOF",
+    "> +A = 1",
+    "    +A = 1",
+]
+BASES = [
+    "a fence and words around it",
+    "two files",
+    "two mails in one file",
+    "OpenAI's patches, two files",
+    "git format-patch",
+]
+
+
+@given(
+    st.sampled_from(BASES),
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from([*STRAYS, *ODD_LINES, *GOOD.split("\n")])), max_size=4),
+)
+def test_whatever_gets_into_a_diff_no_line_that_comes_is_lost_and_none_that_goes_stays(
+    name: str, strays: list[tuple[int, str]]
+) -> None:
+    rows = TAKEN[name][0].split("\n")
+    for at, row in strays:
+        rows.insert(at, row)
+    if any("<<<<<<<" in row for row in rows):
+        return  # a block's lines have no marks
+    with suppress(ValueError):
+        after = apply_edits(FILES, edits_of("\n".join(rows), FILES))
+        lines = [line for text in after.values() for line in text.split("\n")]
+        come = [row[1:] for row in rows if row.startswith("+") and not row.startswith("+++ ")]
+        go = [row[1:] for row in rows if row.startswith("-") and not row.startswith("--") and row.strip("-")]
+        assert all(lines.count(line) >= come.count(line) for line in come)
+        assert all(lines.count(line) <= come.count(line) for line in go)
