@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -47,8 +48,7 @@ def _with_ends(section: Section, end: str) -> Section:
     return _mapped(section, ended)
 
 
-def _mapped(section: Section, each: object) -> Section:
-    assert callable(each)
+def _mapped(section: Section, each: Callable[[Line], Line]) -> Section:
     hunks = [Hunk(h.number, [each(line) for line in h.lines], h.start, h.is_last) for h in section.hunks]
     return replace(section, hunks=hunks)
 
