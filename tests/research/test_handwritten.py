@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gpu_runner.contract import parse_recipe
 from research.drafts import Edit, Override
-from research.handwritten import as_they_were, diff_of, edits_of, lines_of, overrides_of
+from research.handwritten import as_they_were, diff_of, lines_of, overrides_of
+from research.pasted import edits_of
 from research.patches import apply_edits, to_patch
 
 from .test_claude import RECIPE
@@ -93,14 +94,11 @@ def test_windows_line_ends_and_a_mail_around_the_diff_do_no_harm() -> None:
     ("patch", "sentence"),
     [
         ("please change line 3", "not a unified diff"),
-        (
-            "--- a/train.py\n+++ b/train.py\n@@ -1,1 +1,1 @@\n-line 99\n+x\n",
-            "hunk 1, train.py: .*occurs 0 times.*git diff -U12",
-        ),
-        ("--- a/other.py\n+++ b/other.py\n@@ -1 +1 @@\n-a\n+b\n", "hunk 1, other.py: there is no such file"),
-        ("--- a/train.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 0\n", "not removed"),
-        ("--- a/train.py\n+++ b/train.py\n@@ -1,3 +1,3 @@\n line 0\n", "ends in the middle"),
-        ("--- a/train.py\n+++ b/train.py\n@@ -1,2 +1,2 @@\n line 0\n?line 1\n", "neither"),
+        ("--- a/train.py\n+++ b/train.py\n@@ -1,1 +1,1 @@\n-line 99\n+x\n", "line 4: .*nearest to .*git diff -U12"),
+        ("--- a/other.py\n+++ b/other.py\n@@ -1 +1 @@\n-a\n+b\n", "line 1: there is no such file"),
+        ("--- a/train.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 0\n", "line 1: .*not removed"),
+        ("--- a/train.py\n+++ b/train.py\n@@ -1,3 +1,3 @@\n line 0\n", "line 3: .*changes nothing"),
+        ("--- a/train.py\n+++ b/train.py\n@@ -1,2 +1,2 @@\n line 0\n?line 1\n", "line 5: .*belongs to no hunk"),
     ],
 )
 def test_a_diff_that_cannot_be_read_says_where_and_what_to_do(patch: str, sentence: str) -> None:
