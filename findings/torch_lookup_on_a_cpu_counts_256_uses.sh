@@ -3,7 +3,7 @@
 #
 # Behaviour: the backward pass of F.embedding, F.embedding_bag and table[tokens] adds a row's uses up one by one in the table's own dtype, where
 # a sum that has reached 256 stands still when 1 is added. torch's other sums over the same numbers (sum, cumsum, index_add_, and the
-# gradients of index_select and gather) are exact. A token that is frequent learns too little; casting a float32 table before it is read
+# gradients of index_select and gather) are exact. A token that is frequent may learn too little; casting a float32 table before it is read
 # (F.embedding(tokens, table.bfloat16())) is no better. Way out: look up in float32 and cast what was read, or use index_select.
 #
 # Seen with torch 2.13.0 on Python 3.11, a row that is used 4,096 times with a gradient of 1 each:

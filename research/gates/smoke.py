@@ -170,7 +170,7 @@ def _of_lookups(run: Run) -> list[Remark]:
         return []
     sentence = (
         f"It reads a table in 16 bits, and on a CPU torch then counts at most {most:,} uses of a row in a batch, so"
-        " that frequent tokens learn too little; keep the table in float32 and cast what was read from it."
+        " that frequent tokens may learn too little; keep the table in float32 and cast what was read from it."
     )
     return [Remark(severity="warn", rule="narrow-lookup", sentence=sentence)]
 
