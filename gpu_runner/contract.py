@@ -225,12 +225,21 @@ class SeedPolicy(Wire):
         return self
 
 
+def _as_any_database_keeps_it(overrides: Knobs) -> Knobs:
+    """PostgreSQL's JSON has no -0.0 and writes 1e16 in digits: read back, they would be signed by another digest."""
+    return {key: _kept(value) if isinstance(value, float) else value for key, value in overrides.items()}
+
+
+def _kept(value: float) -> KnobValue:
+    return int(value) if "e+" in repr(value) else value + 0.0  # -0.0 + 0.0 is 0.0
+
+
 class Approval(Wire):
     """Everything that changes what a run means. Its digest is what a person signs (design §4)."""
 
     base_commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     patch: str
-    overrides: Knobs
+    overrides: Annotated[Knobs, AfterValidator(_as_any_database_keeps_it)]
     budget: Budget
     seeds: SeedPolicy
     dataset_sha256: str

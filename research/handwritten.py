@@ -34,6 +34,8 @@ def overrides_of(text: str, recipe: Recipe) -> tuple[Override, ...]:
 
 def _value(text: str, key: str, recipe: Recipe) -> KnobValue:
     """A number, true or false as TOML writes them; anything else is a choice's name. 4.0 for a whole number is 4."""
+    if (knob := recipe.knob(key)) is not None and text in knob.choices:
+        return text  # also where it looks like a number
     try:
         value: KnobValue = tomllib.loads(f"v = {text}")["v"]
     except (ValueError, RecursionError):  # not TOML, more digits than Python reads, nested absurdly
@@ -67,8 +69,10 @@ def _in_one_line(text: str) -> str:
 
 def as_they_were(overrides: Iterable[Override], earlier: Sequence[Override]) -> tuple[Override, ...]:
     """``overrides``, with those of ``earlier`` that were left alone in the words in which they were given."""
-    known = {(o.key, o.value, _in_one_line(o.reason)): o for o in earlier}
-    return tuple(known.get((o.key, o.value, o.reason), o) for o in overrides)
+    known = {
+        (o.key, repr(o.value), _in_one_line(o.reason)): o for o in earlier
+    }  # 1, 1.0 and True are equal, and not one
+    return tuple(known.get((o.key, repr(o.value), o.reason), o) for o in overrides)
 
 
 def diff_of(files: Mapping[str, str], edits: Sequence[Edit]) -> str:

@@ -288,6 +288,14 @@ def test_a_reader_that_fell_behind_does_not_stop_training_and_misses_nothing() -
     os.close(writing)
 
 
+def test_what_is_no_number_leaves_as_null_however_deep_it_stands() -> None:
+    reading, writing = os.pipe()
+    Pipe(writing).send("started", config={"rates": [0.1, math.nan, (math.inf,)], "seed": 2**53 + 1})
+    assert json.loads(os.read(reading, 65_536))["config"] == {"rates": [0.1, None, [None]], "seed": 2**53 + 1}
+    os.close(reading)
+    os.close(writing)
+
+
 def test_a_reader_that_never_comes_back_costs_points_and_not_memory() -> None:
     reading, writing = os.pipe()
     pipe = Pipe(writing)

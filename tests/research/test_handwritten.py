@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_runner.contract import parse_recipe
+from gpu_runner.contract import KnobValue, parse_recipe
 from research.drafts import Edit, Override
 from research.handwritten import as_they_were, diff_of, lines_of, overrides_of
 from research.pasted import edits_of
@@ -82,6 +82,23 @@ def test_overrides_become_lines_and_come_back_in_the_words_in_which_they_were_gi
     assert [(o.key, o.value) for o in read] == [(o.key, o.value) for o in OVERRIDES]
     assert as_they_were(read, OVERRIDES)[:3] == OVERRIDES[:3]
     assert as_they_were(overrides_of("depth = 8  # deeper, much", RECIPE_), OVERRIDES)[0].value == 8
+
+
+@pytest.mark.parametrize(("value", "line"), [(1, "x = true"), (True, "x = 1"), (1, "x = 1.0"), (0.0, "x = -0.0")])
+def test_another_value_is_another_one_also_where_python_takes_it_for_equal(value: KnobValue, line: str) -> None:
+    earlier = Override(key="x", value=value, reason="in two\nlines")
+    (read,) = as_they_were(overrides_of(f"{line}  # in two lines", RECIPE_), [earlier])
+    assert read != earlier or repr(read.value) != repr(earlier.value)
+
+
+def test_a_choice_that_looks_like_a_number_is_written_as_it_is_shown() -> None:
+    table = (
+        '[recipe]\nname = "x"\n[knobs.warm]\ntype = "choice"\nchoices = ["0", "1", "true"]\ndefault = "0"\nhelp = "h"\n'
+    )
+    recipe = parse_recipe(table)
+    for choice in ("1", "true", '"1"'):
+        (override,) = overrides_of(f"warm = {choice}", recipe)
+        assert recipe.problems_with({"warm": override.value}) == []
 
 
 def test_windows_line_ends_and_a_mail_around_the_diff_do_no_harm() -> None:
