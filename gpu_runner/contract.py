@@ -210,11 +210,19 @@ class Budget(Wire):
         return 1.5 * self.amount + 60 if self.kind == "seconds" else None
 
 
+# torch's generator on a CPU reads 32 bits of a seed: 2**32 + 1 gives the weights of 1, bit for bit. A seed above, and
+# one below 0, which Python reads as its opposite, would be another's under a number of its own.
+MAX_SEED = 2**32 - 1
+SEEDS_OF_AN_INCUMBENT = 1_000  # the last is the sealed pair's
+MAX_PAIRS = SEEDS_OF_AN_INCUMBENT - 2
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
 class SeedPolicy(Wire):
     """How many pairs of seeds may be spent, and when to stop looking."""
 
     min_pairs: int = Field(ge=1)
-    max_pairs: int = Field(ge=1)
+    max_pairs: int = Field(ge=1, le=MAX_PAIRS)
     alpha: float = Field(gt=0, lt=1)
     min_effect_bpb: float = Field(gt=0)
 
@@ -330,7 +338,7 @@ class RunSpec(Wire):
     next_seq: int
     purpose: Purpose
     title: str
-    seed: int = Field(ge=0)
+    seed: Seed
     approval: Approval
     digest: str
     dataset: str

@@ -95,6 +95,7 @@ class CampaignForm(AnyForm):
         "usd_per_gpu_hour": (0, 9_999),  # a price below zero would give spent budget back
         "deadline_s": (1, 30 * 24 * 3600),
         "approval_ttl_h": (1, 365 * 24),
+        "max_pairs": (1, contract.MAX_PAIRS),  # beyond are the sealed pair's seed, and the next incumbent's
         "num_waiting": (0, 100),  # Claude is asked for as many at once
     }
 
