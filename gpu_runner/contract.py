@@ -17,6 +17,7 @@ import math
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -563,10 +564,45 @@ FailureKind = Literal[
     "no_checkpoint",
     "scorer_failed",
     "sandbox_missing",
+    "killed",
+    "machine_failed",
     "lost_contact",
     "worker_stopped",
+    "unexplained",
     "worker_error",
 ]
+
+# Whose fault each is; what follows from it is decided by this table alone, on both sides.
+#   proposal   it is judged by it, at once
+#   machine    nothing is known against the proposal: the run is given back and tried again within its attempts, under
+#              the same seed and spec; then its proposal is inconclusive
+#   operator   somebody has to set something right first: no further attempt, the proposal is inconclusive
+Fault = Literal["proposal", "machine", "operator"]
+FAULT_OF: Mapping[FailureKind, Fault] = {
+    "out_of_memory": "proposal",
+    "over_budget": "proposal",
+    "over_limit": "proposal",
+    "not_finite": "proposal",
+    "bad_override": "proposal",
+    "bad_patch": "proposal",
+    "held_out_text": "proposal",
+    "recipe_error": "proposal",
+    "deadline": "proposal",
+    "no_checkpoint": "proposal",
+    "scorer_failed": "proposal",
+    "unexplained": "proposal",  # given back more often than its incumbent's own runs: it may be its own doing
+    "device_lost": "machine",
+    "killed": "machine",
+    "machine_failed": "machine",
+    "lost_contact": "machine",
+    "worker_stopped": "machine",
+    "no_compiler": "operator",
+    "snapshot_unfit": "operator",
+    "digest_mismatch": "operator",
+    "dataset_missing": "operator",
+    "sandbox_missing": "operator",
+    "worker_error": "operator",
+}
 
 
 class Failure(Wire):
