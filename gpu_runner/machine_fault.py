@@ -93,6 +93,8 @@ def _cause_of_one(error: BaseException, writable: Path | None) -> Cause | None:
     if isinstance(error, OSError) and error.errno is not None:
         return _by_number(error.errno, str(error.filename or ""), writable)
     said = str(error)
+    if _CUT_SHORT.search(said):
+        return Cause("machine_failed", "a file could not be written to its end")
     if (number := _number_in(said)) is not None:
         return _by_number(number, _place_in(said), writable)
     return _helper_of(error, said)
@@ -110,6 +112,8 @@ def _by_number(number: int, place: str, writable: Path | None) -> Cause | None:
     return Cause("machine_failed", MACHINE[number])
 
 
+# Of numpy (an OSError without a number) and of torch.save: no word of why.
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written|inline_container.*unexpected pos|failed writing file")
 _NUMBERED = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _PLACED = re.compile(r'at path "([^"]+)"')
 _WORDS = {os.strerror(number): number for number in (*MACHINE, *LIMITS)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_of_every_kind_of_failure_it_is_said_whose_fault_it_is() -> None:
     assert set(FAULT_OF) == set(get_args(FailureKind))
     assert {each.kind for each in failures.RunFailed.__subclasses__()} <= set(FAULT_OF)
+
+
+def test_the_page_that_people_read_says_the_same() -> None:
+    page = (Path(machine_fault.__file__).parents[1] / "docs" / "trainer.md").read_text()
+    assert dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.M)) == FAULT_OF
 
 
 # --- real ones ------------------------------------------------------------------------------------
@@ -149,6 +155,8 @@ def rust(number: int) -> SafetensorError:
         (os_error(errno.ENOMEM), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."), "out_of_memory"),
+        (OSError("1048576 requested and 16352 written"), "machine_failed"),  # numpy's own
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), "machine_failed"),
         (RuntimeError("InductorError: OSError: [Errno 28] No space left on device: '/run-1/out/x'"), "machine_failed"),
         (RuntimeError("C++ compile error\nld: final link failed: No space left on device"), "machine_failed"),
         (RuntimeError("CppCompileError: g++: fatal error: Killed signal terminated program cc1plus"), "killed"),
