@@ -107,7 +107,7 @@ class CampaignForm(AnyForm):
         policy: dict[str, Any] = {
             name: values.get(name) for name in ("min_pairs", "max_pairs", "alpha", "min_effect_bpb")
         }
-        if None not in policy.values():
+        if None not in policy.values() and not policy.keys() & self.errors.keys():
             try:
                 contract.SeedPolicy(**policy)
             except pydantic.ValidationError as error:
