@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpu_runner import sandbox
 from gpu_runner.child import Child
-from gpu_runner.contract import FAULT_OF, Failure
+from gpu_runner.contract import FAULT_OF, Failure, FailureKind
 from gpu_runner.endings import RunFailure
 from gpu_runner.machine_fault import SENT, disk_problem, out_of_memory_kills, signal_of
 from gpu_runner.sandbox import tally
@@ -94,9 +94,9 @@ class Inquest:
         named = f"signal {number.value} ({number.name})"
         if number == signal.SIGKILL and (num := out_of_memory_kills() - self._num_killed) > 0:
             return self._of_the_kernel(num)
-        if (limited := _worker_limit(number)) is not None:
-            return RunFailure("machine_failed", f"Ended by {named}: {limited}", "Raise that limit of the worker.")
-        if number in SENT or number == signal.SIGXCPU:
+        if number == signal.SIGXFSZ:  # Python ignores it, and is told by an error
+            return _of_a_limit("over_limit", f"Training was ended by {named}: a file became too large.", LESS_OUTPUT)
+        if number in SENT or number == signal.SIGXCPU:  # we limit no processor time
             said = f"The training process was killed by {named} from outside; nothing says that memory ran out."
             return RunFailure("killed", f"{said}\n{last_words}".rstrip(), TRY_AGAIN)
         return RunFailure("recipe_error", f"Training crashed, ended by {named}.\n{last_words}".rstrip(), CRASHED)
@@ -130,16 +130,31 @@ def _believed(failure: Failure, recipe_ran: bool, *, free_bytes: int) -> RunFail
     if recipe_ran and FAULT_OF[failure.kind] == "operator":
         said = f"It says {failure.kind.replace('_', ' ')}, which is known before a recipe runs: {failure.message}"
         return RunFailure("recipe_error", said, "Let train(run) raise errors as they are.")
-    return RunFailure(failure.kind, failure.message, failure.todo)
+    return _of_a_limit(failure.kind, failure.message, failure.todo)
 
 
-def _worker_limit(number: signal.Signals) -> str | None:
-    """A limit that whoever started this worker set, and that its runs inherit."""
-    if number == signal.SIGXCPU and (limit := resource.getrlimit(resource.RLIMIT_CPU)[0]) != resource.RLIM_INFINITY:
-        return f"this worker may use {limit:,} s of processor time (ulimit -t)."
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if number == signal.SIGXFSZ and limit not in (resource.RLIM_INFINITY,) and limit < sandbox.Bounds().file_bytes:
-        return f"this worker may write files of {limit:,} bytes (ulimit -f)."
+def _of_a_limit(kind: FailureKind, message: str, todo: str) -> RunFailure:
+    if (limited := _worker_limit(kind)) is not None:
+        return RunFailure("machine_failed", f"{message} {limited}", "Raise that limit of the worker.")
+    return RunFailure(kind, message, todo)
+
+
+# What a run may have at most, and which limit of this process (inherited, and never raised) can be below that.
+LIMITS: dict[FailureKind, tuple[tuple[str, int, str], ...]] = {
+    "over_limit": (
+        ("ulimit -f", resource.RLIMIT_FSIZE, "file_bytes"),
+        ("ulimit -n", resource.RLIMIT_NOFILE, "open_files"),
+    ),
+    "out_of_memory": (("ulimit -v", resource.RLIMIT_AS, "memory"), ("ulimit -d", resource.RLIMIT_DATA, "memory")),
+}
+
+
+def _worker_limit(kind: FailureKind) -> str | None:
+    """That whoever started this worker gave it less than a run may have, of what a failure of ``kind`` is about."""
+    for name, limit, bound in LIMITS.get(kind, ()):
+        hard = resource.getrlimit(limit)[1]
+        if hard != resource.RLIM_INFINITY and hard < getattr(sandbox.Bounds(), bound):
+            return f"This worker itself was given less than a run may have: {hard:,} ({name})."
     return None
 
 

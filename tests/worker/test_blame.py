@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -146,6 +147,25 @@ def test_a_run_that_blames_the_machine_is_tried_again_and_told_what_is_seen_from
     assert (outcome, failure.kind) == ("lost", "machine_failed")
     assert "Seen from outside" in failure.message
     assert "a file can be written" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "hard", "outcome", "blamed"),
+    [
+        ("over_limit", 1_024, "lost", "machine_failed"),
+        ("over_limit", resource.RLIM_INFINITY, "failed", "over_limit"),
+        ("out_of_memory", 1 << 30, "lost", "machine_failed"),
+        ("out_of_memory", 1 << 60, "failed", "out_of_memory"),
+        ("not_finite", 1_024, "failed", "not_finite"),
+    ],
+)
+def test_a_limit_is_the_machines_where_the_worker_itself_was_given_less_than_a_run_may_have(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str, hard: int, outcome: str, blamed: str
+) -> None:
+    monkeypatch.setattr(inquest.resource, "getrlimit", lambda _: (1, hard))
+    found = ended(bench, f"draw(); finish('failed', {{'kind': {kind!r}, 'message': 'Too much.'}}); sys.exit(1)")
+    assert (found[0], found[1].kind) == (outcome, blamed)
+    assert ("This worker itself was given less" in found[1].message) == (blamed == "machine_failed")
 
 
 # --- helpers ----------------------------------------------------------------------------------------
