@@ -577,7 +577,8 @@ FailureKind = Literal[
 #   machine    nothing is known against the proposal: the run is given back and tried again within its attempts, under
 #              the same seed and spec; then its proposal is inconclusive
 #   operator   somebody has to set something right first: no further attempt, the proposal is inconclusive
-Fault = Literal["proposal", "machine", "operator"]
+#   nobody     it cannot be told: no further attempt, the proposal is inconclusive
+Fault = Literal["proposal", "machine", "operator", "nobody"]
 FAULT_OF: Mapping[FailureKind, Fault] = {
     "out_of_memory": "proposal",
     "over_budget": "proposal",
@@ -590,7 +591,6 @@ FAULT_OF: Mapping[FailureKind, Fault] = {
     "deadline": "proposal",
     "no_checkpoint": "proposal",
     "scorer_failed": "proposal",
-    "unexplained": "proposal",  # given back more often than its incumbent's own runs: it may be its own doing
     "device_lost": "machine",
     "killed": "machine",
     "machine_failed": "machine",
@@ -602,6 +602,7 @@ FAULT_OF: Mapping[FailureKind, Fault] = {
     "dataset_missing": "operator",
     "sandbox_missing": "operator",
     "worker_error": "operator",
+    "unexplained": "nobody",  # given back more often than its incumbent's own runs: the machine, or its own doing
 }
 
 

@@ -3,7 +3,7 @@
 A run that was lost is tried again, the same seed under the same spec, MAX_ATTEMPTS times in all. Nobody can tell from
 outside whether a process was killed by somebody or by itself, so a proposal could end its own runs until it likes what
 it sees. So what ends a proposal's runs without a reason is counted over all of them, beside what ends its
-incumbent's own: more than a few beyond these are the proposal's own doing.
+incumbent's own: with more than a few beyond these its runs end, and nothing is concluded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from gpu_runner.contract import FAULT_OF, Failure, FailureKind
+from gpu_runner.contract import FAULT_OF, Failure, FailureKind, Fault
 from research.models import Campaign, Event, Run
 
 MAX_ATTEMPTS = 3
@@ -31,9 +31,9 @@ def is_machines(failure: dict[str, Any] | None) -> bool:
     return (failure or {}).get("kind") in MACHINES
 
 
-def is_proposals(failure: dict[str, Any]) -> bool:
+def fault_of(failure: dict[str, Any]) -> Fault:
     """A kind that this version does not know is of an older one's."""
-    return FAULT_OF.get(failure.get("kind", ""), "proposal") == "proposal"
+    return FAULT_OF.get(failure.get("kind", ""), "proposal")
 
 
 def last_failure(run: Run, *, why: str, kind: FailureKind, todo: str) -> Failure | None:
@@ -55,8 +55,8 @@ def _not_believed(run: Run, why: str) -> str:
     if mine <= MAX_UNEXPLAINED + theirs:
         return ""
     return (
-        f"Runs of this proposal ended {mine} times without a reason, and the incumbent's own {theirs} times: it may be"
-        f" its own doing. At last: {why}"
+        f"Runs of this proposal ended {mine} times without a known reason, and the incumbent's own {theirs} times: the"
+        f" machine, or its own doing. At last: {why}"
     )[:4_000]
 
 

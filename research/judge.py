@@ -85,8 +85,9 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
         if run.state in ("failed", "timed_out"):
             failure = run.failure or {}
             words = f"R-{run.pk} (seed {run.seed}) {run.state.replace('_', ' ')}: {failure.get('message', 'no word')}"
-            if not attempts.is_proposals(failure):
-                return {"outcome": "inconclusive", "reason": f"{words}. That is no fault of the proposal."}
+            if (fault := attempts.fault_of(failure)) != "proposal":
+                cleared = "" if fault == "nobody" else " That is no fault of the proposal."
+                return {"outcome": "inconclusive", "reason": f"{words.rstrip('.')}.{cleared}"}
             return {"outcome": "discard", "reason": words, "crashed": True}
         if run.state == "cancelled" and not run.stop_reason.startswith(dispatch.POSTPONED):
             return {

@@ -32,9 +32,8 @@ def found(run: Run) -> Found:
         failure = run.failure or {}
         message = failure.get("message") or "it ended without a word"
         said = f"It {run.state.replace('_', ' ')}: {message} {failure.get('todo', '')}".strip()
-        return Found.bad(
-            said if attempts.is_proposals(failure) else f"{said} That is no fault of the change.", **failure
-        )
+        is_cleared = attempts.fault_of(failure) in ("machine", "operator")
+        return Found.bad(f"{said} That is no fault of the change." if is_cleared else said, **failure)
     score = run.score
     if score.outcome != "ok":
         return Found.bad(f"Its checkpoint could not be scored: {'; '.join(score.reasons) or score.outcome}")

@@ -90,8 +90,9 @@ def test_a_proposal_that_ends_its_own_runs_gets_no_more_chances_than_its_incumbe
     assert run.state == "failed"
     assert run.failure["kind"] == "unexplained"  # type: ignore[index]
     verdict = as_it_is(proposal).revision.verdict
-    assert (verdict.outcome, verdict.crashed) == ("discard", True)
-    assert "3 times without a reason, and the incumbent's own 0 times" in verdict.reason
+    assert (verdict.outcome, verdict.crashed) == ("inconclusive", False)
+    assert "3 times without a known reason, and the incumbent's own 0 times: the machine, or its own" in verdict.reason
+    assert "no fault" not in verdict.reason, "which nobody knows"
 
 
 def test_chances_are_counted_over_all_seeds_of_a_proposal(campaign: Campaign, bob: User) -> None:
@@ -106,7 +107,7 @@ def test_chances_are_counted_over_all_seeds_of_a_proposal(campaign: Campaign, bo
         else:
             builders.finish(lease, val_bpb=(1.55 if is_candidate else 1.6) + 0.001 * (lease.spec.seed % 7))
     assert len(lost) == attempts.MAX_UNEXPLAINED + 1
-    assert as_it_is(proposal).revision.verdict.outcome == "discard"
+    assert as_it_is(proposal).revision.verdict.outcome == "inconclusive"
 
 
 def test_where_the_incumbents_own_runs_are_killed_as_well_it_is_the_machine(campaign: Campaign, bob: User) -> None:
