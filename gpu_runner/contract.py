@@ -17,6 +17,7 @@ import math
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -210,11 +211,19 @@ class Budget(Wire):
         return 1.5 * self.amount + 60 if self.kind == "seconds" else None
 
 
+# torch's generator on a CPU reads 32 bits of a seed: 2**32 + 1 gives the weights of 1, bit for bit. A seed above, and
+# one below 0, which Python reads as its opposite, would be another's under a number of its own.
+MAX_SEED = 2**32 - 1
+SEEDS_OF_AN_INCUMBENT = 1_000  # the last is the sealed pair's
+MAX_PAIRS = SEEDS_OF_AN_INCUMBENT - 2
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
 class SeedPolicy(Wire):
     """How many pairs of seeds may be spent, and when to stop looking."""
 
     min_pairs: int = Field(ge=1)
-    max_pairs: int = Field(ge=1)
+    max_pairs: int = Field(ge=1, le=MAX_PAIRS)
     alpha: float = Field(gt=0, lt=1)
     min_effect_bpb: float = Field(gt=0)
 
@@ -339,7 +348,7 @@ class RunSpec(Wire):
     next_seq: int
     purpose: Purpose
     title: str
-    seed: int = Field(ge=0)
+    seed: Seed
     approval: Approval
     digest: str
     dataset: str
@@ -564,10 +573,46 @@ FailureKind = Literal[
     "no_checkpoint",
     "scorer_failed",
     "sandbox_missing",
+    "killed",
+    "machine_failed",
     "lost_contact",
     "worker_stopped",
+    "unexplained",
     "worker_error",
 ]
+
+# Whose fault each is; what follows from it is decided by this table alone, on both sides.
+#   proposal   it is judged by it, at once
+#   machine    nothing is known against the proposal: the run is given back and tried again within its attempts, under
+#              the same seed and spec; then its proposal is inconclusive
+#   operator   somebody has to set something right first: no further attempt, the proposal is inconclusive
+#   nobody     it cannot be told: no further attempt, the proposal is inconclusive
+Fault = Literal["proposal", "machine", "operator", "nobody"]
+FAULT_OF: Mapping[FailureKind, Fault] = {
+    "out_of_memory": "proposal",
+    "over_budget": "proposal",
+    "over_limit": "proposal",
+    "not_finite": "proposal",
+    "bad_override": "proposal",
+    "bad_patch": "proposal",
+    "held_out_text": "proposal",
+    "recipe_error": "proposal",
+    "deadline": "proposal",
+    "no_checkpoint": "proposal",
+    "scorer_failed": "proposal",
+    "device_lost": "machine",
+    "killed": "machine",
+    "machine_failed": "machine",
+    "lost_contact": "machine",
+    "worker_stopped": "machine",
+    "no_compiler": "operator",
+    "snapshot_unfit": "operator",
+    "digest_mismatch": "operator",
+    "dataset_missing": "operator",
+    "sandbox_missing": "operator",
+    "worker_error": "operator",
+    "unexplained": "nobody",  # given back more often than its incumbent's own runs: the machine, or its own doing
+}
 
 
 class Failure(Wire):

@@ -9,7 +9,7 @@ from django.db.models import Avg, Count, Sum
 
 from gpu_runner import contract
 from gpu_runner.contract import Spent
-from research import dispatch, ledger, usual
+from research import attempts, dispatch, ledger, usual
 from research.gates.found import Found, Remark
 from research.models import Campaign, Revision, Run
 
@@ -31,7 +31,9 @@ def found(run: Run) -> Found:
     if run.state != "finished":
         failure = run.failure or {}
         message = failure.get("message") or "it ended without a word"
-        return Found.bad(f"It {run.state.replace('_', ' ')}: {message} {failure.get('todo', '')}".strip(), **failure)
+        said = f"It {run.state.replace('_', ' ')}: {message} {failure.get('todo', '')}".strip()
+        is_cleared = attempts.fault_of(failure) in ("machine", "operator")
+        return Found.bad(f"{said} That is no fault of the change." if is_cleared else said, **failure)
     score = run.score
     if score.outcome != "ok":
         return Found.bad(f"Its checkpoint could not be scored: {'; '.join(score.reasons) or score.outcome}")

@@ -134,6 +134,7 @@ def test_a_traceback_begins_in_the_proposed_code(dataset: Path, tmp_path: Path) 
         ({"max_steps": None, "budget": {"kind": "tokens", "amount": 100}}, "bad_override", "lower batch_size"),
         ({"device": "cuda"}, "worker_error", "torch sees no GPU"),
         ({"seed": -1}, "worker_error", "seed"),
+        ({"seed": 2**32}, "worker_error", "seed"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_a_step(
