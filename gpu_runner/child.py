@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 TICK_S = 0.1
 READ_BYTES = 65_536
@@ -19,6 +20,13 @@ LAST_BYTES_S = 2.0  # how long a dead child's pipes may still be held open by wh
 REAPED_S = 10.0
 
 Take = Callable[[bytes | None], None]  # one line without its newline; None for one that was too long
+
+
+class Ear(Protocol):
+    """What a pipe's bytes go to."""
+
+    def feed(self, block: bytes) -> None: ...
+    def close(self) -> None: ...
 
 
 class Lines:
@@ -60,10 +68,10 @@ class Child:
         *,
         env: Mapping[str, str],
         cwd: Path,
-        stdout: Lines,
-        stderr: Lines,
+        stdout: Ear,
+        stderr: Ear,
         pass_fds: Sequence[int] = (),
-        extra: Mapping[int, Lines] | None = None,
+        extra: Mapping[int, Ear] | None = None,
     ) -> None:
         """``extra``: read ends of pipes whose write ends are in ``pass_fds``; both are closed here."""
         try:
@@ -83,7 +91,9 @@ class Child:
                 os.close(fd)
         assert self.process.stdout is not None
         assert self.process.stderr is not None
-        self.ears = {self.process.stdout.fileno(): stdout, self.process.stderr.fileno(): stderr, **(extra or {})}
+        said: dict[int, Ear] = {self.process.stdout.fileno(): stdout, self.process.stderr.fileno(): stderr}
+        self.ears = {**said, **(extra or {})}
+        self._said = tuple(said.values())
         self._extra = tuple(extra or ())
 
     def __enter__(self) -> Child:
@@ -91,6 +101,8 @@ class Child:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.kill()
+        for ear in self._said:  # what a process that is ended was drawing is its last word
+            ear.close()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self.process.stdout.close()

@@ -25,6 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from gpu_runner.plain import is_hidden as is_hidden  # one rule of what hides, on both sides
 from gpu_runner.plain import plain
+from gpu_runner.retry_after import retry_after_s as retry_after_s  # one reading of what a server asks for
 
 SCORER_VERSION = "6"
 GATE_VERSION = "4"

@@ -36,6 +36,7 @@ from gpu_runner.machine_fault import MachineFault, is_machines, signal_of
 from gpu_runner.plain import plain
 from gpu_runner.ration import Ration
 from gpu_runner.reporter import Reporter, deliver
+from gpu_runner.terminal import Terminal
 from gpu_runner.testimony import MAX_LINE_BYTES, Ended, Testimony
 
 log = logging.getLogger(__name__)
@@ -264,8 +265,8 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
             cell.argv(command),
             env=sandbox.child_environment(),
             cwd=launch.folder,
-            stdout=Lines(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
-            stderr=Lines(lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES),
+            stdout=Terminal(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
+            stderr=Terminal(lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES),
             pass_fds=(speaking, ration.fd),
             extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
         ) as child,
@@ -429,7 +430,7 @@ def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, s
             env=sandbox.child_environment(),
             cwd=Path("/"),  # nothing that the run wrote may be imported by the trusted side
             stdout=Lines(lambda line: said.extend(line or b""), MAX_SCORE_BYTES),
-            stderr=Lines(complain, MAX_LINE_BYTES),
+            stderr=Terminal(complain, MAX_LINE_BYTES),
         ) as child,
     ):
         return child.follow(check)

@@ -30,6 +30,7 @@ from gpu_runner.harness.frames import Logits, Tokens
 from gpu_runner.machine_fault import SENT, cause_in, out_of_memory_kills, says_device_lost, signal_of
 from gpu_runner.plain import plain, shortened
 from gpu_runner.sandbox import tally
+from gpu_runner.terminal import shown
 
 START_S = 120.0  # import torch, build, load: a cold disk is slow
 ANSWER_S = 120.0  # one batch
@@ -375,6 +376,6 @@ class _Pipes:
             if (num := out_of_memory_kills() - self._num_killed) > 0:
                 return ModelFailed(f"{what} when the kernel ended {num} for want of memory.", is_machines=True)
             return ModelFailed(f"{what} from outside; nothing says that memory ran out.", is_machines=True)
-        if said := plain(self._said.decode(errors="replace"), keep="\n").strip():
-            return self.failed(what, said.splitlines()[-1])
+        if said := [line for line in map(plain, shown(self._said.decode(errors="replace"))) if line.strip()]:
+            return self.failed(what, said[-1])
         return ModelFailed(f"{what}: it said nothing")

@@ -243,7 +243,7 @@ class Reporter:
             else:
                 order = self._line.beat(message, timeout_s=timeout_s)
         except Unreachable as error:
-            self._try_again_later(str(error))
+            self._try_again_later(str(error), error.retry_after_s)
         except Superseded as error:
             self._stop = Stop(why="superseded", reason=str(error))
         except Refused as error:
@@ -265,10 +265,12 @@ class Reporter:
         if order.order == "stop" and self._stop is None:
             self._stop = Stop(why="cancelled", reason=order.reason)
 
-    def _try_again_later(self, reason: str) -> None:
+    def _try_again_later(self, reason: str, asked_for_s: float = 0.0) -> None:
+        """The lease runs meanwhile: what a server asks for counts up to a heartbeat."""
         if not self._retry_s:
             log.warning("%s; reports wait and are sent again", reason)
-        self._retry_s = min(max(FIRST_RETRY_S, 2 * self._retry_s), LAST_RETRY_S)
+        own_s = min(max(FIRST_RETRY_S, 2 * self._retry_s), LAST_RETRY_S)
+        self._retry_s = max(own_s, min(asked_for_s, self._beat_s))
 
 
 def deliver(line: RunLine, end: RunEnd, *, within_s: Callable[[], float]) -> bool:
@@ -279,16 +281,18 @@ def deliver(line: RunLine, end: RunEnd, *, within_s: Callable[[], float]) -> boo
     began_at = now_s()
     retry_s = FIRST_RETRY_S
     while True:
+        asked_for_s = 0.0
         try:
             line.end(end, timeout_s=min(REPORT_S, max(0.5, within_s())))
         except Unreachable as error:
             log.warning("%s; the run's end waits", error)
+            asked_for_s = error.retry_after_s
         except (Superseded, Refused) as error:
             log.error("the end of the run was not accepted: %s", error)
             return False
         else:
             return True
-        wake_at = now_s() + retry_s
+        wake_at = now_s() + max(retry_s, asked_for_s)
         while now_s() < wake_at and now_s() - began_at < within_s():
             time.sleep(SLICE_S)
         if now_s() - began_at >= within_s():

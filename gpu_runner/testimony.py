@@ -28,6 +28,7 @@ from gpu_runner.contract import (
 )
 from gpu_runner.plain import plain
 from gpu_runner.reporter import Point
+from gpu_runner.terminal import shown
 
 MAX_LINE_BYTES = 65_536
 MAX_STARTED_BYTES = 16_000
@@ -136,10 +137,10 @@ class Testimony:
         return self._warn("kind", f"a report line of unknown kind {plain(str(said.get('kind')))[:40]!r} is left out")
 
     def printed(self, line: bytes | None, level: Level) -> None:
-        """One line of stdout or stderr."""
+        """One line of stdout or stderr, as a terminal would show it."""
         if line is None:
             return self._say(level, "(a very long line is left out)")
-        text = plain(line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace"))  # a progress bar's last state
+        text = plain(line.decode(errors="replace"))
         if level != "info":
             self.last_words = [*self.last_words[-11:], text[:300]]
         if text.strip():
@@ -206,8 +207,8 @@ class Testimony:
         text, level = said.get("text"), said.get("level")
         if not isinstance(text, str):
             return self._warn("log", "a log line without a text is left out")
-        for line in plain(text, keep="\n").split("\n"):
-            self._say(level if level in LEVELS else "info", line)
+        for line in shown(text):
+            self._say(level if level in LEVELS else "info", plain(line))
         return None
 
     def _ended(self, said: dict[str, Any]) -> Ended:
@@ -283,5 +284,5 @@ def _failure(said: object) -> Failure | None:
     if not isinstance(said, dict):
         return None
     kind: FailureKind = said["kind"] if said.get("kind") in RUN_FAILURES else "recipe_error"
-    message = plain(str(said.get("message", "")), keep="\n")[-4_000:]
+    message = "\n".join(map(plain, shown(str(said.get("message", "")))))[-4_000:]
     return Failure(kind=kind, message=message, todo=plain(str(said.get("todo", "")))[:1_000])

@@ -40,6 +40,7 @@ from gpu_runner.standalone.process import Training, tell_to_stop, training_proce
 from gpu_runner.standalone.record import Ending, Record, write_ending
 from gpu_runner.standalone.screen import Screen, open_screen, table
 from gpu_runner.standalone.spec import TrainSpec, load_spec, with_changes
+from gpu_runner.terminal import Terminal
 from gpu_runner.testimony import MAX_LINE_BYTES, Listener, Testimony
 
 EXIT_CODE = {"ok": 0, "failed": 1, "stopped": 75}
@@ -239,7 +240,7 @@ def score(plan: Plan, folder: Path) -> Score:
             env=sandbox.child_environment(),
             cwd=Path("/"),
             stdout=Lines(lambda line: said.extend(line or b""), MAX_SCORE_BYTES),
-            stderr=Lines(complain, MAX_LINE_BYTES),
+            stderr=Terminal(complain, MAX_LINE_BYTES),
         ) as child,
     ):
         try:

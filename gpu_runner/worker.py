@@ -90,6 +90,7 @@ class Worker:
         self.front = Front(settings.url, settings.token)
         self.doorbell = Doorbell(settings.broker_url)
         self.num_lost = 0  # in a row
+        self.rests_until = time.monotonic()  # what the web side, or a proxy before it, asked for
         self.leaving = False  # a plain flag: a signal handler may interrupt the holder of any lock
 
     def leave(self, _signum: int, _frame: FrameType | None) -> None:
@@ -102,9 +103,11 @@ class Worker:
             self.drain(None)
             look_at = time.monotonic() + LOOK_S
             while not self.leaving:
-                if self.doorbell.wait(SLICE_S) or time.monotonic() >= look_at:
+                if self.doorbell.wait(SLICE_S):
+                    look_at = self.rests_until
+                if time.monotonic() >= look_at:
                     self.drain(self.doorbell.take_run_id())
-                    look_at = time.monotonic() + LOOK_S
+                    look_at = max(time.monotonic() + LOOK_S, self.rests_until)
         except Refused as error:
             log.error("the web side refuses this worker: %s", error)
             return 1
@@ -121,16 +124,16 @@ class Worker:
             sandbox_level=self.machine.sandbox_level,
             lock_sha256=self.machine.lock_sha256,
         )
-        retry_s, said = FIRST_RETRY_S, ""
+        retry_s, asked_for_s, said = FIRST_RETRY_S, 0.0, ""
         while not self.leaving:
             try:
                 datasets = self.front.hello(hello)
             except Unreachable as error:
-                problem = str(error)
+                problem, asked_for_s = str(error), error.retry_after_s
             except Refused as error:
                 if error.code != 403:
                     raise
-                problem = str(error)
+                problem, asked_for_s = str(error), 0.0
             else:
                 log.info("%s works for %s (%s)", hello.name, self.settings.url, hello.hardware_class)
                 self.compare(datasets)
@@ -138,7 +141,7 @@ class Worker:
             if problem != said:
                 log.warning("%s; this worker keeps asking", problem)
             said = problem
-            self.rest(retry_s)
+            self.rest(max(retry_s, asked_for_s))
             retry_s = min(2 * retry_s, LAST_RETRY_S)
 
     def compare(self, datasets: Mapping[str, str]) -> None:
@@ -162,7 +165,9 @@ class Worker:
             try:
                 lease = self.front.claim(self.claim(run_id))
             except (Unreachable, Superseded) as error:
-                log.warning("no claim: %s; asking again within %g s", error, LOOK_S)
+                wait_s = error.retry_after_s if isinstance(error, Unreachable) else 0.0
+                self.rests_until = time.monotonic() + wait_s
+                log.warning("no claim: %s; asking again within %g s", error, max(LOOK_S, wait_s))
                 return
             except Refused as error:
                 if error.code == 401:

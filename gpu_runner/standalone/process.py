@@ -23,6 +23,7 @@ from gpu_runner.harness.failures import RunFailed
 from gpu_runner.plain import plain
 from gpu_runner.sandbox.tally import children_of
 from gpu_runner.standalone.plan import Plan
+from gpu_runner.terminal import Terminal
 from gpu_runner.testimony import MAX_LINE_BYTES, Testimony
 
 FIFO = ".reports"
@@ -99,8 +100,8 @@ def training_process(plan: Plan, folder: Path, testimony: Testimony) -> Iterator
             cell.argv(_command(plan, folder, lifeline)),
             env=_environment(plan.sandbox_level),
             cwd=folder,
-            stdout=Lines(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
-            stderr=Lines(
+            stdout=Terminal(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
+            stderr=Terminal(
                 complaints.take if is_team else lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES
             ),
             pass_fds=(lifeline,),

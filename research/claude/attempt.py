@@ -27,6 +27,7 @@ class Attempt:
     problem: str = ""
     refused: bool = False
     retry: bool = False
+    at_once: bool = True  # False: the server says not to ask again for now, whatever it was
     account: bool = False  # key, limit or model: asking again is in vain until a person has acted
     retry_after_s: float | None = None
     counted: int | None = None

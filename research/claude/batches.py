@@ -22,11 +22,13 @@ from research.claude.attempt import Attempt, no_tokens, short
 from research.claude.client import COUNT_S, MAX_TOKENS, Client, answered
 from research.claude.message import read_message
 from research.claude.prompt import Prompt
+from research.claude.wire import ElsewhereError
 from research.drafts import Origin
 
 SHARE = Decimal("0.5")  # of the price of a question that is asked at once
 GIVEN_UP_AFTER = timedelta(hours=26)  # a batch ends within 24 hours
 NO_BATCH = "Claude's answer is not a batch of the API."
+CUT = "The answers of the batch broke off in the middle; they are read again."
 CUSTOM_ID = "wave"  # one question a batch
 
 
@@ -74,13 +76,13 @@ def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -
         with client.sdk.messages.batches.with_streaming_response.create(
             requests=[{"custom_id": CUSTOM_ID, "params": params}], timeout=COUNT_S
         ) as response:
-            batch = _batch(client.body_of(response.iter_bytes(), started + COUNT_S))
+            batch = _batch(client.body_of(response, started + COUNT_S))
         found = batch.id if batch else ""
         problem = "" if batch else NO_BATCH
         usd = Decimal(0) if batch else None
         return Attempt(usage=no_tokens(model, time.monotonic() - started, "batch_created", usd), problem=problem)
 
-    attempt = client.told(ask, model, COUNT_S)
+    attempt = client.told(ask, model, COUNT_S, wanted="a batch of the API")
     return found, attempt
 
 
@@ -90,13 +92,9 @@ def collect(client: Client, pending: Pending) -> Attempt:
 
     def look() -> Attempt:
         nonlocal outcome
-        with client.sdk.messages.batches.with_streaming_response.retrieve(pending.id, timeout=COUNT_S) as response:
-            batch = _batch(client.body_of(response.iter_bytes(), started + COUNT_S))
-        if batch is None or batch.processing_status != "ended":
-            return _nothing(pending, "batch_in_progress", "" if batch else NO_BATCH, retry=True)
-        body = _results(client, pending, started + 2 * COUNT_S)
-        outcome = _outcome(body, pending, time.monotonic() - started)
-        return outcome
+        attempt = _look(client, pending, started)
+        outcome = None if attempt.retry else attempt
+        return attempt
 
     looked = client.told(look, pending.model, 2 * COUNT_S)
     if outcome is not None:
@@ -110,12 +108,24 @@ def collect(client: Client, pending: Pending) -> Attempt:
     return _lost(pending, looked.problem)
 
 
+def _look(client: Client, pending: Pending, started: float) -> Attempt:
+    try:
+        with client.sdk.messages.batches.with_streaming_response.retrieve(pending.id, timeout=COUNT_S) as response:
+            batch = _batch(client.body_of(response, started + COUNT_S))
+        if batch is None or batch.processing_status != "ended":
+            return _nothing(pending, "batch_in_progress", "" if batch else NO_BATCH, retry=True)
+        body = _results(client, pending, started + 2 * COUNT_S)
+    except ElsewhereError as error:  # a page says nothing of the batch
+        return _nothing(pending, "unreadable", f"{NO_BATCH} {error}", retry=True)
+    return _outcome(body, pending, time.monotonic() - started)
+
+
 def _results(client: Client, pending: Pending, deadline: float) -> bytes:
     """From the host that was asked: a batch's ``results_url`` could name any other, and our key would go there."""
     options: RequestOptions = {"timeout": COUNT_S, "headers": {"X-Stainless-Raw-Response": "stream"}}
     path = f"/v1/messages/batches/{pending.id}/results"
     with closing(client.sdk.get(path, cast_to=httpx2.Response, options=options)) as response:
-        return client.body_of(response.iter_bytes(), deadline)
+        return client.body_of(response, deadline)
 
 
 def lost(pending: Pending) -> Attempt:
@@ -131,21 +141,32 @@ def _batch(body: bytes) -> _Batch | None:
 
 
 def _outcome(body: bytes, pending: Pending, seconds: float) -> Attempt:
-    """The one result, found by its custom id: the file may hold others, in any order."""
-    for line in body.decode("utf-8", errors="replace").splitlines():
+    """The one result, found by its custom id: the file may hold others, in any order, and lines that are broken.
+
+    A line ends at a newline and nowhere else: in a text of JSON U+2028, U+2029 and U+0085 may stand as they are. Raw
+    tabs may not; the answer that holds them was paid for.
+    """
+    unread = 0
+    for line in filter(bytes.strip, body.split(b"\n")):
         try:
-            row = json.loads(line)
-            if row["custom_id"] != CUSTOM_ID:
-                continue
-            result = row["result"]
-            if result["type"] == "succeeded":
-                message = json.dumps(result["message"]).encode()
-                attempt = read_message(message, pending.model, seconds, share=SHARE)
-                return answered(_bounded(attempt, pending), message)
-            return _nothing(pending, short(f"batch_{result['type']}", 40), _why(result))
+            row = json.loads(line.decode("utf-8", errors="replace"), strict=False)
+            if row["custom_id"] == CUSTOM_ID:
+                return _result(row["result"], pending, seconds)
         except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-    return _lost(pending, "The batch ended without an answer that can be read.")
+            unread += 1
+    if not body.endswith(b"\n") and unread:
+        return _nothing(pending, "batch_cut", CUT, retry=True)
+    why = f" ({unread} of its lines are broken; it counts with the most that it can have cost)" if unread else ""
+    return answered(_lost(pending, f"The batch ended without an answer that can be read{why}."), body)
+
+
+def _result(result: Any, pending: Pending, seconds: float) -> Attempt:
+    """Raises KeyError or TypeError for what is none."""
+    if result["type"] != "succeeded":
+        return _nothing(pending, short(f"batch_{result['type']}", 40), _why(result))
+    message = json.dumps(result["message"]).encode()
+    attempt = read_message(message, pending.model, seconds, share=SHARE)
+    return answered(_bounded(attempt, pending), message)
 
 
 def _why(result: dict[str, Any]) -> str:

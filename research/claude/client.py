@@ -7,8 +7,9 @@ usage that was paid for. The body is read as bytes under a deadline and a cap, k
     ├── reply               the model answered (end_turn); what it said is the caller's to validate
     ├── counted             how many tokens a prompt has, asked before it is sent
     ├── refused             stop_reason refusal, with its category: another model may be asked
-    ├── retry               429, 5xx, 529, timeout, lost connection: asked again, at most ``attempts`` times
-    └── final               3xx, 401, 400, 413, spend limit, truncated, unreadable: a sentence, and no second try
+    ├── retry               408, 409, 429, 5xx, 529, timeout, lost connection: asked again, at most ``attempts`` times
+    └── final               3xx, 401, 400, 413, spend limit, truncated, unreadable, a page that is none of the API's:
+                            a sentence, and no second try
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from http import HTTPStatus
@@ -26,10 +27,20 @@ import anthropic
 import httpx2  # the SDK's transport: errors while a body is read come from it, unwrapped
 from anthropic.types import JSONOutputFormatParam
 
+from gpu_runner.contract import retry_after_s
 from research.claude.attempt import Asked, Attempt, as_text, cost_at_most, no_tokens, short
 from research.claude.message import read_count, read_message
 from research.claude.prompt import Prompt
-from research.claude.wire import GRACE_S, OverdueError, TurnedAwayError, http_client, retry_after_s, within
+from research.claude.wire import (
+    GRACE_S,
+    ElsewhereError,
+    OverdueError,
+    Response,
+    TurnedAwayError,
+    http_client,
+    refuse_page,
+    within,
+)
 from research.drafts import OverCap, Usage
 
 MAX_BODY_BYTES = 4 * 2**20  # 20,000 tokens are some 100 kB; more than this is not an answer
@@ -77,10 +88,10 @@ class Client:
                 output_config={"format": {"type": "json_schema", "schema": schema}},
                 timeout=COUNT_S,
             ) as response:
-                body = self.body_of(response.iter_bytes(), started + COUNT_S)
+                body = self.body_of(response, started + COUNT_S)
             return read_count(body, model, time.monotonic() - started)
 
-        return self.told(ask, model, COUNT_S)
+        return self.told(ask, model, COUNT_S, wanted="a count of tokens")
 
     def ask(
         self,
@@ -110,7 +121,8 @@ class Client:
             pause = _pause(made[-1], number)
             in_time = time.monotonic() + pause + SHORTEST_S <= until
             affordable = cost_at_most(a.usage for a in made) + usd_each <= usd_left
-            if not (made[-1].retry and number < self.attempts and pause <= self.patience_s and in_time and affordable):
+            again = made[-1].retry and made[-1].at_once and number < self.attempts
+            if not (again and pause <= self.patience_s and in_time and affordable):
                 break
             self.sleep(pause)
         return _asked(made, model)
@@ -136,20 +148,25 @@ class Client:
             output_config={"format": format_},
             timeout=anthropic.Timeout(timeout_s, connect=min(10.0, timeout_s)),
         ) as response:
-            return self.body_of(response.iter_bytes(), deadline), self._request_id(response.headers)
+            return self.body_of(response, deadline), self._request_id(response.headers)
 
-    def body_of(self, chunks: Iterable[bytes], deadline: float) -> bytes:
-        """All of an answer. TooLargeError, or OverdueError: a socket's own timeout starts anew with every byte."""
+    def body_of(self, response: Response, deadline: float) -> bytes:
+        """All of an answer. TooLargeError, ElsewhereError where it is none of the API's, or OverdueError: a socket's
+        own timeout starts anew with every byte.
+        """
         body = bytearray()
-        for chunk in chunks:
+        for chunk in response.iter_bytes():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 raise TooLargeError
             if time.monotonic() > deadline:
                 raise OverdueError
+        refuse_page(response, self._without_key(body))
         return self._without_key(body)
 
-    def told(self, ask: Callable[[], Attempt], model: str, timeout_s: float) -> Attempt:
+    def told(
+        self, ask: Callable[[], Attempt], model: str, timeout_s: float, *, wanted: str = "a message of the API"
+    ) -> Attempt:
         """What ``ask`` gives, or what the API or the network did instead, as an attempt."""
         started = time.monotonic()
         try:
@@ -163,6 +180,9 @@ class Client:
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             why = self._without_key(str(error.__cause__ or error).encode(errors="replace")).decode()
             return _failed(model, started, "connection", f"The connection to Claude failed: {short(why)}", retry=True)
+        except ElsewhereError as error:
+            sentence = f"Claude's answer is not {wanted}. {error}"
+            return answered(_failed(model, started, "unreadable", sentence), error.body)
         except TooLargeError:
             sentence = f"Claude's answer is larger than {MAX_BODY_BYTES // 2**20} MiB; it was not read to the end."
             return _failed(model, started, "too_large", sentence)
@@ -215,12 +235,14 @@ def _turned_away(error: TurnedAwayError, body: bytes, model: str, seconds: float
     code, text = error.code, body.decode("utf-8", errors="replace")
     not_billed = code < 500 or code == 529
     said, error_code = _said(text)
+    should_retry = error.headers.get("x-should-retry", "").strip().lower()
     spend_limit = error_code.endswith("spend_limit_reached")
     return Attempt(
         usage=no_tokens(model, seconds, f"http_{code}", Decimal(0) if not_billed else None),
         problem=_sentence(code, short(said or text or _phrase(code)), spend_limit),
-        retry=not spend_limit and (code in (408, 429) or code >= 500),
-        account=spend_limit or code < 400 or code in (401, 402, 403, 404),
+        retry=not spend_limit and (code in (408, 409, 429) or code >= 500 or should_retry == "true"),
+        at_once=should_retry != "false",
+        account=spend_limit or code < 400 or code in (401, 402, 403, 404, 407),
         retry_after_s=None if spend_limit else retry_after_s(error.headers),
     )
 
@@ -243,6 +265,7 @@ def _sentence(code: int, said: str, spend_limit: bool) -> str:
     known = {
         401: "Claude refused the API key; set a valid ANTHROPIC_API_KEY.",
         404: "Claude does not know this model; check its name.",
+        407: "A proxy on the way to Claude wants a name and a password; put them into HTTPS_PROXY.",
         413: "The prompt is larger than the API accepts; shorten the program or the recipe.",
         429: "Claude's rate limit is reached; the next wave has to wait.",
         529: "Claude is overloaded; the next wave has to wait.",

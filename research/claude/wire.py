@@ -6,23 +6,24 @@ body of an error, and wait for a name that does not resolve, or for headers that
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from html import unescape
 from threading import Thread
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anthropic
 import httpx2  # the SDK's transport: errors while a body is read come from it, unwrapped
+
+from research.claude.attempt import as_text, short
 
 T = TypeVar("T")
 MAX_ERROR_BYTES = 64 * 2**10
 ERROR_S = 5.0
 GRACE_S = 1.0  # what ends in time by itself says better what went wrong
-RETRY_AFTER_AT_MOST_S = 86_400.0
 
 
 class OverdueError(Exception):
@@ -60,6 +61,47 @@ def _beginning(response: httpx2.Response) -> bytes:
     return bytes(body[:MAX_ERROR_BYTES])
 
 
+class Response(Protocol):
+    """What the SDK's responses and its transport's have in common."""
+
+    @property
+    def headers(self) -> httpx2.Headers: ...
+    @property
+    def status_code(self) -> int: ...
+    def iter_bytes(self) -> Iterator[bytes]: ...
+
+
+class ElsewhereError(Exception):
+    """Something between here and the API answered in its place, and called that a success."""
+
+    def __init__(self, sentence: str, body: bytes) -> None:
+        super().__init__(sentence)
+        self.body = body
+
+
+def refuse_page(reply: Response, body: bytes) -> None:
+    """ElsewhereError for what is no JSON and does not say that it is: a proxy's page, a sign-in page, nothing at all.
+
+    The SDK gives such an answer to its caller as a str, where a Message was promised.
+    """
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    said = body.lstrip(b" \t\r\n\xef\xbb\xbf")
+    if said[:1] in (b"{", b"[") or (said and said[:1] != b"<" and ("json" in kind or not kind)):
+        return
+    what = f"{reply.status_code}, {short(kind, 100) or 'of no type'}: {_title(body) or 'empty'}"
+    raise ElsewhereError(
+        f"Something on the way to it has answered in its place ({what}); check ANTHROPIC_BASE_URL, and the proxy or the"
+        " sign-in page of this network.",
+        body,
+    )
+
+
+def _title(page: bytes) -> str:
+    text = as_text(page[:MAX_ERROR_BYTES])
+    found = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+    return short(unescape(found[1]) if found else text, 120)
+
+
 def within(seconds: float, ask: Callable[[], T]) -> T:
     """``ask()``, or OverdueError after ``seconds``; its thread is then left to the end of its socket."""
     done: Future[T] = Future()
@@ -75,21 +117,3 @@ def _fulfil(done: Future[T], ask: Callable[[], T]) -> None:
         done.set_result(ask())
     except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for it
         done.set_exception(error)
-
-
-def retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds from ``retry-after-ms``, or ``retry-after`` as seconds or as a date; at most a day.
-
-    None when absent or unreadable.
-    """
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        return min(seconds, RETRY_AFTER_AT_MOST_S) if 0 <= seconds < float("inf") else None
-    try:
-        at = parsedate_to_datetime(headers.get("retry-after", "")).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return min(max(0.0, (at - datetime.now(UTC)).total_seconds()), RETRY_AFTER_AT_MOST_S)

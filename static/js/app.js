@@ -122,12 +122,35 @@ document.addEventListener('htmx:finally:request', event => toggleSubmit(event, f
 const toggleSubmit = (event, busy) => {
   if (event.target instanceof HTMLFormElement) event.target.querySelectorAll('[type=submit]').forEach(button => { button.disabled = busy; });
 };
-// The decision may have been stored although no answer came: say so, and let the page be looked at again.
-document.addEventListener('htmx:error', event => {
-  if (!(event.target instanceof HTMLFormElement)) return;
-  const toasts = document.getElementById('toasts');
-  const toast = document.createElement('div');
+
+// --- what is no part of this page never takes a part's place: htmx swaps whatever comes, a proxy's 503 page, too
+const isPart = ({ response, text }) => response.status < 500 && /^text\/html\b/i.test(response.headers.get('Content-Type') ?? '')
+  && !/<(!doctype|html|head|body)\b/i.test(text);
+const reasonFor = response => {
+  if (!response) return 'No answer from the server.';
+  const { status, headers } = response, number = headers.get('Error-Number'), wait = Math.ceil(Number(headers.get('Retry-After')));
+  if (status === 413) return 'The server takes nothing as large as this (413), and has not recorded it. Shorten it and send it again.';
+  if (status === 429) return `Too many requests (429): nothing was recorded. Wait ${wait > 0 ? `${wait} s` : 'a minute'} and try again.`;
+  if (status >= 500) return `The server could not answer (${number ? `error ${number}` : status}).`;
+  return `Something between here and the server has answered in its place (${status}); you may be signed out.`;
+};
+const OUTCOME_KNOWN = [413, 429];
+const complain = (source, response) => {
+  const asked = source instanceof HTMLFormElement, reason = reasonFor(response);
+  // A decision may have been stored although no answer came: say so, and let the page be looked at again.
+  const then = !asked ? ' What you see may be old: reload the page.'
+    : OUTCOME_KNOWN.includes(response?.status) ? '' : ' Reload the page to see whether it was recorded.';
+  const toasts = document.getElementById('toasts'), toast = document.createElement('div');
   toast.className = 'toast';
-  toast.textContent = 'No answer from the server. Reload the page to see whether it was recorded.';
-  toasts.replaceChildren(toast);
+  toast.textContent = reason + then;
+  if (!asked) toast.dataset.old = '';
+  if (toasts?.textContent.trim() !== toast.textContent) toasts?.replaceChildren(toast);
+};
+document.addEventListener('htmx:after:request', event => {
+  const { ctx } = event.detail;
+  if ([204, 304].includes(ctx.response.status) || ctx.hx?.redirect || ctx.hx?.refresh || isPart(ctx)) return;
+  event.preventDefault();
+  complain(ctx.sourceElement, ctx.response);
 });
+document.addEventListener('htmx:error', event => complain(event.detail.ctx?.sourceElement ?? event.target, null));
+document.addEventListener('htmx:after:swap', () => document.querySelector('.toast[data-old]')?.remove());

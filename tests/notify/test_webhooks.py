@@ -252,6 +252,22 @@ def test_retry_after_makes_the_whole_endpoint_wait(
     assert 3_590 < seconds_until(Delivery.objects.earliest("pk").next_attempt_at) <= 3_600
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("643.323", 643.323), ("1e9", 86_400.0), ("-1", 5.0), ("nan", 5.0), ("inf", 5.0), (" ", 5.0)]
+)
+def test_retry_after_may_be_a_fraction_and_is_never_more_than_a_day(
+    campaign: Campaign, tracker: Endpoint, receiver: Receiver, said: str, seconds: float
+) -> None:
+    receiver.answers = [say(429, Retry_After=said)]
+    happen(campaign)
+    began = timezone.now()
+    deliver.drain(tracker.pk)
+    took = (timezone.now() - began).total_seconds()
+    tracker.refresh_from_db()
+    assert tracker.busy_until is not None
+    assert seconds <= (tracker.busy_until - began).total_seconds() <= seconds + took
+
+
 def test_a_dead_endpoint_costs_less_and_less_time(campaign: Campaign, tracker: Endpoint, receiver: Receiver) -> None:
     receiver.answers = [say(500)] * 9
     rests = []

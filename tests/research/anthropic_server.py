@@ -77,8 +77,9 @@ def serving(*scripts: Script) -> Iterator[Server]:
 def send(body: bytes, code: int = 200, **headers: str) -> Script:
     def script(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
-        for name, value in {"content-type": "application/json", **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        for name, value in {"content-type": "application/json", **said}.items():
+            handler.send_header(name, value)
         handler.send_header("content-length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body)

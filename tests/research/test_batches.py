@@ -351,3 +351,152 @@ def test_silence_is_bounded(monkeypatch: pytest.MonkeyPatch, campaign: Campaign)
 def test_without_a_key_the_catalogue_answers_at_once(campaign: Campaign, settings: Any) -> None:
     settings.ANTHROPIC_CONFIGURED = False
     assert [proposal.arm for proposal in propose.top_up(campaign)] == ["offline"]
+
+
+# --- JSON Lines -----------------------------------------------------------------------------------
+
+OTHER = {"custom_id": "another", "result": {"type": "canceled"}}
+
+
+def raw(row: object) -> bytes:
+    """As a server may write it: letters as they are, separators included."""
+    return json.dumps(row, ensure_ascii=False).encode()
+
+
+def with_words(words: str) -> dict[str, Any]:
+    """A paid answer whose hypothesis holds ``words``."""
+    answer, row = make_answer(0.1), succeeded("")
+    answer["drafts"][0]["hypothesis"] += words
+    row["result"]["message"]["content"][0]["text"] = json.dumps(answer, ensure_ascii=False, indent="\t")
+    return row
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_paid_answer_is_whole_whatever_stands_in_its_text(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, separator: str, end: bytes
+) -> None:
+    line = raw(with_words(f" They say:{separator}less is more."))
+    assert len(line.decode().splitlines()) == 2, "Python ends a line there, JSON Lines do not"
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server)
+        server.gets["/results"] = send(raw(OTHER) + b"\n" + line + end)
+        (proposal,) = propose.top_up(campaign)
+    assert proposal.revision.knobs == {"warmup_fraction": 0.1}
+    assert proposal.revision.hypothesis.endswith("less is more.")
+    assert campaign.ledger.get().usd == Decimal("0.007")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"{",
+        b"null",
+        b"[]",
+        b"<html>oops</html>",
+        b"\xff\xfe",
+        b'{"custom_id": "wave"}',
+        b'{"custom_id": "wave", "result": null}',
+        b'{"custom_id": "wave", "result": {"type": "succeeded"}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_broken_line_takes_no_other_along(monkeypatch: pytest.MonkeyPatch, campaign: Campaign, broken: bytes) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server)
+        server.gets["/results"] = send(b"\n".join([raw(OTHER), broken, raw(with_words("")), b""]))
+        assert len(propose.top_up(campaign)) == 1
+    assert campaign.ledger.get().usd == Decimal("0.007")
+
+
+def test_a_raw_tab_in_a_text_loses_nothing_that_was_paid_for(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    line = raw(with_words("")).replace(b"\\t", b"\t")
+    assert b"\t" in line
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server)
+        server.gets["/results"] = send(line)
+        assert len(propose.top_up(campaign)) == 1
+
+
+def test_an_answer_that_is_broken_itself_is_told_kept_and_charged(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server)
+        server.gets["/results"] = send(raw(OTHER) + b'\n{"custom_id": "wave", "result": {"type": "succ\n')
+        assert propose.top_up(campaign) == []
+    campaign.refresh_from_db()
+    assert campaign.batch is None
+    assert "1 of its lines are broken; it counts with the most that it can have cost" in campaign.proposer_problem
+    entry = campaign.ledger.get()
+    assert (entry.usd, entry.usage["usd_at_most"]) == (None, "0.26000")
+    assert '"succ' in json.dumps(entry.usage) + entry.body
+
+
+def cut_without_a_word(body: bytes) -> Script:
+    """No length, and the connection ends: nobody can tell from the wire that more was to come."""
+
+    def script(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "application/x-jsonl")
+        handler.send_header("connection", "close")
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = True
+
+    return script
+
+
+PAGE = b"<!DOCTYPE html><html><head><title>Sign in &middot; Corp Proxy</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        (cut_without_a_word(raw(OTHER) + b"\n" + raw(with_words(""))[:-40]), "broke off in the middle"),
+        (hang_up, "connection"),
+        (
+            send(PAGE, content_type="text/html; charset=utf-8"),
+            "(200, text/html: Sign in \u00b7 Corp Proxy)",
+        ),
+        (send(PAGE), "in its place (200, application/json: Sign in"),
+        (send(b"", 204), "in its place (204, application/json: empty)"),
+        (send(b"upstream gone", content_type="text/plain"), "in its place (200, text/plain: upstream gone)"),
+    ],
+)
+def test_answers_that_did_not_come_through_are_read_again(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, script: Script, sentence: str
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        ended(server, with_words(""))
+        good, server.gets["/results"] = server.gets["/results"], script
+        assert propose.top_up(campaign) == []
+        campaign.refresh_from_db()
+        assert campaign.batch["id"] == "msgbatch_1"
+        assert sentence in campaign.proposer_problem
+        assert not campaign.ledger.exists(), "nothing is known to be lost"
+        server.gets["/results"] = good
+        assert len(propose.top_up(later(campaign))) == 1
+    assert campaign.ledger.get().usd == Decimal("0.007")
+
+
+def test_answers_that_never_come_through_are_given_up_after_a_day(
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign
+) -> None:
+    with serving(batch(None, "in_progress")) as server:
+        campaign = asked(monkeypatch, server, campaign)
+        old = (datetime.now(UTC) - timedelta(hours=27)).isoformat()
+        Campaign.objects.update(batch=campaign.batch | {"at": old})
+        ended(server)
+        server.gets["/results"] = send(PAGE, content_type="text/html")
+        assert propose.top_up(later(campaign)) == []
+    campaign.refresh_from_db()
+    assert campaign.batch is None
+    assert campaign.ledger.get().usage["usd_at_most"] == "0.26000"

@@ -153,6 +153,10 @@ def test_a_torn_connection_may_have_been_billed(ask: Ask, script: Script) -> Non
         ({"retry_after": "Fri, 31 Dec 9999 00:00:00 GMT"}, 86_400.0),
         ({"retry_after": "Fri, 31 Dec 9999 23:59:59 -2359"}, 60.0),
         ({"retry_after": " "}, 60.0),
+        ({"retry_after": "inf"}, 60.0),
+        ({"retry_after": "9" * 400}, 86_400.0),
+        ({"retry_after_ms": "nan", "retry_after": "90.5"}, 90.5),
+        ({"retry_after_ms": "-1", "retry_after": "90"}, 90.0),
     ],
 )
 def test_no_server_silences_the_proposer_for_longer_than_a_day(
@@ -307,3 +311,93 @@ def test_a_thousand_drafts_are_as_many_as_were_asked_for_and_the_page_says_so(as
     answer = proposer.draft(make_brief())
     assert [d.title for d in answer.drafts] == ["Warmer matrices", "Squared"]
     assert answer.problem == "It held 998 more than were asked for; they were left out."
+
+
+# --- a success that is none -------------------------------------------------------------------------
+
+SIGN_IN = b"<!DOCTYPE html><html><head><title>Sign in to Corp Proxy</title></head><body>...</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        (send(SIGN_IN, content_type="text/html"), "(200, text/html: Sign in to Corp Proxy)"),
+        (send(SIGN_IN, content_type="text/html; charset=iso-8859-1"), "(200, text/html: Sign in to Corp Proxy)"),
+        (send(SIGN_IN, content_type="text/html; charset=nonsense"), "(200, text/html: Sign in to Corp Proxy)"),
+        (send(SIGN_IN), "(200, application/json: Sign in to Corp Proxy)"),
+        (send(gzip.compress(SIGN_IN), content_encoding="gzip", content_type="text/html"), "Sign in to Corp Proxy"),
+        (send(b"OK", content_type="text/plain"), "(200, text/plain: OK)"),
+        (send(b"", content_type="text/html"), "(200, text/html: empty)"),
+        (send(b"", 204), "(204, application/json: empty)"),
+        (send(b"null"), "not a message of the API"),
+        (send(b"[]"), "not a message of the API"),
+        (send(b"{}"), "not a message of the API"),
+        (send(b'"a message"'), "not a message of the API"),
+        (send(b'{"id": "msg_1", "type": "mess'), "not a message of the API (not JSON)"),
+    ],
+)
+def test_a_200_that_is_no_message_is_a_sentence_and_is_asked_for_once(ask: Ask, script: Script, sentence: str) -> None:
+    """The SDK gives its caller a str for a page, and None, a list or a Message without anything for the others."""
+    proposer, server = ask(script)
+    answer = proposer.draft(make_brief())
+    assert answer.drafts == ()
+    assert answer.problem.startswith("Claude's answer is not a message of the API")
+    assert sentence in answer.problem
+    assert len(server.asked) == 1, "it may have been billed"
+    assert [(u.stop_reason, u.usd, u.usd_at_most) for u in answer.usages] == [("unreadable", None, Decimal("0.52"))]
+    assert answer.retry_after_s is None, "the campaign asks again after a minute, then two, at last once an hour"
+
+
+def test_a_page_in_place_of_a_count_sends_nothing(ask: Ask) -> None:
+    proposer, server = ask(drafted())
+    server.count = send(SIGN_IN, content_type="text/html")
+    answer = proposer.draft(make_brief())
+    assert (server.asked, answer.usages) == ([], ())
+    assert answer.problem.startswith("Claude's answer is not a count of tokens. Something on the way to it")
+
+
+def test_the_key_is_in_no_page_that_was_answered_in_its_place(ask: Ask) -> None:
+    proposer, _ = ask(send(b"<title>for sk-secret</title>", content_type="text/html"), api_key="sk-secret")
+    answer = proposer.draft(make_brief())
+    assert "for (the key)" in answer.problem
+    assert "sk-secret" not in answer.problem + answer.usages[0].body
+
+
+def test_a_proxy_that_wants_a_password_is_a_matter_for_a_person(ask: Ask) -> None:
+    proposer, server = ask(send(b"", 407, proxy_authenticate="Basic"))
+    answer = proposer.draft(make_brief())
+    assert "put them into HTTPS_PROXY" in answer.problem
+    assert (answer.retry_after_s, len(server.asked)) == (3_600.0, 1)
+    assert [u.usd for u in answer.usages] == [Decimal(0)]
+
+
+# --- how long, and how often ------------------------------------------------------------------------
+
+
+def test_a_server_that_says_not_to_ask_again_is_not_asked_again_at_once(ask: Ask) -> None:
+    proposer, server = ask(error(529, "overloaded_error", "Full", x_should_retry="false", retry_after="2"), drafted())
+    answer = proposer.draft(make_brief())
+    assert len(server.asked) == 1
+    assert "overloaded" in answer.problem
+    assert answer.retry_after_s == 2.0, "but by the next wave"
+
+
+@pytest.mark.parametrize("code", [400, 409, 422])
+def test_a_server_that_says_to_ask_again_is_asked_again(ask: Ask, code: int) -> None:
+    proposer, server = ask(error(code, "api_error", "again", x_should_retry="true", retry_after="0.25"), drafted())
+    assert len(proposer.draft(make_brief()).drafts) == 1
+    assert len(server.asked) == 2
+
+
+def test_a_spend_limit_stays_one_whatever_else_is_said(ask: Ask) -> None:
+    limit = error(429, "rate_limit_error", "L", "enforced_spend_limit_reached", x_should_retry="true", retry_after="0")
+    proposer, server = ask(limit)
+    assert "spend limit" in proposer.draft(make_brief()).problem
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(("asked_for", "seconds"), [("43.323", 43.323), ("61.5", 61.5), ("600", 600.0)])
+def test_a_long_wait_is_left_to_the_campaign_to_the_fraction(ask: Ask, asked_for: str, seconds: float) -> None:
+    proposer, server = ask(error(429, "rate_limit_error", "Slow", retry_after=asked_for))
+    answer = proposer.draft(make_brief())
+    assert (answer.retry_after_s, len(server.asked)) == (seconds, 1)

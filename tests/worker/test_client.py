@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,16 @@ from gpu_runner import contract
 from gpu_runner.client import Front, Refused, Superseded, Unreachable, WireError, checked_url
 
 from .web import WORKER_TOKEN, Web
+from .world import make_lease
 
 CLAIM = contract.Claim(run_id=None, hardware_class="cpu-x86_64", sandbox_level="none", lock_sha256="")
+HELLO = contract.Hello(name="gpu-1", hardware_class="cpu-x86_64", hardware={}, sandbox_level="none", lock_sha256="")
+END = contract.RunEnd(fence=1, outcome="cancelled", device_s=1.0)
+
+
+@pytest.fixture
+def lease() -> contract.Lease:
+    return make_lease("a" * 40, "1" * 64)
 
 
 def test_nothing_to_do_is_no_lease(web: Web) -> None:
@@ -42,6 +51,39 @@ def test_an_answer_outside_the_contract_is_refused(web: Web) -> None:
     web.answer["claim"] = (200, {"spec": {"run_id": "seven"}, "token": "t"})
     with pytest.raises(Refused, match="no Lease of this version's contract"):
         Front(web.url, WORKER_TOKEN).claim(CLAIM)
+
+
+PAGE = b"<html><title>Sign in to Corp Proxy</title></html>"
+
+
+@pytest.mark.parametrize("code", [200, 302, 400, 401, 403, 404, 407, 409, 502, 503])
+@pytest.mark.parametrize("body", [PAGE, b"404 page not found\n", b"[]"])
+@pytest.mark.parametrize("what", ["hello", "claim", "source", "report", "beat", "end"])
+def test_what_a_proxy_says_in_its_place_is_no_word_of_the_web_sides(
+    web: Web, lease: contract.Lease, code: int, body: bytes, what: str
+) -> None:
+    """Else a proxy that restarts ends every run, or passes for the ear that a run's end was told to."""
+    web.answer[what], web.headers = (code, body), {"Content-Type": "text/html"}
+    front = Front(web.url, WORKER_TOKEN)
+    line = front.line(lease)
+    ask: dict[str, Callable[[], object]] = {
+        "hello": lambda: front.hello(HELLO),
+        "claim": lambda: front.claim(CLAIM),
+        "source": line.source,
+        "report": lambda: line.report(contract.Report(fence=1, seq=1, phase="training")),
+        "beat": lambda: line.beat(contract.Beat(fence=1)),
+        "end": lambda: line.end(END),
+    }
+    with pytest.raises(Unreachable, match=f"answered {code}.*a proxy stands between"):
+        ask[what]()
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("43.323", 43.323), ("0", 0.0), ("9999", 60.0), ("nan", 0.0), ("", 0.0)])
+def test_a_proxy_may_ask_for_time_and_gets_a_minute_at_most(web: Web, said: str, seconds: float) -> None:
+    web.answer["claim"], web.headers = (503, PAGE), {"Retry-After": said}
+    with pytest.raises(Unreachable) as caught:
+        Front(web.url, WORKER_TOKEN).claim(CLAIM)
+    assert caught.value.retry_after_s == seconds
 
 
 def test_a_web_side_that_is_away_is_unreachable(web: Web) -> None:

@@ -106,6 +106,33 @@ finish()
     assert [report.seq for report in web.reports] == list(range(1, len(web.reports) + 1))
 
 
+def test_a_proxys_page_in_the_middle_loses_no_point_and_no_score(bench: Bench, meanwhile: Any) -> None:
+    repository = bench.recipe(
+        """
+point(1, train_loss=1.0)
+wait_for("a page was answered")
+point(2, train_loss=1.0)
+save()
+finish()
+"""
+    )
+    lease, web = bench.lease(repository), bench.web
+    pages = {"report": (200, b"<html>Back soon</html>"), "beat": (404, b"404 page not found"), "end": (200, b"<html>")}
+
+    def stand_between() -> None:
+        web.until(lambda: web.steps() == [1])
+        before = len(web.tokens)
+        web.answer |= pages
+        (bench.out(lease) / "a page was answered").touch()
+        web.until(lambda: "end" in {what for what, _ in web.tokens[before:]})
+        web.answer.clear()
+
+    meanwhile(stand_between)
+    end = bench.run(lease)
+    assert end is not None
+    assert (end.outcome, web.steps(), web.end()) == ("finished", [1, 2], end)
+
+
 def test_a_second_attempt_counts_on_from_the_seq_that_it_is_given(bench: Bench) -> None:
     lease = bench.lease(bench.recipe(GOOD), next_seq=1205, attempt=2)
     bench.web.last_seq = lambda: bench.web.reports[-1].seq if bench.web.reports else 1204  # type: ignore[method-assign]

@@ -22,7 +22,8 @@ class Web:
         self.news = threading.Condition()
         self.leases: list[contract.Lease] = []  # to be claimed
         self.bundle = b""
-        self.answer: dict[str, tuple[int, dict[str, Any]]] = {}  # last part of the path -> what to answer instead
+        self.answer: dict[str, tuple[int, dict[str, Any] | bytes]] = {}  # last part of the path -> the answer instead
+        self.headers: dict[str, str] = {}  # of these answers
         self.order = "continue"
         self.hellos: list[contract.Hello] = []
         self.claims: list[contract.Claim] = []
@@ -86,7 +87,7 @@ class Web:
             self.news.notify_all()
             if what in self.answer:
                 code, said = self.answer[what]
-                return code, json.dumps(said).encode()
+                return code, said if isinstance(said, bytes) else json.dumps(said).encode()
             if what == "source":
                 return 200, self.bundle
             return getattr(self, f"hear_{what}")(body)  # type: ignore[no-any-return]
@@ -132,6 +133,8 @@ def _handler_for(web: Web) -> type[BaseHTTPRequestHandler]:
             self.send_response(code)
             if 300 <= code < 400:
                 self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+            for name, value in web.headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)

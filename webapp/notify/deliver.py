@@ -34,7 +34,6 @@ JITTER = 0.1  # share of a delay of minutes or more that is drawn at random, so 
 LEASE_S = 120.0  # longer than any attempt; after it, the attempt counts as failed
 DRAIN_S = 30.0  # a task gives way to others after so long
 MAX_REST_S = 300.0
-MAX_RETRY_AFTER_S = 86_400.0
 OFF_AFTER = timedelta(days=3)
 KEPT = timedelta(days=30)
 OLD_SECRET = timedelta(hours=24)
@@ -141,7 +140,7 @@ def _rest(endpoint: Endpoint, answer: Answer) -> None:
 
 
 def _asked_to_wait_s(answer: Answer) -> float:
-    return min(answer.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
+    return answer.retry_after_s or 0.0
 
 
 def _is_dead(endpoint: Endpoint, delivery: Delivery) -> bool:

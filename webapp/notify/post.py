@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,11 +26,11 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from django.conf import settings
-from django.utils import timezone
 from requests_hardened import Config, HTTPSession
 from requests_hardened.ip_filter import InvalidIPAddress
 from requests_hardened.ip_filter_adapter import IPFilterAdapter
 
+from gpu_runner.contract import retry_after_s
 from webapp.notify import addresses
 
 LOOK_UP_S = 3.0  # for a person who saves an address and waits
@@ -117,25 +116,13 @@ def _answer(response: requests.Response, content: bytes, latency_ms: int) -> Ans
         code=response.status_code,
         latency_ms=latency_ms,
         problem="It redirects, which is not followed; enter the address it leads to." if redirected else "",
-        retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
+        retry_after_s=retry_after_s(response.headers),
         sha256=hashlib.sha256(content).hexdigest(),
         start=content[:NUM_KEPT].decode("ascii", "backslashreplace").translate(_ESCAPES),
     )
 
 
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\n\t"}
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date; None when it is neither."""
-    if not value:
-        return None
-    if value.strip().isdecimal():
-        return float(value[:9])
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - timezone.now()).total_seconds())
-    except (ValueError, TypeError):  # TypeError: a date without a zone
-        return None
 
 
 def _sentence(error: Exception, seconds: float) -> str:

@@ -39,7 +39,9 @@ def broken(request: HttpRequest) -> HttpResponse:
     number = secrets.token_hex(4)
     log.error("error %s on %s", number, request.path)
     context = {"number": number, "at": timezone.now()}
-    return HttpResponse(render_to_string("errors/broken.html", context), status=500)
+    name = "_broken" if is_fragment(request) else "broken"
+    page = render_to_string(f"errors/{name}.html", context)
+    return HttpResponse(page, status=500, headers={"Error-Number": number})
 
 
 def _page(request: HttpRequest, name: str, status: int, context: dict[str, object]) -> HttpResponse:

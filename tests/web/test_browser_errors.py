@@ -1,0 +1,175 @@
+"""In Chromium: whatever is answered in the server's place, bob's page stays as it is and a sentence tells him."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from django.test import Client
+from playwright.sync_api import Page, Route
+
+from research.models import Proposal
+from tests.web.chromium import HOST, Answer, Site, in_browser, rendered
+
+pytestmark = pytest.mark.browser
+
+NGINX = b"<html>\r\n<head><title>%d</title></head>\r\n<body>\r\n<center><h1>%d</h1></center><hr>nginx</body>\r\n</html>"
+SIGN_IN = b"<!-- sso --><!DOCTYPE html><html><body><form><h1>Sign in to Corp Proxy</h1></form></body></html>"
+HTML = {"Content-Type": "text/html"}
+RELOAD = "Reload the page to see whether it was recorded."
+OLD = "What you see may be old: reload the page."
+ELSEWHERE = "Something between here and the server has answered in its place"
+
+
+def nginx(code: int, **headers: str) -> Answer:
+    return (
+        code,
+        {**HTML, **{name.replace("_", "-"): value for name, value in headers.items()}},
+        NGINX.replace(b"%d", str(code).encode()),
+    )
+
+
+@dataclass
+class Troubled(Site):
+    """htmx's own questions get ``instead``; None is a network that is gone."""
+
+    instead: Answer | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def serve(self, route: Route) -> None:
+        if not route.request.headers.get("hx-request"):
+            return super().serve(route)
+        self.asked.append(f"{route.request.method} {route.request.url.removeprefix(HOST)}")
+        if self.instead is None:
+            return route.abort()
+        return route.fulfill(status=self.instead[0], headers=self.instead[1], body=self.instead[2])
+
+
+@pytest.fixture
+def troubled(bobs_browser: Client, pending: Proposal) -> Troubled:
+    return Troubled(rendered(bobs_browser, f"/proposals/{pending.pk}/"))
+
+
+ANSWERS = [
+    (None, "No answer from the server.", True),
+    (nginx(500), "The server could not answer (500).", True),
+    (nginx(502), "The server could not answer (502).", True),
+    (nginx(503), "The server could not answer (503).", True),
+    ((503, {"Content-Type": "text/plain"}, b"upstream connect error"), "The server could not answer (503).", True),
+    ((500, HTML | {"Error-Number": "0badc0de"}, b"<p>ours</p>"), "could not answer (error 0badc0de).", True),
+    (nginx(413), "The server takes nothing as large as this (413), and has not recorded it.", False),
+    (nginx(429, retry_after="43.323"), "(429): nothing was recorded. Wait 44 s and try again.", False),
+    (nginx(429), "(429): nothing was recorded. Wait a minute and try again.", False),
+    (nginx(401), f"{ELSEWHERE} (401); you may be signed out.", True),
+    (nginx(403), f"{ELSEWHERE} (403)", True),
+    ((404, {"Content-Type": "text/plain"}, b"404 page not found"), f"{ELSEWHERE} (404)", True),
+    ((200, HTML, SIGN_IN), f"{ELSEWHERE} (200); you may be signed out.", True),
+    ((200, {"Content-Type": "application/json"}, b"{}"), f"{ELSEWHERE} (200)", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("instead", "sentence", "is_unknown"), ANSWERS)
+def test_a_decision_that_got_no_answer_of_ours_leaves_the_page_and_says_what_is_known(
+    troubled: Troubled, instead: Answer | None, sentence: str, is_unknown: bool
+) -> None:
+    (address,) = troubled.answers
+    troubled.instead = instead
+
+    def decide(page: Page) -> tuple[str, str, bool, str]:
+        page.goto(HOST + address)
+        page.locator("#review[data-htmx-powered]").wait_for()
+        page.keyboard.press("c")
+        page.keyboard.type("half a sentence")
+        page.locator("#ask-request_changes [type=submit]").click()
+        page.locator("#toasts .toast").wait_for(timeout=10_000)
+        page.wait_for_function("!document.querySelector('#ask-request_changes [type=submit]').disabled")
+        written = page.input_value("#reason-request_changes")
+        return page.inner_text("#toasts"), written, page.is_visible("#review h1"), page.inner_text("#review")
+
+    told, written, has_heading, review = in_browser(troubled, decide)
+    assert [what for what in troubled.asked if what.startswith("POST")] == [f"POST {address}decision/"]
+    assert sentence in told
+    assert (RELOAD in told) == is_unknown
+    assert (written, has_heading) == ("half a sentence", True), "what bob wrote can be sent again"
+    assert not any(word in review for word in ("nginx", "Corp Proxy", "upstream", "not found"))
+
+
+@pytest.mark.parametrize("instead", [None, nginx(503), nginx(413), (200, HTML, SIGN_IN)])
+def test_news_that_does_not_come_through_leaves_the_page_and_says_that_it_may_be_old(
+    troubled: Troubled, bobs_browser: Client, pending: Proposal, instead: Answer | None
+) -> None:
+    (address,) = troubled.answers
+    seen = f"{address}?seen={pending.revision.digest[:16]}.pending_review"
+    (good,) = rendered(bobs_browser, seen, headers={"HX-Request": "true"}).values()
+    troubled.instead = instead
+    nudge = "document.getElementById('review').dispatchEvent(new CustomEvent('nudge'))"
+
+    def wait(page: Page) -> tuple[str, int, str]:
+        page.goto(HOST + address)
+        page.locator("#review[data-htmx-powered]").wait_for()
+        page.evaluate(nudge)
+        page.locator("#toasts .toast").wait_for(timeout=10_000)
+        told, review = page.inner_text("#toasts"), page.inner_text("#review")
+        page.evaluate(nudge)
+        page.wait_for_function("document.querySelectorAll('.htmx-request').length === 0")
+        num_toasts = page.locator("#toasts .toast").count()
+        troubled.instead = good
+        page.evaluate(nudge)
+        page.locator("#toasts .toast").wait_for(state="detached", timeout=10_000)
+        return told, num_toasts, review
+
+    told, num_toasts, review = in_browser(troubled, wait)
+    assert OLD in told
+    assert num_toasts == 1, "said once, however often it is asked for"
+    assert "nginx" not in review
+    assert "Corp Proxy" not in review
+
+
+def test_who_was_signed_out_is_led_to_the_door(troubled: Troubled) -> None:
+    (address,) = troubled.answers
+    (login,) = rendered(Client(), "/login/").values()
+    troubled.answers = {**troubled.answers, "/login/?next=" + address: login}
+    troubled.instead = (401, {"HX-Redirect": "/login/?next=" + address}, b"")
+
+    def decide(page: Page) -> None:
+        page.goto(HOST + address)
+        page.locator("#review[data-htmx-powered]").wait_for()
+        page.keyboard.press("a")
+        page.wait_for_url("**/login/**", timeout=10_000)
+
+    in_browser(troubled, decide)
+
+
+def test_a_card_of_ours_still_says_why_in_place(troubled: Troubled) -> None:
+    """Somebody was first, a right is missing: the part that tells so is ours, and belongs where it was asked for."""
+    (address,) = troubled.answers
+    troubled.instead = (
+        409,
+        {"Content-Type": "text/html; charset=utf-8"},
+        b'<div class="empty"><h1>Somebody was first</h1></div>',
+    )
+
+    def decide(page: Page) -> None:
+        page.goto(HOST + address)
+        page.locator("#review[data-htmx-powered]").wait_for()
+        page.keyboard.press("a")
+        page.get_by_text("Somebody was first").wait_for(timeout=10_000)
+
+    in_browser(troubled, decide)
+
+
+def test_a_part_that_breaks_on_our_side_is_a_part_and_names_its_number(
+    bobs_browser: Client, pending: Proposal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("webapp.views.campaigns.render", broken)
+    bobs_browser.raise_request_exception = False
+    whole = bobs_browser.get("/campaigns/")
+    part = bobs_browser.get("/campaigns/", headers={"HX-Request": "true"})
+    assert (whole.status_code, part.status_code) == (500, 500)
+    assert b"<html" in whole.content
+    assert b"<html" not in part.content
+    for answer in (whole, part):
+        assert f"error {answer['Error-Number']}".encode() in answer.content
