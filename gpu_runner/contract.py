@@ -17,6 +17,7 @@ import math
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -211,11 +212,19 @@ class Budget(Wire):
         return 1.5 * self.amount + 60 if self.kind == "seconds" else None
 
 
+# torch's generator on a CPU reads 32 bits of a seed: 2**32 + 1 gives the weights of 1, bit for bit. A seed above, and
+# one below 0, which Python reads as its opposite, would be another's under a number of its own.
+MAX_SEED = 2**32 - 1
+SEEDS_OF_AN_INCUMBENT = 1_000  # the last is the sealed pair's
+MAX_PAIRS = SEEDS_OF_AN_INCUMBENT - 2
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
 class SeedPolicy(Wire):
     """How many pairs of seeds may be spent, and when to stop looking."""
 
     min_pairs: int = Field(ge=1)
-    max_pairs: int = Field(ge=1)
+    max_pairs: int = Field(ge=1, le=MAX_PAIRS)
     alpha: float = Field(gt=0, lt=1)
     min_effect_bpb: float = Field(gt=0)
 
@@ -226,12 +235,21 @@ class SeedPolicy(Wire):
         return self
 
 
+def _as_any_database_keeps_it(overrides: Knobs) -> Knobs:
+    """PostgreSQL's JSON has no -0.0 and writes 1e16 in digits: read back, they would be signed by another digest."""
+    return {key: _kept(value) if isinstance(value, float) else value for key, value in overrides.items()}
+
+
+def _kept(value: float) -> KnobValue:
+    return int(value) if "e+" in repr(value) else value + 0.0  # -0.0 + 0.0 is 0.0
+
+
 class Approval(Wire):
     """Everything that changes what a run means. Its digest is what a person signs (design §4)."""
 
     base_commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     patch: str
-    overrides: Knobs
+    overrides: Annotated[Knobs, AfterValidator(_as_any_database_keeps_it)]
     budget: Budget
     seeds: SeedPolicy
     dataset_sha256: str
@@ -331,7 +349,7 @@ class RunSpec(Wire):
     next_seq: int
     purpose: Purpose
     title: str
-    seed: int = Field(ge=0)
+    seed: Seed
     approval: Approval
     digest: str
     dataset: str
@@ -556,10 +574,46 @@ FailureKind = Literal[
     "no_checkpoint",
     "scorer_failed",
     "sandbox_missing",
+    "killed",
+    "machine_failed",
     "lost_contact",
     "worker_stopped",
+    "unexplained",
     "worker_error",
 ]
+
+# Whose fault each is; what follows from it is decided by this table alone, on both sides.
+#   proposal   it is judged by it, at once
+#   machine    nothing is known against the proposal: the run is given back and tried again within its attempts, under
+#              the same seed and spec; then its proposal is inconclusive
+#   operator   somebody has to set something right first: no further attempt, the proposal is inconclusive
+#   nobody     it cannot be told: no further attempt, the proposal is inconclusive
+Fault = Literal["proposal", "machine", "operator", "nobody"]
+FAULT_OF: Mapping[FailureKind, Fault] = {
+    "out_of_memory": "proposal",
+    "over_budget": "proposal",
+    "over_limit": "proposal",
+    "not_finite": "proposal",
+    "bad_override": "proposal",
+    "bad_patch": "proposal",
+    "held_out_text": "proposal",
+    "recipe_error": "proposal",
+    "deadline": "proposal",
+    "no_checkpoint": "proposal",
+    "scorer_failed": "proposal",
+    "device_lost": "machine",
+    "killed": "machine",
+    "machine_failed": "machine",
+    "lost_contact": "machine",
+    "worker_stopped": "machine",
+    "no_compiler": "operator",
+    "snapshot_unfit": "operator",
+    "digest_mismatch": "operator",
+    "dataset_missing": "operator",
+    "sandbox_missing": "operator",
+    "worker_error": "operator",
+    "unexplained": "nobody",  # given back more often than its incumbent's own runs: the machine, or its own doing
+}
 
 
 class Failure(Wire):

@@ -11,10 +11,10 @@ Whatever ends a run before that is an EarlyEnd (endings.py).
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -27,10 +27,12 @@ from gpu_runner.by_heart.ask import refuse_held_out_text
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.compile_cache import CompileCache
-from gpu_runner.contract import Failure, LogLine, RunEnd, RunSpec, Score, Spent
+from gpu_runner.contract import FAULT_OF, Failure, LogLine, RunEnd, RunSpec, Score, Spent
 from gpu_runner.data.manifest import TOKEN_BYTES
 from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
 from gpu_runner.folders import run_folder
+from gpu_runner.inquest import Inquest, refuse_excess
+from gpu_runner.machine_fault import MachineFault, is_machines, signal_of
 from gpu_runner.plain import plain
 from gpu_runner.ration import Ration
 from gpu_runner.reporter import Reporter, deliver
@@ -42,14 +44,14 @@ log = logging.getLogger(__name__)
 HARNESS = (sys.executable, "-m", "gpu_runner.harness")
 SCORER = (sys.executable, "-m", "gpu_runner.score")
 SCORING_DEADLINE_S = 900.0
+EX_TEMPFAIL = 75  # of a scorer whose machine failed (score.py)
 CHALLENGES, CHALLENGES_OF_A_SHORT_RUN, LONG_RUN_S = 2_048, 256, 120.0
 # No verdict reads a smoke run's score, and a process is asked each of its few rows once: more would be a process each.
 CHALLENGES_OF_A_SMOKE_RUN = 1  # a batch of them
-MIN_FREE_BYTES = 512 << 20
 MAX_SCORE_BYTES = 1 << 20
 LEAST_TRAINING = 0.5  # of the time that a run has text; the rest may be its watch curve
+SEE_LOG = "See the worker's log."
 LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of its last two messages
-SIGKILLED = (-9, 137)  # by the kernel when memory ran out; 128 + 9 through bubblewrap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +171,7 @@ def _attempt(launch: Launch) -> RunEnd | None:
     try:
         train_and_score(launch)
     except RunFailure as early:
-        outcome = "timed_out" if early.failure.kind == "deadline" else "failed"
-        return tally.end(spec.fence, outcome, early.failure)
+        return tally.end(spec.fence, _outcome_of(early.failure), early.failure)
     except Cancelled as early:
         log.info("run %d: cancelled: %s", spec.run_id, early)
         return tally.end(spec.fence, "cancelled")
@@ -181,11 +182,28 @@ def _attempt(launch: Launch) -> RunEnd | None:
         return None
     except Exception as error:  # a bug of ours must end this run loudly, and not the worker
         log.exception("run %d: the worker broke", spec.run_id)
-        message = f"The worker broke: {type(error).__name__}: {plain(str(error))}"[:2_000]
-        return tally.end(
-            spec.fence, "failed", Failure(kind="worker_error", message=message, todo="See the worker's log.")
-        )
+        failure = _of_our_own(error)
+        return tally.end(spec.fence, _outcome_of(failure), failure)
     return tally.end(spec.fence, "finished")
+
+
+def _outcome_of(failure: Failure) -> str:
+    if failure.kind == "deadline":
+        return "timed_out"
+    return "lost" if FAULT_OF[failure.kind] == "machine" else "failed"
+
+
+def _of_our_own(error: Exception) -> Failure:
+    """Of what was raised under the worker's own hands, which no proposed code can make it raise."""
+    said = f"{type(error).__name__}: {plain(str(error))}"[:2_000]
+    if isinstance(error, MachineFault | MemoryError) or is_machines(error) or _wants_memory(error):
+        return Failure(kind="machine_failed", message=f"The machine failed under the worker: {said}", todo=SEE_LOG)
+    return Failure(kind="worker_error", message=f"The worker broke: {said}", todo=SEE_LOG)
+
+
+def _wants_memory(error: Exception) -> bool:
+    """No memory or no room for one more process, or no descriptors for one more file: of the worker, not of a run."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE)
 
 
 def train_and_score(launch: Launch) -> None:
@@ -216,6 +234,8 @@ def fetch_source(launch: Launch) -> Path:
         raise Dropped(str(error)) from error
     except source.BadPatch as error:
         raise RunFailure("bad_patch", str(error), "Rebase the proposal on the present incumbent.") from error
+    except MachineFault as error:
+        raise RunFailure("machine_failed", f"The source could not be had: {plain(str(error))}", SEE_LOG) from error
     except (Refused, source.BadSource) as error:
         raise RunFailure("worker_error", f"The source could not be had: {plain(str(error))}") from error
 
@@ -236,6 +256,7 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
     command = [*launch.machine.harness, str(launch.folder), "--report-fd", str(speaking), "--text-fd", str(ration.fd)]
     shown = (recipe, spec_file, *what_is_told_of(dataset))
     cell = sandbox.Cell(level=launch.machine.sandbox_level, read_only=shown, writable=launch.out)
+    inquest = Inquest(launch.folder, cell)
     launch.reporter.enter("training")
     with (
         cell,
@@ -251,12 +272,12 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
         ) as child,
     ):
         ration.follow(lambda: cell.spent(child.process.pid).cpu_s)
-        exit_code = child.follow(lambda: watch(launch, cell, child, testimony, ration))
+        exit_code = child.follow(lambda: watch(launch, inquest, child, testimony, ration))
         refuse_excess(cell, child)  # the kernel may have been quicker than the last look
         refuse_over_budget(launch, ration)
     testimony.close()
     launch.tally.ended = testimony.ended
-    refuse_unless_trained(exit_code, testimony, is_done=ration.is_done)
+    inquest.refuse_unless_trained(exit_code, testimony, is_done=ration.is_done, recipe_ran=ration.recipe_ran)
     refuse_other_claims(testimony.ended, launch.tally.spent)
     if launch.machine.kernels is not None:
         launch.machine.kernels.keep(recipe, launch.out)
@@ -301,20 +322,15 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
     return path
 
 
-def watch(launch: Launch, cell: sandbox.Cell, child: Child, testimony: Testimony, ration: Ration) -> None:
+def watch(launch: Launch, inquest: Inquest, child: Child, testimony: Testimony, ration: Ration) -> None:
     """Everything that may end a living child, asked on every tick."""
     launch.check()
     refuse_overrun(launch.spec, now_s=testimony.clock())
     refuse_over_budget(launch, ration)
     if ration.is_done:  # the clock has ended: nothing that it left running may touch the checkpoint any more
         return child.kill()
-    refuse_excess(cell, child)
-    if shutil.disk_usage(launch.folder).free < MIN_FREE_BYTES:
-        raise RunFailure(
-            "worker_error",
-            f"Less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {launch.machine.runs}.",
-            "Free space on the worker, then run it again.",
-        )
+    refuse_excess(inquest.cell, child)
+    inquest.refuse_full_disk()
     return None
 
 
@@ -327,14 +343,6 @@ def refuse_over_budget(launch: Launch, ration: Ration) -> None:
         raise RunFailure(failure.kind, failure.message, failure.todo)
 
 
-def refuse_excess(cell: sandbox.Cell, child: Child) -> None:
-    if (excess := cell.excess(child.process.pid)) is None:
-        return
-    if excess.what == "memory":
-        raise RunFailure("out_of_memory", str(excess), "Lower batch_size, seq_len, width or depth.")
-    raise RunFailure("over_limit", str(excess), "Start fewer processes, or write only a checkpoint.")
-
-
 def refuse_overrun(spec: RunSpec, *, now_s: float) -> None:
     """By this process's own clock: the one inside training belongs to whoever is in there."""
     if now_s > spec.deadline_s:
@@ -343,25 +351,6 @@ def refuse_overrun(spec: RunSpec, *, now_s: float) -> None:
             f"Training did not end within {spec.deadline_s:g} s of wall clock and was killed.",
             "Make the change cheaper, or give the campaign a longer deadline.",
         )
-
-
-def refuse_unless_trained(exit_code: int, testimony: Testimony, *, is_done: bool = False) -> None:
-    """``is_done``: its supervisor ended it after its last word, so that its exit code says nothing."""
-    ended = testimony.ended
-    if ended is not None and ended.ok and (exit_code == 0 or is_done):
-        return
-    if ended is not None and ended.failure is not None:
-        raise RunFailure(ended.failure.kind, ended.failure.message, ended.failure.todo)
-    if exit_code in SIGKILLED and not is_done:
-        raise RunFailure(
-            "out_of_memory",
-            "The training process was killed from outside (SIGKILL): most likely the machine ran out of memory.",
-            "Lower batch_size, seq_len, width or depth.",
-        )
-    last_words = "\n".join(testimony.last_words)
-    raise RunFailure(
-        "recipe_error", f"Training ended with exit code {exit_code} and without a last word.\n{last_words}"
-    )
 
 
 def refuse_other_claims(ended: Ended | None, spent: Spent | None) -> None:
@@ -396,7 +385,9 @@ def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
     try:
         measured = contract.parse(Score, bytes(said))
     except ValueError as error:
-        raise RunFailure("scorer_failed", f"The scorer ended with exit code {exit_code} and no score.") from error
+        raise _no_score(exit_code) from error
+    if measured.outcome == "failed" and exit_code == EX_TEMPFAIL:
+        raise RunFailure("machine_failed", "; ".join(measured.reasons), SEE_LOG)
     if measured.outcome == "failed":
         raise RunFailure(
             "scorer_failed",
@@ -408,6 +399,14 @@ def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
         raise RunFailure("scorer_failed", "The scorer was asked for the sealed text and gave no number on it.")
     ended = launch.tally.ended
     return measured.model_copy(update={"self_reported_bpb": ended.self_reported_bpb if ended else None})
+
+
+def _no_score(exit_code: int) -> RunFailure:
+    """The scorer is ours, and lies out of the model's reach: who killed it was no proposal."""
+    if (number := signal_of(exit_code)) is not None:
+        said = f"The scorer was ended by signal {number.value} ({number.name}) from outside, and gave no score."
+        return RunFailure("killed", said, SEE_LOG)
+    return RunFailure("scorer_failed", f"The scorer ended with exit code {exit_code} and no score.")
 
 
 def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, said: bytearray) -> int:

@@ -27,6 +27,7 @@ from gpu_runner import hardware, sandbox
 from gpu_runner.effort import Allowed, Stages
 from gpu_runner.harness import frames
 from gpu_runner.harness.frames import Logits, Tokens
+from gpu_runner.machine_fault import SENT, cause_in, out_of_memory_kills, says_device_lost, signal_of
 from gpu_runner.plain import plain, shortened
 from gpu_runner.sandbox import tally
 from gpu_runner.terminal import shown
@@ -46,11 +47,12 @@ class ModelFailed(Exception):
     """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence.
 
     ``withheld``: it said more, but after it had seen held-out text, of which its words could be full.
+    ``is_machines``: somebody killed it, or it says that its machine failed: another attempt may tell.
     """
 
-    def __init__(self, sentence: str, *, withheld: bool = False) -> None:
+    def __init__(self, sentence: str, *, withheld: bool = False, is_machines: bool = False) -> None:
         super().__init__(sentence)
-        self.withheld = withheld
+        self.withheld, self.is_machines = withheld, is_machines
 
 
 class Deadline(NamedTuple):
@@ -267,6 +269,14 @@ def _end(watched: Sequence[int]) -> None:
             raise ModelFailed("The model's process was killed and does not end.")
 
 
+def _machines_cause(said: str) -> str | None:
+    """Our words for what a model's process says of its machine: they hold nothing that it was given."""
+    if says_device_lost(said):
+        return "its GPU is gone, or does not answer"
+    cause = cause_in(said)
+    return cause.why if cause is not None and cause.kind == "machine_failed" else None
+
+
 class _Pipes:
     """Non-blocking pipes to one process: exact reads and writes by a deadline, stderr drained on the way."""
 
@@ -277,6 +287,7 @@ class _Pipes:
         self._check = check
         self._said = b""  # the end of stderr
         self._stderr_ended = False
+        self._num_killed = out_of_memory_kills()
         self.may_tell = True  # what the process says
         self._look_at = time.monotonic() + LOOK_S
         for stream in (self._stdin, self._stdout, self._stderr):
@@ -344,6 +355,8 @@ class _Pipes:
         return bool(said)
 
     def failed(self, what: str, said: str) -> ModelFailed:
+        if (cause := _machines_cause(said)) is not None:
+            return ModelFailed(f"{what}, and says of its machine: {cause}.", is_machines=True)
         if not self.may_tell:
             return ModelFailed(f"{what}.", withheld=True)
         return ModelFailed(f"{what}: {shortened(said, WORDS_KEPT)}")
@@ -356,7 +369,13 @@ class _Pipes:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return ModelFailed("The model's process closed its output.")
+        self._check()  # its control group may know that it wanted too much memory
         what = f"The model's process ended with exit code {code}"
+        if (number := signal_of(code)) in SENT:
+            what = f"The model's process was killed by signal {number.value} ({number.name})"
+            if (num := out_of_memory_kills() - self._num_killed) > 0:
+                return ModelFailed(f"{what} when the kernel ended {num} for want of memory.", is_machines=True)
+            return ModelFailed(f"{what} from outside; nothing says that memory ran out.", is_machines=True)
         if said := [line for line in map(plain, shown(self._said.decode(errors="replace"))) if line.strip()]:
             return self.failed(what, said[-1])
         return ModelFailed(f"{what}: it said nothing")

@@ -97,6 +97,11 @@ class Ration:
         self._cpu_s = cpu_s
         self._thread.start()
 
+    @property
+    def recipe_ran(self) -> bool:
+        """Has any of the recipe been at work? Until then every word is the harness's own."""
+        return self._ready is not None or self._begun is not None
+
     def spent(self) -> Spent:
         """What was used until now, or until the run was done."""
         with self._lock:

@@ -18,7 +18,8 @@ How it ends:
     disputed     val_bpb is a number, but the model's answers do not agree, or it did more than answer (effort.py)
     quarantined  val_bpb is better than text of this kind allows: a person must look
     failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline, a dataset
-                 of tokens whose bytes are not known, or arguments that make no sense (exit code 2)
+                 of tokens whose bytes are not known, or arguments that make no sense (exit code 2); the machine
+                 failed, or somebody killed the model's process (exit code 75): try again
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from gpu_runner.data.manifest import Manifest, file_sha256, manifest_sha256, sha
 from gpu_runner.data.tokens import TokenArray, TokenBytes, read_token_bytes
 from gpu_runner.data.verify import refuse_open
 from gpu_runner.effort import Allowed, Efforts, clock_here
+from gpu_runner.machine_fault import MachineFault, is_machines
 from gpu_runner.model_process import Batch, Deadline, ModelFailed, ModelProcess
 from gpu_runner.plain import plain
 
@@ -52,6 +54,7 @@ DEFAULT_TOKENS = 131_072
 BATCH_TOKENS = 4_096  # of one request at most; the same for every model, so that scores compare
 MIN_SEQ_LEN, MAX_SEQ_LEN = 32, 4_096
 BATCH_BYTES = 64 << 20  # of logits of one request, where the vocabulary is large; one row at least
+EX_TEMPFAIL = 75  # of sysexits.h: the machine failed, another attempt may tell
 LIMIT_S = 840.0  # for each split; whoever waits for a score waits a minute longer, and is told why there is none
 # Prefixes that are asked again: a leak at 0.34 % of the positions is found with 99.9 %, at 0.1 % with 87 %.
 DEFAULT_CHALLENGES = 2_048
@@ -104,6 +107,8 @@ def score(
 ) -> Score:
     """Measure one checkpoint. What is wrong with the model is in the Score; ValueError is for wrong arguments.
 
+    MachineFault where the machine failed, or a model's process was killed from outside: no word on the model.
+
     ``num_tokens`` is rounded to whole batches, ``num_challenges`` up to them. The same arguments always read the same
     text; what is put behind a prefix to challenge it is drawn anew every time. ``sealed`` reads the sealed split as
     well, in the same way, but only after a number on ``split`` that can be believed. Each has ``limit_s`` seconds.
@@ -140,6 +145,8 @@ def score(
         if identity.of_model(recipe_dir, checkpoint_dir)["checkpoint_sha256"] != provenance["checkpoint_sha256"]:
             failure = "The checkpoint changed while it was scored."
     except ModelFailed as failed:
+        if failed.is_machines:
+            raise MachineFault(str(failed)) from failed
         measured, failure = [], str(failed)[:2_000]
     return _scored(measured, failure, provenance, time.monotonic() - began, effort)
 
@@ -347,11 +354,11 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         measured = _chosen_score(chosen)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MachineFault) as error:
         print(f"score: {error}", file=sys.stderr)
         if chosen.json:
             print(_scored([], plain(str(error))[:2_000], {}, time.monotonic() - began).model_dump_json(indent=2))
-        return 2
+        return EX_TEMPFAIL if isinstance(error, MachineFault) or is_machines(error) else 2
     print(measured.model_dump_json(indent=2) if chosen.json else _in_words(measured))
     return 0 if measured.outcome == "ok" else 1
 

@@ -8,6 +8,8 @@ import stat
 import subprocess
 from pathlib import Path
 
+from gpu_runner.machine_fault import MachineFault, cause_in
+
 GIT_S = 120.0
 EARLIER = "earlier"  # beside the source: what it was before the change, and when the campaign began
 
@@ -32,7 +34,7 @@ class BadPatch(ValueError):
 
 
 def check_out(bundle: bytes, *, base_commit: str, patch: str, folder: Path) -> Path:
-    """Write the approved source to ``folder/source`` and return it. Raises BadSource or BadPatch.
+    """Write the approved source to ``folder/source`` and return it. Raises BadSource, BadPatch or MachineFault.
 
     The repository itself lies beside it (``folder/repository``) and is removed again: the sandbox sees files only.
     ``folder/earlier`` holds the files of the base commit (``base``) and of the first one that leads to it (``origin``).
@@ -64,14 +66,19 @@ class Tree:
         git = shutil.which("git")
         if git is None:
             raise OSError("git is not on PATH; install the package git")
-        return subprocess.run(
-            [git, *GIT_OPTIONS, f"--git-dir={self.repository}", f"--work-tree={self.source}", *arguments],
-            env=GIT_ENVIRONMENT | {"HOME": str(self.repository.parent)},
-            cwd=self.source,
-            input=feed,
-            capture_output=True,
-            timeout=GIT_S,
-        )
+        try:
+            done = subprocess.run(
+                [git, *GIT_OPTIONS, f"--git-dir={self.repository}", f"--work-tree={self.source}", *arguments],
+                env=GIT_ENVIRONMENT | {"HOME": str(self.repository.parent)},
+                cwd=self.source,
+                input=feed,
+                capture_output=True,
+                timeout=GIT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise MachineFault(f"git {arguments[0]} did not end within {GIT_S:g} s") from error
+        _refuse_machines_failure(arguments[0], done)
+        return done
 
 
 def _fill(tree: Tree, bundle: Path, base_commit: str) -> None:
@@ -109,6 +116,14 @@ def _refuse_links(source: Path) -> None:
     for path in source.rglob("*"):
         if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
             raise BadPatch(f"{path.relative_to(source)}: is a link or a special file; a recipe has plain files only")
+
+
+def _refuse_machines_failure(step: str, done: subprocess.CompletedProcess[bytes]) -> None:
+    """git that was killed, or that found a full disk, says nothing about a bundle or a patch. MachineFault."""
+    if done.returncode < 0:
+        raise MachineFault(f"git {step} was ended by signal {-done.returncode} from outside")
+    if done.returncode and (cause := cause_in(_said(done))) is not None:
+        raise MachineFault(f"git {step}: {cause.why}: {_said(done)}")
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -43,6 +43,9 @@ LEVELS: tuple[str, ...] = get_args(LogLine.model_fields["level"].annotation)
 RUN_FAILURES = (
     "out_of_memory",
     "over_budget",
+    "over_limit",
+    "machine_failed",
+    "killed",
     "device_lost",
     "no_compiler",
     "snapshot_unfit",

@@ -30,7 +30,8 @@ from gpu_runner import contract, sandbox
 from gpu_runner.child import Child, Lines
 from gpu_runner.contract import Failure, LogLine, Progress, Score
 from gpu_runner.endings import RunFailure
-from gpu_runner.launch import MAX_SCORE_BYTES, SCORER, SCORING_DEADLINE_S, refuse_excess, refuse_unless_trained
+from gpu_runner.inquest import Inquest, refuse_excess
+from gpu_runner.launch import MAX_SCORE_BYTES, SCORER, SCORING_DEADLINE_S
 from gpu_runner.plain import plain
 from gpu_runner.reporter import Point
 from gpu_runner.standalone.folder import has_snapshot, run_folder
@@ -103,12 +104,13 @@ def train(plan: Plan, folder: Path, console: Console, *, quiet: bool) -> Ending:
         testimony = Testimony(Both(record, screen), clock=lambda: time.monotonic() - began_at)
         try:
             with training_process(plan, folder, testimony) as training:
+                inquest = Inquest(folder, training.cell)
                 watch = Watch(plan, training, testimony, screen, orders)
                 exit_code = training.child.follow(watch.tick)
             testimony.close()
             if testimony.ended is None or not testimony.ended.ok:
                 failure = training.complaints.failure
-            stopped = failure is None and has_stopped(exit_code, testimony, ordered=bool(orders))
+            stopped = failure is None and has_stopped(exit_code, testimony, inquest, ordered=bool(orders))
         except Killed:
             stopped = True
         except RunFailure as early:
@@ -123,12 +125,12 @@ def train(plan: Plan, folder: Path, console: Console, *, quiet: bool) -> Ending:
     )
 
 
-def has_stopped(exit_code: int, testimony: Testimony, *, ordered: bool) -> bool:
+def has_stopped(exit_code: int, testimony: Testimony, inquest: Inquest, *, ordered: bool) -> bool:
     """Whether it stopped and did not train to its end. RunFailure when it did neither."""
     ended = testimony.ended
     if (ordered and ended is None) or (ended is not None and ended.stopped):
         return True
-    refuse_unless_trained(exit_code, testimony)
+    inquest.refuse_unless_trained(exit_code, testimony)
     return False
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ from gpu_runner.compile_cache import CompileCache
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.verify import refuse_open, refuse_shown
 from gpu_runner.doorbell import Doorbell
+from gpu_runner.inquest import MIN_FREE_BYTES
 from gpu_runner.launch import Machine, run_lease
 from gpu_runner.reporter import SLICE_S
 from gpu_runner.sandbox import cgroups
@@ -34,6 +36,7 @@ log = logging.getLogger("gpu_runner.worker")
 LOOK_S = 30.0
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
+FIRST_REST_S = 1.0  # after a run that was lost here; twice as long after each further one, LOOK_S at most
 PR_SET_DUMPABLE = 4
 
 
@@ -86,6 +89,7 @@ class Worker:
         self.machine = machine
         self.front = Front(settings.url, settings.token)
         self.doorbell = Doorbell(settings.broker_url)
+        self.num_lost = 0  # in a row
         self.rests_until = time.monotonic()  # what the web side, or a proxy before it, asked for
         self.leaving = False  # a plain flag: a signal handler may interrupt the holder of any lock
 
@@ -155,6 +159,9 @@ class Worker:
     def drain(self, run_id: int | None) -> None:
         """Claim and carry out runs until there is none, the web side is away, or it is time to leave."""
         while not self.leaving:
+            if (why := no_room(self.settings.home)) is not None:
+                log.error("no claim: %s; asking again within %g s", why, LOOK_S)
+                return
             try:
                 lease = self.front.claim(self.claim(run_id))
             except (Unreachable, Superseded) as error:
@@ -189,11 +196,20 @@ class Worker:
         else:
             why = f": {end.failure.message}" if end.failure else ""
             log.info("run %d: %s after %.1f s%s", spec.run_id, end.outcome, end.device_s, why)
+        self.num_lost = self.num_lost + 1 if end is not None and end.outcome == "lost" else 0
+        if self.num_lost:  # what ails this machine may pass, and another one may take the run meanwhile
+            self.rest(min(FIRST_REST_S * 2 ** (self.num_lost - 1), LOOK_S))
 
     def rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self.leaving and time.monotonic() < until:
             time.sleep(SLICE_S)
+
+
+def no_room(home: Path) -> str | None:
+    """Why a run would be given back as soon as it began here; None: there is room for it."""
+    free = shutil.disk_usage(home).free if home.exists() else MIN_FREE_BYTES
+    return None if free >= MIN_FREE_BYTES else f"less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {home}"
 
 
 def this_machine(settings: Settings) -> Machine:

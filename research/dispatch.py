@@ -16,14 +16,14 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, events, ledger, lifecycle, moves, quarantine, tasks, usual
+from research import approval, attempts, events, ledger, lifecycle, moves, quarantine, tasks, usual
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
 log = logging.getLogger(__name__)
-MAX_ATTEMPTS = 3
 RING_AGAIN_AFTER = timedelta(seconds=20)
 CLAIM_TRIES = 5
-SEALED_PAIR = 999  # the pair whose scorer reads the sealed split: a fresh seed, beyond all that a campaign judges by
+CLOCKS_APART = timedelta(seconds=5)  # those of several web machines
+SEALED_PAIR = contract.SEEDS_OF_AN_INCUMBENT - 1  # whose scorer reads the sealed split: beyond all that is judged by
 # Who is served first: people wait for smoke runs; a candidate says more than one more baseline.
 RANKS = {"smoke": 10, "candidate": 30, "baseline": 40}
 SMOKE_SCORE_TOKENS = 4_096
@@ -281,21 +281,14 @@ def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
             log.info("%s", race)
 
 
-def give_back(run: Run, *, by: str, why: str) -> None:
-    """A lost run goes back into the queue while it has attempts left."""
+def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost_contact", todo: str = "") -> None:
+    """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec."""
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: it may be paused below
-        moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", lease_until=None)
-        if run.stop_reason:
-            failure = {"kind": "lost_contact", "message": f"Stopped: {run.stop_reason}", "todo": ""}
-        elif run.attempt >= MAX_ATTEMPTS:
-            failure = {
-                "kind": "lost_contact",
-                "message": f"Lost {run.attempt} times, at last because {why}",
-                "todo": "Look at the worker's log; then approve the proposal again.",
-            }
-        else:
+        told = {"cause": kind, "attempt": run.attempt}
+        moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", payload=told, lease_until=None)
+        if (failure := attempts.last_failure(run, why=why, kind=kind, todo=todo)) is None:
             moves.move_run(
                 run, "queued", by=by, sentence=f"R-{run.pk} is queued again, attempt {run.attempt + 1}", rung_at=None
             )
@@ -304,26 +297,35 @@ def give_back(run: Run, *, by: str, why: str) -> None:
             run,
             "failed",
             by=by,
-            sentence=f"R-{run.pk} failed: {failure['message']}",
-            failure=failure,
+            sentence=f"R-{run.pk} failed: {failure.message}",
+            failure=failure.model_dump(),
             ended_at=timezone.now(),
         )
         pause_for_baseline(run)
 
 
 def pause_for_baseline(run: Run) -> None:
-    """Without the incumbent's own score nothing can be compared: pause, in the transaction that ended ``run``."""
+    """Without the incumbent's own score nothing can be compared: pause, in the transaction that ended ``run``.
+
+    Not where the machine failed, while it may be tried anew: ``advance`` asks for that seed again.
+    """
     campaign = run.campaign
-    if run.purpose != "baseline" or campaign.state != "active":
+    if run.purpose != "baseline" or campaign.state != "active" or attempts.may_be_asked_anew(run):
         return
-    reason = f"the incumbent's own run R-{run.pk} gave no score: {(run.failure or {}).get('message', '')}"
+    message = (run.failure or {}).get("message", "")
+    reason = f"the incumbent's own run R-{run.pk} gave no score: {message}"
     score = Score.objects.filter(run=run).first()
     if score is not None and score.outcome == "quarantined":
         reason = f"the incumbent's own score in R-{run.pk} is quarantined: accept or dispute it there, then resume."
     elif score is not None and score.outcome == "disputed":
         reason = f"the incumbent's own score in R-{run.pk} is disputed: nothing can be compared with it."
+    elif attempts.is_machines(run.failure):
+        reason = (
+            f"the machine ended {attempts.MAX_BASELINES} of the incumbent's own runs in a row, at last R-{run.pk}:"
+            f" {message[:100]} See to the GPU machine, then resume."
+        )
     else:
-        reason += " Resume to try again."
+        reason = f"{reason[:270]} Resume to try again."
     moves.move_campaign(campaign, "paused", by=BY, reason=reason)
 
 
@@ -332,6 +334,7 @@ def expire_leases() -> list[Run]:
     late = Run.objects.select_related("campaign", "worker", "revision__proposal__campaign").filter(
         state__in=lifecycle.RUN_LIVE, lease_until__lt=timezone.now()
     )
+    _shorten_leases()
     expired = list(late)
     for run in expired:
         try:
@@ -343,6 +346,14 @@ def expire_leases() -> list[Run]:
         except lifecycle.LostRace as race:
             log.info("%s", race)
     return expired
+
+
+def _shorten_leases() -> None:
+    """No lease is longer than LEASE_S, unless this machine's clock was set back: then it would not end for as long."""
+    longest = timezone.now() + timedelta(seconds=contract.LEASE_S)
+    ahead = Run.objects.filter(state__in=lifecycle.RUN_LIVE, lease_until__gt=longest + CLOCKS_APART)
+    if num := ahead.update(lease_until=longest):
+        log.warning("%d leases ended later than any can: was this machine's clock set back?", num)
 
 
 def _take_lease(run: Run) -> None:

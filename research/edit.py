@@ -9,6 +9,7 @@ from django.db import transaction
 from gpu_runner import contract
 from research import briefing, gates, lifecycle, moves, patches, propose, repository
 from research.drafts import Draft
+from research.gates import atonce
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
 from research.review import locked
@@ -41,7 +42,8 @@ def _check(proposal: Proposal, draft: Draft) -> None:
     """Outside of the transaction: it reads the repository."""
     campaign = proposal.campaign
     files = repository.files_at(campaign, campaign.incumbent.commit)
-    if problems := patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files):
+    problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
+    if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
 
 

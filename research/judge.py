@@ -16,15 +16,11 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from gpu_runner import contract
-from research import dispatch, events, learn, lifecycle, moves, quarantine, repository, statistics, tasks
+from research import attempts, dispatch, events, learn, lifecycle, moves, quarantine, repository, statistics, tasks
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
 
 log = logging.getLogger(__name__)
 BY = "judge"
-# Failures that say something about the machine or the operator, not about the proposal.
-NOT_ITS_FAULT = frozenset(
-    {"lost_contact", "worker_stopped", "worker_error", "sandbox_missing", "dataset_missing", "digest_mismatch"}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +85,9 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
         if run.state in ("failed", "timed_out"):
             failure = run.failure or {}
             words = f"R-{run.pk} (seed {run.seed}) {run.state.replace('_', ' ')}: {failure.get('message', 'no word')}"
-            if failure.get("kind") in NOT_ITS_FAULT:
-                return {"outcome": "inconclusive", "reason": f"{words}. That is no fault of the proposal."}
+            if (fault := attempts.fault_of(failure)) != "proposal":
+                cleared = "" if fault == "nobody" else " That is no fault of the proposal."
+                return {"outcome": "inconclusive", "reason": f"{words.rstrip('.')}.{cleared}"}
             return {"outcome": "discard", "reason": words, "crashed": True}
         if run.state == "cancelled" and not run.stop_reason.startswith(dispatch.POSTPONED):
             return {
@@ -255,6 +252,8 @@ def conclude(
     ``told`` is what the proposer reads where it is less than ``reason``: no number of the sealed text reaches it.
     """
     proposal, rows, told = revision.proposal, rows or [], told or reason
+    if look is not None:
+        reason += attempts.as_told(proposal.pk)
     if outcome == "keep" and proposal.campaign.incumbent.pk != revision.incumbent_id:
         outcome = "inconclusive"
         moved = (

@@ -124,8 +124,12 @@ class Incumbent(models.Model):
         return f"{self.campaign.slug}@{self.commit[:7]}"
 
     def seed(self, pair: int) -> int:
-        """Seed of pair 1, 2, ...: fresh for every incumbent, so that a keep does not carry its seeds' luck along."""
-        return self.number * 1_000 + pair
+        """Seed of pair 1, 2, ...: fresh for every incumbent, so that a keep does not carry its seeds' luck along.
+
+        By the key, which no other campaign's incumbent has: two campaigns on one recipe would train the same weights.
+        """
+        assert 1 <= pair < contract.SEEDS_OF_AN_INCUMBENT, f"pair {pair} would be the next incumbent's"
+        return (self.pk - 1) * contract.SEEDS_OF_AN_INCUMBENT + pair
 
 
 ARMS = [

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from research import briefing, edit, learn, lifecycle, moves, patches, propose, repository
 from research.drafts import Draft, Precedent
+from research.gates import atonce
 from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal, Revision
 from research.review import locked
@@ -28,9 +29,9 @@ class Repeated(Exception):
 def submit(campaign: Campaign, draft: Draft, *, agent: str) -> Proposal:
     """Into the same gates and the same queue as any other. ``draft`` has no problems (``reply.one``).
 
-    Raises LostRace (the campaign takes nothing now), Full, or Repeated.
+    Raises LostRace (the campaign takes nothing now), Full, Repeated, or ValueError with what gates would refuse.
     """
-    files = repository.files_at(campaign, campaign.incumbent.commit)
+    files = _checked(campaign, draft)
     with transaction.atomic():
         moves.hold(campaign)  # two agents at once must not pass the limit together, nor with the same change
         campaign.refresh_from_db(fields=["state", "max_agent_open"])
@@ -42,6 +43,14 @@ def submit(campaign: Campaign, draft: Draft, *, agent: str) -> Proposal:
             what = earlier.outcome or earlier.state.replace("_", " ")
             raise Repeated(f"P-{earlier.number} made the same change and is {what}: change something", earlier.number)
         return propose.write(campaign, draft, arm="agent", by=f"agent:{agent}")
+
+
+def _checked(campaign: Campaign, draft: Draft) -> dict[str, str]:
+    """The incumbent's files, which it changes. Outside of any transaction: it reads the repository."""
+    files = repository.files_at(campaign, campaign.incumbent.commit)
+    if problems := atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
+        raise ValueError("; ".join(problems))
+    return files
 
 
 def _takes_up(draft: Draft, earlier: Precedent) -> bool:
@@ -72,6 +81,7 @@ def answer(proposal_id: int, draft: Draft, *, digest: str, agent: str) -> Revisi
 
     Raises LostRace (it is not the revision that was read, or nobody asks for another one), or ValueError.
     """
+    _checked(Proposal.objects.select_related("campaign").get(pk=proposal_id).campaign, draft)
     with transaction.atomic():
         proposal = locked(proposal_id)
         shown = edit.still_as_shown(proposal, proposal.revision.number, digest)

@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from gpu_runner.contract import Knobs, Recipe, is_safe_path
+from research import nearest
 from research.drafts import Draft, Edit, Precedent
 
 NO_NEWLINE = "\\ No newline at end of file"
@@ -34,22 +35,20 @@ def _apply_one(files: Mapping[str, str], edit: Edit, name: str) -> str:
         raise ValueError(f"{name}: there is no such file in the recipe; it has {', '.join(sorted(files))}")
     if not edit.search:
         raise ValueError(f"{name}: the search text is empty; quote the lines to replace")
-    found = _occurrences(text, edit.search)
-    if found != 1:
-        raise ValueError(
-            f"{name}: the search text {_quoted(edit.search)} occurs {found} times; it must occur exactly once"
-        )
+    if len(found := nearest.lines_with(text, edit.search)) != 1:
+        raise ValueError(f"{name}: the search text {_quoted(edit.search)} {_not_once(text, edit.search, found)}")
     if edit.search == edit.replace:
         raise ValueError(f"{name}: search and replacement are the same")
     return text.replace(edit.search, edit.replace)
 
 
-def _occurrences(text: str, search: str) -> int:
-    """Overlapping ones count: "aa" stands twice in "aaa", and which one was meant is a guess."""
-    count, at = 0, text.find(search)
-    while at != -1:
-        count, at = count + 1, text.find(search, at + 1)
-    return count
+def _not_once(text: str, search: str, found: list[int]) -> str:
+    """How often it occurs, and where, or what comes nearest. Overlapping ones count: "aa" stands twice in "aaa"."""
+    occurs = f"occurs {len(found)} times; it must occur exactly once"
+    if found:
+        return f"{occurs}, and begins on lines {nearest.listed(found)}: quote more lines around the one that is meant"
+    near = nearest.near(text, search)
+    return f"{occurs}: {near.sentence}" if near else f"{occurs}, and nothing in the file is like it"
 
 
 def _quoted(search: str) -> str:
@@ -121,7 +120,24 @@ def _edit_problems(draft: Draft, recipe: Recipe, files: Mapping[str, str]) -> li
         after = apply_edits(files, draft.edits)
     except ValueError as error:
         return [str(error)]
-    return [p for path in sorted({e.path for e in draft.edits}) if (p := _syntax_problem(path, after[path]))]
+    paths = sorted({e.path for e in draft.edits})
+    return [
+        p
+        for path in paths
+        if (p := _nothing_done(path, files[path], after[path]) or _syntax_problem(path, after[path]))
+    ]
+
+
+def _nothing_done(path: str, before: str, after: str) -> str | None:
+    """What a gate would say when all is written down, said at once."""
+    if after == before:
+        return f"edits: those of {path} cancel each other out, so that it stays as it is; leave them out"
+    return None if after else f"edits: nothing would be left of {path}; a recipe keeps its files"
+
+
+def as_python(text: str) -> str:
+    """A source as Python's parser takes it: it passes over a byte order mark in a file and refuses one in a text."""
+    return text.removeprefix("\ufeff")
 
 
 def _syntax_problem(path: str, text: str) -> str | None:
@@ -129,7 +145,7 @@ def _syntax_problem(path: str, text: str) -> str | None:
     if not path.endswith(".py"):
         return None
     try:
-        ast.parse(text, filename=path)
+        ast.parse(as_python(text), filename=path)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         return f"{path}: after the edits it is not Python{f' (line {line})' if line else ''}: {error}"

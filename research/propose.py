@@ -15,6 +15,7 @@ from gpu_runner import contract
 from research import approval, asking, events, gates, ledger, lifecycle, moves, patches, repository, stated
 from research.briefing import brief, draft_of
 from research.drafts import Answer, Draft
+from research.gates import atonce
 from research.models import Campaign, Proposal, Revision, Wave
 from research.review import locked
 from research.visible import visible
@@ -109,7 +110,8 @@ def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
     if not by.has_perm("research.add_proposal"):
         raise PermissionDenied("Proposing needs the researcher role.")
     files = repository.files_at(campaign, campaign.incumbent.commit)
-    if problems := patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files):
+    problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
+    if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
     return write(campaign, draft, arm="human", author=by)
 

@@ -157,7 +157,8 @@ def end(run: Run, last: contract.RunEnd) -> contract.Order:
         by = f"worker:{run.worker.name if run.worker else 'gone'}"
         _update(run, **_measured(last))
         if last.outcome == "lost":
-            dispatch.give_back(run, by=by, why=last.failure.message if last.failure else "the worker gave it back")
+            given_back = last.failure or contract.Failure(kind="worker_stopped", message="the worker gave it back")
+            dispatch.give_back(run, by=by, why=given_back.message, kind=given_back.kind, todo=given_back.todo)
         else:
             _close(run, last, by)
         transaction.on_commit(partial(tasks.send, "run_ended", run.pk))

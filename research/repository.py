@@ -55,6 +55,8 @@ def _git(*args: str, cwd: Path, stdin: bytes | None = None, env: dict[str, str] 
         env=clean | (env or {}),
         check=False,
     )
+    if done.returncode < 0:  # it refused nothing: whoever asked has to ask again
+        raise ChildProcessError(f"git {args[0]} was ended by signal {-done.returncode} from outside")
     if done.returncode:
         raise GitError(done.stderr.decode(errors="replace").strip()[-800:] or f"git {args[0]} failed")
     return done.stdout

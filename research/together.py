@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterable, Mapping
 
 from research.drafts import Draft, Edit
+from research.patches import as_python
 
 
 def changed(draft: Draft, files: Mapping[str, str]) -> list[str]:
@@ -39,7 +40,7 @@ def _definitions(path: str, text: str) -> list[tuple[str, int, int]]:
     if not path.endswith(".py"):
         return []
     try:
-        nodes = ast.parse(text).body
+        nodes = ast.parse(as_python(text)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -95,6 +95,7 @@ class CampaignForm(AnyForm):
         "usd_per_gpu_hour": (0, 9_999),  # a price below zero would give spent budget back
         "deadline_s": (1, 30 * 24 * 3600),
         "approval_ttl_h": (1, 365 * 24),
+        "max_pairs": (1, contract.MAX_PAIRS),  # beyond are the sealed pair's seed, and the next incumbent's
         "num_waiting": (0, 100),  # Claude is asked for as many at once
     }
 
@@ -106,7 +107,7 @@ class CampaignForm(AnyForm):
         policy: dict[str, Any] = {
             name: values.get(name) for name in ("min_pairs", "max_pairs", "alpha", "min_effect_bpb")
         }
-        if None not in policy.values():
+        if None not in policy.values() and not policy.keys() & self.errors.keys():
             try:
                 contract.SeedPolicy(**policy)
             except pydantic.ValidationError as error:

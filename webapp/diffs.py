@@ -9,6 +9,8 @@ from pygments.lexers import get_lexer_for_filename
 from pygments.token import Token, _TokenType
 from pygments.util import ClassNotFound
 
+from research.visible import visible
+
 MAX_COLOURED_LINES = 3_000  # beyond, plain text: colour is not worth a slow page
 _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)$")
 _GIT = re.compile(r"^diff --git a/.* b/(.*)$")
@@ -63,7 +65,9 @@ def parse(patch: str) -> list[FileDiff]:
     A removed line ``-- x`` looks like a file header and is not one, so headers are only looked for between hunks.
     Every line is shown: one that is neither header nor content stands by itself, as a reviewer has to see it.
     """
-    rows = patch.splitlines()
+    rows = patch.split("\n")  # as git does: str.splitlines would make a line of what stands behind a U+2028 or a \r
+    if rows[-1] == "":
+        rows.pop()
     reader = _Reader(colour=len(rows) <= MAX_COLOURED_LINES)
     for row in rows:
         reader.take(row)
@@ -85,13 +89,13 @@ class _Reader:
         elif match := _HUNK.match(row):
             self.old, self.new = int(match[1]), int(match[3])
             self.old_left, self.new_left = int(match[2] or 1), int(match[4] or 1)
-            self._show(Line("hunk", None, None, [("", f"@@ {match[5] or f'line {self.new}'}")]))
+            self._show(Line("hunk", None, None, [("", f"@@ {visible(match[5]) or f'line {self.new}'}")]))
         elif match := _GIT.match(row):
             self._open(match[1])
         elif row.startswith(("--- ", "+++ ")):
             self._name(row)
         elif row and not _INDEX.match(row):
-            self._show(Line("hunk", None, None, [("", row)]))
+            self._show(Line("hunk", None, None, [("", visible(row))]))
 
     def _open(self, path: str) -> None:
         self.files.append(FileDiff(path))
@@ -108,9 +112,9 @@ class _Reader:
             self.pieces = _Colourist(path if self.colour else "")
 
     def _content(self, row: str) -> None:
-        text = self.pieces(row[1:])
+        text = self.pieces(visible(row[1:]))
         if row.startswith("\\"):  # "\\ No newline at end of file"
-            self._show(Line("hunk", None, None, [("", row)]))
+            self._show(Line("hunk", None, None, [("", visible(row))]))
         elif row.startswith("+"):
             self._show(Line("add", None, self.new, text))
             self.new, self.new_left = self.new + 1, self.new_left - 1
@@ -140,7 +144,8 @@ class _Colourist:
     def __call__(self, text: str) -> list[tuple[str, str]]:
         if self.lexer is None:
             return [("", text)]
-        return [(_class_of(token), piece) for token, piece in self.lexer.get_tokens(text)]
+        # Not get_tokens, which drops a byte order mark and makes a line's end of a carriage return.
+        return [(_class_of(token), piece) for _, token, piece in self.lexer.get_tokens_unprocessed(text)]
 
 
 def _class_of(token: _TokenType) -> str:

@@ -10,7 +10,7 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
 from gpu_runner.contract import Recipe
-from research import handwritten, steer
+from research import handwritten, pasted, steer
 from research.drafts import Draft, ExpectedCost, Prediction
 from research.models import Decision, Revision
 from research.visible import readable
@@ -129,7 +129,7 @@ class ProposalForm(forms.Form):
             if fields.get(one) is None and fields.get(other) is not None:
                 self.add_error(one, "Say both, time and memory, or neither; 1 is as much as the incumbent.")
         self._parse(fields, "overrides", lambda text: handwritten.overrides_of(text, self.recipe))
-        self._parse(fields, "patch", lambda text: handwritten.edits_of(text, self.source))
+        self._parse(fields, "patch", lambda text: pasted.edits_of(text, self.source))
         if not (self.errors or fields.get("overrides") or fields.get("patch")):
             self.add_error("overrides", "Change something: an override here, a diff below, or both.")
         return fields

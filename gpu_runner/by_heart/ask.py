@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import time
@@ -14,9 +15,11 @@ from gpu_runner.child import Child, Lines
 from gpu_runner.compile_cache import is_shipped
 from gpu_runner.contract import LogLine, RunSpec
 from gpu_runner.endings import RunFailure
+from gpu_runner.machine_fault import SENT, cause_in, signal_of
 from gpu_runner.plain import plain
 from gpu_runner.source import EARLIER
 
+log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "gpu_runner.by_heart")
 # Letters and digits. 300 bytes of the standard library have 94 or more of them in 99 places of 100, which are 56 to 64
 # as they are counted; less than 48 are some 70 in a row, or two idioms that everybody writes.
@@ -106,7 +109,7 @@ def _asked(recipe: Path, earlier: Path, dataset: Path, check: Callable[[], None]
         check()
         if time.monotonic() - began_at > LIMIT_S:
             raise RunFailure(
-                "worker_error",
+                "machine_failed",
                 f"Comparing the source with the held-out text did not end within {LIMIT_S:g} s.",
                 "See how busy the worker is, and how large the dataset's val, watch and sealed are.",
             )
@@ -136,8 +139,10 @@ def _asked(recipe: Path, earlier: Path, dataset: Path, check: Callable[[], None]
         return contract.parse(Learned, bytes(said))
     except ValueError as error:
         # Its complaints may quote what it read: they are for the worker's own log, not for a page.
+        log.warning("comparing with the held-out text: %s", plain(complaints.decode(errors="replace"))[:2_000])
+        number, is_machines = signal_of(exit_code), cause_in(complaints.decode(errors="replace")) is not None
         raise RunFailure(
-            "worker_error",
+            "killed" if number in SENT else "machine_failed" if is_machines else "worker_error",
             f"Comparing the source with the held-out text ended with exit code {exit_code} and without an answer.",
             "See the worker's log.",
         ) from error

@@ -11,6 +11,7 @@ from gpu_runner.data import progress
 from gpu_runner.data.manifest import SPLITS, load_manifest, manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.sources import FORMATS
+from gpu_runner.data.sources.widths import STORED
 from gpu_runner.data.verify import verify
 
 
@@ -29,8 +30,10 @@ def add_data_commands(commands: Any) -> None:
     making.add_argument("--name", default="stdlib", help="what it is called; default: %(default)s")
     making.add_argument("--from", dest="path", type=Path, help="a folder; without it the standard library's own text")
     making.add_argument("--format", dest="kind", choices=FORMATS, help="default: what the folder looks like")
+    making.add_argument("--column", help="of parquet or JSON: the one that holds the text; default: text")
     making.add_argument("--tokenizer", help="bytes, a rank file of tiktoken, or a Hugging Face tokenizer.json")
-    making.add_argument("--separator", help="the token that ends a document, as the tokenizer spells or numbers it")
+    making.add_argument("--separator", help="the token between documents, as the tokenizer spells or numbers it")
+    making.add_argument("--dtype", choices=STORED, help="of tokens in files without a header; default: uint16")
     making.set_defaults(run=data_prepare)
     for act, run, about in (("inspect", data_inspect, "say what is in it"), ("verify", data_verify, "hash it again")):
         sub = acts.add_parser(act, help=about)
@@ -41,7 +44,14 @@ def add_data_commands(commands: Any) -> None:
 
 
 def data_prepare(chosen: argparse.Namespace) -> int:
-    origin = Origin(path=chosen.path, kind=chosen.kind, tokenizer=chosen.tokenizer, separator=chosen.separator)
+    origin = Origin(
+        path=chosen.path,
+        kind=chosen.kind,
+        tokenizer=chosen.tokenizer,
+        separator=chosen.separator,
+        column=chosen.column,
+        dtype=chosen.dtype,
+    )
     _describe(prepare(chosen.root, chosen.name, origin, progress.for_people()))
     return 0
 

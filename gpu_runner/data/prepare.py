@@ -16,6 +16,7 @@ from gpu_runner.data import overlap
 from gpu_runner.data.encoding import write_texts, write_tokens
 from gpu_runner.data.manifest import HELD_OUT, TOKEN_BYTES, TOKENIZER_FILE, Manifest, load_manifest
 from gpu_runner.data.progress import Silent
+from gpu_runner.data.separators import find_separator
 from gpu_runner.data.sources import open_source, stdlib
 from gpu_runner.data.sources.source import TextSource, TokenSource
 from gpu_runner.data.splits import settle
@@ -33,7 +34,9 @@ class Origin:
     path: Path | None = None
     kind: str | None = None  # one of sources.FORMATS; None: what the folder looks like
     tokenizer: str | None = None  # None: bytes for text, unknown for tokens
-    separator: str | None = None  # the token behind every document, by its text or number
+    separator: str | None = None  # the token between documents, by its text or number
+    column: str | None = None  # of parquet or JSON; None: "text"
+    dtype: str | None = None  # one of widths.STORED, of tokens without a header; None: uint16
 
     @property
     def is_stdlib(self) -> bool:
@@ -53,7 +56,7 @@ def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progres
         refuse_shown(f"--from: {origin.path}", origin.path)
     if _stands(home, name, origin):
         return home
-    source = open_source(origin.path, origin.kind)
+    source = open_source(origin.path, origin.kind, column=origin.column, dtype=origin.dtype)
     with _told_in_one_sentence(home), _scratch(root, name) as scratch:
         made = _write(scratch, name, source, origin, progress)
         _refuse_other_text(home, made, progress)
@@ -66,6 +69,10 @@ def _stands(home: Path, name: str, origin: Origin) -> bool:
     """Whether there is nothing to do. ValueError when there is something that must not be written over."""
     if origin.path is None and origin.kind is None and name != "stdlib":
         raise ValueError(f"--from: {name!r} has to be made of something; name a folder, or --format stdlib")
+    if origin.path is None and origin.column is not None:
+        raise ValueError("--column: the source text of Python has no columns; name a folder with --from")
+    if origin.path is None and origin.dtype is not None:
+        raise ValueError("--dtype: of files of tokens without a header; name their folder with --from")
     if origin.is_stdlib and origin.tokenizer is None:
         return is_whole(home)
     if is_there(home):
@@ -76,14 +83,19 @@ def _stands(home: Path, name: str, origin: Origin) -> bool:
 def _write(scratch: Path, name: str, source: TextSource | TokenSource, origin: Origin, progress: Silent) -> Manifest:
     for note in source.notes:
         progress.say(note)
+    facts = source.facts
     if isinstance(source, TextSource):
         encoder: Encoder | None = open_tokenizer(origin.tokenizer or "bytes", origin.separator)
         assert encoder is not None
-        written = write_texts(scratch, source, encoder, progress)
+        with _left_out_said(source, progress):
+            written = write_texts(scratch, source, encoder, progress)
+        if left_out := source.left_out.fact():
+            facts = facts | {"left_out": left_out}
     else:
         encoder = _encoder_of_tokens(origin)
-        written = write_tokens(scratch, source, encoder, origin.separator, progress)
-    made = Manifest(name=name, source=source.facts, **written)
+        marked = find_separator(source, encoder, origin.separator, progress)
+        written = write_tokens(scratch, source, encoder, marked, progress)
+    made = Manifest(name=name, source=facts, **written)
     _write_tokenizer(scratch, encoder)
     made = overlap.measure(scratch, made, progress)
     _warn(made, progress)
@@ -91,6 +103,22 @@ def _write(scratch: Path, name: str, source: TextSource | TokenSource, origin: O
     for path in (scratch / "manifest.json", scratch / "train" / "manifest.json"):
         _write_durably(path, body)
     return made
+
+
+@contextmanager
+def _left_out_said(source: TextSource, progress: Silent) -> Iterator[None]:
+    """When everything is read; and when it cannot be used, since that may be why."""
+    try:
+        yield
+    except ValueError:
+        _say_left_out(source, progress)
+        raise
+    _say_left_out(source, progress)
+
+
+def _say_left_out(source: TextSource, progress: Silent) -> None:
+    if said := source.left_out.in_words():
+        progress.say(said)
 
 
 def _encoder_of_tokens(origin: Origin) -> Encoder | None:

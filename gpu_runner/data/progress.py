@@ -73,7 +73,7 @@ class Bar(Silent):
         self._bar.update(self._stage, advance=num_bytes)
 
     def say(self, sentence: str) -> None:
-        self._bar.console.print(sentence, highlight=False)
+        self._bar.console.print(sentence, highlight=False, markup=False)  # names of files have brackets
 
 
 def for_people() -> Silent:

@@ -21,6 +21,7 @@ SHARES = (("watch", 20), ("val", 80), ("sealed", 130), ("train", 1000))
 HELD_OUT_SHARE = 130
 HELD_OUT_BYTES = 200_000_000  # of a source larger than this needs, less is held out: hashed at every scoring
 SHARD_BYTES = 200_000_000
+ROW_TOKENS = 256  # of the recipe as it comes (seq_len in its recipe.toml); a test holds it to that
 
 
 def thinning(num_bytes: int) -> int:
@@ -86,7 +87,7 @@ class SplitWriter:
         self.num_in_shard = 0
 
     def close(self, *, counts_documents: bool) -> Split:
-        """What was written. ValueError when it is nothing."""
+        """What was written. ValueError when it is nothing, or too little for a row."""
         if self.file is not None:
             self._end_shard()
         if not self.shards:
@@ -94,9 +95,15 @@ class SplitWriter:
                 f"--from: no document fell to the split {self.split!r}; some hundred documents are enough, so give"
                 " more, or cut long files into several"
             )
+        num_tokens = sum(shard.num_tokens for shard in self.shards)
+        if num_tokens < (wanted := fewest_tokens(self.split, ROW_TOKENS)):
+            raise ValueError(
+                f"--from: the split {self.split!r} would have {num_tokens:,} tokens, too few for rows of {ROW_TOKENS},"
+                f" which need {wanted:,}; give more {'text' if self.split == 'train' else 'text that can be held out'}"
+            )
         return Split(
             shards=tuple(self.shards),
-            num_tokens=sum(shard.num_tokens for shard in self.shards),
+            num_tokens=num_tokens,
             num_bytes=None if self.token_bytes is None else self.num_bytes,
             num_documents=self.num_documents if counts_documents else None,
         )
@@ -105,6 +112,11 @@ class SplitWriter:
         """Close a file that was not finished."""
         if self.file is not None:
             self.file.close()
+
+
+def fewest_tokens(split: str, seq_len: int) -> int:
+    """What a split needs for rows of ``seq_len``: their last target, and in training an order that begins anywhere."""
+    return (2 * seq_len if split == "train" else seq_len) + 1
 
 
 def settle(file: BinaryIO, mode: int) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from gpu_runner.data.manifest import WIDTH
 from gpu_runner.harness.dataset import Dataset
-from gpu_runner.harness.failures import BadOverride, RecipeError
+from gpu_runner.harness.failures import BadOverride
 
 NUM_AHEAD = 2  # batches gathered before they are asked for: one to copy from, one to fill
 
@@ -43,8 +43,7 @@ class Batches:
     ) -> None:
         if batch_size % world_size:
             raise BadOverride(f"batch_size: {batch_size} rows cannot be shared evenly by {world_size} processes")
-        if (num_tokens := dataset.num_tokens("train")) < 2 * seq_len + 1:
-            raise RecipeError(f"seq_len: {seq_len} is too long for {num_tokens:,} tokens of training text")
+        dataset.refuse_longer_rows(seq_len)
         self.supply, self.vocab = dataset.supply, dataset.vocab
         self.host_dtype = HOST_DTYPES[WIDTH[dataset.manifest.dtype]]
         self.batch_size, self.seq_len, self.device, self.drawn = batch_size, seq_len, device, drawn

@@ -17,7 +17,7 @@ from gpu_runner.harness.failures import RecipeError
 
 
 def save(out: Path, model: torch.nn.Module, config: dict[str, Any]) -> Path:
-    """Write weights and config and return their folder. OSError when the disk is full."""
+    """Write weights and config and return their folder. OSError or SafetensorError when the disk is full."""
     from safetensors.torch import save_file
 
     final, scratch = out / "checkpoint", out / "checkpoint.partial"

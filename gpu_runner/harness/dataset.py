@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_runner.data.manifest import Manifest, load_manifest, manifest_sha256
+from gpu_runner.data.manifest import SPLITS, Manifest, load_manifest, manifest_sha256
+from gpu_runner.data.splits import ROW_TOKENS, fewest_tokens
 from gpu_runner.data.tokens import TokenBytes, read_token_bytes
-from gpu_runner.harness.failures import DatasetMissing
+from gpu_runner.harness.failures import BadOverride, DatasetMissing
 from gpu_runner.harness.supply import Served, Shelf, Supply
 
 
@@ -21,6 +22,21 @@ class Dataset:
 
     def num_tokens(self, split: str) -> int:
         return self.manifest.splits[split].num_tokens
+
+    def refuse_longer_rows(self, seq_len: int) -> None:
+        """Before the first step: what is trained on, watched and scored has to have a row of this length.
+
+        BadOverride where rows of the usual length would fit, so that the length is to blame; else DatasetMissing.
+        """
+        for split in SPLITS:
+            num_tokens, wanted = self.num_tokens(split), fewest_tokens(split, seq_len)
+            if num_tokens < wanted:
+                said = (
+                    f"seq_len: rows of {seq_len} need {wanted:,} tokens, and {split} of this dataset has {num_tokens:,}"
+                )
+                if num_tokens >= fewest_tokens(split, ROW_TOKENS):
+                    raise BadOverride(f"{said}; choose shorter rows, or a dataset with more text in {split}")
+                raise DatasetMissing(f"{said}: it is too small to be measured on; prepare it again of more text")
 
     @property
     def vocab(self) -> int:

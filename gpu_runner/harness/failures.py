@@ -6,7 +6,11 @@ RunFailed
  ├─ NotFinite        not_finite        the loss became NaN or infinite
  ├─ OverBudget       over_budget       more text was asked for than was signed, or at another time
  ├─ OutOfMemory      out_of_memory     the device or the machine had no more
+ ├─ OverLimit        over_limit        more than a run's share of files, or of what it may write
+ ├─ MachineFailed    machine_failed    its disk, quota, descriptors or file system; nothing of the recipe's
+ ├─ Killed           killed            the run, or a process that it had started, by somebody from outside
  ├─ DeviceLost       device_lost       the GPU is gone, or its driver does not answer
+ ├─ DeviceUnfit      machine_failed    torch and the GPU, or its driver, do not fit each other
  ├─ NoCompiler       no_compiler       compiling was asked for and cannot be done here
  ├─ SnapshotUnfit    snapshot_unfit    what should be gone on from was taken of another run
  ├─ Stopped          worker_stopped    told to stop, with a snapshot: nothing is wrong
@@ -16,10 +20,12 @@ RunFailed
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import Path
 
 from gpu_runner.contract import Failure, FailureKind
+from gpu_runner.machine_fault import Cause, cause_of, says_device_lost, says_device_unfit
 
 TRACEBACK_LINES = 12
 
@@ -56,9 +62,29 @@ class OutOfMemory(RunFailed):
     todo = "Lower batch_size, seq_len, width or depth."
 
 
+class OverLimit(RunFailed):
+    kind: FailureKind = "over_limit"
+    todo = "Keep fewer files open, and write only a checkpoint: less than the sandbox allows (docs/sandbox.md)."
+
+
+class MachineFailed(RunFailed):
+    kind: FailureKind = "machine_failed"
+    todo = "See to that on the GPU machine (`df`, `quota`, the kernel's log); then it trains again, as it is."
+
+
+class Killed(RunFailed):
+    kind: FailureKind = "killed"
+    todo = "The kernel's log and whoever manages the GPU machine may know; then it trains again, as it is."
+
+
 class DeviceLost(RunFailed):
     kind: FailureKind = "device_lost"
     todo = "Look at `nvidia-smi` and the kernel's log for Xid errors; reset the GPU, then run again."
+
+
+class DeviceUnfit(RunFailed):
+    kind: FailureKind = "machine_failed"
+    todo = "Install a torch that was built for this GPU and its driver: `nvidia-smi` shows both."
 
 
 class NoCompiler(RunFailed):
@@ -88,44 +114,53 @@ class SpecError(RunFailed):
     todo = "Worker and harness are of different versions; update the worker."
 
 
+CAUSES: dict[FailureKind, type[RunFailed]] = {each.kind: each for each in (OverLimit, MachineFailed, Killed)}
+
+
 def from_exception(error: BaseException, source: Path) -> RunFailed:
-    """What an exception that came out of the recipe means."""
+    """What an exception that came out of the recipe, which lies in ``source``, means."""
     if isinstance(error, RunFailed):
         return error
     if is_out_of_memory(error):
         return OutOfMemory(_last_line(error))
     if is_device_lost(error):
         return DeviceLost(_last_line(error))
+    if is_device_unfit(error):
+        return DeviceUnfit(_last_line(error))
+    if (cause := cause_of(error, source.parent / "out")) is not None:
+        return CAUSES[cause.kind](_of_cause(cause, error))
     if isinstance(error, SystemExit):
         return RecipeError("train.py ended the process itself; it must return from train(run)")
     return RecipeError(_traceback(error, source))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch says it in three ways: its own class on CUDA, a RuntimeError on the CPU, MemoryError."""
+    """torch says it in three ways: its own class on CUDA, a RuntimeError on the CPU, MemoryError; Linux by ENOMEM."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-# CUDA's own words for a device that is gone; a wrong index or a bad kernel has others, and is the recipe's.
-LOST_DEVICE = (
-    "unspecified launch failure",
-    "uncorrectable ECC",
-    "uncorrectable NVLink",
-    "GPU is lost",
-    "fallen off the bus",
-    "all CUDA-capable devices are busy or unavailable",
-    "no CUDA-capable device",
-    "unknown error",
-    "CUDA driver initialization failed",
-)
+def is_device_unfit(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and says_device_unfit(str(error))
+
+
+def is_machines(error: BaseException) -> bool:
+    """Nothing that another way of training would avoid on this machine."""
+    cause = cause_of(error)
+    return is_device_lost(error) or is_device_unfit(error) or (cause is not None and cause.kind == "machine_failed")
+
+
+def _of_cause(cause: Cause, error: BaseException) -> str:
+    whose = "The machine failed: " if cause.kind == "machine_failed" else "The run ended: "
+    return f"{whose}{cause.why}. {_last_line(error)}"
 
 
 def is_device_lost(error: BaseException) -> bool:
     """A RuntimeError (torch.AcceleratorError is one) of CUDA's that says that the device is gone."""
-    said = str(error)
-    return isinstance(error, RuntimeError) and "CUDA" in said and any(words in said for words in LOST_DEVICE)
+    return isinstance(error, RuntimeError) and says_device_lost(str(error))
 
 
 def wire(failure: RunFailed) -> dict[str, str]:

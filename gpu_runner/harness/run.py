@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 import torch
 
 from gpu_runner.contract import Knobs
-from gpu_runner.harness import checkpoint, snapshot
+from gpu_runner.harness import checkpoint, lookups, snapshot
 from gpu_runner.harness.batches import Batches
 from gpu_runner.harness.clock import BudgetClock
 from gpu_runner.harness.dataset import open_dataset
@@ -158,7 +158,8 @@ class Run:
         self._warm_up = WarmUp(self._compiled, mode=self._spec.compile, device=self.device, pipe=self._pipe)
         self._warm_up.take(lambda: step(*batches.dummy(), 1.0), self._held, self._num_planned())
         resumed_at_step = self._go_on() if self._spec.resume else None
-        self._pipe.send("started", **self._started(model, config, flops_per_token), resumed_at_step=resumed_at_step)
+        facts = self._started(model, config, flops_per_token) | {"lookups_count_to": self._lookups_count_to(model)}
+        self._pipe.send("started", **facts, resumed_at_step=resumed_at_step)
         gc.collect()
         gc.freeze()  # a collection in the middle of training stalls it for up to half a second
         batches.begin()
@@ -310,6 +311,14 @@ class Run:
             "threads": self._machine.threads,
             "compile_s": self._warm_up.seconds,
         }
+
+    def _lookups_count_to(self, model: torch.nn.Module) -> int | None:
+        """How many uses of a table's row its gradient counts at most (lookups.py), and a warning; None: all of them."""
+        assert self._batches is not None
+        most = lookups.count_to(model, self._batches.dummy()[0][:1]) if self.device == "cpu" else None
+        if most is not None:
+            self._pipe.log("warning", lookups.warning(most))
+        return most
 
     def _take(self, known: list[Reading]) -> None:
         for reading in known:

@@ -26,7 +26,7 @@ PREFIX = "snapshot-"
 
 
 def save(out: Path, team: Team, *, step: int, tensors: Sequence[torch.Tensor], numbers: dict[str, Any]) -> None:
-    """Write a snapshot of ``step`` and drop older ones. OSError when the disk is full."""
+    """Write a snapshot of ``step`` and drop older ones. OSError or SafetensorError when the disk is full."""
     from safetensors.torch import save_file
 
     scratch, final = out / f".{PREFIX}partial", out / f"{PREFIX}{step}"

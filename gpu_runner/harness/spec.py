@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gpu_runner.contract import Budget, Knobs, Recipe, Wire, canonical_json, parse_recipe, sha256
+from gpu_runner.contract import Budget, Knobs, Recipe, Seed, Wire, canonical_json, parse_recipe, sha256
 from gpu_runner.harness.failures import BadOverride, RecipeError, SpecError
 
 
@@ -15,7 +15,7 @@ class HarnessSpec(Wire):
     """One training process. Written by the worker, read once."""
 
     run_id: int
-    seed: int = Field(ge=0)
+    seed: Seed
     budget: Budget
     overrides: Knobs
     dataset_dir: str  # the folder with the shards of train and watch and a copy of the manifest

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from gpu_runner.harness.failures import NoCompiler, is_out_of_memory
+from gpu_runner.harness.failures import NoCompiler, is_machines, is_out_of_memory
 from gpu_runner.harness.pipe import Pipe
 
 NUM_STEPS = 3
@@ -88,8 +88,8 @@ class WarmUp:
                     "info", f"Compiled, a step takes {compiled_s:.3f} s; eager {self.eager_s:.3f} s: eager it is."
                 )
         except Exception as error:
-            if is_out_of_memory(error):
-                raise
+            if is_out_of_memory(error) or is_machines(error):
+                raise  # eager would be measured by other numbers than its pair, and fail at the checkpoint
             why = f"{type(error).__name__}: {error}"[:1_500]
             if self.mode == "always":
                 raise NoCompiler(f"torch.compile failed: {why}") from error

@@ -17,7 +17,6 @@ from torch.nn.functional import cross_entropy
 
 from gpu_runner.data.tokens import Row
 from gpu_runner.harness.dataset import Dataset
-from gpu_runner.harness.failures import RecipeError
 
 WATCH_TOKENS = {"cpu": 16_384, "cuda": 1_048_576}
 ROWS_AT_ONCE = 16
@@ -36,14 +35,12 @@ class Watched:
 class Watch:
     """Rows of held-out text, evenly spaced: inputs ``x`` and targets ``y``, [N, T] int64, and which targets count.
 
-    Raises RecipeError when ``seq_len`` is longer than the watch text.
+    Raises BadOverride when a row of ``seq_len`` is longer than the text, DatasetMissing when any row would be.
     """
 
     def __init__(self, dataset: Dataset, *, seq_len: int, device: str) -> None:
-        num_tokens = dataset.num_tokens("watch")
-        if num_tokens < seq_len + 1:
-            raise RecipeError(f"seq_len: {seq_len} is too long for {num_tokens:,} tokens of watch text")
-        self.num_rows = max(min(WATCH_TOKENS[device], num_tokens - 1) // seq_len, 1)
+        dataset.refuse_longer_rows(seq_len)
+        self.num_rows = max(min(WATCH_TOKENS[device], dataset.num_tokens("watch") - 1) // seq_len, 1)
         self.dataset, self.seq_len, self.device = dataset, seq_len, device
         self.rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_BYTES[device] // (4 * dataset.vocab * seq_len)))
 

@@ -27,6 +27,11 @@ class Account:
         self._seen = dict[tuple[int, str], float]()  # own seconds of every process, at the last look
         self._cpu_s, self._peak_bytes, self._num_threads = 0.0, 0, 0
 
+    @property
+    def peak_bytes(self) -> int:
+        """Of main memory, at the looks so far."""
+        return self._peak_bytes
+
     def look(self, pid: int, group: ControlGroup | None, enough: int) -> Spent:
         """Of ``pid`` and all below it, ``enough`` threads at most. Never less than at an earlier look."""
         below, num_threads = tally.descendants(pid, enough)

@@ -114,6 +114,11 @@ class Cell:
             return Excess("memory", self.bounds.memory)
         return self._meter.excess(pid, weigh=self.group is None)
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the tree had, as far as ``spent`` was asked for."""
+        return self._account.peak_bytes
+
     def spent(self, pid: int) -> Spent:
         """What ``pid`` and the tree below it have spent until now."""
         return self._account.look(pid, self.group, self.bounds.processes)

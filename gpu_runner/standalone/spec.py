@@ -21,8 +21,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from gpu_runner.contract import Budget, Knobs, KnobValue, Wire
+from gpu_runner.contract import MAX_SEED, Budget, Knobs, KnobValue, Wire
 
+SEED_IS = f"a whole number from 0 to {MAX_SEED} (torch reads 32 bits of it: above, weights would repeat)"
 EXAMPLE = Path(__file__).resolve().parent / "example.toml"
 
 
@@ -73,7 +74,7 @@ class TrainSpec(Wire):
 
     recipe: str = Field(min_length=1, description="the name of a shipped recipe, or a folder")
     dataset: str = Field(min_length=1, description="the name of a prepared dataset, or its folder")
-    seed: int = Field(default=1, ge=0, description="a whole number from 0")
+    seed: int = Field(default=1, ge=0, le=MAX_SEED, description=SEED_IS)
     budget: BudgetTable = Field(description="a table with exactly one of seconds, tokens and flops")
     overrides: Knobs = Field(default={}, description="a table of knobs that the recipe declares")
     machine: MachineTable = Field(default=MachineTable(), description="a table; leave it out for the defaults")
@@ -99,8 +100,8 @@ def load_spec(path: Path) -> TrainSpec:
 def with_changes(spec: TrainSpec, *, settings: Iterable[str], seed: int | None) -> TrainSpec:
     """``spec`` with ``--set knob=value`` and ``--seed`` on top. Raises ValueError."""
     overrides = spec.overrides | dict(_setting(text) for text in settings)
-    if seed is not None and seed < 0:
-        raise ValueError(f"--seed: must be a whole number from 0, not {seed}")
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"--seed: must be {SEED_IS}; not {seed}")
     return spec.model_copy(update={"overrides": overrides, "seed": spec.seed if seed is None else seed})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import transaction
 
-from research import approval, learn, lifecycle, moves, repository, tasks
+from research import approval, attempts, learn, lifecycle, moves, repository, tasks
 from research.gates import overridden, smoke
 from research.gates.found import Context, Found
 from research.gates.order import PATCH_GATES, context_of, looked_at
@@ -141,6 +141,9 @@ def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> 
     name = f"P-{proposal.pk} {proposal.title}"
     if run.state == "cancelled":
         sentence = f"{name}: its smoke run was cancelled"
+        moves.move_proposal(proposal, "stale", by=BY, sentence=sentence, rows=_of(revision))
+    elif attempts.may_be_tried_out_anew(run):
+        sentence = f"{name}: the machine ended its smoke run, which says nothing of it; it goes through the gates again"
         moves.move_proposal(proposal, "stale", by=BY, sentence=sentence, rows=_of(revision))
     elif not found.passed:
         _block(revision, {smoke.NAME: found.sentence})

@@ -62,6 +62,8 @@ def applied(files: dict[str, str], patch: str) -> tuple[dict[str, str] | None, s
             )
             return _read_index(tree), None
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            if getattr(error, "returncode", 0) < 0:  # killed: that says nothing of the patch
+                raise
             said = (error.stderr or b"").decode(errors="replace").strip()
             return None, said[-800:] or f"git gave no reason ({type(error).__name__})"
         except UnicodeDecodeError:

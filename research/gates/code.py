@@ -15,6 +15,7 @@ from functools import lru_cache
 from research.gates import binding, calling, harness, naming, packages, shaping, wording
 from research.gates.found import Context, Found, Remark
 from research.gates.source import Sighting, Source, TooTangled, parse
+from research.patches import as_python
 
 NAME = "code"
 RULES = (
@@ -90,7 +91,7 @@ def _seen(files: dict[str, str], path: str) -> tuple[Sighting, ...]:
 @lru_cache(maxsize=32)  # every proposal on an incumbent has its files for a base
 def _read(files: tuple[tuple[str, str], ...], path: str, installed: packages.Installed) -> tuple[Sighting, ...]:
     """``installed``: with other packages a name may lead elsewhere."""
-    sources = {name: Source(text, parse(text)) for name, text in files}
+    sources = {name: Source(as_python(text), parse(as_python(text))) for name, text in files}
     module = {name.removesuffix(".py").replace("/", "."): source for name, source in sources.items()}
     source = sources[path]
     source.siblings.update(module)

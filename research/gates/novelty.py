@@ -120,5 +120,5 @@ def _literal(text: str) -> float | bool | None:
 
 
 def _number(value: object) -> str:
-    """1 and 1.0 are one number."""
-    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+    """1 and 1.0 are one number; 2**53 and 2**53 + 1 are two, which no float tells apart."""
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)

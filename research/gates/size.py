@@ -12,6 +12,7 @@ NAME = "size and shape"
 MAX_BYTES = 100_000
 MAX_LINES = 1_500
 MAX_LINE = 240  # characters; twice what the ruler of this project allows, and nothing is pushed out of sight
+BOM = "\ufeff"
 _CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")  # PEP 263
 _NO_NEWLINE = re.compile(r"^\+.*\n\\ No newline at end of file$", re.M)
 
@@ -27,7 +28,7 @@ def check(context: Context) -> Found:
             "read by a person in one go. Split it."
         )
     changed = context.change.num_added + context.change.num_removed
-    remarks = [*_shape(context), *_hidden(patch), *_lines(context)] if patch else []
+    remarks = [*_shape(context), *_hidden(context), *_lines(context)] if patch else []
     said = f"{changed} changed lines" if patch else "no code is changed"
     return Found.of(remarks, said, num_bytes=num_bytes, num_changed=changed)
 
@@ -57,15 +58,30 @@ def _shape(context: Context) -> Iterator[Remark]:
         yield _block("no-diff", "There is no unified diff in it; write one with git diff.", 1, context.patch[:80])
 
 
-def _hidden(patch: str) -> Iterator[Remark]:
+def _hidden(context: Context) -> Iterator[Remark]:
     """Characters that a reader cannot see, by code point, once for each line."""
-    for number, line in enumerate(patch.split("\n"), start=1):
-        if bad := sorted({c for c in line if c != "\t" and is_hidden(c)}):
+    marked = _first_lines_with_a_mark(context)
+    for number, line in enumerate(context.patch.split("\n"), start=1):
+        seen = line[:1] + line[2:] if line in marked else line
+        if bad := sorted({c for c in seen if c != "\t" and is_hidden(c)}):
             points = ", ".join(f"U+{ord(c):04X}" for c in bad[:8])
             sentence = (
                 f"It holds characters that a reader cannot see ({points}); write them as escapes, or leave them out."
             )
             yield _block("hidden-character", sentence, number, line)
+
+
+def _first_lines_with_a_mark(context: Context) -> set[str]:
+    """Where a byte order mark begins a file before and after, and stands nowhere else: it stays, and hides nothing."""
+    found: set[str] = set()
+    for path in context.change.paths:
+        before, after = context.files.get(path, ""), (context.after or {}).get(path, "")
+        if before.startswith(BOM) != after.startswith(BOM) or BOM in before[1:] + after[1:]:
+            return set()  # then a line could be one of these and stand elsewhere
+        if before.startswith(BOM):
+            first, now = before.split("\n", 1)[0], after.split("\n", 1)[0]
+            found |= {f" {first}", f"-{first}", f"+{now}"}
+    return found
 
 
 def _lines(context: Context) -> Iterator[Remark]:

@@ -9,7 +9,7 @@ from django.db.models import Avg, Count, Sum
 
 from gpu_runner import contract
 from gpu_runner.contract import Spent
-from research import dispatch, ledger, usual
+from research import attempts, dispatch, ledger, usual
 from research.gates.found import Found, Remark
 from research.models import Campaign, Revision, Run
 
@@ -31,7 +31,9 @@ def found(run: Run) -> Found:
     if run.state != "finished":
         failure = run.failure or {}
         message = failure.get("message") or "it ended without a word"
-        return Found.bad(f"It {run.state.replace('_', ' ')}: {message} {failure.get('todo', '')}".strip(), **failure)
+        said = f"It {run.state.replace('_', ' ')}: {message} {failure.get('todo', '')}".strip()
+        is_cleared = attempts.fault_of(failure) in ("machine", "operator")
+        return Found.bad(f"{said} That is no fault of the change." if is_cleared else said, **failure)
     score = run.score
     if score.outcome != "ok":
         return Found.bad(f"Its checkpoint could not be scored: {'; '.join(score.reasons) or score.outcome}")
@@ -95,7 +97,8 @@ def _measured(run: Run) -> Found:
         or _ratio(theirs.steps_per_s if theirs else None, mine.steps_per_s),
         "memory_ratio": _ratio(mine.peak_memory_mib, theirs.peak_memory_mib if theirs else None),
     } | projected
-    return Found.of(_remarks(run.campaign, numbers), _words(run.num_steps, numbers), **numbers)
+    remarks = _remarks(run.campaign, numbers) + _of_lookups(run)
+    return Found.of(remarks, _words(run.num_steps, numbers), **numbers)
 
 
 def _heaviness(run: Run) -> float | None:
@@ -157,6 +160,26 @@ def _remarks(campaign: Campaign, numbers: dict[str, float | str | None]) -> list
                 Remark(severity="warn", rule=name.replace("_", "-"), sentence=_costly(campaign, name, ratio))
             )
     return remarks
+
+
+def _of_lookups(run: Run) -> list[Remark]:
+    """Tables in 16 bits on a CPU (gpu_runner/harness/lookups.py), where the incumbent's are not.
+
+    The number is the word of a process that proposed code shares; the sentence is ours.
+    """
+    most, theirs = _counts_to(run), run.incumbent.runs.filter(purpose="baseline", started__isnull=False)
+    if most is None or ((last := theirs.order_by("pk").last()) is not None and _counts_to(last) == most):
+        return []
+    sentence = (
+        f"It reads a table in 16 bits, and on a CPU torch then counts at most {most:,} uses of a row in a batch, so"
+        " that frequent tokens may learn too little; keep the table in float32 and cast what was read from it."
+    )
+    return [Remark(severity="warn", rule="narrow-lookup", sentence=sentence)]
+
+
+def _counts_to(run: Run) -> int | None:
+    most = (run.started or {}).get("lookups_count_to")
+    return most if isinstance(most, int) and not isinstance(most, bool) else None
 
 
 def _costly(campaign: Campaign, name: str, ratio: float) -> str:

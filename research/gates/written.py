@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from research.gates.source import parse
+from research.patches import as_python
 
 DOCSTRINGS, STRINGS, COMMENTS, NAMES, NUMBERS, TABLES, LINES = KINDS = (
     "docstrings",
@@ -51,13 +52,14 @@ class Piece:
 def pieces(path: str, text: str) -> tuple[Piece, ...]:
     """All pieces of a file. One that is not Python, or cannot be read as such, is lines of text."""
     if path.endswith(".py"):
+        source = as_python(text)
         try:
-            return (*_in_tree(parse(text), text), *_in_tokens(text))
+            return (*_in_tree(parse(source), source), *_in_tokens(source))
         except UNREADABLE:
             pass  # the gate on code has its word on it
     return tuple(
         Piece(LINES, said.strip(), number, _weight(said))
-        for number, said in enumerate(text.splitlines(), start=1)
+        for number, said in enumerate(text.split("\n"), start=1)
         if said.strip()
     )
 

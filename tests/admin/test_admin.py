@@ -204,6 +204,7 @@ def test_a_policy_that_no_run_could_follow_is_refused(campaign: Campaign, danas_
         ("budget_gpu_hours", "-1"),
         ("budget_usd", "-0.01"),
         ("usd_per_gpu_hour", "-1"),
+        ("max_pairs", "999"),  # the sealed pair's seed; a further one would be the next incumbent's
         ("num_waiting", "32767"),
     ],
 )

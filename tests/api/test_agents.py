@@ -166,6 +166,8 @@ def test_what_scout_proposes_says_so_on_the_page(scout: Scout, bobs_browser: Cli
         (make_body(arm="claude"), "arm: Extra inputs are not permitted"),
         (make_body(prediction={"effect_bpb": -99}), "prediction.effect_bpb: Input should be greater"),
         (make_body(overrides=[]), "it changes nothing"),
+        (make_body(overrides=[{"key": "depth", "value": 2, "reason": "r"}]), "depth: 2 is already the incumbent's"),
+        (make_body(overrides=[{"key": "depth", "value": 2.0, "reason": "r"}]), "depth: 2 is already the incumbent's"),
         (make_body(edits=[{"path": "train.py", "search": "import math\n", "replace": "import\0math\n"}]), "NUL"),
         (make_body(precedents=[77]), "precedents: this campaign has no proposal 77"),
         (with_warmup(7), "warmup_fraction"),
@@ -230,6 +232,31 @@ def test_only_json_of_a_bounded_size_is_read(scout: Scout, client: Client) -> No
     assert (form.status_code, "application/json" in form.json()["error"]) == (415, True)
     assert scout.propose(b" " * (v1.MAX_BODY + 1)).status_code == 413
     assert scout.get("campaigns/first/proposals")["Allow"] == "POST"
+
+
+def _edits(scout: Scout, *pairs: tuple[str, str]) -> dict[str, Any]:
+    edits = [{"path": "train.py", "search": search, "replace": replace} for search, replace in pairs]
+    return make_body(overrides=[], edits=edits)
+
+
+def test_what_a_gate_would_block_for_certain_is_refused_at_once(scout: Scout, campaign: Campaign) -> None:
+    lines = scout.get("campaigns/first/brief").json()["files"]["train.py"].split("\n")
+    line = next(line for line in lines if "return F.linear(rms_norm(x)" in line)
+    cases = [
+        (((line, f"{line}  # a"), (f"{line}  # a", line)), "edits: those of train.py cancel each other out"),
+        (((line, f"{line}  # \u202ea"),), "edits: line 9 of the diff: It holds characters that a reader cannot see"),
+        (((line, f"{line}  # {'a' * 300}"),), "The line has 3"),
+        (((f"\t{line.strip()}", line),), "is the same but for white space"),
+        (((f"{line} ", line),), "an end of line where the text sought has a blank"),
+    ]
+    for pairs, sentence in cases:
+        answer = scout.propose(_edits(scout, *pairs))
+        assert (answer.status_code, sentence in answer.json()["error"]) == (422, True), answer.json()
+    Campaign.objects.update(sandbox_level="none")
+    answer = scout.propose(_edits(scout, (line, f"{line}  # a")))
+    assert (answer.status_code, "without a sandbox" in answer.json()["error"]) == (422, True), answer.json()
+    assert scout.propose(make_body()).status_code == 201  # no code of its own
+    assert Proposal.objects.count() == 1
 
 
 # --- strangers ------------------------------------------------------------------------------------

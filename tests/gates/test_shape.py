@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.gates import size
 from research.gates.order import context_of, looked_at
-from research.gates.unified import as_git_writes, read
+from research.gates.unified import read
+from research.pasted import as_git_writes
 
 FILES = {
     "recipe.toml": '[recipe]\nname = "r"\nabout = ""\neditable = ["train.py", "lib/net.py"]\n'
@@ -20,10 +22,8 @@ GOOD = f"diff --git a/train.py b/train.py\n--- a/train.py\n+++ b/train.py\n{HUNK
 
 
 def rules(patch: str, **overrides: float) -> set[str]:
-    """The rule of every finding that blocks; a gate that failed without one by its name."""
-    context = context_of(
-        as_git_writes(patch, set(FILES)), overrides, FILES, commit="c", sandbox_level="bubblewrap", is_trusted=False
-    )
+    """The rule of every finding that blocks, behind the doors; a gate that failed without one by its name."""
+    context = context_of(patch, overrides, FILES, commit="c", sandbox_level="bubblewrap", is_trusted=False)
     said: set[str] = set()
     for name, found, _ in looked_at(context):
         blocking = {r["rule"] for r in found.remarks if r["severity"] == "block"}
@@ -55,7 +55,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_forms_in_which_people_write_patches_pass(form: str) -> None:
-    assert rules(FORMS[form]) == set()
+    assert rules(as_git_writes(FORMS[form], FILES)) == set()
 
 
 ODD = {
@@ -153,6 +153,37 @@ ODD = {
 def test_an_odd_patch_is_refused_by_kind(name: str) -> None:
     patch, rule = ODD[name]
     assert rule in rules(patch)
+
+
+MARK = "\ufeff"
+MARKED = FILES | {"train.py": f"{MARK}{FILES['train.py']}"}
+NET = "diff --git a/lib/net.py b/lib/net.py\n--- a/lib/net.py\n+++ b/lib/net.py\n@@ -1 +1,2 @@\n"
+FIRST = f" {MARK}import math"
+
+
+@pytest.mark.parametrize(
+    ("patch", "is_hidden"),
+    [
+        (swapped(" import math", FIRST), False),
+        (swapped(" import math", f"-{MARK}import math\n+{MARK}import cmath"), False),
+        (swapped(" import math", f"-{MARK}import math\n+import math"), True),  # it goes
+        (swapped(" import math", FIRST).replace("+LR = 0.2", f"+LR = 0.2  # {MARK}"), True),  # another one comes
+        (swapped(" import math", FIRST).replace("+LR = 0.2\n", f"+{MARK}import math\n"), True),  # the same line, below
+        (swapped(" import math", FIRST) + f"{NET} WIDTH = 4\n+{MARK}import math\n", True),  # the same line, elsewhere
+        (swapped(" import math", FIRST) + f"{NET}+{MARK}import math\n WIDTH = 4\n", True),  # another file gains one
+    ],
+)
+def test_a_byte_order_mark_may_stay_where_it_begins_a_file_and_nowhere_else(patch: str, is_hidden: bool) -> None:
+    context = context_of(patch, {}, MARKED, commit="c", sandbox_level="bubblewrap", is_trusted=False)
+    assert context.after is not None
+    assert ("hidden-character" in {r["rule"] for r in size.check(context).remarks}) == is_hidden
+
+
+def test_code_below_a_byte_order_mark_is_read_by_every_gate() -> None:
+    patch = swapped(" import math", f" {MARK}import math").replace("+LR = 0.2", "+LR = eval('0.2')")
+    context = context_of(patch, {}, MARKED, commit="c", sandbox_level="bubblewrap", is_trusted=False)
+    found = {r["rule"] for _, gate, _ in looked_at(context) for r in gate.remarks if r["severity"] == "block"}
+    assert found == {"builtin"}
 
 
 def test_all_reasons_are_listed_at_once() -> None:

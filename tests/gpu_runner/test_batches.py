@@ -20,7 +20,7 @@ from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.tokens import TokenArray
 from gpu_runner.harness.batches import Batches
 from gpu_runner.harness.dataset import Dataset, open_dataset
-from gpu_runner.harness.failures import BadOverride, DatasetMissing, RecipeError
+from gpu_runner.harness.failures import BadOverride, DatasetMissing
 from gpu_runner.harness.watch import Watch
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
 
@@ -174,10 +174,19 @@ def test_another_dataset_than_the_approved_one_is_refused(homes: dict[str, Path]
 
 
 def test_rows_longer_than_the_text_are_refused(homes: dict[str, Path]) -> None:
-    with pytest.raises(RecipeError, match="seq_len: 100000 is too long"):
+    with pytest.raises(BadOverride, match="seq_len: rows of 100000 need 200,001 tokens, and train of this dataset has"):
         batches_of(homes["bytes"], seq_len=100_000)
-    with pytest.raises(RecipeError, match="tokens of watch text"):
-        Watch(open_home(homes["unknown"]), seq_len=2_000, device="cpu")
+    with pytest.raises(BadOverride, match=r"rows of 1000 need 1,001 tokens, and watch .* choose shorter rows"):
+        Watch(open_home(homes["unknown"]), seq_len=1_000, device="cpu")
+
+
+def test_a_training_text_shorter_than_a_batch_is_read_more_than_once_in_it(tmp_path: Path) -> None:
+    """Nothing ends there: rows of the next epochs follow."""
+    write_llmc(tmp_path / "bin" / "train.bin", np.arange(600).astype(np.uint16))
+    write_llmc(tmp_path / "bin" / "val.bin", np.arange(6_000).astype(np.uint16))
+    x, y = next(batches_of(prepare(tmp_path, "small", Origin(path=tmp_path / "bin")), batch_size=16, seq_len=256))
+    assert (x.shape, len(x.unique()) > 500) == ((16, 256), True)
+    assert torch.equal(y - x, torch.ones_like(x))
 
 
 # --- the watch curve ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.sources import packages, stdlib
 from gpu_runner.data.verify import verify
 from gpu_runner.sandbox import hidden
+from tests.gpu_runner.datasets import Heard
 
 
 def install(folder: Path, name: str, version: str, files: dict[str, bytes]) -> None:
@@ -49,6 +50,25 @@ def test_the_manifest_names_every_package_and_its_version(site: Path, tmp_path: 
     assert made.source["packages"] == "alpha 1.2, beta 0.3"
     assert made.source["num_files"] == 302 + int(library.source["num_files"])
     assert num_documents(made) == 300 + num_documents(library)
+
+
+def test_modules_that_are_left_out_are_said(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hidden, "places", lambda: (site / "alpha" / "m1.py",))
+    (site / "beta" / "deep" / "m3.py").unlink()
+    (site / "gamma-1.dist-info").mkdir()
+    (site / "gamma-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: gamma\nVersion: 1\n")
+    heard = Heard()
+    home = prepare(tmp_path, "here", Origin(path=site, kind="packages"), heard)
+    said = heard.one("Left out: ")
+    for part in (
+        f"1 empty module ({site}/alpha/empty.py)",
+        f"1 module with a 0 byte ({site}/alpha/broken.py)",
+        f"1 module that every sandbox hides ({site}/alpha/m1.py)",
+        f"1 module listed and not there ({site}/beta/deep/m3.py)",
+        "1 package without a list of files (gamma)",
+    ):
+        assert part in said, said
+    assert "left_out" not in load_manifest(home).source
 
 
 def test_nothing_is_held_out_of_what_a_sandbox_shows(site: Path, tmp_path: Path) -> None:

@@ -7,14 +7,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_runner.data.encoding import write_texts as write_texts_to_splits
+from gpu_runner.data.prepare import Origin, prepare
+from gpu_runner.data.progress import Silent
+from gpu_runner.data.sources import text
 from gpu_runner.data.tokenizers import decode, open_tokenizer
+from gpu_runner.data.tokenizers import encoder as encoder_module
 from gpu_runner.data.tokenizers.encoder import Encoder
-from tests.gpu_runner.texts import END, document, edit_json, write_rank_file, write_tokenizer_json
+from tests.gpu_runner.texts import END, document, edit_json, write_rank_file, write_texts, write_tokenizer_json
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +140,54 @@ except ValueError as error:
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert "webapp/install.py .venv data" in said.stdout
+
+
+def test_more_blanks_in_a_row_than_tiktoken_can_cut_are_named_with_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real limit lies at a million, where tiktoken 0.14 ends in a panic of Rust."""
+    monkeypatch.setattr(encoder_module, "MAX_BLANKS", 500)
+    folder = write_texts(tmp_path / "texts")
+    (folder / "x.txt").write_text("a" + " " * 500 + "b" * 501 + "\u3000\n" * 20)
+    ranks = str(write_rank_file(tmp_path))
+    prepare(tmp_path / "root", "fits", Origin(path=folder, tokenizer=ranks))
+    (folder / "y.txt").write_text("a" + " \n" * 251 + "b")
+    with pytest.raises(ValueError, match=r"y\.txt: holds 502 blanks in a row, .* 500; split such runs, or use another"):
+        prepare(tmp_path / "root", "mine", Origin(path=folder, tokenizer=ranks))
+    prepare(tmp_path / "root", "mine", Origin(path=folder))
+
+
+class _FailsOn:
+    """A tokenizer's library that fails on one text in a way of its own."""
+
+    def __init__(self, text: str, error: BaseException) -> None:
+        self.text, self.error = text, error
+
+    def encode_ordinary_batch(self, texts: list[str], **_: object) -> list[list[int]]:
+        if any(self.text in text for text in texts):
+            raise self.error
+        return [list(text.encode()) for text in texts]
+
+    def encode_batch_fast(self, texts: list[str], **_: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(ids=ids) for ids in self.encode_ordinary_batch(texts)]
+
+
+@pytest.mark.parametrize(("kind", "attribute"), [("tiktoken", "_encoding"), ("tokenizers", "_opened")])
+def test_a_panic_of_rust_is_told_with_the_document_and_the_way_out(tmp_path: Path, kind: str, attribute: str) -> None:
+    file = write_rank_file(tmp_path) if kind == "tiktoken" else write_tokenizer_json(tmp_path)
+    encoder = open_tokenizer(str(file))
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    source = text.open_source(write_texts(tmp_path / "texts"))
+    setattr(encoder.encode, attribute, _FailsOn("Document 77.", panic("StackOverflow\nat line 3")))
+    said = rf"0077\.txt: {kind} gave up on a text, .*\(StackOverflow\); split such runs, or use another tokenizer"
+    (tmp_path / "home").mkdir()
+    with pytest.raises(ValueError, match=said):
+        write_texts_to_splits(tmp_path / "home", source, encoder, Silent())
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), MemoryError(), SystemExit(1)])
+def test_what_is_no_panic_goes_on_as_it_is(tmp_path: Path, stop: BaseException) -> None:
+    encoder = open_tokenizer(str(write_rank_file(tmp_path)))
+    setattr(encoder.encode, "_encoding", _FailsOn("x", stop))  # noqa: B010  # it is another's private field
+    with pytest.raises(type(stop)):
+        encoder.encode([b"x"])

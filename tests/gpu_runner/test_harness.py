@@ -134,6 +134,7 @@ def test_a_traceback_begins_in_the_proposed_code(dataset: Path, tmp_path: Path) 
         ({"max_steps": None, "budget": {"kind": "tokens", "amount": 100}}, "bad_override", "lower batch_size"),
         ({"device": "cuda"}, "worker_error", "torch sees no GPU"),
         ({"seed": -1}, "worker_error", "seed"),
+        ({"seed": 2**32}, "worker_error", "seed"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_a_step(
@@ -284,6 +285,14 @@ def test_a_reader_that_fell_behind_does_not_stop_training_and_misses_nothing() -
     points = [line for line in map(json.loads, lines.splitlines()[:5_000]) if line["kind"] == "point"]
     assert [point["step"] for point in points] == list(range(5_000))
     assert points[0]["metrics"] == {"train_loss": None}
+    os.close(reading)
+    os.close(writing)
+
+
+def test_what_is_no_number_leaves_as_null_however_deep_it_stands() -> None:
+    reading, writing = os.pipe()
+    Pipe(writing).send("started", config={"rates": [0.1, math.nan, (math.inf,)], "seed": 2**53 + 1})
+    assert json.loads(os.read(reading, 65_536))["config"] == {"rates": [0.1, None, [None]], "seed": 2**53 + 1}
     os.close(reading)
     os.close(writing)
 

@@ -29,6 +29,7 @@ from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.effort import Stages
 from gpu_runner.harness import checkpoint, frames, model_server
 from gpu_runner.harness.loading import load_recipe
+from gpu_runner.machine_fault import MachineFault
 from gpu_runner.sandbox import cgroups, hidden, tally
 from gpu_runner.suspicion import Nats
 from tests.gpu_runner import zoo
@@ -463,6 +464,31 @@ def test_a_model_that_cannot_be_measured_has_no_number(
     assert (measured.outcome, measured.val_bpb) == ("failed", None)
     assert said in measured.reasons[0]
     assert "Traceback" not in measured.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", r"killed by signal 9 \(SIGKILL\) from outside; nothing says that memory ran out"),
+        ("raise OSError(28, os.strerror(28))", "says of its machine: its disk is full"),
+        (
+            "raise RuntimeError('CUDA error: uncorrectable ECC error encountered')",
+            "says of its machine: its GPU is gone",
+        ),
+    ],
+    ids=["killed", "full disk", "gpu"],
+)
+def test_a_models_process_that_its_machine_failed_says_nothing_of_the_model(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], forward: str, said: str
+) -> None:
+    folder = make_model(tmp_path / "run", forward=forward)
+    with pytest.raises(MachineFault, match=said):
+        measure(folder, dataset, level=sandbox.probe())
+    argv = ["--recipe", folder / "source", "--checkpoint", folder / "out" / "checkpoint", "--dataset", dataset]
+    how = ["--num-tokens", 8_192, "--challenges", 256, "--sandbox", "none", "--device", "cpu", "--json"]
+    assert score.main(list(map(str, [*argv, *how]))) == score.EX_TEMPFAIL
+    told = Score.model_validate_json(capsys.readouterr().out)
+    assert (told.outcome, told.val_bpb) == ("failed", None)
 
 
 SAYS = "import __main__ as server; about = server._about; server._about = lambda *a: about(*a) | "

@@ -16,6 +16,8 @@ from gpu_runner.standalone.spec import EXAMPLE, BudgetTable, MachineTable, Train
 from tests.gpu_runner.by_hand import BUDGET, Place, Refusals
 from tests.gpu_runner.training import RECIPE
 
+TORCH = "torch reads 32 bits of it: above, weights would repeat"
+
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,6 +52,14 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("depth = 2", "depth = 99", "overrides.depth: 99 is above its upper bound 32"),
         ("depth = 2", "depth = [2]", "overrides.depth: must be a number, true, false or a text"),
         ("depth = 2", "depth = ", "is not TOML"),
+        *(
+            (
+                '"stdlib"',
+                f'"stdlib"\nseed = {seed}',
+                f"seed: must be a whole number from 0 to 4294967295 ({TORCH}); not",
+            )
+            for seed in ("-1", "1.5", "true", '"1"', 2**32, 2**63 - 1)
+        ),
     ],
 )
 def test_a_mistake_in_the_spec_is_one_sentence_that_names_the_field_and_the_way_out(
@@ -73,7 +83,12 @@ def test_a_mistake_in_the_spec_is_one_sentence_that_names_the_field_and_the_way_
         (("--set", "depht=2"), "did you mean depth?"),
         (("--set", "depth"), "--set: 'depth' is not of the form knob=value"),
         (("--set", "activation=tanh"), "overrides.activation: 'tanh' is not one of relu2, gelu"),
-        (("--seed", "-1"), "--seed: must be a whole number from 0"),
+        (
+            ("--seed", "-1"),
+            f"--seed: must be a whole number from 0 to 4294967295 ({TORCH}); not -1",
+        ),
+        (("--seed", str(2**32)), "--seed: must be a whole number from 0 to 4294967295"),
+        (("--seed", str(2**64)), "--seed: must be a whole number from 0 to 4294967295"),
         (("--out", "."), "holds something else than a run"),
     ],
 )

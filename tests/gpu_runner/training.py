@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,19 @@ def after(step: int) -> Callable[[Line], bool]:
     return lambda line: line.get("step", 0) >= step
 
 
-def listen(run_dir: Path, *, ending: tuple[Callable[[Line], object], int] | None = None, **environment: str) -> Heard:
-    """Run the harness in a process of its own until it ends; ``ending`` is (on which line, the signal that it gets)."""
+def listen(
+    run_dir: Path,
+    *,
+    ending: tuple[Callable[[Line], object], int] | None = None,
+    before: Sequence[str] = (),
+    **environment: str,
+) -> Heard:
+    """Run the harness in a process of its own until it ends; ``ending`` is (on which line, the signal that it gets).
+
+    ``before`` stands before its command line.
+    """
     reading, writing = os.pipe()
-    argv = [sys.executable, "-m", "gpu_runner.harness", str(run_dir), "--report-fd", str(writing)]
+    argv = [*before, sys.executable, "-m", "gpu_runner.harness", str(run_dir), "--report-fd", str(writing)]
     process = subprocess.Popen(
         argv,
         pass_fds=(writing,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from gpu_runner import contract
 from tests import builders
 
+SHIPPED = contract.parse_recipe(
+    (Path(contract.__file__).parent / "recipes" / "gpt" / "recipe.toml").read_text(encoding="utf-8")
+)
 APPROVAL: dict[str, Any] = {
     "base_commit": "a" * 40,
     "patch": "--- a/train.py\n",
@@ -67,6 +71,43 @@ KNOB_VALUES = (
 def test_the_digest_survives_the_wire(overrides: contract.Knobs, patch: str) -> None:
     signed = contract.Approval.model_validate(APPROVAL | {"overrides": overrides, "patch": patch})
     assert contract.parse(contract.Approval, signed.model_dump_json().encode()).digest() == signed.digest()
+
+
+@pytest.mark.parametrize(
+    ("value", "given_back"),  # by PostgreSQL's jsonb, seen
+    [
+        (-0.0, 0.0),
+        (1e16, 10**16),
+        (1e22, 10**22),
+        (12345678901234567.0, 12345678901234568),
+        (1e-7, 1e-7),
+        (100.0, 100.0),
+    ],
+)
+def test_what_bob_signs_is_the_same_when_a_database_gives_it_back(
+    value: contract.KnobValue, given_back: contract.KnobValue
+) -> None:
+    signed = contract.Approval.model_validate(APPROVAL | {"overrides": {"rotary_base": value}})
+    kept = contract.Approval.model_validate(APPROVAL | {"overrides": {"rotary_base": given_back}})
+    assert signed.digest() == kept.digest()
+    assert signed.overrides == {"rotary_base": value}
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0, False), (2**53, 2**53 + 1), ("1", 1)])
+def test_values_that_python_or_a_browser_take_for_equal_are_signed_apart(
+    one: contract.KnobValue, other: contract.KnobValue
+) -> None:
+    digests = {contract.Approval.model_validate(APPROVAL | {"overrides": {"k": v}}).digest() for v in (one, other)}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("batch_size", True), ("tied_head", 1), ("tied_head", 1.0), ("fp8", True), ("matrix_lr", True), ("depth", "4")],
+)
+def test_a_value_that_python_takes_for_an_allowed_one_is_still_refused(key: str, value: contract.KnobValue) -> None:
+    (problem,) = SHIPPED.problems_with({key: value})
+    assert problem.startswith(f"{key}: ")
 
 
 REPORT = {"fence": 1, "seq": 1, "phase": "training"}

@@ -398,7 +398,11 @@ def test_changing_a_setting_after_the_review_asks_again_and_old_scores_are_not_c
     propose.rebase(proposal)
     assert proposal.revision.digest != old.digest
     dispatch.advance(Campaign.objects.get(pk=campaign.pk))
-    budgets = set(campaign.runs.filter(purpose="baseline", seed=1).values_list("approval__budget__amount", flat=True))
+    budgets = set(
+        campaign.runs.filter(purpose="baseline", seed=campaign.incumbent.seed(1)).values_list(
+            "approval__budget__amount", flat=True
+        )
+    )
     assert budgets == {700_000, 1_000_000}
     assert judge.pairs_of(proposal.revision) == []
 

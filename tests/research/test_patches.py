@@ -73,7 +73,17 @@ def test_the_same_edits_give_the_same_bytes_whatever_the_order_of_the_files() ->
     ("edit", "sentence"),
     [
         (Edit(path="train.py", search="gelu", replace="x"), r"edit 1 of train.py: .*'gelu' occurs 0 times"),
-        (Edit(path="train.py", search="\n\n", replace="x"), "occurs 4 times; it must occur exactly once"),
+        (
+            Edit(path="train.py", search="\n\n", replace="x"),
+            "occurs 4 times; it must occur exactly once, and begins on lines 1, 2, 5 and 6: quote more",
+        ),
+        (
+            Edit(path="train.py", search="\treturn x.relu()", replace="x"),
+            "occurs 0 times; .*: line 5 is the same but for white space: 4 blanks where the text sought has a tab",
+        ),
+        (Edit(path="train.py", search="return x.relu() ", replace="x"), "line 5 .* an end of line where .* a blank"),
+        (Edit(path="train.py", search="return x.gelu()", replace="x"), "nearest to .* is line 5, '    return x.relu"),
+        (Edit(path="train.py", search="qqq", replace="x"), "occurs 0 times; .*nothing in the file is like it"),
         (Edit(path="train.py", search="", replace="x"), "the search text is empty"),
         (Edit(path="train.py", search="LR", replace="LR"), "search and replacement are the same"),
         (Edit(path="../etc/passwd", search="root", replace="x"), "there is no such file in the recipe"),
@@ -111,6 +121,16 @@ def make_draft(**over: object) -> Draft:
         ({"overrides": (Override(key="wd", value=0.1, reason=""),)}, "wd: not declared"),
         ({"overrides": (Override(key="lr", value=0.2, reason=""),) * 2}, "lr: overridden twice"),
         ({"edits": (Edit(path="recipe.toml", search="x", replace="y"),)}, "recipe.toml: not editable"),
+        (
+            {
+                "edits": (
+                    Edit(path="train.py", search="LR = 0.1", replace="LR = 0.2"),
+                    Edit(path="train.py", search="LR = 0.2", replace="LR = 0.1"),
+                )
+            },
+            "edits: those of train.py cancel each other out",
+        ),
+        ({"edits": (Edit(path="train.py", search=TRAIN, replace=""),)}, "edits: nothing would be left of train.py"),
         ({"edits": (Edit(path="train.py", search="x.relu()", replace="x.relu("),)}, "it is not Python"),
         ({"edits": (Edit(path="train.py", search="x.relu()", replace="\0"),)}, "it is not Python"),
         (
@@ -121,6 +141,20 @@ def make_draft(**over: object) -> Draft:
 )
 def test_a_draft_that_cannot_be_an_experiment_says_why(over: dict[str, object], sentence: str) -> None:
     assert any(sentence in problem for problem in problems_with(make_draft(**over), RECIPE, FILES))
+
+
+def test_edits_that_cancel_out_are_named_beside_others_that_do_not() -> None:
+    away, back = ("x.relu()", "x.gelu()"), ("x.gelu()", "x.relu()")
+    edits = tuple(Edit(path="train.py", search=search, replace=replace) for search, replace in (away, back))
+    overrides = (Override(key="lr", value=0.2, reason="warmer"),)
+    problems = problems_with(make_draft(overrides=overrides, edits=edits), RECIPE, FILES)
+    assert problems == ["edits: those of train.py cancel each other out, so that it stays as it is; leave them out"]
+
+
+def test_a_source_with_a_byte_order_mark_is_python() -> None:
+    files = FILES | {"train.py": f"\ufeff{TRAIN}"}
+    edit = Edit(path="train.py", search="x.relu()", replace="x.relu().square()")
+    assert problems_with(make_draft(edits=(edit,)), RECIPE, files) == []
 
 
 def test_a_draft_in_order_has_no_problem() -> None:

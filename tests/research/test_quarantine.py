@@ -175,7 +175,7 @@ def test_bob_accepts_the_number_and_judging_goes_on(
     report.follow_up(waiting.pk)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
-    assert (lease.spec.purpose, lease.spec.seed) == ("candidate", 2)
+    assert (lease.spec.purpose, lease.spec.seed) == ("candidate", campaign.incumbent.seed(2))
 
 
 def test_bob_disputes_the_number_and_the_proposal_ends_disputed(waiting: Run, bob: User) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gpu_runner.contract import KnobValue
 from research import repeats
 from research.drafts import Answer, Draft, Edit, Override, Precedent, Prediction, Return
 from research.patches import to_patch
@@ -57,6 +58,14 @@ def test_an_equal_or_equivalent_change_is_dropped_with_its_reason(edit: Edit, be
 def test_one_number_written_two_ways_is_one_override() -> None:
     mine = draft(Override(key="depth", value=6.0, reason="mine"))
     assert screened([mine], make_precedent()).drafts == ()
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, 10**400, True, "6"])
+def test_numbers_that_a_float_takes_for_equal_or_cannot_hold_are_told_apart(value: KnobValue) -> None:
+    old = draft(Override(key="depth", value={True: 1}.get(value, 2**53), reason="theirs"))
+    mine = draft(Override(key="depth", value=value, reason="mine"))
+    assert screened([mine], earlier(old)).drafts == (mine,)
+    assert screened([mine], earlier(mine)).drafts == ()
 
 
 def test_what_was_discarded_on_another_incumbent_may_be_tried_again() -> None:

@@ -32,7 +32,6 @@ from tests.web.people import text_of
 from webapp import agents
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SEED = dispatch.SEALED_PAIR
 WOBBLE = 0.001
 
 
@@ -63,6 +62,10 @@ def val_of(spec: contract.RunSpec) -> float:
     return 1.60 + WOBBLE * (spec.seed % 7) - (0.08 if spec.purpose == "candidate" else 0)
 
 
+def pair_of(seed: int) -> int:
+    return seed % contract.SEEDS_OF_AN_INCUMBENT
+
+
 def claimed() -> contract.Lease:
     lease = builders.claim(builders.make_worker())
     assert lease is not None, "the worker has nothing to do and the story is not over"
@@ -74,7 +77,7 @@ def play_sealed(sealed: Callable[[contract.RunSpec], float] | None = None, **can
     played: list[Run] = []
     for _ in range(2):
         lease = claimed()
-        assert (lease.spec.seed, lease.spec.splits) == (SEED, ("val", "sealed"))
+        assert (pair_of(lease.spec.seed), lease.spec.splits) == (dispatch.SEALED_PAIR, ("val", "sealed"))
         over = dict(candidate) if lease.spec.purpose == "candidate" else {}
         if sealed is not None:
             over = {"sealed_bpb": sealed(lease.spec)} | over
@@ -105,7 +108,9 @@ def test_a_gain_that_carries_over_is_kept_with_both_effects(
     assert verdict.effect_bpb == pytest.approx(-0.08)
     assert verdict.sealed_effect_bpb == pytest.approx(-0.07)
     assert (verdict.sealed["candidate_sealed_bpb"], verdict.sealed["incumbent_sealed_bpb"]) == (1.63, 1.70)
-    assert [pair["seed"] for pair in verdict.pairs] == [1, 2, 3], "the sealed pair is no part of the test on val"
+    assert [pair_of(pair["seed"]) for pair in verdict.pairs] == [1, 2, 3], (
+        "the sealed pair is no part of the test on val"
+    )
     assert campaign.incumbent.number == 1
     log = ["git", "-C", repository.path_of(campaign), "log", "-1", "--format=%B", campaign.incumbent.commit]
     message = subprocess.run(log, capture_output=True, text=True, check=True).stdout  # type: ignore[arg-type]
@@ -117,7 +122,7 @@ def test_a_gain_that_carries_over_is_kept_with_both_effects(
 
 
 def test_only_the_sealed_pair_reads_the_sealed_text(better: Proposal, bobs_browser: Client) -> None:
-    assert set(Run.objects.filter(reads_sealed=True).values_list("seed", flat=True)) == {SEED}
+    assert {pair_of(run.seed) for run in Run.objects.filter(reads_sealed=True)} == {dispatch.SEALED_PAIR}
     assert Score.objects.filter(sealed_bpb__isnull=False).count() == 0
     runs = play_sealed(lambda spec: 1.7654)
     assert Score.objects.filter(sealed_bpb__isnull=False).count() == 2
@@ -208,7 +213,7 @@ def test_what_was_decided_on_val_is_not_looked_at_again(better: Proposal, monkey
         dispatch.advance(better.campaign)
         reconcile.reconcile()
     seeds = better.revision.runs.filter(purpose="candidate").values_list("seed", flat=True)
-    assert sorted(seeds) == [1, 2, 3, SEED]
+    assert sorted(map(pair_of, seeds)) == [1, 2, 3, dispatch.SEALED_PAIR]
     assert Proposal.objects.get(pk=better.pk).kept_on_val == final
     assert Event.objects.filter(kind="proposal.better_on_val").count() == 1
     play_sealed()

@@ -229,6 +229,73 @@ def test_pooling_the_residuals_of_stopped_proposals_does_not_inflate_false_keeps
     assert kept / judged < 0.025
 
 
+# --- and where the noise is only roughly known? -----------------------------------------------------
+
+
+@pytest.mark.parametrize(("num_pooled", "plugged_in"), [(5, 0.117), (10, 0.052), (20, 0.028)])
+def test_noise_of_few_pooled_pairs_is_counted_as_the_guess_that_it_is(num_pooled: int, plugged_in: float) -> None:
+    """Looked at after each of 12 pairs without any effect, level 5 %: the same mixture with the pooled sd taken for the
+    truth is wrong as often as ``plugged_in`` says (20,000 proposals each); ours never more than 2 %."""
+    rng, num_proposals, by_us, by_plugging_in = Random(11), 2_000, 0, 0
+    for _ in range(num_proposals):
+        df = num_pooled - 1
+        ss, differences = _chi_square(rng, df), [rng.gauss(0, 1) for _ in range(12)]
+        evidence = [_evidence(differences[:n], ss, df) for n in range(1, 13)]
+        by_us += any(statistics._e_value(one) >= 20 for one in evidence)
+        by_plugging_in += any(_known_sd_e_value(one, ss / df) >= 20 for one in evidence)
+    slack = 4 * math.sqrt(plugged_in / num_proposals)
+    assert by_us / num_proposals <= 0.02 + 4 * math.sqrt(0.02 / num_proposals)
+    assert by_plugging_in / num_proposals == pytest.approx(plugged_in, abs=slack), "what we would be without it"
+
+
+def _evidence(differences: list[float], ss: float, df: int) -> statistics._Evidence:
+    n = len(differences)
+    return statistics._Evidence(n, sum(differences) / n, ss + statistics._residual_ss(differences), df + n - 1)
+
+
+def _known_sd_e_value(evidence: statistics._Evidence, variance: float) -> float:
+    """The normal mixture's e-value (Robbins 1970) where the variance is thought to be known."""
+    return math.exp(min(0.5 * evidence.q * (1 - 1 / evidence.growth) / variance, 700)) / math.sqrt(evidence.growth)
+
+
+# Seen over seeds: pairs with a learning rate 10 % apart correlate with 0.999, of depth 2 and 3 with 0.89. A pair's
+# variance is 2 sigma² (1 - r), so noise that was pooled over the former is this much too small for the latter.
+LOUDER = math.sqrt((1 - 0.89) / (1 - 0.999))
+
+
+@pytest.mark.parametrize("df", [20, 100])
+@pytest.mark.parametrize("louder", [2.0, 3.0, LOUDER])
+def test_a_loud_change_without_effect_is_not_kept_because_quiet_ones_came_before_it(louder: float, df: int) -> None:
+    """Before its own pairs were asked: 0.06 and 0.09, 0.12 and 0.19, 0.22 and 0.28 (8,000 proposals each)."""
+    rng, num_proposals, kept = Random(5), 2_000, 0
+    for _ in range(num_proposals):
+        ss, differences, decision = _chi_square(rng, df) / louder**2, list[float](), "continue"
+        while decision == "continue":
+            differences.append(rng.gauss(0, 1))
+            decision = look(differences, pooled_ss=ss, pooled_df=df, seeds=_policy(6)).decision
+        kept += decision == "keep"
+    assert kept / num_proposals <= 0.05 + 2 * math.sqrt(0.05 / num_proposals)
+
+
+def test_bob_reads_whose_noise_was_counted() -> None:
+    quiet, loud = (-0.010, -0.011, -0.009), (-0.010, -0.110, 0.015)
+    pooled = 20 * 0.001**2
+    assert look_at(*quiet, ss=pooled, df=20).sd == pytest.approx(0.001, rel=0.05)
+    assert "only their own noise" not in look_at(*quiet, ss=pooled, df=20).reason
+    seen = look_at(*loud, ss=pooled, df=20)
+    assert seen.sd == mean_sd(loud)[1]
+    assert seen.decision == "continue"
+    assert seen.reason.endswith(
+        "Its pairs scatter more than those of earlier proposals, so only their own noise is counted."
+    )
+
+
+def test_pairs_that_agree_or_a_single_one_deny_no_pool() -> None:
+    assert look_at(-0.125, -0.125, ss=0.02, df=20).sd == pytest.approx(math.sqrt(0.02 / 21))
+    assert look_at(-0.5, ss=0.02, df=20).sd == pytest.approx(math.sqrt(0.02 / 20))
+    assert look_at(-0.5, -0.4, ss=0.0, df=20).sd == mean_sd([-0.5, -0.4])[1]
+
+
 # --- noise and Student's t ------------------------------------------------------------------------
 
 

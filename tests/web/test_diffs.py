@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from research.drafts import Edit
+from research.gates import unified
+from research.patches import to_patch
 from webapp import diffs
 
 SPOOF = """--- a/train.py
@@ -51,3 +54,31 @@ def test_python_is_coloured_and_the_text_is_never_changed(path: str, coloured: b
     parts = file.lines[1].parts
     assert "".join(text for _, text in parts) == source
     assert any(name for name, _ in parts) == coloured
+
+
+ENDS_ELSEWHERE = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"]
+
+
+@pytest.mark.parametrize("character", ENDS_ELSEWHERE)
+@pytest.mark.parametrize("path", ["a.py", "a.unknown"])
+def test_what_ends_a_line_elsewhere_ends_none_here_and_can_be_seen(path: str, character: str) -> None:
+    text = f"x = 1\ny = 2  # a{character}+z = 3\nw = 4\n"
+    patch = to_patch({path: text}, [Edit(path=path, search="w = 4", replace=f"w = 5{character}- w")])
+    (file,) = diffs.parse(patch)
+    shown = [(line.kind, line.old, line.new, "".join(text for _, text in line.parts)) for line in file.lines]
+    seen = f"<U+{ord(character):04X}>"
+    assert shown[1:] == [
+        ("", 1, 1, "x = 1"),
+        ("", 2, 2, f"y = 2  # a{seen}+z = 3"),
+        ("del", 3, None, "w = 4"),
+        ("add", None, 3, f"w = 5{seen}- w"),
+    ]
+    change = unified.read(patch)
+    assert (file.num_added, file.num_removed) == (change.num_added, change.num_removed) == (1, 1)
+
+
+def test_a_byte_order_mark_and_windows_ends_can_be_seen() -> None:
+    (file,) = diffs.parse("--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-\ufeffx = 1\r\n+\ufeffx = 2\r\n")
+    assert ["".join(text for _, text in line.parts) for line in file.lines[1:]] == [
+        "<U+FEFF>x = 1<U+000D>", "<U+FEFF>x = 2<U+000D>",
+    ]  # fmt: skip

@@ -337,7 +337,6 @@ new file mode 120000
     [
         ("finish('failed', {'kind': 'not_finite', 'message': 'step 3'}); sys.exit(1)", "not_finite", "step 3"),
         ("finish('failed', {'kind': 'worker_stopped', 'message': 'm'})", "recipe_error", "m"),
-        ("os.kill(os.getpid(), 9)", "out_of_memory", "memory"),
         ("raise RuntimeError('shapes do not fit')", "recipe_error", "shapes do not fit"),
         ("save(); finish(); sys.exit(3)", "recipe_error", "exit code 3"),
         ("finish()", "no_checkpoint", "no checkpoint"),

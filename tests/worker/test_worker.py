@@ -19,7 +19,7 @@ from gpu_runner.worker import Settings, Worker, default_name, this_machine
 from .conftest import Bench
 from .test_launch import FOREVER, GOOD, strays
 from .web import WORKER_TOKEN, until
-from .world import make_machine, processes_with
+from .world import Repository, make_machine, processes_with
 
 # The worker's own main(), with the test's harness and scorer instead of the real ones.
 PROGRAM = """
@@ -104,6 +104,25 @@ def test_a_ring_at_the_door_wakes_it_and_it_drains_the_queue(bench: Bench, worki
     web.until(lambda: len(web.ends) == 2 and len(web.claims) == 4)
     assert [claim.run_id for claim in web.claims] == [None, 7, None, None]
     assert [end.outcome for end in web.ends] == ["finished", "finished"]
+
+
+def test_after_a_run_that_was_lost_here_it_rests_longer_each_time(
+    bench: Bench, redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what ails the machine does not use up a run's attempts within seconds, nor keep others from it."""
+    worker, rests = Worker(settings_for(bench.web.url, redis, bench.folder), make_machine(bench.folder)), list[float]()
+    monkeypatch.setattr(worker, "rest", rests.append)
+    killed = bench.recipe("os.kill(os.getpid(), 9)\n")
+    for fence in (1, 2, 3):
+        worker.carry_out(bench.lease(killed, fence=fence))
+    assert rests == [1.0, 2.0, 4.0]
+    good = Repository(bench.folder / "good", GOOD)
+    bench.web.bundle = good.bundle()
+    worker.carry_out(bench.lease(good, fence=4))
+    bench.web.bundle = killed.bundle()
+    worker.carry_out(bench.lease(killed, fence=5))
+    assert rests == [1.0, 2.0, 4.0, 1.0]
+    worker.doorbell.close()
 
 
 def test_without_a_broker_it_still_looks_by_itself(

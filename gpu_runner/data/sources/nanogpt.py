@@ -1,34 +1,84 @@
-"""nanoGPT's train.bin and val.bin: tokens as uint16 and nothing else. meta.pkl is never opened."""
+"""Tokens and nothing else, as in nanoGPT's train.bin and val.bin, OLMo's .npy and datatrove's .ds; under any name.
+
+uint16 unless ``--dtype`` says another width; where the values look like another one, that has to be said. meta.pkl is
+never opened.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-from gpu_runner.data.sources import llmc
+from gpu_runner.data.sources import llmc, npy, widths
+from gpu_runner.data.sources.named import told
+from gpu_runner.data.sources.shards import open_shards, whole
 from gpu_runner.data.sources.source import TokenFile, TokenSource
 
-PICKLE_IGNORED = "meta.pkl was not read: a pickle runs what is in it. Name the --tokenizer to have bytes per token."
+SUFFIXES = (".bin", ".npy", ".ds")  # with and without a header
+META = "meta.pkl"
+PICKLE_IGNORED = "meta.pkl was not opened: a pickle runs what is in it. Name the --tokenizer to have bytes per token."
+SAME = {"int32": "uint32"}  # of tokens, where the numbers are the same
 
 
-def open_source(folder: Path) -> TokenSource:
-    """ValueError when train.bin is missing or a file is no row of 16-bit numbers."""
-    train, val = folder / "train.bin", folder / "val.bin"
-    if not train.is_file():
-        raise ValueError(f"--from: {folder} holds no train.bin")
-    held_out = (_open(val),) if val.is_file() else ()
-    return TokenSource(
-        facts={"format": "nanogpt", "num_files": 1 + len(held_out)},
-        dtype="uint16",
-        train=(_open(train),),
-        held_out=held_out,
-        notes=(PICKLE_IGNORED,) if (folder / "meta.pkl").exists() else (),
+def open_source(folder: Path, dtype: str | None = None) -> TokenSource:
+    """ValueError when a file has a header, is no row of such numbers, or looks like another width than is read."""
+    opener = partial(_open, dtype=dtype)
+    facts = {"dtype": dtype} if dtype else {}
+    source = open_shards(folder, "nanogpt", SUFFIXES, opener, **facts)
+    doubts = _doubts(source.files, dtype)
+    notes = [*source.notes, *doubts, *([PICKLE_IGNORED] if any(folder.rglob(META)) else [])]
+    return TokenSource(facts=source.facts, train=source.train, held_out=source.held_out, notes=tuple(notes))
+
+
+def _open(path: Path, dtype: str | None) -> TokenFile:
+    if llmc.has_header(path):
+        raise ValueError(f"{path}: begins with llm.c's header; it is --format llmc")
+    if npy.has_header(path):
+        raise ValueError(f"{path}: begins with numpy's header; it is --format npy, and its suffix .npy")
+    if path.stat().st_size and dtype is None:
+        _refuse_other_width(path)
+    stored = widths.STORED[dtype or widths.USUAL]
+    num_tokens = whole(path, int(stored[-1]), path.stat().st_size)
+    _refuse_other_vocab(path, dtype or widths.USUAL)
+    return TokenFile(path=path, offset=0, num_tokens=num_tokens, stored=stored)
+
+
+def _refuse_other_width(path: Path) -> None:
+    found = widths.found_in(path)
+    if found.dtype is None:
+        raise ValueError(f"{path}: holds no tokens: {found.because}")
+    if found.dtype != widths.USUAL:
+        raise ValueError(
+            f"{path}: looks like {found.dtype}, not {widths.USUAL}: {found.because}. Name --dtype {found.dtype}, or"
+            f" --dtype {widths.USUAL} where you know better"
+        )
+
+
+def _refuse_other_vocab(path: Path, dtype: str) -> None:
+    """Against nanoGPT's own word for how many tokens there are, where it lies beside the file."""
+    vocab = widths.vocab_of_meta(path.with_name(META))
+    if vocab is None or not path.stat().st_size or dtype in (fitting := widths.within(path, vocab)):
+        return
+    raise ValueError(
+        f"{path}: has tokens beyond the {vocab:,} of which {META} beside it tells, when it is read as {dtype};"
+        f" {other_widths(fitting)}"
     )
 
 
-def _open(path: Path) -> TokenFile:
-    if llmc.has_header(path):
-        raise ValueError(f"{path}: begins with llm.c's header; it is --format llmc")
-    num_bytes = path.stat().st_size
-    if num_bytes % 2 or not num_bytes:
-        raise ValueError(f"{path}: {num_bytes:,} bytes are no whole number of 16-bit tokens")
-    return TokenFile(path=path, offset=0, num_tokens=num_bytes // 2)
+def other_widths(fitting: Iterable[str]) -> str:
+    """What to try instead."""
+    named = " or ".join(f"--dtype {name}" for name in fitting)
+    return f"name {named}, in which none is" if named else "in no other --dtype it is any better"
+
+
+def _doubts(files: Iterable[TokenFile], dtype: str | None) -> Iterable[str]:
+    """Where a person named a width that a file does not look like: the file is read so, and everybody is told."""
+    doubted: dict[widths.Found, list[str]] = {}
+    for file in files if dtype else ():
+        found = widths.found_in(file.path)
+        if dtype and SAME.get(dtype, dtype) != found.dtype:
+            doubted.setdefault(found, []).append(file.path.name)
+    for found, names in doubted.items():
+        looks = f"like {found.dtype}" if found.dtype else "like no tokens"
+        yield told(f"CAREFUL: read as {dtype}", names, f"as --dtype says, though it looks {looks}: {found.because}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from gpu_runner.data.left_out import LeftOut
 from gpu_runner.data.sources import stdlib
 from gpu_runner.data.sources.source import Document, TextSource
 from gpu_runner.data.splits import watched_or_trained
@@ -26,9 +27,10 @@ def open_source(folder: Path | None) -> TextSource:
     Sorted by package and path. A file that two packages name is one document; one with a 0 byte is no text, and one
     that a sandbox hides is left out. ValueError when there is no package, or too little can be held out.
     """
+    left_out = LeftOut()
     found = {str(one.metadata["Name"]).lower(): one for one in _installed(folder)}
     packages = sorted(found.items())
-    paths = list(dict.fromkeys(path for _, package in packages for path in _sources(package)))
+    paths = list(dict.fromkeys(path for _, package in packages for path in _sources(package, left_out)))
     if not paths:
         raise ValueError(f"--from: no package with source text is installed in {folder or 'this Python'}")
     library = stdlib.open_source()
@@ -42,7 +44,8 @@ def open_source(folder: Path | None) -> TextSource:
             "packages": ", ".join(f"{name} {package.version}" for name, package in packages),
         },
         num_bytes=sum(path.stat().st_size for path in paths) + library.num_bytes,
-        documents=lambda: _documents(paths, library),
+        documents=lambda: _documents(paths, library, left_out),
+        left_out=left_out,
     )
 
 
@@ -50,17 +53,32 @@ def _installed(folder: Path | None) -> Iterator[Distribution]:
     return iter(distributions() if folder is None else distributions(path=[str(folder)]))
 
 
-def _sources(package: Distribution) -> list[Path]:
+def _sources(package: Distribution, left_out: LeftOut) -> list[Path]:
     """The package's own list, RECORD, says which files are its own; a folder would not."""
+    if package.files is None:
+        left_out.file("package(s) without a list of files", package.metadata["Name"])
     listed = sorted(str(file) for file in package.files or () if file.suffix in SUFFIXES)
-    paths = (Path(str(package.locate_file(name))) for name in listed)
+    paths = [Path(str(package.locate_file(name))) for name in listed]
+    for path in paths:
+        if not path.is_file():
+            left_out.file("module(s) listed and not there", path)
     return [path for path in paths if path.is_file()]
 
 
-def _documents(paths: list[Path], library: TextSource) -> Iterator[Document]:
+def _documents(paths: list[Path], library: TextSource, left_out: LeftOut) -> Iterator[Document]:
     copies = set(hidden.places())
     for path in paths:
         text = path.read_bytes()
-        if text.strip() and b"\0" not in text and path.resolve() not in copies:
+        if why := _why_not(path, text, copies):
+            left_out.file(why, path)
+        else:
             yield Document(name=str(path), text=text, split=watched_or_trained(text))
     yield from library.documents()
+
+
+def _why_not(path: Path, text: bytes, copies: set[Path]) -> str | None:
+    if not text.strip():
+        return "empty module(s)"
+    if b"\0" in text:
+        return "module(s) with a 0 byte"
+    return "module(s) that every sandbox hides" if path.resolve() in copies else None

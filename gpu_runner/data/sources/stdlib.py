@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from gpu_runner.data.left_out import LeftOut
 from gpu_runner.data.sources.source import Document, Facts, TextSource
 from gpu_runner.data.splits import watched_or_trained
 from gpu_runner.sandbox import hidden
@@ -29,7 +30,8 @@ TEXT, HELD_OUT_OF = "Python standard library", "held_out_of"
 def open_source() -> TextSource:
     """Every module, sorted by path; without tests and installed packages. ValueError when too little can be hidden."""
     base = hidden.library()
-    paths = [path for path in base.rglob("*.py") if _is_wanted(path.relative_to(base))]
+    left_out = LeftOut()
+    paths = [path for path in base.rglob("*.py") if _is_wanted(path, base, left_out)]
     paths.sort(key=lambda path: path.relative_to(base).as_posix())
     held_out = deal({path: path.read_bytes() for path in paths if module_of(path.relative_to(base)) in hidden.MODULES})
     facts: Facts = {"text": TEXT, "python": platform.python_version(), "num_files": len(paths)}
@@ -38,6 +40,7 @@ def open_source() -> TextSource:
         facts=facts | {HELD_OUT_OF: " ".join(sorted(modules))},
         num_bytes=sum(path.stat().st_size for path in paths),
         documents=lambda: _documents(paths, held_out),
+        left_out=left_out,
     )
 
 
@@ -82,6 +85,15 @@ def _documents(paths: Sequence[Path], held_out: dict[Path, str]) -> Iterator[Doc
         yield Document(name=path.name, text=text, split=held_out.get(path) or watched_or_trained(text))
 
 
-def _is_wanted(relative: Path) -> bool:
+def _is_wanted(path: Path, base: Path, left_out: LeftOut) -> bool:
+    folders = LEFT_OUT & set(path.relative_to(base).parts)
+    if "site-packages" in folders or "dist-packages" in folders:
+        return False  # is not of the standard library
+    if folders:
+        left_out.file("module(s) of tests and character tables", path)
     # _sysconfigdata*.py is written by the build and names the machine it was built on.
-    return not LEFT_OUT & set(relative.parts) and not relative.name.startswith("_sysconfigdata")
+    elif path.name.startswith("_sysconfigdata"):
+        left_out.file("module(s) that the build wrote", path)
+    else:
+        return True
+    return False

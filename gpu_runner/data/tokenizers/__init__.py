@@ -36,6 +36,14 @@ def open_tokenizer(chosen: str, separator: str | None = None) -> Encoder:
     return huggingface.encoder(body, separator) if path.suffix == ".json" else ranks.encoder(path, body, separator)
 
 
+def special_tokens(encoder: Encoder) -> dict[str, int]:
+    """Name -> id of what no text has."""
+    if encoder.about.kind == "huggingface":
+        assert encoder.file is not None
+        return huggingface.table_of(huggingface.parse(encoder.file))[1]
+    return dict(encoder.about.special)
+
+
 def stored_table(home: Path, about: manifest.Tokenizer) -> Table | None:
     """What the ids of a prepared dataset stand for; None where that is not known. ValueError when the file is gone."""
     if about.kind == "unknown":

@@ -7,7 +7,9 @@ byte by 4 %.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -21,14 +23,27 @@ Table = list[bytes]
 """What every id stands for; empty for special tokens and for ids that no text has."""
 
 MAX_VOCAB = 1 << 18
-END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|bos|>")  # the first that a tokenizer has
+# The first that a tokenizer has ends a document of text; in tokens of others it is looked for (data/separators.py).
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "<|eos|>")
+BEGIN_OF_TEXT = ("<|bos|>", "<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of▁sentence｜>", "<|startoftext|>")
+# Of tiktoken's patterns the blanks keep a place on a stack for each character of a run, and the stack has a million
+# places: beyond them the library ends in a panic of Rust, which is no Exception.
+MAX_BLANKS = 900_000
 WAY_OUT = "install it with `python3 webapp/install.py .venv data`, in the checkout"
+
+
+class Unencodable(ValueError):
+    """A text that the tokenizer's library gives up on: the ``index``-th of those given, None where that is unknown."""
+
+    def __init__(self, why: str, index: int | None = None) -> None:
+        super().__init__(f"{why}; split such runs, or use another tokenizer, such as --tokenizer bytes")
+        self.index = index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
     """A tokenizer that is at hand. ``encode`` gives every text's ids, without separator;
-    UnicodeDecodeError where a text has to be UTF-8 and is not."""
+    UnicodeDecodeError where a text has to be UTF-8 and is not, Unencodable where the library gives up."""
 
     about: manifest.Tokenizer
     table: Table
@@ -41,9 +56,34 @@ class Encoder:
         return np.array([len(token) for token in self.table], dtype="<u2")
 
 
+def refuse_long_blanks(texts: Sequence[str]) -> None:
+    """Unencodable for a text with more blanks in a row than tiktoken's patterns can cut."""
+    for index, text in enumerate(texts):
+        if len(text) <= MAX_BLANKS:
+            continue
+        longest = max((len(found[0]) for found in re.finditer(r"\s+", text)), default=0)
+        if longest > MAX_BLANKS:
+            raise Unencodable(f"holds {longest:,} blanks in a row, and tiktoken cuts at most {MAX_BLANKS:,}", index)
+
+
+@contextmanager
+def panics_told(library: str) -> Iterator[None]:
+    """A panic of Rust comes as a BaseException: Unencodable in its place. Whoever presses Ctrl-C is not held up."""
+    try:
+        yield
+    except BaseException as error:
+        kind = type(error)
+        if (kind.__module__, kind.__name__) != ("pyo3_runtime", "PanicException"):
+            raise
+        said = str(error).splitlines()[0] if str(error) else "without a word"
+        raise Unencodable(f"{library} gave up on a text, as it does on very long runs of one kind ({said})") from error
+
+
 def separator_of(special: dict[str, int], wanted: str | None) -> int:
     """The id of the token that ends a document."""
-    names = (wanted,) if wanted is not None else END_OF_TEXT
+    if wanted is not None and wanted.isdecimal() and int(wanted) in special.values():
+        return int(wanted)
+    names = (wanted,) if wanted is not None else END_OF_TEXT + BEGIN_OF_TEXT
     found = next((special[name] for name in names if name in special), None)
     if found is None:
         known = ", ".join(list(special)[:8]) or "none"

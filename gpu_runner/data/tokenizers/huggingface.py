@@ -22,6 +22,7 @@ from gpu_runner.data.tokenizers.encoder import (
     Table,
     empty_table,
     lengths_sha256,
+    panics_told,
     separator_of,
 )
 from gpu_runner.data.tokens import Ids
@@ -132,7 +133,9 @@ class _LazyHuggingFace:
     def __call__(self, texts: Sequence[bytes]) -> list[Ids]:
         if self._opened is None:
             self._opened = self._open()
-        rows = self._opened.encode_batch_fast([text.decode() for text in texts], add_special_tokens=False)
+        decoded = [text.decode() for text in texts]
+        with panics_told("tokenizers"):
+            rows = self._opened.encode_batch_fast(decoded, add_special_tokens=False)
         return [np.array(row.ids, np.uint32) for row in rows]
 
     def _open(self) -> Any:

@@ -24,6 +24,8 @@ from gpu_runner.data.tokenizers.encoder import (
     Table,
     empty_table,
     lengths_sha256,
+    panics_told,
+    refuse_long_blanks,
     separator_of,
 )
 from gpu_runner.data.tokens import Ids
@@ -133,7 +135,10 @@ class _LazyTiktoken:
     def __call__(self, texts: Sequence[bytes]) -> list[Ids]:
         if self._encoding is None:
             self._encoding = self._open()
-        rows = self._encoding.encode_ordinary_batch([text.decode() for text in texts], num_threads=os.cpu_count() or 1)
+        decoded = [text.decode() for text in texts]
+        refuse_long_blanks(decoded)
+        with panics_told("tiktoken"):
+            rows = self._encoding.encode_ordinary_batch(decoded, num_threads=os.cpu_count() or 1)
         return [np.array(row, np.uint32) for row in rows]
 
     def _open(self) -> Any:

@@ -5,6 +5,7 @@ Exit status: 0 all passed, 1 blocked, 2 the arguments are wrong.
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 import time
@@ -24,10 +25,11 @@ from research.drafts import Precedent
 from research.gates import trial
 from research.gates.found import Context, Found
 from research.gates.order import context_of, looked_at
-from research.gates.unified import as_git_writes
 from research.models import Campaign
+from research.pasted import as_git_writes
 
 MAX_READ = 1_000_000  # bytes; ten times what passes, so that the gate can say how large it is
+UNREAD = "can be read"  # the row of a patch that cannot
 TONES = {"passed": "green", "warned": "yellow", "failed": "red", "pending": "dim"}
 Row = tuple[str, Found, float]
 
@@ -45,10 +47,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> NoReturn:
         try:
-            context = _context(options)
+            context, unread = _context(options)
         except (OSError, ValueError) as error:
             raise CommandError(str(error), returncode=2) from error
-        rows = list(_rows(context, with_smoke=options["smoke"]))
+        rows = [*unread, *_rows(context, with_smoke=options["smoke"] and not unread)]
         passed = all(found.passed for _, found, _ in rows)
         if options["json"]:
             self.stdout.write(json.dumps({"passed": passed, "gates": [_shown(row) for row in rows]}, indent=2))
@@ -60,8 +62,11 @@ class Command(BaseCommand):
 # --- what is looked at -------------------------------------------------------------------------
 
 
-def _context(options: dict[str, Any]) -> Context:
-    """Raises ValueError or OSError that names the argument."""
+def _context(options: dict[str, Any]) -> tuple[Context, list[Row]]:
+    """What the gates look at, and a row more where the patch cannot be read: then they look at it as it is.
+
+    Raises ValueError or OSError that names the argument.
+    """
     precedents: tuple[Precedent, ...] = ()
     origin: dict[str, str] | None = None
     level = "bubblewrap"
@@ -76,8 +81,8 @@ def _context(options: dict[str, Any]) -> Context:
         files, commit = _files(options["recipe"]), Path(options["recipe"]).name
     recipe = contract.parse_recipe(files["recipe.toml"])
     wanted = dict(_override(recipe, text) for text in options["override"])
-    patch = as_git_writes(_read(options["patchfile"]), set(files))
-    return context_of(
+    patch, unread = _as_one_change(_read(options["patchfile"]), files)
+    context = context_of(
         patch,
         wanted,
         files,
@@ -87,15 +92,27 @@ def _context(options: dict[str, Any]) -> Context:
         precedents=precedents,
         origin=origin,
     )
+    return context, unread
+
+
+def _as_one_change(patch: str, files: dict[str, str]) -> tuple[str, list[Row]]:
+    """The diff that would be signed, as the form makes it of the same text."""
+    began = time.monotonic()
+    try:
+        return as_git_writes(patch, files), []
+    except ValueError as error:
+        return patch, [(UNREAD, Found.bad(f"{error}."), time.monotonic() - began)]
 
 
 def _read(name: str) -> str:
-    """Bytes that are not UTF-8 become lone surrogates, which the first gate names."""
+    """Bytes that are not UTF-8 become lone surrogates, which the first gate names; PowerShell's ``>`` writes UTF-16."""
     if name == "-":
         raw = sys.stdin.buffer.read(MAX_READ)
     else:
         with Path(name).open("rb") as file:
             raw = file.read(MAX_READ)
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", errors="replace")
     return raw.decode(errors="surrogateescape")
 
 

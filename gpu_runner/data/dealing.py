@@ -1,0 +1,66 @@
+"""Which split a document goes to, and which go to none.
+
+Who has no text decides nothing: thousands of empty rows have one hash, so they all fell to one split, cost nothing to
+predict and flattered every score that was read there. The same holds for one short text many times over. So of what is
+held out every text stands there once, whatever blanks it has; in the training text repeats are its owner's choice.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from gpu_runner.data.left_out import LeftOut
+from gpu_runner.data.sources.source import Document
+from gpu_runner.data.splits import split_of
+
+SHORT_BYTES = 64  # what is longer than that is not made of marks without a width alone
+WIDTHLESS = "\ufeff\u200b\u200c\u200d\u2060"
+DIGEST_BYTES = 16  # of a held-out document, kept to know it again
+
+
+class Dealing:
+    """``left_out`` counts what goes to no split."""
+
+    def __init__(self, *, thinned_by: int, zero_ends: bool, left_out: LeftOut) -> None:
+        self.thinned_by, self.zero_ends, self.left_out = thinned_by, zero_ends, left_out
+        self.repeats = Repeats()
+
+    def split_of(self, document: Document) -> str | None:
+        """None for what is left out. Where a source names the split itself, that is it."""
+        if document.split:
+            return document.split
+        split = split_of(document.text, held_out=document.held_out, thinned_by=self.thinned_by)
+        if why := self._why_not(document, split):
+            self.left_out.document(why, document.name)
+            return None
+        return split
+
+    def _why_not(self, document: Document, split: str) -> str | None:
+        if is_empty(document.text):
+            return "empty document(s)"
+        if self.zero_ends and b"\0" in document.text:
+            return "document(s) with a 0 byte, which ends a document here"
+        if split != "train" and self.repeats.has(b" ".join(document.text.split())):
+            return "repeated document(s) of what is held out"
+        return None
+
+
+class Repeats:
+    """Documents that stand in a held-out split already, known by their hashes."""
+
+    def __init__(self) -> None:
+        self._held: set[bytes] = set()
+
+    def has(self, body: bytes) -> bool:
+        """Whether it came before; from now on it did."""
+        digest = sha256(body).digest()[:DIGEST_BYTES]
+        is_repeat = digest in self._held
+        self._held.add(digest)
+        return is_repeat
+
+
+def is_empty(text: bytes) -> bool:
+    """Whether nothing can be seen in it."""
+    if not text or text.isspace():
+        return True
+    return len(text) <= SHORT_BYTES and not text.decode(errors="replace").strip(WIDTHLESS).strip()

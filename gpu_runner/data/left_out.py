@@ -1,0 +1,55 @@
+"""What of a source is in no split: counted where it is left out, and said once.
+
+Documents and rows are text that somebody may miss, so the manifest names them too (``fact``). Files that never were
+text (a checksum, a hidden folder) are said alone: the same text has the same manifest with and without a .DS_Store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import itemgetter
+
+
+@dataclass
+class _Counted:
+    num: int
+    first: str
+
+
+class LeftOut:
+    """How many of each kind, and the first of them. A kind is worded for both numbers: ``empty document(s)``."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _Counted] = {}
+        self._documents: dict[str, _Counted] = {}
+
+    def file(self, kind: str, name: object) -> None:
+        """A file, folder or link that is not read."""
+        _count(self._files, kind, name)
+
+    def document(self, kind: str, name: object) -> None:
+        """A document, row or line that is read and not kept."""
+        _count(self._documents, kind, name)
+
+    def in_words(self) -> str:
+        """``Left out: 2 empty documents (first: a.txt), 1 hidden file (.b).``; "" when it is nothing."""
+        counted = [*sorted(self._documents.items(), key=itemgetter(0)), *sorted(self._files.items(), key=itemgetter(0))]
+        said = (
+            f"{_worded(kind, found.num)} ({'first: ' if found.num > 1 else ''}{found.first})" for kind, found in counted
+        )
+        return f"Left out: {', '.join(said)}." if counted else ""
+
+    def fact(self) -> str:
+        """Documents alone, without names: for the manifest, which holds no local path."""
+        return ", ".join(_worded(kind, found.num) for kind, found in sorted(self._documents.items(), key=itemgetter(0)))
+
+
+def _count(counted: dict[str, _Counted], kind: str, name: object) -> None:
+    if kind in counted:
+        counted[kind].num += 1
+    else:
+        counted[kind] = _Counted(1, str(name))
+
+
+def _worded(kind: str, num: int) -> str:
+    return f"{num:,} {kind.replace('(s)', '' if num == 1 else 's')}"

@@ -1,0 +1,193 @@
+"""Which token stands between documents of tokens that somebody else made: found by looking, never by its name alone.
+
+A tokenizer names several special tokens, and its end of a text may occur nowhere: llm.c and modded-nanogpt BEGIN each
+document with ``<|endoftext|>`` (50256) or, for Llama 3, with ``<|begin_of_text|>`` (128000).
+
+Whether a separator begins a document or ends it makes one difference: where the first one stands. Everything that
+reads a dataset (the recipe's document mask, the counts of documents) takes it to stand behind each. So where it begins
+them, the stream is written from its first document on, and ends with the separator instead: between any two documents
+nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpu_runner.data.progress import Silent
+from gpu_runner.data.sources import nanogpt, widths
+from gpu_runner.data.sources.source import TokenFile, TokenSource
+from gpu_runner.data.tokenizers import special_tokens
+from gpu_runner.data.tokenizers.encoder import BEGIN_OF_TEXT, END_OF_TEXT, Encoder
+from gpu_runner.data.tokens import Ids
+
+LOOKED_AT = 1 << 24  # tokens, which have thousands of documents; further only while nothing is found
+NUM_NAMED = 5  # special tokens that a sentence names
+RIVAL = 2  # an end of text is preferred to a beginning that occurs up to so many times as often: [begin ... end]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """``separator`` is None where documents are not marked; ``begins``: it stands at their head."""
+
+    separator: int | None
+    begins: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How often each of the tokens that were looked for occurs, and where files begin and end."""
+
+    counts: dict[int, int]  # only of those that occur
+    num_tokens: int  # looked at
+    firsts: list[int]
+    lasts: list[int]
+
+    def begins(self, token: int) -> bool:
+        return self.firsts.count(token) > self.lasts.count(token)
+
+
+def find_separator(source: TokenSource, encoder: Encoder | None, wanted: str | None, progress: Silent) -> Marked:
+    """What marks the documents of ``source``; said through ``progress``.
+
+    ValueError when ``wanted`` occurs nowhere, and when nothing marks documents that have to be dealt one by one.
+    """
+    if encoder is None:
+        return _by_number(source, wanted, progress)
+    names = {token: name for name, token in special_tokens(encoder).items()}
+    assert encoder.about.separator is not None
+    sought = {encoder.about.separator} if wanted is not None else set(names)
+    seen = look(source, sought, set(names), encoder.about.vocab)
+    separator = _chosen(seen, names, encoder.about.separator, wanted)
+    if separator is None:
+        _refuse_unmarked(source, f"of the tokenizer's special tokens {_occurring(seen, names)}", wanted)
+        progress.say(f"Documents are not marked: {_occurring(seen, names)}. Held-out text is cut by its length.")
+        return Marked(None)
+    return _told(seen, separator, names[separator], progress)
+
+
+def _by_number(source: TokenSource, wanted: str | None, progress: Silent) -> Marked:
+    """Without a tokenizer nothing but a number is known."""
+    if wanted is None:
+        seen = look(source, set(), {source.files[0].at(0)})
+        (first,) = seen.firsts[:1]
+        _refuse_unmarked(source, f"the first of its tokens, {first}, occurs {seen.counts[first]:,} times", wanted)
+        return Marked(None)
+    if not wanted.isdecimal():
+        raise ValueError(f"--separator: {wanted!r} is no number; without --tokenizer only a token's number is known")
+    token = int(wanted)
+    seen = look(source, {token}, {token, source.files[0].at(0)})
+    if token not in seen.counts:
+        first = seen.firsts[0]
+        raise ValueError(
+            f"--separator: {token} occurs nowhere in {seen.num_tokens:,} tokens; the first of them, {first}, occurs"
+            f" {seen.counts[first]:,} times"
+        )
+    return _told(seen, token, None, progress)
+
+
+def look(source: TokenSource, sought: set[int], counted: set[int], vocab: int | None = None) -> Seen:
+    """Count the tokens of ``counted``; through the whole source where none of ``sought`` occurs before.
+
+    ValueError for tokens beyond ``vocab``.
+    """
+    wanted, counts, num_tokens = sorted(counted), Counter[int](), 0
+    for read_from, piece in _held_out_first(source):
+        refuse_foreign(read_from, piece, vocab)
+        counts.update(_counted(piece, wanted))
+        num_tokens += len(piece)
+        if num_tokens >= LOOKED_AT and (not sought or sought & set(counts)):
+            break
+    firsts, lasts = [file.at(0) for file in source.files], [file.at(-1) for file in source.files]
+    return Seen(dict(counts), num_tokens, firsts, lasts)
+
+
+def _counted(piece: Ids, wanted: Sequence[int]) -> dict[int, int]:
+    """How often each of ``wanted``, which is sorted, occurs. Special tokens stand together at one end: few are near."""
+    lowest, highest = wanted[0], wanted[-1]
+    near = piece[(piece >= lowest) & (piece <= highest)].astype(np.intp) - lowest
+    times = np.bincount(near, minlength=highest - lowest + 1)
+    return {token: int(times[token - lowest]) for token in wanted if times[token - lowest]}
+
+
+def refuse_foreign(file: TokenFile, piece: Ids, vocab: int | None) -> None:
+    """ValueError for another tokenizer's token, or another width's. None: no tokenizer is known."""
+    if vocab is None or (highest := int(piece.max())) < vocab:
+        return
+    fitting = [] if file.offset else widths.within(file.path, vocab)
+    others = [name for name in fitting if widths.STORED[name] != file.stored]
+    raise ValueError(
+        f"--tokenizer: has {vocab:,} tokens, but {file.path} holds the token {highest:,}; name the tokenizer that made"
+        f" it{f', or its width: {nanogpt.other_widths(others)}' if others else ''}"
+    )
+
+
+def _held_out_first(source: TokenSource) -> Iterator[tuple[TokenFile, Ids]]:
+    for file in source.held_out + source.train:
+        for piece in file.pieces():
+            yield file, piece
+
+
+def _chosen(seen: Seen, names: dict[int, str], own: int, wanted: str | None) -> int | None:
+    """The token that was asked for, else the one that does what a separator does. ValueError: it occurs nowhere."""
+    if wanted is not None:
+        if own not in seen.counts:
+            raise ValueError(
+                f"--separator: {names[own]} ({own}) occurs nowhere in {seen.num_tokens:,} tokens;"
+                f" {_occurring(seen, names)}. Name that one, or leave --separator out"
+            )
+        return own
+    known = {names[token]: num for token, num in seen.counts.items() if names[token] in END_OF_TEXT + BEGIN_OF_TEXT}
+    by_name = {name: token for token, name in names.items()}
+    most = max(known.values(), default=0)
+    for name in (*END_OF_TEXT, *BEGIN_OF_TEXT):
+        if known.get(name, 0) * RIVAL >= most > 0:
+            return by_name[name]
+    edges = {*seen.firsts} if len({*seen.firsts}) == 1 else {*seen.lasts} if len({*seen.lasts}) == 1 else set()
+    return next((token for token in edges if seen.counts.get(token, 0) > 1), None)
+
+
+def _told(seen: Seen, separator: int, name: str | None, progress: Silent) -> Marked:
+    num = seen.counts[separator]
+    begins = seen.begins(separator)
+    called = f"{name} ({separator})" if name else f"the token {separator}"
+    how = "begins each document, and is written behind it" if begins else "stands behind each document"
+    progress.say(
+        f"Separator: {called} {how}: {num:,} times in {seen.num_tokens:,} tokens, one in {seen.num_tokens // num:,}."
+    )
+    return Marked(separator, begins)
+
+
+def _refuse_unmarked(source: TokenSource, found: str, wanted: str | None) -> None:
+    if not source.held_out:
+        raise ValueError(
+            "--separator: the source holds nothing out and does not say where documents end; name the"
+            f" --tokenizer, or the --separator's number ({found})"
+        )
+
+
+def _occurring(seen: Seen, names: dict[int, str]) -> str:
+    """``of its special tokens there occur <|x|> (7) 12 times and ...``."""
+    most = sorted(seen.counts.items(), key=lambda pair: -pair[1])[:NUM_NAMED]
+    if not most:
+        sought = ", ".join(f"{name} ({token})" for token, name in list(names.items())[:NUM_NAMED])
+        return f"none of its special tokens occurs ({sought}{', ...' * (len(names) > NUM_NAMED)})"
+    return "there occur " + ", ".join(f"{names[token]} ({token}) {num:,} times" for token, num in most)
+
+
+def ended_by(pieces: Iterator[Ids], marked: Marked) -> Iterator[Ids]:
+    """The stream with its separators behind the documents: none at its head, one at its end where they begin them."""
+    is_head, last = True, None
+    for piece in pieces:
+        if is_head and marked.separator is not None:
+            is_rest = piece != marked.separator
+            piece = piece[int(is_rest.argmax()) if is_rest.any() else len(piece) :]
+        if len(piece):
+            is_head, last = False, piece[-1:]
+            yield piece
+    if last is not None and marked.begins and int(last[0]) != marked.separator:
+        assert marked.separator is not None
+        yield np.array([marked.separator], last.dtype)

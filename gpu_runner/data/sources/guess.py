@@ -1,0 +1,46 @@
+"""Which format a folder looks like, by the files below it. What is found nowhere is named, not read as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpu_runner.data.left_out import LeftOut
+from gpu_runner.data.manifest import load_manifest
+from gpu_runner.data.sources import llmc, megatron, nanochat, nanogpt, npy, strangers
+from gpu_runner.data.sources.folder import files_below
+
+
+def guess(folder: Path) -> str:
+    """One of the FORMATS. ValueError for what is none: another project's files, packed ones, a dataset of our own."""
+    _refuse_our_own(folder)
+    paths = files_below(folder, LeftOut()).paths
+    if any(map(nanochat.is_parquet, paths)):
+        return "nanochat"
+    tokens = [path for path in paths if path.suffix.lower() in nanogpt.SUFFIXES]
+    if tokens:
+        return _form_of_tokens(tokens)
+    for path in paths:
+        if what := strangers.by_its_name(path):
+            raise ValueError(f"{path}: {what}. Or take it out of the folder; --format says what the rest is")
+    return "text"
+
+
+def _form_of_tokens(paths: Sequence[Path]) -> str:
+    """By the first file that has anything in it: an empty one says nothing."""
+    first = next((path for path in paths if path.stat().st_size), paths[0])
+    if megatron.has_index(first):
+        return "megatron"
+    if llmc.has_header(first):
+        return "llmc"
+    return "npy" if npy.has_header(first) else "nanogpt"
+
+
+def _refuse_our_own(folder: Path) -> None:
+    try:
+        made = load_manifest(folder)
+    except ValueError:
+        return
+    raise ValueError(
+        f"--from: {folder} is the prepared dataset {made.name!r} already: use it as it is, or name what it was made of"
+    )

@@ -1,0 +1,47 @@
+"""What gates will refuse for certain, said while whoever proposes is still there. Nothing is applied or looked up.
+
+Only the gates that nobody may override and that read nothing but the change: a patch that they block can become
+nothing, so it is better never written down. What people may disagree on (code, new text, secrets) is for the review
+page; overrides are held to their bounds by ``patches.problems_with``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from research import patches
+from research.drafts import Draft
+from research.gates import sandbox, size, unified
+from research.gates.found import Context, Found
+
+GATES = (size.check, sandbox.check)
+MAX_SAID = 5
+
+
+def problems(draft: Draft, files: Mapping[str, str], *, sandbox_level: str) -> list[str]:
+    """Sentences that name the field; none for a draft that these gates let pass. Expects one that can be applied."""
+    patch = patches.to_patch(files, draft.edits)
+    context = Context(
+        patch=patch,
+        overrides={o.key: o.value for o in draft.overrides},
+        files=dict(files),
+        commit="",
+        change=unified.read(patch),
+        after=patches.apply_edits(files, draft.edits),
+        patch_problem=None,
+        sandbox_level=sandbox_level,
+        is_trusted=not patch,
+    )
+    return [said for gate in GATES for said in _said(gate(context))][:MAX_SAID]
+
+
+def _said(found: Found) -> list[str]:
+    if found.passed:
+        return []
+    blocking = [remark for remark in found.remarks if remark["severity"] == "block"]
+    return [f"edits: {_where(remark)}{remark['sentence']}" for remark in blocking] or [f"edits: {found.sentence}"]
+
+
+def _where(remark: dict[str, object]) -> str:
+    place = f"{remark['path']}:{remark['line']}" if remark["path"] else f"line {remark['line']} of the diff"
+    return f"{place}: " if remark["line"] else ""

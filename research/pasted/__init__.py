@@ -1,0 +1,48 @@
+"""Diffs that people and models write, read as they were meant: all of a patch, or a sentence that names its line.
+
+The one reader of both doors, the form and ``manage.py gate``. What it reads becomes edits, and the diff that gates
+check and people sign is made from those by ``patches.to_patch``, so nothing here is ever what somebody signs: the
+strict reading of ``gates.unified`` stands behind it.
+
+The order: ``envelope`` takes off what stands around a patch (fences, indents, a mail's quoting, line ends), ``reader``
+finds sections and hunks, ``names`` says which file is meant, ``placing`` finds each hunk by its own lines, and
+``meant`` makes edits of them. Counts and line numbers are looked at last: models get both wrong all day. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from research.drafts import Edit
+from research.pasted.envelope import rows_of
+from research.pasted.meant import edits_between
+from research.pasted.placing import after
+from research.pasted.reader import read
+from research.patches import to_patch
+
+
+def edits_of(patch: str, files: Mapping[str, str], *, by_number: bool = True) -> tuple[Edit, ...]:
+    """What ``patch`` does to ``files``, as edits; none for a blank text.
+
+    Without ``by_number`` no line number decides anything: every hunk has to stand in one place only. Raises
+    ValueError: "line 7: ..." of the patch, and the way out.
+    """
+    if not patch.strip():
+        return ()
+    envelope = rows_of(patch)
+    now = dict(files)
+    edits: list[Edit] = []
+    done: set[str] = set()
+    for section in read(envelope.rows, files):
+        text, changes = after(section, now[section.path], envelope, by_number=by_number and section.path not in done)
+        edits += edits_between(section.path, now[section.path], changes, text)
+        now[section.path] = text
+        done.add(section.path)
+    if not edits:
+        raise ValueError("this diff changes nothing: what it takes away and what it adds are the same")
+    return tuple(edits)
+
+
+def as_git_writes(patch: str, files: Mapping[str, str]) -> str:
+    """``patch`` as the one diff that stands for what it does. Raises ValueError as ``edits_of``."""
+    return to_patch(files, edits_of(patch, files))

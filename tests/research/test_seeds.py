@@ -1,0 +1,69 @@
+"""Pairs share a seed on purpose. Nothing else does: no other pair, incumbent or campaign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from gpu_runner import contract
+from research import dispatch, review, tasks
+from research.models import Campaign
+from tests import builders
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+
+
+@pytest.fixture
+def campaign() -> Campaign:
+    return builders.make_campaign()
+
+
+def claim() -> contract.Lease:
+    lease = builders.claim(builders.make_worker())
+    assert lease is not None
+    return lease
+
+
+def test_no_two_campaigns_incumbents_or_pairs_share_a_seed(campaign: Campaign) -> None:
+    other = builders.make_campaign(slug="second", name="Second campaign")
+    promoted = campaign.incumbents.create(number=1, commit="b" * 40)
+    pairs = [*range(1, contract.MAX_PAIRS + 1), dispatch.SEALED_PAIR]
+    incumbents = (campaign.incumbents.get(number=0), promoted, other.incumbent)
+    seeds = [incumbent.seed(pair) for incumbent in incumbents for pair in pairs]
+    assert len(set(seeds)) == len(seeds)
+    assert 0 <= min(seeds) <= max(seeds) <= contract.MAX_SEED
+
+
+def test_a_candidate_and_its_incumbent_are_paired_by_one(campaign: Campaign, bob: User) -> None:
+    proposal = builders.make_pending(campaign)
+    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    theirs = claim()
+    assert theirs.spec.purpose == "baseline"
+    builders.finish(theirs, val_bpb=1.6)
+    mine = claim()
+    assert (mine.spec.purpose, mine.spec.seed) == ("candidate", theirs.spec.seed)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64, 1.5, 1.0, True, "1", None])
+def test_a_seed_that_torch_would_read_as_another_is_refused_on_the_wire(campaign: Campaign, seed: Any) -> None:
+    dispatch.advance(campaign)
+    spec = claim().spec.model_dump()
+    contract.RunSpec.model_validate(spec | {"seed": contract.MAX_SEED})
+    with pytest.raises(ValueError, match="seed"):
+        contract.RunSpec.model_validate(spec | {"seed": seed})
+
+
+def test_a_campaign_has_no_more_pairs_than_its_incumbent_has_seeds(campaign: Campaign) -> None:
+    policy = {"min_pairs": 1, "alpha": 0.05, "min_effect_bpb": 0.005}
+    contract.SeedPolicy(max_pairs=contract.MAX_PAIRS, **policy)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_pairs"):
+        contract.SeedPolicy(max_pairs=contract.MAX_PAIRS + 1, **policy)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_pairs"):
+        builders.make_campaign(slug="greedy", max_pairs=contract.MAX_PAIRS + 1)
