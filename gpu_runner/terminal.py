@@ -176,6 +176,6 @@ def shown(text: str) -> list[str]:
     """The lines of a text that may hold drawings, blank ones left out."""
     lines: list[str] = []
     terminal = Terminal(lambda line: lines.append((line or b"").decode()), max_bytes=4 * len(text) + MAX_COLUMNS)
-    terminal.feed(text.encode(errors="replace"))
+    terminal.feed(text.encode(errors="ignore"))  # half a letter is none
     terminal.close()
     return lines

@@ -82,7 +82,7 @@ def test_a_decision_that_got_no_answer_of_ours_leaves_the_page_and_says_what_is_
         page.keyboard.type("half a sentence")
         page.locator("#ask-request_changes [type=submit]").click()
         page.locator("#toasts .toast").wait_for(timeout=10_000)
-        page.wait_for_function("!document.querySelector('#ask-request_changes [type=submit]').disabled")
+        page.locator("#ask-request_changes [type=submit]:not([disabled])").wait_for()
         written = page.input_value("#reason-request_changes")
         return page.inner_text("#toasts"), written, page.is_visible("#review h1"), page.inner_text("#review")
 
@@ -111,7 +111,7 @@ def test_news_that_does_not_come_through_leaves_the_page_and_says_that_it_may_be
         page.locator("#toasts .toast").wait_for(timeout=10_000)
         told, review = page.inner_text("#toasts"), page.inner_text("#review")
         page.evaluate(nudge)
-        page.wait_for_function("document.querySelectorAll('.htmx-request').length === 0")
+        page.locator("#review:not(.htmx-request)").wait_for()
         num_toasts = page.locator("#toasts .toast").count()
         troubled.instead = good
         page.evaluate(nudge)

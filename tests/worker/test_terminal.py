@@ -170,6 +170,7 @@ def test_a_run_cannot_keep_its_supervisor_busy_with_drawing(drawn: bytes) -> Non
 
 
 def test_words_that_hold_a_drawing_are_read_alike() -> None:
+    assert shown("half a letter \ud800is none") == ["half a letter is none"]
     assert shown("\r10%\r20%\nTraceback\n  in train\n") == ["20%", "Traceback", "  in train"]
 
 
