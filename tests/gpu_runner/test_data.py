@@ -24,6 +24,7 @@ from gpu_runner.data.verify import refuse_open, verify
 from gpu_runner.sandbox import hidden
 from gpu_runner.score import open_held_out
 from gpu_runner.standalone.plan import find_dataset
+from tests.gpu_runner.datasets import Heard
 from tests.gpu_runner.texts import document, tokens_of, write_llmc, write_rank_file, write_texts, write_tokenizer_json
 
 
@@ -41,17 +42,6 @@ def read(home: Path, split: str) -> np.ndarray:
     manifest = load_manifest(home)
     text = TokenArray(shard_paths(home, manifest, split)[0].parent, manifest, split)
     return text.span(0, len(text))
-
-
-class Heard(Lines):
-    """Keeps what it was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
 
 
 # --- the standard library ----------------------------------------------------------------------
