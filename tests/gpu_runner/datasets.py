@@ -7,9 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpu_runner.data.manifest import HELD_OUT, SPLITS, load_manifest, shard_paths
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.progress import Lines
+from gpu_runner.data.tokens import TokenArray
+
+
+def read(home: Path, split: str) -> np.ndarray:
+    manifest = load_manifest(home)
+    text = TokenArray(shard_paths(home, manifest, split)[0].parent, manifest, split)
+    return text.span(0, len(text))
 
 
 class Heard(Lines):

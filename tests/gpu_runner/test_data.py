@@ -19,12 +19,11 @@ from gpu_runner.data.manifest import HELD_OUT, SPLITS, Manifest, load_manifest, 
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.progress import Bar, Lines
 from gpu_runner.data.sources import stdlib
-from gpu_runner.data.tokens import TokenArray
 from gpu_runner.data.verify import refuse_open, verify
 from gpu_runner.sandbox import hidden
 from gpu_runner.score import open_held_out
 from gpu_runner.standalone.plan import find_dataset
-from tests.gpu_runner.datasets import Heard
+from tests.gpu_runner.datasets import Heard, read
 from tests.gpu_runner.texts import document, tokens_of, write_llmc, write_rank_file, write_texts, write_tokenizer_json
 
 
@@ -36,12 +35,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def only_shard(home: Path, split: str) -> Path:
     (path,) = shard_paths(home, load_manifest(home), split)
     return path
-
-
-def read(home: Path, split: str) -> np.ndarray:
-    manifest = load_manifest(home)
-    text = TokenArray(shard_paths(home, manifest, split)[0].parent, manifest, split)
-    return text.span(0, len(text))
 
 
 # --- the standard library ----------------------------------------------------------------------

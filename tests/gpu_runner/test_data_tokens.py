@@ -19,7 +19,7 @@ from gpu_runner.data.manifest import HELD_OUT, SPLITS, load_manifest
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.sources import widths
 from gpu_runner.data.verify import verify
-from tests.gpu_runner.test_data import Heard, read
+from tests.gpu_runner.datasets import Heard, read
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file
 
 Tokens = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ import pytest
 from gpu_runner.data.manifest import HELD_OUT, SPLITS, load_manifest
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.verify import verify
-from tests.gpu_runner.test_data import Heard, read
+from tests.gpu_runner.datasets import Heard, read
 from tests.gpu_runner.test_data_tokens import documents, write_nanogpt
 from tests.gpu_runner.texts import write_llmc, write_rank_file, write_tokenizer_json
 
