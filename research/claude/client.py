@@ -182,7 +182,8 @@ class Client:
             return _failed(model, started, "connection", f"The connection to Claude failed: {short(why)}", retry=True)
         except ElsewhereError as error:
             sentence = f"Claude's answer is not {wanted}. {error}"
-            return answered(_failed(model, started, "unreadable", sentence), error.body)
+            attempt = _failed(model, started, "unreadable", sentence)
+            return answered(attempt, error.body, self._request_id(error.headers))
         except TooLargeError:
             sentence = f"Claude's answer is larger than {MAX_BODY_BYTES // 2**20} MiB; it was not read to the end."
             return _failed(model, started, "too_large", sentence)

@@ -74,9 +74,9 @@ class Response(Protocol):
 class ElsewhereError(Exception):
     """Something between here and the API answered in its place, and called that a success."""
 
-    def __init__(self, sentence: str, body: bytes) -> None:
+    def __init__(self, sentence: str, reply: Response, body: bytes) -> None:
         super().__init__(sentence)
-        self.body = body
+        self.headers, self.body = reply.headers, body
 
 
 def refuse_page(reply: Response, body: bytes) -> None:
@@ -92,6 +92,7 @@ def refuse_page(reply: Response, body: bytes) -> None:
     raise ElsewhereError(
         f"Something on the way to it has answered in its place ({what}); check ANTHROPIC_BASE_URL, and the proxy or the"
         " sign-in page of this network.",
+        reply,
         body,
     )
 
