@@ -8,7 +8,8 @@ class ResearchConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from research import covered, watch
+        from research import covered, follow, watch
 
         assert covered.APART
         watch.connect()
+        follow.connect()

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, attempts, events, ledger, lifecycle, moves, quarantine, tasks, usual
+from research import approval, attempts, doorbell, events, ledger, lifecycle, moves, quarantine, usual
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
 log = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ def queue(
                 approval=signed.model_dump(mode="json"),
                 rank=RANKS[purpose] + min(pair, 9),
                 reads_sealed=pair == SEALED_PAIR,
+                rung_at=timezone.now(),
                 **fields,
             )
             events.record(
@@ -121,12 +122,12 @@ def queue(
 
 
 def ring_waiting(campaign: Campaign) -> None:
-    """Ring for queued runs that nobody came for; a worker empties the queue on one ring."""
+    """Ring again for queued runs that nobody came for; a worker empties the queue on one ring."""
     now = timezone.now()
     waiting = campaign.runs.filter(Q(rung_at=None) | Q(rung_at__lt=now - RING_AGAIN_AFTER), state="queued")
     run_id = waiting.order_by("rank", "pk").values_list("pk", flat=True).first()
     if run_id is not None and waiting.update(rung_at=now):
-        transaction.on_commit(lambda: tasks.ring(run_id))
+        transaction.on_commit(lambda: doorbell.workers(run_id))
 
 
 # --- claiming ------------------------------------------------------------------------------
@@ -290,7 +291,11 @@ def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost
         moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", payload=told, lease_until=None)
         if (failure := attempts.last_failure(run, why=why, kind=kind, todo=todo)) is None:
             moves.move_run(
-                run, "queued", by=by, sentence=f"R-{run.pk} is queued again, attempt {run.attempt + 1}", rung_at=None
+                run,
+                "queued",
+                by=by,
+                sentence=f"R-{run.pk} is queued again, attempt {run.attempt + 1}",
+                rung_at=timezone.now(),
             )
             return
         moves.move_run(

@@ -13,7 +13,7 @@ from typing import Any
 from research.claude import memory
 from research.drafts import Dynamics, LogTail
 from research.models import Campaign, Incumbent, Revision, Run, Verdict
-from research.report import read_batches
+from research.points import read_batches
 from research.visible import visible
 
 AT = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the run's steps

@@ -7,12 +7,12 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from gpu_runner import contract
-from research import briefing, gates, lifecycle, moves, patches, propose, repository
+from research import briefing, lifecycle, moves, patches, propose, repository
 from research.drafts import Draft
 from research.gates import atonce
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
-from research.review import locked
+from research.rights import locked
 
 
 def edit(proposal_id: int, draft: Draft, *, number: int, digest: str, by: User) -> Revision:
@@ -70,5 +70,4 @@ def put(
     what = "revised" if answers else "edited"
     sentence = f"{who} {what} P-{proposal.pk} {proposal.title}: revision {revision.number}"
     moves.move_proposal(proposal, "drafted", by=by, sentence=sentence, payload=told, title=draft.title[:200])
-    transaction.on_commit(lambda: gates.request(proposal))
     return revision

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from gpu_runner import contract
-from research import attempts, dispatch, events, learn, lifecycle, moves, quarantine, repository, statistics, tasks
+from research import attempts, dispatch, events, learn, lifecycle, moves, quarantine, repository, statistics
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,6 @@ def _look(revision: Revision) -> None:
     last = looks[-1]
     if last.decision == "continue":
         dispatch.add_pair(revision, len(pairs) + 1)
-        dispatch.ring_waiting(revision.proposal.campaign)
         return
     rows = [_row(pair, look) for pair, look in zip(pairs, looks, strict=True)]
     if last.decision == "keep":
@@ -178,7 +177,6 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
         about: dict[str, Any] = {"final": final, "rows": [proposal]}
         events.record("proposal.better_on_val", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, **about)
         dispatch.add_pair(revision, dispatch.SEALED_PAIR)
-    dispatch.ring_waiting(proposal.campaign)
 
 
 def _confirm(revision: Revision, look: statistics.Look, rows: list[dict[str, Any]]) -> None:
@@ -291,7 +289,6 @@ def conclude(
         dispatch.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
-        transaction.on_commit(lambda: tasks.send("reconcile"))
     return verdict
 
 
@@ -333,4 +330,3 @@ def _promote(revision: Revision, commit: str) -> None:
         moves.move_proposal(other, "stale", by=BY, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved")
     for run in old.runs.filter(purpose="baseline", state__in={"queued", *lifecycle.RUN_LIVE}):
         dispatch.stop_run(run, by=BY, reason="the incumbent moved")
-    transaction.on_commit(lambda: repository.follow(campaign))

@@ -11,7 +11,7 @@ from research.drafts import Draft, Precedent
 from research.gates import atonce
 from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal, Revision
-from research.review import locked
+from research.rights import locked
 
 
 class Full(Exception):

@@ -8,11 +8,12 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from research import approval, dispatch, events, gates, learn, lifecycle, moves, tasks
+from research import approval, dispatch, events, gates, learn, lifecycle, moves
 from research.gates import overridden
 from research.lifecycle import LostRace
 from research.models import Decision, Gate, Proposal, Revision
-from research.review import MAX_REASON, check_right, locked
+from research.review import MAX_REASON
+from research.rights import check_right, locked
 
 
 def sign(
@@ -93,7 +94,6 @@ def check_again(proposal_id: int, *, by: User) -> None:
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
         sentence = f"{_name(by)} asked the gates to look at P-{proposal.pk} {proposal.title} again"
         moves.move_proposal(proposal, "stale", by=f"user:{by.get_username()}", sentence=sentence)
-        transaction.on_commit(lambda: tasks.send("rebase", proposal.pk))
 
 
 def withdraw(proposal_id: int, *, reason: str, by: User) -> None:
@@ -110,7 +110,6 @@ def withdraw(proposal_id: int, *, reason: str, by: User) -> None:
         moves.move_proposal(proposal, "withdrawn", by=who, sentence=sentence, payload={"reason": reason})
         dispatch.cancel_queued(proposal.revision, by=who, reason=f"P-{proposal.pk} was withdrawn")
         learn.record(proposal, "withdrawn", f"Withdrawn by a person: {reason}")
-        transaction.on_commit(lambda: dispatch.advance(proposal.campaign))
 
 
 def _reason(reason: str, why: str) -> str:

@@ -12,12 +12,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, asking, events, gates, ledger, lifecycle, moves, patches, repository, stated
+from research import approval, asking, events, ledger, lifecycle, moves, patches, repository, stated
 from research.briefing import brief, draft_of
 from research.drafts import Answer, Draft
 from research.gates import atonce
 from research.models import Campaign, Proposal, Revision, Wave
-from research.review import locked
+from research.rights import locked
 from research.visible import visible
 
 MAX_REVISIONS = 12
@@ -98,7 +98,6 @@ def write(
         rows = [proposal, revision, *([wave] if wave else [])]
         sentence = f"P-{proposal.pk} {proposal.title}"
         events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, rows=rows, **told)
-        transaction.on_commit(lambda: gates.request(proposal))
     return proposal
 
 
@@ -249,4 +248,3 @@ def _redraft(
         told = {"revision": revision.number}
         title = draft.title[:200]
         moves.move_proposal(proposal, "drafted", by=asking.BY, sentence=sentence, payload=told, title=title)
-        transaction.on_commit(lambda: gates.request(proposal))

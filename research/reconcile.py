@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from research import approval, asking, chain, dispatch, gates, judge, lifecycle, moves, propose, repository, tasks
+from research import approval, asking, chain, dispatch, doorbell, gates, judge, lifecycle, moves, propose, repository
 from research.models import Campaign, Proposal
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def reconcile(*, at_start: bool = False) -> None:
     _chain()
     for campaign in Campaign.objects.all():
         try:
-            _look_after(campaign, at_start)
+            look_after(campaign, at_start=at_start)
         except Exception:
             log.exception("campaign %s could not be reconciled; trying again in a few seconds", campaign.slug)
 
@@ -41,7 +41,8 @@ def _chain() -> None:
         log.exception("the head of the chain could not be kept in the home; trying again in a few seconds")
 
 
-def _look_after(campaign: Campaign, at_start: bool) -> None:
+def look_after(campaign: Campaign, *, at_start: bool = False) -> None:
+    """Whatever one campaign needs next; not asked for more than once in a few seconds, and harmless if it is."""
     _conclude_ended(campaign)
     repository.follow(campaign)
     if campaign.state != "active":
@@ -57,7 +58,7 @@ def _look_after(campaign: Campaign, at_start: bool) -> None:
 
 def _ring_proposer(campaign: Campaign) -> None:
     if propose.is_due(campaign) and asking.is_free(campaign):
-        tasks.send("propose", campaign.pk)
+        doorbell.control("control.propose", campaign.pk)
 
 
 def _conclude_ended(campaign: Campaign) -> None:
@@ -102,11 +103,11 @@ def _ring_for_proposals(campaign: Campaign) -> None:
     """Proposals whose next step is a control task that has not come."""
     overdue = timezone.now() - OVERDUE
     for proposal in campaign.proposals.filter(state="stale"):
-        tasks.send("rebase", proposal.pk)
+        doorbell.control("control.rebase", proposal.pk)
     for proposal in campaign.proposals.filter(state__in=("drafted", "changes_requested"), state_at__lt=overdue):
         if proposal.state == "drafted":
-            gates.request(proposal)
+            doorbell.control("control.check", proposal.pk)
         elif proposal.arm in Proposal.FROM_OUTSIDE:
             continue  # its author answers
         elif campaign.proposer_retry_at is None or campaign.proposer_retry_at < timezone.now():
-            tasks.send("revise", proposal.pk)
+            doorbell.control("control.revise", proposal.pk)

@@ -7,7 +7,6 @@ the last seq that is stored. A stale fence is refused: the run belongs to somebo
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import zlib
 from datetime import timedelta
@@ -19,7 +18,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import dispatch, gates, judge, ledger, lifecycle, moves, quarantine, tasks
+from research import dispatch, ledger, lifecycle, moves, quarantine
 from research.models import ReportBatch, Run, Score
 
 log = logging.getLogger(__name__)
@@ -138,12 +137,6 @@ def _update(run: Run, **changes: Any) -> None:
         setattr(run, field, value)
 
 
-def read_batches(run_id: int, since_seq: int, limit: int) -> list[tuple[int, int, dict[str, Any]]]:
-    """(seq, attempt, {points, log}) of up to ``limit`` batches after ``since_seq``, in order."""
-    rows = ReportBatch.objects.filter(run_id=run_id, seq__gt=since_seq).order_by("seq")[:limit]
-    return [(row.seq, row.attempt, json.loads(zlib.decompress(row.body))) for row in rows]
-
-
 # --- the last word -------------------------------------------------------------------------
 
 
@@ -161,7 +154,6 @@ def end(run: Run, last: contract.RunEnd) -> contract.Order:
             dispatch.give_back(run, by=by, why=given_back.message, kind=given_back.kind, todo=given_back.todo)
         else:
             _close(run, last, by)
-        transaction.on_commit(partial(tasks.send, "run_ended", run.pk))
     return contract.Order(order="stop", reason="the run is over", acked_seq=run.last_seq)
 
 
@@ -218,17 +210,3 @@ def _sentence(run: Run, last: contract.RunEnd) -> str:
         return f"R-{run.pk} finished at {last.score.val_bpb:.4f} bpb ({last.score.outcome})"
     why = f": {last.failure.message}" if last.failure else ""
     return f"R-{run.pk} {last.outcome.replace('_', ' ')}{why}"
-
-
-def follow_up(run_id: int) -> None:
-    """What a run's end sets off. Every step looks at the record, so a second call changes nothing."""
-    run = Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign").get(pk=run_id)
-    if run.state in lifecycle.RUN_OVER:
-        if run.purpose == "smoke":
-            gates.conclude(run)
-        elif run.revision is not None:
-            judge.consider(run.revision.proposal)
-        else:
-            for proposal in run.campaign.proposals.filter(state="running"):
-                judge.consider(proposal)
-    dispatch.advance(run.campaign)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from research import approval, dispatch, learn, moves, tasks
+from research import approval, learn, moves
 from research.lifecycle import LostRace
-from research.models import Decision, Proposal
+from research.models import Decision
+from research.rights import check_right, locked
 
 BECOMES = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}
 MAX_REASON = 4_000
@@ -55,7 +55,6 @@ def decide(
         if choice == "reject":
             label = dict(Decision.CATEGORIES)[category].lower()
             learn.record(proposal, "rejected", f"Rejected by a reviewer ({label}): {reason}")
-        transaction.on_commit(lambda: _after(proposal, choice))
     return decision
 
 
@@ -71,26 +70,3 @@ def _check_words(choice: str, category: str, reason: str) -> None:
         raise ValueError("reason: write a sentence; the proposer reads it")
     if choice == "reject" and category not in dict(Decision.CATEGORIES):
         raise ValueError("category: choose why it is rejected; the proposer reads it")
-
-
-def locked(proposal_id: int) -> Proposal:
-    """The proposal, which nobody else moves until this transaction ends."""
-    rows = Proposal.objects.select_for_update(of=("self",), no_key=True)
-    return rows.select_related("campaign").get(pk=proposal_id)
-
-
-def check_right(proposal: Proposal, by: User) -> None:
-    """Raises PermissionDenied unless ``by`` may decide on ``proposal``: a reviewer, and no author of any part of it."""
-    if not by.has_perm("research.add_decision"):
-        raise PermissionDenied("Decisions need the reviewer role.")
-    if proposal.author_id == by.pk or proposal.revisions.filter(author=by).exists():
-        raise PermissionDenied("Nobody decides on their own proposal.")
-
-
-def _after(proposal: Proposal, choice: str) -> None:
-    if choice == "approve":
-        dispatch.advance(proposal.campaign)
-    elif choice == "request_changes":
-        tasks.send("revise", proposal.pk)
-    else:
-        tasks.send("propose", proposal.campaign_id)

@@ -7,9 +7,10 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
-from research import moves, tasks
+from research import moves
 from research.models import Run, Score
-from research.review import MAX_REASON, check_right
+from research.review import MAX_REASON
+from research.rights import check_right
 
 BECOMES = {"accept": "ok", "dispute": "disputed"}
 _PAST = {"accept": "accepted", "dispute": "disputed"}
@@ -27,7 +28,7 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
         check_may_settle(run, by)
         if choice == "accept" and Score.objects.filter(run=run, val_bpb=None).exists():
             raise ValueError("choice: there is no number to accept; dispute it")
-        score = moves.move_score(
+        return moves.move_score(
             run,
             BECOMES[choice],
             by=f"user:{by.get_username()}",
@@ -37,8 +38,6 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
             settled_at=timezone.now(),
             settled_reason=reason,
         )
-        transaction.on_commit(lambda: tasks.send("run_ended", run.pk))
-    return score
 
 
 def check_may_settle(run: Run, by: User) -> None:

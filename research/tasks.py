@@ -1,88 +1,76 @@
-"""Doorbells. A task fetches, calls the domain, returns; a lost or doubled one is harmless.
-
-``reconcile`` runs every few seconds and does whatever a lost message left undone.
-"""
+"""What the control worker answers its doorbells with: a task fetches, calls the domain, returns."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from celery import current_app, shared_task
-from kombu.exceptions import OperationalError
+from celery import shared_task
 
-from research.lifecycle import LostRace
-from research.models import Campaign, Proposal, Revision
+from research import dispatch, gates, judge, lifecycle
+from research import propose as proposing
+from research import reconcile as reconciling
+from research.models import Campaign, Proposal, Run
 
 log = logging.getLogger(__name__)
-RING_EXPIRES_S = 60
 
 
-def send(name: str, *args: int) -> None:
-    """Ask the control worker to run ``research.tasks.NAME``. Without a broker it only says so: reconcile will."""
-    _send(f"research.tasks.{name}", args, queue="control")
-
-
-def ring(run_id: int) -> None:
-    """Tell the GPU workers that there is work."""
-    _send("gpu_runner.ring", (run_id,), queue="gpu")
-
-
-def _send(name: str, args: tuple[int, ...], *, queue: str) -> None:
-    try:
-        current_app.send_task(name, args=args, queue=queue, retry=False, ignore_result=True, expires=RING_EXPIRES_S)
-    except OperationalError as error:
-        log.warning("no broker for %s%s: %s", name, args, error)
-
-
-@shared_task
+@shared_task(name="control.propose")
 def propose(campaign_id: int) -> None:
-    from research import propose as verbs
-
-    verbs.top_up(Campaign.objects.get(pk=campaign_id))
+    proposing.top_up(Campaign.objects.get(pk=campaign_id))
 
 
-@shared_task
-def check(revision_id: int) -> None:
-    from research import gates
-
-    gates.check(Revision.objects.select_related("proposal__campaign").get(pk=revision_id))
+@shared_task(name="control.check")
+def check(proposal_id: int) -> None:
+    gates.check(Proposal.objects.select_related("campaign").get(pk=proposal_id).revision)
 
 
-@shared_task
+@shared_task(name="control.revise")
 def revise(proposal_id: int) -> None:
-    from research import propose as verbs
-
-    _unless_lost(verbs.revise, proposal_id, "changes_requested")
+    _unless_lost(proposing.revise, proposal_id, "changes_requested")
 
 
-@shared_task
+@shared_task(name="control.rebase")
 def rebase(proposal_id: int) -> None:
-    from research import propose as verbs
-
-    _unless_lost(verbs.rebase, proposal_id, "stale")
+    _unless_lost(proposing.rebase, proposal_id, "stale")
 
 
-@shared_task
+@shared_task(name="control.advance")
+def advance(campaign_id: int) -> None:
+    dispatch.advance(Campaign.objects.get(pk=campaign_id))
+
+
+@shared_task(name="control.run_ended")
 def run_ended(run_id: int) -> None:
-    from research import report
+    """Every step looks at the record, so a second call changes nothing."""
+    run = Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign").get(pk=run_id)
+    if run.state in lifecycle.RUN_OVER:
+        if run.purpose == "smoke":
+            gates.conclude(run)
+        elif run.revision is not None:
+            judge.consider(run.revision.proposal)
+        else:
+            for proposal in run.campaign.proposals.filter(state="running"):
+                judge.consider(proposal)
+    dispatch.advance(run.campaign)
 
-    report.follow_up(run_id)
+
+@shared_task(name="control.look_after")
+def look_after(campaign_id: int) -> None:
+    reconciling.look_after(Campaign.objects.get(pk=campaign_id))
 
 
-@shared_task
+@shared_task(name="control.reconcile")
 def reconcile(at_start: bool = False) -> None:
-    from research import reconcile as verbs
-
-    verbs.reconcile(at_start=at_start)
+    reconciling.reconcile(at_start=at_start)
 
 
-def _unless_lost(verb: object, proposal_id: int, state: str) -> None:
+def _unless_lost(verb: Callable[[Proposal], None], proposal_id: int, state: str) -> None:
     """Call ``verb`` when the proposal still waits for it; a second doorbell for the same thing finds nothing to do."""
-    assert callable(verb)
     proposal = Proposal.objects.select_related("campaign").filter(pk=proposal_id, state=state).first()
     if proposal is None:
         return
     try:
         verb(proposal)
-    except LostRace as race:
+    except lifecycle.LostRace as race:
         log.info("%s", race)

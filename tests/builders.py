@@ -9,7 +9,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import campaigns, dispatch, gates, propose, report
+from research import campaigns, dispatch, gates, propose, report, tasks
 from research.drafts import Answer, Draft, Edit, Override, Prediction
 from research.models import Campaign, Proposal, Run, Worker
 
@@ -97,9 +97,17 @@ def make_worker(**over: Any) -> Worker:
     return worker
 
 
-def claim(
+def claim(worker: Worker, **over: str) -> contract.Lease | None:
+    """What ``worker`` is handed, once the control worker has answered for what was approved."""
+    for campaign in Campaign.objects.filter(proposals__state="approved").distinct():
+        tasks.advance(campaign.pk)
+    return ask(worker, **over)
+
+
+def ask(
     worker: Worker, *, hardware_class: str = "cpu-x86_64", sandbox_level: str = "bubblewrap"
 ) -> contract.Lease | None:
+    """What ``worker`` is handed of what is queued."""
     wanted = contract.Claim(run_id=None, hardware_class=hardware_class, sandbox_level=sandbox_level, lock_sha256=LOCK)
     return dispatch.claim(worker, wanted)
 
@@ -191,7 +199,7 @@ def finish(
         spent=spent or make_spent(),
     )
     report.end(run, last)
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     run.refresh_from_db()
     return run
 
@@ -200,7 +208,7 @@ def fail(lease: contract.Lease, *, kind: str = "out_of_memory", outcome: str = "
     run = report.leased(lease.spec.run_id, lease.token)
     failure = contract.Failure(kind=kind, message="It ran out of memory at step 3.", todo="Make the batch smaller.")  # type: ignore[arg-type]
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome=outcome, failure=failure, device_s=3.0))  # type: ignore[arg-type]
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     run.refresh_from_db()
     return run
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 
-from research import tasks
+from research import doorbell
 from tests import builders
+
+Bells = list[tuple[str, tuple[int, ...]]]
+
+
+@pytest.fixture(autouse=True)
+def bells(monkeypatch: pytest.MonkeyPatch) -> Bells:
+    """The doorbells that were rung, as (task, rows). The broker is the wire: nobody answers unless a test does."""
+    rung: Bells = []
+    broker = SimpleNamespace(send_task=lambda name, args, **options: rung.append((name, args)))
+    monkeypatch.setattr(doorbell, "current_app", broker)
+    return rung
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,8 +88,7 @@ def dana(db: None) -> User:
 
 @pytest.fixture
 def with_a_key(monkeypatch: pytest.MonkeyPatch, settings: object) -> None:
-    """The house asks Claude, wherever ANTHROPIC_BASE_URL leads; no task is sent."""
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
+    """The house asks Claude, wherever ANTHROPIC_BASE_URL leads."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     settings.ANTHROPIC_CONFIGURED = True  # type: ignore[attr-defined]

@@ -17,4 +17,4 @@ app.autodiscover_tasks(["research", "webapp.notify"])
 @worker_ready.connect
 def look_around(**_: object) -> None:
     """A control worker that starts does not wait for the first tick of the beat."""
-    app.send_task("research.tasks.reconcile", queue="control", kwargs={"at_start": True})
+    app.send_task("control.reconcile", queue="control", kwargs={"at_start": True})

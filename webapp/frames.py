@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from research import report
 from research.lifecycle import RUN_OVER
 from research.models import Campaign, Event, ReportBatch, Run
+from research.points import read_batches
 
 MAX_BATCHES = 40
 MAX_POINTS = 5_000
@@ -44,7 +44,7 @@ def run_frame(run_id: int, since: int) -> dict[str, Any] | None:
     row = Run.objects.filter(pk=run_id).values(*fields).first()
     if row is None:
         return None
-    batches = _one_attempt(report.read_batches(run_id, since, _num_batches(run_id, since)))
+    batches = _one_attempt(read_batches(run_id, since, _num_batches(run_id, since)))
     seq = batches[-1][0] if batches else since
     more = bool(batches) and seq < row["last_seq"]
     return {

@@ -217,8 +217,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 5, "socket_timeout"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
-    "reconcile": {"task": "research.tasks.reconcile", "schedule": schedule(5.0), "options": {"expires": 5}},
-    "deliver": {"task": "webapp.notify.tasks.pump", "schedule": schedule(5.0), "options": {"expires": 5}},
+    "reconcile": {"task": "control.reconcile", "schedule": schedule(5.0), "options": {"expires": 5}},
+    "deliver": {"task": "notify.pump", "schedule": schedule(5.0), "options": {"expires": 5}},
 }
 
 AUTHENTICATION_BACKENDS = ["webapp.turnstile.Turnstile", "django.contrib.auth.backends.ModelBackend"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import transaction
 
-from research import approval, attempts, learn, lifecycle, moves, repository, tasks
+from research import approval, attempts, learn, lifecycle, moves, repository
 from research.gates import overridden, smoke
 from research.gates.found import Context, Found
 from research.gates.order import PATCH_GATES, context_of, looked_at
@@ -21,11 +21,6 @@ from research.models import Gate, Proposal, Revision, Run
 
 BY = "gates"
 BLOCKED_IN_A_ROW = 5
-
-
-def request(proposal: Proposal) -> None:
-    """Ask the control worker to check the newest revision of ``proposal``."""
-    tasks.send("check", proposal.revision.pk)
 
 
 def check(revision: Revision) -> None:
@@ -66,8 +61,7 @@ def _try_out(revision: Revision) -> None:
     with transaction.atomic():
         waiting = Found.pending("waits for a worker")
         _write(revision, len(PATCH_GATES) + 1, smoke.NAME, waiting, None)
-        run = smoke.start(revision)
-        transaction.on_commit(lambda: tasks.ring(run.pk))
+        smoke.start(revision)
 
 
 def go_on(revision: Revision, *, by: str, sentence: str, payload: dict[str, Any], rows: Iterable[Ref]) -> None:

@@ -17,7 +17,6 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from research import audit, dispatch, reconcile, review, steer
-from research import tasks as research_tasks
 from research.models import (
     Campaign,
     Decision,
@@ -41,11 +40,6 @@ from webapp.notify.models import KINDS, Delivery, Endpoint
 pytestmark = pytest.mark.django_db
 AUDIT = [Event, Decision, Verdict, Gate, Revision, Score, ReportBatch, LedgerEntry, Note, Wave]
 STATIC = Path(__file__).resolve().parents[2] / "static" / "css"
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(research_tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

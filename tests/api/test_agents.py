@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from research import gates, learn, propose, review, tasks
+from research import gates, learn, propose, review
 from research.models import Campaign, Event, Proposal
 from tests import builders
 from tests.research.test_claude_in_the_loop import make_answer
@@ -24,11 +24,6 @@ from webapp.models import AgentToken, Submission
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "api.md"
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

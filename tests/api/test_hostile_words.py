@@ -12,9 +12,10 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.test import Client
 
 from gpu_runner import contract
-from research import approval, briefing, dispatch, gates, report, tasks, workers
+from research import approval, briefing, dispatch, gates, tasks, workers
 from research.claude import prompt
 from research.models import Campaign, Run, Score, Worker
+from research.points import read_batches
 from tests import builders
 from tests.api.test_worker_api import lease_one
 from webapp.notify.models import KINDS, Delivery, Endpoint
@@ -24,11 +25,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # Terminal escapes, a C1 control, bidi, zero-width, separators that break lines, fillers, a tag and a selector.
 HIDDEN = "\x1b\x07\x85\x9b\u202e\u2066\u200b\u2060\ufeff\u2028\u2029\u115f\u3164\u00ad\u180f\U000e0041\U000e0101\ue000"
 HOSTILE = f"fine{HIDDEN}\x1b[2J\x1b]0;title\x07word"
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture
@@ -70,7 +66,7 @@ class Mallory:
     def end(self, lease: contract.Lease, **over: Any) -> Any:
         last = {"fence": lease.spec.fence, "device_s": 1.0} | over
         answer = self.says(f"runs/{lease.spec.run_id}/end", last, lease.token)
-        report.follow_up(lease.spec.run_id)
+        tasks.run_ended(lease.spec.run_id)
         return answer
 
 
@@ -83,7 +79,7 @@ def everything_kept() -> str:
     """Every field of every row, and what is compressed in them."""
     models = [model for name in ("research", "notify") for model in apps.get_app_config(name).get_models()]
     rows = [row for model in models for row in model._default_manager.values()]
-    batches = [report.read_batches(run.pk, 0, 100) for run in Run.objects.all()]
+    batches = [read_batches(run.pk, 0, 100) for run in Run.objects.all()]
     return json.dumps([rows, batches], cls=Encoder, ensure_ascii=False)
 
 
@@ -129,7 +125,7 @@ def test_what_hides_is_kept_nowhere_and_shown_nowhere(
     run = Run.objects.get(pk=lease.spec.run_id)
     assert (run.started["device_name"], run.failure["todo"]) == ("fine  word", "fine  word")
     assert run.failure["message"] == "fine  word\nlast line"
-    assert report.read_batches(run.pk, 0, 9)[0][2]["log"][0]["text"] == "fine  word"
+    assert read_batches(run.pk, 0, 9)[0][2]["log"][0]["text"] == "fine  word"
     assert Score.objects.get().reasons == ["fine  word"]
     assert Worker.objects.get().hardware == {"fine  word": "fine  word"}
     assert Delivery.objects.filter(kind="run.failed").count() == 2

@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 
 from gpu_runner import contract
-from research import approval, dispatch, tasks, workers
+from research import approval, dispatch, workers
 from research.models import Campaign, Run, Worker
 from tests import builders
 
@@ -19,11 +19,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 CLAIM = contract.Claim(
     run_id=None, hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=approval.lock_sha256()
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

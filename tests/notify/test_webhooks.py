@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,30 +17,25 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from research import dispatch, events, review
-from research import tasks as research_tasks
+from research import dispatch, doorbell, events, review
 from research.models import Campaign, Event, Proposal
 from tests import builders
 from tests.notify.conftest import Receiver, hang, make_due, say, trickle
-from webapp.celery import app
 from webapp.notify import deliver, outbox, post, tasks
-from webapp.notify.models import Delivery, Endpoint
+from webapp.notify.models import DELIVER, Delivery, Endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the loop would ask of Celery is asked of nobody; webhooks are drained by hand."""
-    monkeypatch.setattr(research_tasks, "_send", lambda name, args, *, queue: None)
-
-
 @pytest.fixture
-def eager() -> Iterator[None]:
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A control worker that is always there: a task runs where it is sent."""
-    app.conf.task_always_eager = True
-    yield
-    app.conf.task_always_eager = False
+
+    def send_task(name: str, args: tuple[int, ...], **options: object) -> None:
+        if name == DELIVER:
+            tasks.deliver(*args)
+
+    monkeypatch.setattr(doorbell, "current_app", SimpleNamespace(send_task=send_task))
 
 
 @pytest.fixture
@@ -153,9 +148,9 @@ def test_without_a_broker_the_event_stands_and_the_pump_makes_it_good(
         raise OperationalError("connection refused")
 
     with monkeypatch.context() as broken:
-        broken.setattr(tasks.deliver, "apply_async", refuse)
+        broken.setattr(doorbell, "current_app", SimpleNamespace(send_task=refuse))
         happen(campaign)
-    assert "no broker for webhooks" in caplog.text
+    assert "no broker for notify.deliver" in caplog.text
     assert receiver.got == []
     tasks.pump()
     assert len(receiver.got) == 1

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -19,7 +20,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import override_settings
 
 from gpu_runner import contract
-from research import briefing, dispatch, edit, override, propose, review, tasks
+from research import briefing, dispatch, doorbell, edit, override, propose, review, tasks
 from research.drafts import Override
 from research.models import Campaign, Proposal
 from tests import builders
@@ -164,7 +165,7 @@ class House:
     def answer_bells(self) -> None:
         while self.bells:
             name, args = self.bells.pop(0)
-            if name.startswith("research.tasks.") and name != "research.tasks.propose":
+            if name.startswith("control.") and name != "control.propose":
                 getattr(tasks, name.rpartition(".")[2])(*args)
 
     def ask(self) -> None:
@@ -282,5 +283,6 @@ def _claude_is(server: Server) -> Iterator[None]:
 @contextmanager
 def _bells_into(bells: list[tuple[str, tuple[int, ...]]]) -> Iterator[None]:
     """The broker is the wire: what would have been sent is answered here."""
-    with mock.patch.object(tasks, "_send", lambda name, args, *, queue: bells.append((name, args))):
+    broker = SimpleNamespace(send_task=lambda name, args, **options: bells.append((name, args)))
+    with mock.patch.object(doorbell, "current_app", broker):
         yield

@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from research import ledger, moves, propose, tasks
+from research import ledger, moves, propose
 from research.drafts import Usage
 from research.models import LedgerEntry
 from tests import builders
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _without_queues(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
     settings.CLAUDE_USD_PER_CALL, settings.CLAUDE_USD_PER_DAY = Decimal(2), Decimal(10)
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from research import asking, briefing, ledger, propose, reconcile, repeats, tasks
+from research import asking, briefing, ledger, propose, reconcile, repeats
 from research.claude.attempt import no_tokens
 from research.claude.client import Client
 from research.models import Campaign, Event, LedgerEntry
 from tests import builders
+from tests.conftest import Bells
 
 from .anthropic_server import error, message, send, serving, text
 from .test_claude_in_the_loop import make_answer
@@ -48,11 +49,9 @@ def test_an_attempt_is_in_the_ledger_while_it_is_under_way_and_is_one_row_afterw
 
 
 def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_one_asks(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, bells: Bells
 ) -> None:
     campaign = builders.make_campaign(num_waiting=1)
-    rung: list[str] = []
-    monkeypatch.setattr(tasks, "send", lambda name, *args: rung.append(name))
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         with monkeypatch.context() as dying:
@@ -62,10 +61,10 @@ def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_o
                 propose.top_up(campaign)
         assert rows() == [("sent", None, AT_MOST)]
         reconcile.reconcile()
-        assert "propose" not in rung, "it may be alive"
+        assert ("control.propose", (campaign.pk,)) not in bells, "it may be alive"
         Campaign.objects.update(proposing_since=timezone.now() - timedelta(minutes=16))
         reconcile.reconcile()
-        assert "propose" in rung
+        assert ("control.propose", (campaign.pk,)) in bells
         campaign.refresh_from_db()
         assert len(propose.top_up(campaign)) == 1
     assert rows() == [("lost", None, AT_MOST), ("end_turn", Decimal("0.045"), None)]

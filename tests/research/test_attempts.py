@@ -18,11 +18,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MACHINES: list[FailureKind] = [kind for kind, fault in FAULT_OF.items() if fault == "machine"]
 
 
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
-
-
 @pytest.fixture
 def campaign() -> Campaign:
     return builders.make_campaign()
@@ -33,7 +28,7 @@ def lose(lease: contract.Lease, kind: FailureKind = "killed") -> Run:
     run = report.leased(lease.spec.run_id, lease.token)
     failure = Failure(kind=kind, message="It was killed by signal 9 (SIGKILL) from outside.", todo="See its log.")
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="lost", failure=failure, device_s=3.0))
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     run.refresh_from_db()
     return run
 

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import transaction
 
 from gpu_runner import contract
-from research import audit, chain, events, held, override, propose, reconcile, review, tasks
+from research import audit, chain, events, held, override, propose, reconcile, review
 from research import seal as seals
 from research.gates import overridden
 from research.models import AuditHead, Campaign, Decision, Event, Incumbent, Proposal, Revision, Score, Verdict
@@ -34,11 +34,6 @@ CHANGED: dict[str, Any] = {
 }
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _without_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from research import ledger, propose, reconcile, tasks
+from research import ledger, propose, reconcile
 from research.drafts import Override
 from research.models import Campaign
 from tests import builders
+from tests.conftest import Bells
 
 from .anthropic_server import Script, Server, error, hang_up, send, serving, silence
 from .test_claude_in_the_loop import make_answer
@@ -297,17 +298,15 @@ def test_an_id_that_is_none_becomes_no_address(
 
 
 def test_the_answer_to_a_halted_campaign_is_paid_for_and_kept(
-    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, settings: Any
+    monkeypatch: pytest.MonkeyPatch, campaign: Campaign, settings: Any, bells: Bells
 ) -> None:
     """Else what it can cost would be off everybody's allowance, day after day."""
     settings.CLAUDE_USD_PER_DAY = Decimal(10)
-    rung: list[str] = []
-    monkeypatch.setattr(tasks, "send", lambda name, *args: rung.append(name))
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
         Campaign.objects.update(state="halted")
         reconcile.reconcile()
-        assert rung == ["propose"]
+        assert bells == [("control.propose", (campaign.pk,))]
         ended(server, succeeded(make_answer(0.1)))
         (proposal,) = propose.top_up(later(campaign))
         assert propose.top_up(later(campaign)) == []

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     settings.ANTHROPIC_CONFIGURED = True
 

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import briefing, dynamics, gates, report, review, tasks
+from research import briefing, dynamics, gates, report, review
 from research.claude import prompt
 from research.drafts import Dynamics, LogTail, Note, Override
 from research.models import Campaign, Incumbent, Proposal, ReportBatch, Run, Verdict
@@ -18,11 +18,6 @@ from tests import builders
 from .test_claude import make_brief
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _without_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 def started() -> tuple[contract.Lease, Run]:

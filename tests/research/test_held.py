@@ -17,7 +17,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from research import audit, covered, events, held, ledger, moves, override, review, steer, tasks
+from research import audit, covered, events, held, ledger, moves, override, review, steer
 from research.drafts import Usage
 from research.gates import overridden
 from research.models import Campaign, Proposal
@@ -35,7 +35,6 @@ SENT = Usage(
 @pytest.fixture
 def record(bob: User, dana: User, alice: User, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     """At least one row of every table that is covered, and all of it in the chain."""
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
     campaign = builders.make_campaign()
     worker = builders.make_worker()
     _judged(campaign, bob)

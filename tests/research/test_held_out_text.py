@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import briefing, gates, learn, tasks
+from research import briefing, gates, learn
 from research.claude import prompt
 from research.drafts import Edit
 from research.models import Campaign, Proposal
@@ -17,11 +17,6 @@ from webapp import agents
 pytestmark = pytest.mark.django_db(transaction=True)
 LEARNED = "the quick brown fox of the sealed split"
 EDIT = Edit(path="train.py", search="# --- layers -", replace=f"# {LEARNED}\n# --- layers -")
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

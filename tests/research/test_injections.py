@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import gates, lifecycle, propose, report, review, steer, tasks
+from research import gates, lifecycle, propose, report, review, steer
 from research.claude import prompt
 from research.claude.memory import MAX_PATCH_CHARS, MAX_REASON_CHARS, MAX_TITLE_CHARS
 from research.claude.prompt import MAX_COMMENT_CHARS, MAX_GOAL_CHARS, MAX_PROGRAM_CHARS, Prompt
@@ -119,7 +119,6 @@ def test_a_workers_name_for_its_hardware_is_a_few_visible_words() -> None:
 
 @pytest.fixture
 def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     settings.ANTHROPIC_CONFIGURED = True

@@ -31,17 +31,11 @@ from research import (
 )
 from research.drafts import Answer, Brief, Draft, Usage
 from research.models import Campaign, Event, Proposal, Run
+from research.points import read_batches
 from tests import builders
+from tests.conftest import Bells
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    """Doorbells that would have rung: the broker is the wire, and the only thing replaced."""
-    bells: list[tuple[str, tuple[int, ...]]] = []
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: bells.append((name, args)))
-    return bells
 
 
 @pytest.fixture
@@ -100,7 +94,7 @@ def test_a_change_that_mallory_hides_in_the_incumbents_own_run_is_not_handed_out
         changed = run.approval | change
         digest = contract.Approval.model_validate(changed).digest()
         Run.objects.update(state="queued", stop_reason="", approval=changed, digest=digest)
-        assert builders.claim(builders.make_worker()) is None, change
+        assert builders.ask(builders.make_worker()) is None, change
         assert "nobody approved this digest" in Run.objects.get(pk=run.pk).stop_reason
 
 
@@ -131,6 +125,7 @@ def test_a_real_gain_is_kept_and_becomes_a_commit_that_anyone_can_clone(
     assert verdict.effect_bpb == pytest.approx(-0.08)
     incumbent = campaign.incumbent
     assert (incumbent.number, incumbent.proposal_id) == (1, proposal.pk)
+    tasks.look_after(campaign.pk)
     clone = tmp_path_factory.mktemp("clone")
     subprocess.run(["git", "clone", "-q", repository.path_of(campaign), clone], check=True, timeout=30)
     recipe = contract.parse_recipe((clone / "recipe.toml").read_text())
@@ -286,7 +281,7 @@ def test_a_batch_sent_twice_is_stored_once_and_a_gap_is_answered_with_what_is_th
     assert report.accept(run, batch).acked_seq == 1
     assert report.accept(run, batch).acked_seq == 1
     assert report.accept(run, contract.Report(fence=1, seq=4, phase="training")).acked_seq == 1
-    assert [seq for seq, _, _ in report.read_batches(run.pk, 0, 10)] == [1]
+    assert [seq for seq, _, _ in read_batches(run.pk, 0, 10)] == [1]
 
 
 def test_halt_tells_a_live_run_to_stop_and_nobody_claims(campaign: Campaign) -> None:
@@ -308,7 +303,7 @@ def test_after_a_halt_the_loop_goes_on_with_the_runs_that_it_cut_off(campaign: C
     dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     proposal.refresh_from_db()
     assert proposal.state == "running"
     campaign.refresh_from_db()
@@ -326,7 +321,7 @@ def test_a_run_that_bob_stops_ends_its_proposal_without_a_number(campaign: Campa
     dispatch.stop_run(run, by="user:bob", reason="the curve is flat")
     assert report.beat(run, lease.spec.fence).order == "stop"
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     verdict = Proposal.objects.get(pk=proposal.pk).revision.verdict
     assert (verdict.outcome, verdict.effect_bpb) == ("inconclusive", None)
     assert "the curve is flat" in verdict.reason
@@ -357,14 +352,14 @@ def test_the_incumbents_own_crash_pauses_the_campaign_and_resuming_tries_again(c
     assert campaign.runs.filter(purpose="baseline", seed=lease.spec.seed, state="queued").count() == 1
 
 
-def test_a_lost_doorbell_is_made_good(campaign: Campaign, bob: User, rung: list[tuple[str, tuple[int, ...]]]) -> None:
+def test_a_lost_doorbell_is_made_good(campaign: Campaign, bob: User, bells: Bells) -> None:
     proposal = builders.make_proposal(campaign)
     Proposal.objects.update(state_at="2020-01-01T00:00Z")
-    rung.clear()
+    bells.clear()
     reconcile.reconcile()
-    assert ("research.tasks.check", (proposal.revision.pk,)) in rung
-    assert ("research.tasks.propose", (campaign.pk,)) in rung
-    assert any(name == "gpu_runner.ring" for name, _ in rung)
+    assert ("control.check", (proposal.pk,)) in bells
+    assert ("control.propose", (campaign.pk,)) in bells
+    assert any(name == "gpu_runner.ring" for name, _ in bells)
 
 
 def test_every_move_leaves_an_event(campaign: Campaign, bob: User) -> None:

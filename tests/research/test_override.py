@@ -9,22 +9,15 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
-from research import audit, briefing, dispatch, gates, override, propose, review, tasks
+from research import audit, briefing, dispatch, gates, override, propose, review
 from research.drafts import Edit, Override
 from research.gates import overridden
 from research.lifecycle import LostRace
 from research.models import Campaign, Decision, Event, Finding, Gate, Proposal, Revision, Run
 from tests import builders
+from tests.conftest import Bells
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    """Doorbells that would have rung: the broker is the wire, and the only thing replaced."""
-    bells: list[tuple[str, tuple[int, ...]]] = []
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: bells.append((name, args)))
-    return bells
 
 
 @pytest.fixture
@@ -194,12 +187,10 @@ def test_an_override_waits_for_todays_conditions(blocked: Proposal, bob: User) -
         sign(Proposal.objects.select_related("campaign").get(pk=blocked.pk), bob)
 
 
-def test_bob_has_it_checked_again_under_todays_conditions(
-    blocked: Proposal, bob: User, rung: list[tuple[str, tuple[int, ...]]]
-) -> None:
+def test_bob_has_it_checked_again_under_todays_conditions(blocked: Proposal, bob: User, bells: Bells) -> None:
     override.check_again(blocked.pk, by=bob)
     assert state_of(blocked) == "stale"
-    assert ("research.tasks.rebase", (blocked.pk,)) in rung
+    assert ("control.rebase", (blocked.pk,)) in bells
     propose.rebase(Proposal.objects.select_related("campaign").get(pk=blocked.pk))
     assert (state_of(blocked), blocked.revision.number, blocked.revision.origin) == ("drafted", 2, "rebased")
     with pytest.raises(LostRace, match="already drafted"):

@@ -12,17 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_runner import contract
-from research import audit, dispatch, events, judge, learn, lifecycle, moves, report, review, settle, statistics, tasks
+from research import audit, dispatch, events, judge, learn, lifecycle, moves, review, settle, statistics, tasks
 from research.models import Campaign, Event, Proposal, Run, Score
 from tests import builders
-
-
-@pytest.fixture(autouse=True)
-def doorbells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    """What would have rung; the control worker is played by answering ``run_ended``."""
-    bells: list[tuple[str, tuple[int, ...]]] = []
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: bells.append((name, args)))
-    return bells
+from tests.conftest import Bells
 
 
 @pytest.fixture
@@ -158,21 +151,19 @@ def test_the_next_proposal_runs_meanwhile(waiting: Run, campaign: Campaign, bob:
 # --- what a person says ------------------------------------------------------------------------------
 
 
-def test_bob_accepts_the_number_and_judging_goes_on(
-    waiting: Run, campaign: Campaign, bob: User, doorbells: list[tuple[str, tuple[int, ...]]]
-) -> None:
+def test_bob_accepts_the_number_and_judging_goes_on(waiting: Run, campaign: Campaign, bob: User, bells: Bells) -> None:
     settle.settle(waiting.pk, choice="accept", reason="Read the diff: it trains on twice the data.", by=bob)
     score = Score.objects.get(run=waiting)
     assert (score.outcome, score.val_bpb, score.settled_by, score.settled_reason) == (
         "ok", 0.8, bob, "Read the diff: it trains on twice the data.",
     )  # fmt: skip
     assert score.reasons, "why it waited stays on record"
-    assert ("research.tasks.run_ended", (waiting.pk,)) in doorbells
+    assert ("control.run_ended", (waiting.pk,)) in bells
     event = Event.objects.get(kind="score.accepted")
     assert (event.by, event.run, event.payload["val_bpb"], event.payload["outcome"]) == ("user:bob", waiting, 0.8, "ok")
     audit.chain()
     assert audit.verify().findings == []
-    report.follow_up(waiting.pk)
+    tasks.run_ended(waiting.pk)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     assert (lease.spec.purpose, lease.spec.seed) == ("candidate", campaign.incumbent.seed(2))
@@ -180,7 +171,7 @@ def test_bob_accepts_the_number_and_judging_goes_on(
 
 def test_bob_disputes_the_number_and_the_proposal_ends_disputed(waiting: Run, bob: User) -> None:
     settle.settle(waiting.pk, choice="dispute", reason="It reads the watch split in training.", by=bob)
-    report.follow_up(waiting.pk)
+    tasks.run_ended(waiting.pk)
     verdict = proposal_of(waiting).revision.verdict
     assert (verdict.outcome, verdict.effect_bpb) == ("disputed", None)
     assert "It reads the watch split in training." in verdict.reason
@@ -242,7 +233,7 @@ def test_a_quarantined_incumbent_pauses_its_campaign_and_accepting_lets_it_be_re
     assert campaign.state == "paused"
     assert f"R-{run.pk} is quarantined: accept or dispute it there" in campaign.state_reason
     settle.settle(run.pk, choice="accept", reason="The corpus is full of licences.", by=bob)
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     campaign.refresh_from_db()
     moves.move_campaign(campaign, "active", by="user:bob", reason="looked at")
     dispatch.advance(campaign)
@@ -259,7 +250,7 @@ def test_a_disputed_incumbent_leaves_nobody_waiting_for_ever(campaign: Campaign,
     proposal.refresh_from_db()
     assert proposal.state == "running"
     settle.settle(run.pk, choice="dispute", reason="The shards are not those of the manifest.", by=bob)
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     verdict = proposal.revision.verdict
     assert verdict.outcome == "inconclusive"
     assert f"R-{run.pk}, is disputed: The shards are not those of the manifest." in verdict.reason

@@ -35,11 +35,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WOBBLE = 0.001
 
 
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
-
-
 @pytest.fixture
 def campaign() -> Campaign:
     return builders.make_campaign()
@@ -183,7 +178,7 @@ def test_a_quarantined_sealed_score_waits_for_bob(better: Proposal, bob: User) -
     judge.consider(better)
     assert state_of(better) == "running"
     settle.settle(run.pk, choice="accept", reason="Looked at.", by=bob)
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     assert verdict_of(better).outcome == "keep"
 
 
@@ -225,7 +220,7 @@ def test_after_a_halt_the_sealed_pair_is_run_again(better: Proposal, campaign: C
     dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     assert state_of(better) == "running"
     campaign.refresh_from_db()
     moves.move_campaign(campaign, "active", by="user:bob", reason="power is back")

@@ -8,16 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, review, tasks
+from research import dispatch, review
 from research.models import Campaign
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

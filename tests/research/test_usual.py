@@ -13,11 +13,6 @@ from tests import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
-
-
 @pytest.fixture
 def campaign() -> Campaign:
     return builders.make_campaign()
@@ -118,7 +113,7 @@ def test_a_run_over_its_budget_is_a_discard_that_says_so(campaign: Campaign, bob
     failure = contract.Failure(kind="over_budget", message="Over budget: 9 s before its first text.")
     last = contract.RunEnd(fence=lease.spec.fence, outcome="failed", failure=failure, device_s=3.0)
     report.end(report.leased(lease.spec.run_id, lease.token), last)
-    report.follow_up(lease.spec.run_id)
+    tasks.run_ended(lease.spec.run_id)
     verdict = Proposal.objects.get(pk=proposal.pk).revision.verdict
     assert (verdict.outcome, verdict.crashed) == ("discard", True)
     assert "Over budget: 9 s before its first text." in verdict.reason

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
 from django.test import Client
 
-from research import edit, gates, moves, propose, repository, review, tasks
+from research import edit, gates, moves, propose, repository, review
 from research.drafts import Edit, Override, Prediction
 from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal, Revision
@@ -20,11 +20,6 @@ from tests.web.people import browser_of, text_of
 from tests.web.test_browser import problems_of
 
 SEARCH = "return F.linear(rms_norm(x)"
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from django.conf import settings
 from kombu.transport.redis import Channel
 
 from gpu_runner import doorbell
-from research import reconcile, tasks
-from webapp.notify import tasks as notify
+from research import doorbell as ours
+from research import reconcile
 
 
 def test_nobody_waits_for_a_message_that_was_lost() -> None:
@@ -15,7 +15,7 @@ def test_nobody_waits_for_a_message_that_was_lost() -> None:
     again_after_s = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
     late_s = Channel.unacked_restore_interval * Channel.unacked_restore_throttle
     assert (again_after_s, late_s) == (3_600, 100)
-    expires = [tasks.RING_EXPIRES_S, notify.RING_EXPIRES_S]
+    expires = [ours.RING_EXPIRES_S]
     expires += [entry["options"]["expires"] for entry in settings.CELERY_BEAT_SCHEDULE.values()]
     assert max(expires) < again_after_s
     assert reconcile.OVERDUE.total_seconds() < again_after_s, "what it was for is done long before"

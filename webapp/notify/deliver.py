@@ -20,9 +20,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from research import events, watch
+from research import doorbell, events, watch
 from webapp.notify import sign
-from webapp.notify.models import Delivery, Endpoint
+from webapp.notify.models import DELIVER, Delivery, Endpoint
 from webapp.notify.post import Answer, post
 
 log = logging.getLogger(__name__)
@@ -188,15 +188,13 @@ def rotate(endpoint: Endpoint, *, by: str) -> str:
 
 def replay(delivery: Delivery) -> None:
     """Send a settled delivery once more: same id, same body, a new schedule. ValueError when it cannot be."""
-    from webapp.notify import tasks
-
     if not delivery.endpoint.enabled:
         raise ValueError(f"{delivery.endpoint}: is switched off; switch it on to replay its deliveries")
     fresh = {"state": "pending", "num_attempts": 0, "next_attempt_at": timezone.now(), "updated_at": timezone.now()}
     with transaction.atomic():
         if Delivery.objects.filter(pk=delivery.pk).exclude(state="pending").update(**fresh) != 1:
             raise ValueError(f"{delivery.webhook_id}: is still under way")
-        transaction.on_commit(lambda: tasks.ring(delivery.endpoint_id))
+        transaction.on_commit(lambda: doorbell.control(DELIVER, delivery.endpoint_id))
 
 
 def forget_old() -> None:

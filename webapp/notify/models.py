@@ -15,6 +15,7 @@ KINDS: dict[str, frozenset[str]] = {
     "verdict": frozenset({"verdict"}),
 }
 TEST = "test"
+DELIVER = "notify.deliver"  # the task that sends what one endpoint is owed
 
 
 class Endpoint(models.Model):

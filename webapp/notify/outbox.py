@@ -10,8 +10,9 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from research import doorbell
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
-from webapp.notify.models import KINDS, TEST, Delivery, Endpoint
+from webapp.notify.models import DELIVER, KINDS, TEST, Delivery, Endpoint
 
 MAX_BODY = 20_000  # bytes; every text in a body is bounded by its column
 
@@ -42,12 +43,10 @@ def put_test(endpoint: Endpoint) -> Delivery:
 
 def put(endpoint: Endpoint, kind: str, body: str, *, event: Event | None = None) -> Delivery:
     """One message into the outbox, to be sent at once."""
-    from webapp.notify import tasks
-
     delivery = Delivery.objects.create(
         endpoint=endpoint, event=event, kind=kind, body=body, next_attempt_at=timezone.now()
     )
-    transaction.on_commit(lambda: tasks.ring(endpoint.pk))
+    transaction.on_commit(lambda: doorbell.control(DELIVER, endpoint.pk))
     return delivery
 
 

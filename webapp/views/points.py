@@ -12,8 +12,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from research import report
 from research.models import Run
+from research.points import read_batches
 from webapp import frames
 from webapp.access import may_read
 
@@ -80,7 +80,7 @@ async def _csv_rows(run_id: int) -> AsyncIterator[str]:
 
 
 async def _all_points(run_id: int) -> AsyncIterator[tuple[int, dict[str, Any]]]:
-    read = database_sync_to_async(report.read_batches)
+    read = database_sync_to_async(read_batches)
     since = 0
     while batches := await read(run_id, since, CSV_BATCHES):
         for since, attempt, body in batches:  # noqa: B007 - the last seq is where the next read starts
