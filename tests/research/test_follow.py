@@ -1,0 +1,64 @@
+"""What follows what: an event rings once it is committed, and the control worker knows every bell."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from research import dispatch, follow, lifecycle, moves, review, tasks
+from research.models import Run
+from tests import builders
+from tests.conftest import Bells
+from webapp.celery import app
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_every_bell_is_answered_and_every_state_is_one() -> None:
+    app.loader.import_default_modules()
+    bells = {bell for bell, _ in follow.AFTER.values()} - {"workers"}
+    assert {app.tasks[bell].__module__ for bell in bells} == {tasks.__name__}
+    tables = {"proposal": lifecycle.PROPOSAL, "run": lifecycle.RUN, "campaign": lifecycle.CAMPAIGN}
+    moved = [kind.split(".") for kind in follow.AFTER if kind.partition(".")[0] in tables]
+    assert [state for what, state in moved if state not in tables[what]] == []
+
+
+def test_bob_approves_and_the_control_worker_makes_the_runs_not_his_request(bob: User, bells: Bells) -> None:
+    proposal = builders.make_pending(builders.make_campaign())
+    bells.clear()
+    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    assert bells == [("control.advance", (proposal.campaign_id,))]
+    assert not Run.objects.filter(purpose="candidate").exists()
+    bells.clear()
+    tasks.advance(proposal.campaign_id)
+    queued = Run.objects.filter(purpose="candidate").order_by("pk").values_list("pk", flat=True)
+    assert bells == [("gpu_runner.ring", (run,)) for run in queued], "every run may wake a worker of its own"
+
+
+def test_what_is_rolled_back_rings_nobody(bob: User, bells: Bells) -> None:
+    proposal = builders.make_pending(builders.make_campaign())
+    bells.clear()
+    with transaction.atomic():
+        review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+        transaction.set_rollback(True)
+    assert bells == []
+
+
+def test_a_queued_run_that_no_worker_came_for_rings_again_and_not_before(bells: Bells) -> None:
+    campaign = builders.make_campaign()
+    dispatch.advance(campaign)
+    bells.clear()
+    dispatch.advance(campaign)
+    assert bells == []
+    Run.objects.update(rung_at=Run.objects.earliest("pk").created_at - 2 * dispatch.RING_AGAIN_AFTER)
+    dispatch.advance(campaign)
+    assert [name for name, _ in bells] == ["gpu_runner.ring"]
+
+
+def test_bob_resumes_and_the_campaign_goes_on_at_once(bells: Bells) -> None:
+    campaign = builders.make_campaign()
+    moves.move_campaign(campaign, "paused", by="user:bob", reason="a look")
+    assert bells == []
+    moves.move_campaign(campaign, "active", by="user:bob", reason="seen")
+    assert bells == [("control.look_after", (campaign.pk,))]
