@@ -15,10 +15,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Envelope:
-    """``is_crlf``: every row ended in CRLF, as browsers send all text, so it says nothing about the files."""
+    """``is_crlf``: every row ended in CRLF, as browsers send all text, so it says nothing about the files.
+
+    ``unended``: the number of a last row that has lost its end; 0 where none has.
+    """
 
     rows: list[Row]
     is_crlf: bool
+    unended: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,4 +75,5 @@ def wrong(number: int, sentence: str) -> ValueError:
 
 def shown(text: str) -> str:
     """A line, short enough for a sentence."""
+    text = text.rstrip("\r")
     return repr(text if len(text) <= 60 else f"{text[:60]}...")

@@ -19,7 +19,8 @@ def suited(section: Section, text: str, envelope: Envelope) -> tuple[Section, st
     """
     section, text, mark = _without_marks(section, text)
     has = ends_of(text)
-    lines = [line for hunk in section.hunks for line in hunk.lines if line.ends]
+    all_lines = [line for hunk in section.hunks for line in hunk.lines]
+    lines = [line for line in all_lines if line.ends and line.number != envelope.unended]
     num_cr = sum(line.text.endswith("\r") for line in lines)
     if envelope.is_crlf and has == "both":
         raise wrong(
@@ -29,7 +30,7 @@ def suited(section: Section, text: str, envelope: Envelope) -> tuple[Section, st
         )
     if has in ("LF", "none") and num_cr and num_cr == len(lines):
         return _with_ends(section, ""), text, mark
-    if has == "CRLF" and not num_cr:
+    if has == "CRLF" and num_cr in (0, len(lines)):
         return _with_ends(section, "\r"), text, mark
     return section, text, mark
 
