@@ -16,6 +16,7 @@ LIKE_A_CHANGE = re.compile(r"[+-](?: {2,}|\t)\S|\+[^\s+]|-[^\s>-]")  # words beg
 _HEAD = re.compile(_HEADS)
 _INDENTED = re.compile(rf"([ \t]+|(?:> ?)+)(?={_HEADS})")
 _FENCE = re.compile(r"([ \t>]*)(`{3,}|~{3,})[ \t]*([\w.+-]*)[^`]*")
+MARGIN = " >\t"  # what stands before every line of a patch that is indented or quoted as a whole
 _HERE = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 
 
@@ -37,8 +38,7 @@ def rows_of(patch: str) -> Envelope:
     rows = [Row(n, line.removesuffix("\r") if is_crlf else line) for n, line in enumerate(lines, start=1)]
     if hidden := next((row for row in rows if "\0" in row.text), None):
         raise wrong(hidden.number, "it holds a NUL character, which no source has; take it out")
-    unended = 0 if patch.endswith("\n") else len(rows)
-    return Envelope(_dedented(_of_a_here_document(_unfenced(rows))), is_crlf, unended)
+    return Envelope(_dedented(_of_a_here_document(_unfenced(rows))), is_crlf)
 
 
 def _unfenced(rows: list[Row]) -> list[Row]:
@@ -97,7 +97,9 @@ def _of_a_here_document(rows: list[Row]) -> list[Row]:
         return rows
     for row in rows[end + 1 :]:
         if _is_head(row.text) or (row.text[:1] in "+- \t\\" and row.text.strip()):
-            raise wrong(row.number, f"the patch goes on behind its end, {word}; paste one patch at a time")
+            raise wrong(
+                row.number, f"the patch goes on behind its end, {word.strip(MARGIN)}; paste one patch at a time"
+            )
     return rows[:end]
 
 
@@ -106,7 +108,8 @@ def _words_before_the_patch(rows: list[Row]) -> Iterator[str]:
         if _is_head(row.text):
             return
         if match := _HERE.search(row.text):
-            yield match[1]
+            indent = row.text[: len(row.text) - len(row.text.lstrip(MARGIN))]
+            yield indent + match[1]
 
 
 def _dedented(rows: list[Row]) -> list[Row]:

@@ -15,14 +15,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Envelope:
-    """``is_crlf``: every row ended in CRLF, as browsers send all text, so it says nothing about the files.
-
-    ``unended``: the number of a last row that has lost its end; 0 where none has.
-    """
+    """``is_crlf``: every row ended in CRLF, as browsers send all text, so it says nothing about the files."""
 
     rows: list[Row]
     is_crlf: bool
-    unended: int = 0
 
 
 @dataclass(frozen=True)

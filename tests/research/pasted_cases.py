@@ -130,6 +130,7 @@ TAKEN: dict[str, tuple[str, dict[str, str]]] = {
     "a mail's end, its blank gone": (f"Subject: x\n\n{HEAD}@@ -1,9 +1,9 @@\n{LR}--\n2.39.5\n", QUICK),
     "colours": ("".join(f"\x1b[1m{line}\x1b[m\n" for line in (GIT + f"@@ -1,4 +1,4 @@\n{LR}").split("\n")[:-1]), QUICK),
     "a here-document": (f"git apply <<'EOF'\n{GOOD}EOF\n", QUICK),
+    "a here-document in a list": ("- run\n" + "".join(f"    {row}\n" for row in f"git apply <<'EOF'\n{GOOD}EOF".split("\n")), QUICK),
     "a byte order mark": (f"\ufeff{GOOD}", QUICK),
     "no newline at its end": (GOOD.rstrip("\n"), QUICK),
     "blank lines that lost their blank": (GOOD.replace("\n \n", "\n\n"), QUICK),

@@ -160,6 +160,14 @@ def test_a_last_line_that_lost_its_end_is_as_the_others() -> None:
     assert apply_edits(files, edits_of(patch, files))["train.py"] == CRLF.replace("LR = 0.1", "LR = 0.2")
 
 
+@pytest.mark.parametrize("row", [" import math", "-LR = 0.1", "+LR = 0.2", " WARMUP = 0.05"])
+def test_a_file_keeps_its_ends_also_where_one_line_of_the_diff_has_others(row: str) -> None:
+    patch = GOOD.replace(f"{row}\n", f"{row}\r\n")
+    assert apply_edits(FILES, edits_of(patch, FILES)) == QUICK
+    files = FILES | {"train.py": CRLF}
+    assert apply_edits(files, edits_of(patch, files))["train.py"] == CRLF.replace("LR = 0.1", "LR = 0.2")
+
+
 def test_a_tab_that_lost_the_blank_before_it_is_a_line_that_stays() -> None:
     files = {"train.py": "def f(x):\n\ty = x\n\treturn y\n"}
     patch = f"{HEAD}@@ -1,3 +1,3 @@\n def f(x):\n-\ty = x\n+\ty = 2 * x\n\treturn y\n"
