@@ -92,8 +92,8 @@ def _file_name(outside: list[Row], block: list[Row]) -> list[Row]:
 def _of_a_here_document(rows: list[Row]) -> list[Row]:
     """``git apply <<'EOF'`` ends with EOF."""
     word = next(iter(_words_before_the_patch(rows)), None)
-    end = next((at for at, row in enumerate(rows) if word and row.text.rstrip("\r") == word), None)
-    if end is None:
+    end = next((at for at, row in enumerate(rows) if row.text.rstrip("\r") == word), None)
+    if word is None or end is None:
         return rows
     for row in rows[end + 1 :]:
         if _is_head(row.text) or (row.text[:1] in "+- \t\\" and row.text.strip()):
