@@ -15,6 +15,8 @@ MAX_COLOURED_LINES = 3_000  # beyond, plain text: colour is not worth a slow pag
 _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)$")
 _GIT = re.compile(r"^diff --git a/.* b/(.*)$")
 _INDEX = re.compile(r"^index [0-9a-f]+\.\.[0-9a-f]+( [0-7]+)?$")  # says nothing that the file's name does not
+_INDENT = re.compile(r" *\t[ \t]*")
+# "ws" is none of a language's: blanks that decide something and cannot be seen.
 _CLASSES: list[tuple[_TokenType, str]] = [
     (Token.Comment, "c"),
     (Token.Keyword, "k"),
@@ -112,7 +114,7 @@ class _Reader:
             self.pieces = _Colourist(path if self.colour else "")
 
     def _content(self, row: str) -> None:
-        text = self.pieces(visible(row[1:]))
+        text = self._pieces(visible(row[1:]), is_change=row[:1] in ("+", "-"))
         if row.startswith("\\"):  # "\\ No newline at end of file"
             self._show(Line("hunk", None, None, [("", visible(row))]))
         elif row.startswith("+"):
@@ -126,10 +128,26 @@ class _Reader:
             self.old, self.old_left = self.old + 1, self.old_left - 1
             self.new, self.new_left = self.new + 1, self.new_left - 1
 
+    def _pieces(self, text: str, *, is_change: bool) -> list[tuple[str, str]]:
+        """Of a line that goes or comes, an indent with tabs and blanks at the end by themselves: much hangs on them."""
+        lead, code, trail = _parted(text) if is_change else ("", text, "")
+        return [*_blanks(lead), *self.pieces(code), *_blanks(trail)]
+
     def _show(self, line: Line) -> None:
         if not self.files:
             self.files.append(FileDiff("patch"))
         self.files[-1].lines.append(line)
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    lead = _INDENT.match(text)
+    code = text[lead.end() if lead else 0 :]
+    bare = code.rstrip(" \t")
+    return lead[0] if lead else "", bare, code[len(bare) :]
+
+
+def _blanks(text: str) -> list[tuple[str, str]]:
+    return [("ws", text)] if text else []
 
 
 class _Colourist:

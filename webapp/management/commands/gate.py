@@ -27,8 +27,9 @@ from research.gates.found import Context, Found
 from research.gates.order import context_of, looked_at
 from research.models import Campaign
 from research.pasted import as_git_writes
+from research.pasted.envelope import MAX_CHARS
 
-MAX_READ = 1_000_000  # bytes; ten times what passes, so that the gate can say how large it is
+MAX_READ = 4 * MAX_CHARS + 4  # bytes, of which UTF-8 needs four for a character: what is longer is seen to be
 UNREAD = "can be read"  # the row of a patch that cannot
 TONES = {"passed": "green", "warned": "yellow", "failed": "red", "pending": "dim"}
 Row = tuple[str, Found, float]
@@ -101,7 +102,7 @@ def _as_one_change(patch: str, files: dict[str, str]) -> tuple[str, list[Row]]:
     try:
         return as_git_writes(patch, files), []
     except ValueError as error:
-        return patch, [(UNREAD, Found.bad(f"{error}."), time.monotonic() - began)]
+        return patch[:MAX_CHARS], [(UNREAD, Found.bad(f"{error}."), time.monotonic() - began)]
 
 
 def _read(name: str) -> str:
