@@ -101,6 +101,16 @@ def test_bars_under_each_other_are_told_when_they_begin_and_as_they_stood_at_las
     assert told(drawn) == [b"outer 0%", b"outer 100%", b"done"]
 
 
+def test_of_a_table_that_grows_only_what_is_new_is_told() -> None:
+    drawn, rows = b"epoch  loss\n", [b"%d      %.1f" % (n, 4 - n / 10) for n in range(5)]
+    for num in range(1, 6):
+        drawn += b"\n".join([b"epoch  loss", *rows[:num], b""]) + b"\x1b[%dA" % (num + 1)
+    assert told(drawn) == [b"epoch  loss", b"epoch  loss", *rows]
+    assert told(b"loss 3.0\nloss 3.0\nloss 3.0\x1b[Kx\b \n") == [b"loss 3.0"] * 3, (
+        "three lines that read alike are three"
+    )
+
+
 def test_the_bars_of_tqdm_leave_their_last_state() -> None:
     lines = printed_by(
         """
