@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_runner.child import Child, Lines
+from gpu_runner.harness.failures import from_exception
+from gpu_runner.harness.failures import told as told_by_follower
+from gpu_runner.standalone.process import _failure_in
 from gpu_runner.terminal import MAX_COLUMNS, Terminal, shown
 from gpu_runner.testimony import MAX_LINE_BYTES
 
@@ -213,3 +216,14 @@ os._exit(3)
     assert end is not None
     assert end.failure is not None
     assert end.failure.message.endswith("without a last word.\nshard 99 of 100")
+
+
+@pytest.mark.parametrize("odd", ["\r", "\r\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x1b[2K"])
+def test_what_a_process_of_a_team_failed_with_is_read_whole_from_its_last_line(odd: str, tmp_path: Path) -> None:
+    """Whoever started the team knows of it from this line alone."""
+    failure = from_exception(ValueError(f"shard {odd}7 is short"), tmp_path)
+    *_, last = told(told_by_follower(failure, "1").encode())
+    assert last is not None
+    read = _failure_in(last.decode())
+    assert read is not None
+    assert (read.kind, read.message) == ("recipe_error", "Process 1 failed: ValueError: shard 7 is short")
