@@ -12,7 +12,7 @@ from pygments.util import ClassNotFound
 from research.visible import visible
 
 MAX_COLOURED_LINES = 3_000  # beyond, plain text: colour is not worth a slow page
-_HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)$")
+_HUNK = re.compile(r"^@@ -([0-9]+)(?:,([0-9]+))? \+([0-9]+)(?:,([0-9]+))? @@ ?(.*)$")
 _GIT = re.compile(r"^diff --git a/.* b/(.*)$")
 _INDEX = re.compile(r"^index [0-9a-f]+\.\.[0-9a-f]+( [0-7]+)?$")  # says nothing that the file's name does not
 _INDENT = re.compile(r" *\t[ \t]*")

@@ -128,7 +128,7 @@ def _files(recipe: str) -> dict[str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()  # with the ends of lines that it has
     except UnicodeDecodeError as error:
         raise ValueError(f"--recipe: {path} is not UTF-8 from byte {error.start:,} on") from error
 
