@@ -15,6 +15,7 @@ from pathlib import Path
 from gpu_runner.data import overlap
 from gpu_runner.data.encoding import write_texts, write_tokens
 from gpu_runner.data.manifest import HELD_OUT, TOKEN_BYTES, TOKENIZER_FILE, Manifest, load_manifest
+from gpu_runner.data.place import refuse_name, refuse_taken
 from gpu_runner.data.progress import Silent
 from gpu_runner.data.separators import find_separator
 from gpu_runner.data.sources import open_source, stdlib
@@ -48,14 +49,16 @@ def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progres
 
     The standard library is left alone where it is whole already, and made anew where what it holds out lies open in
     the sandbox. Raises ValueError when something is wrong with the origin, when it or ``root`` lies in what a sandbox
-    shows, or another text stands under the name; OSError when it cannot be written.
+    shows, or another text, or anything else, stands under the name; OSError when it cannot be written.
     """
+    refuse_name(name)
     home = root / name
     refuse_shown(f"--root: {root}", root)
     if origin.path is not None and origin.kind != "packages":  # of which nothing is held out
         refuse_shown(f"--from: {origin.path}", origin.path)
     if _stands(home, name, origin):
         return home
+    refuse_taken(home, origin.path)
     source = open_source(origin.path, origin.kind, column=origin.column, dtype=origin.dtype)
     with _told_in_one_sentence(home), _scratch(root, name) as scratch:
         made = _write(scratch, name, source, origin, progress)
