@@ -117,7 +117,7 @@ def test_a_width_that_alice_names_against_what_is_seen_is_read_and_said_loudly(t
         prepare(tmp_path / "root", "other", Origin(path=narrow, dtype="uint16"))
 
 
-@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8"])
 def test_floating_point_is_no_tokens(tmp_path: Path, dtype: str) -> None:
     folder = write_nanogpt(tmp_path / "bin", dtype, train=zipf(40_000))
     with pytest.raises(
