@@ -21,11 +21,13 @@ from gpu_runner.data.separators import find_separator
 from gpu_runner.data.sources import open_source, stdlib
 from gpu_runner.data.sources.source import TextSource, TokenSource
 from gpu_runner.data.splits import settle
-from gpu_runner.data.tokenizers import open_tokenizer
+from gpu_runner.data.tokenizers import decode, open_tokenizer
 from gpu_runner.data.tokenizers.encoder import Encoder
+from gpu_runner.data.tokens import TokenArray
 from gpu_runner.data.verify import is_there, is_whole, refuse_shown
 
 MUCH_OVERLAP = 0.01
+SHOWN_TOKENS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,8 @@ def _write(scratch: Path, name: str, source: TextSource | TokenSource, origin: O
         written = write_tokens(scratch, source, encoder, marked, progress)
     made = Manifest(name=name, source=facts, **written)
     _write_tokenizer(scratch, encoder)
+    if encoder is not None and isinstance(source, TokenSource):
+        progress.say(_beginning(scratch, made, encoder))
     made = overlap.measure(scratch, made, progress)
     _warn(made, progress)
     body = json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True).encode() + b"\n"
@@ -129,6 +133,13 @@ def _encoder_of_tokens(origin: Origin) -> Encoder | None:
     if origin.tokenizer == "bytes":
         raise ValueError("--tokenizer: the source holds tokens, not bytes; name the tokenizer that made them, or none")
     return None if origin.tokenizer is None else open_tokenizer(origin.tokenizer, origin.separator)
+
+
+def _beginning(scratch: Path, made: Manifest, encoder: Encoder) -> str:
+    """A larger tokenizer than the one that made the tokens knows all of them: people see at once that it is another."""
+    ids = TokenArray(scratch / "train", made, "train").span(0, SHOWN_TOKENS)
+    shown = decode(encoder.table, ids)
+    return f"With this tokenizer the training text begins {shown!r}; if that is no text, name another."
 
 
 def _write_tokenizer(scratch: Path, encoder: Encoder | None) -> None:
