@@ -27,6 +27,8 @@ def refuse_taken(home: Path, source: Path | None) -> None:
     """ValueError where ``home`` lies in its own source or around it, or is something that is no dataset."""
     if source is not None:
         _refuse_source(home.resolve(), source.resolve())
+    if home.parent.exists() and not home.parent.is_dir():
+        raise ValueError(f"--root: {home.parent} is a file; name a folder")
     if not home.exists():
         return
     if not home.is_dir():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
+from gpu_runner.__main__ import main
 from gpu_runner.data.prepare import Origin, prepare
+from gpu_runner.data.progress import Silent
 from gpu_runner.data.verify import verify
 from tests.gpu_runner.texts import write_texts
 
@@ -70,3 +73,28 @@ def test_a_name_that_cannot_be_one_is_refused_before_anything_is_read(tmp_path: 
     with pytest.raises(ValueError, match=r"--name: .* cannot be a dataset's name"):
         prepare(tmp_path / "root", name, Origin(path=tmp_path / "nowhere"))
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_stops_it_finds_nothing_half_written(
+    tmp_path: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stopping(Silent):
+        def advance(self, num_bytes: int) -> None:
+            assert any((tmp_path / "root").iterdir())
+            signal.raise_signal(how)
+
+    monkeypatch.setattr("gpu_runner.data.progress.for_people", Stopping)
+    before = signal.getsignal(signal.SIGTERM)
+    folder = write_texts(tmp_path / "texts")
+    made = ["--name", "mine", "--from", str(folder), "--root", str(tmp_path / "root")]
+    assert main(["data", "prepare", *made]) == 130
+    assert capsys.readouterr().err == "data: stopped; nothing was written\n"
+    assert not any((tmp_path / "root").iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_root_that_is_a_file_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("mine alone")
+    with pytest.raises(ValueError, match=r"--root: .*root is a file; name a folder"):
+        prepare(tmp_path / "root", "mine", Origin(path=write_texts(tmp_path / "texts")))
