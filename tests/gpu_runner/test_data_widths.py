@@ -70,3 +70,29 @@ def test_a_width_in_which_nothing_could_be_beyond_the_vocabulary_is_no_way_out(t
     folder = write_nanogpt(tmp_path / "bin", "<u2", train=tokens)
     with pytest.raises(ValueError, match=r"has 301 tokens, but .* the token 301; name the tokenizer that made it$"):
         prepare(tmp_path / "root", "mine", Origin(path=folder, tokenizer=str(write_rank_file(tmp_path))))
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8"])
+def test_floating_point_is_no_tokens(tmp_path: Path, dtype: str) -> None:
+    folder = write_nanogpt(tmp_path / "bin", dtype, train=zipf(40_000))
+    with pytest.raises(
+        ValueError, match=r"train\.bin: holds no tokens: its values are whole numbers in floating point"
+    ):
+        prepare(tmp_path / "root", "mine", Origin(path=folder))
+
+
+def test_text_under_the_name_of_tokens_is_no_tokens(tmp_path: Path) -> None:
+    folder = write_nanogpt(tmp_path / "bin", "<u2")
+    (folder / "train.bin").write_text("Here is what a text says, für alle.\n" * 500)
+    with pytest.raises(
+        ValueError, match=r"train\.bin: holds no tokens: it is text: put it into a folder of text files"
+    ):
+        prepare(tmp_path / "root", "mine", Origin(path=folder))
+
+
+def test_filling_is_no_token(tmp_path: Path) -> None:
+    train = zipf(40_000)
+    train[::100] = -100
+    folder = write_nanogpt(tmp_path / "bin", "<i8", train=train)
+    with pytest.raises(ValueError, match="holds -100, which is no token: where it fills rows up or masks a loss"):
+        prepare(tmp_path / "root", "mine", Origin(path=folder, dtype="int64", separator="7"))

@@ -25,6 +25,7 @@ ROWS = LINES | {".json"}  # of which one file is many documents
 HELD_OUT_WORDS = named.HELD_OUT_WORDS | named.LONE_WORDS | {"held", "hold", "out"}
 Parts = tuple[str, ...]
 PLAIN = ("", ".txt")  # which may be anything
+BY_HASH = "Held out: documents of every file, by their hash, since no name says what is held out."
 FEW = 30  # of so many dealt by their hashes, none falls to watch in 1 of 150 cases
 ARCHIVE = "is an archive: unpack it into the folder"
 OFFICE = "is a document of an office program: save it as plain text"
@@ -85,7 +86,7 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
         documents=lambda: (
             document for path in paths for document in _documents(path, by[path in held_out], is_cut=path in cut)
         ),
-        notes=(*found.notes, _kinds(folder, paths), *plan.notes, *_told(folder, cut)),
+        notes=(*found.notes, _kinds(folder, paths), *(plan.notes or (BY_HASH,)), *_told(folder, cut)),
         left_out=left_out,
     )
 
