@@ -206,6 +206,17 @@ def test_a_column_that_is_no_text_is_named_with_its_type(tmp_path: Path) -> None
         made_of(tmp_path / "data", column="messages")
 
 
+def test_of_two_columns_with_one_name_none_is_chosen_unsaid(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    (tmp_path / "parquet").mkdir()
+    twins = pyarrow.table([TEXTS, TEXTS[::-1]], names=["text", "text"])
+    parquet.write_table(twins, tmp_path / "parquet" / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: has more than one column 'text'; write it again"):
+        made_of(tmp_path / "parquet")
+
+
 def test_bytes_that_are_no_text_are_named_by_their_row(tmp_path: Path) -> None:
     write_parquet(tmp_path / "data" / "a.parquet", [*(text.encode() for text in TEXTS), b"\xff\xfe"])
     with pytest.raises(ValueError, match=r"a\.parquet, row 201: is not UTF-8"):
