@@ -168,8 +168,8 @@ def linked(sentence: str) -> SafeString:
 
 
 BLAME = {
-    "proposal": "what the recipe does",
-    "machine": "what the machine did; nothing is held against the recipe",
+    "proposal": "the recipe’s doing",
+    "machine": "the machine’s doing; nothing is held against the recipe",
     "operator": "somebody has to set this right first; nothing is held against the recipe",
     "nobody": "nobody can tell whether it was the machine or the recipe",
 }
