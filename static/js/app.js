@@ -144,9 +144,13 @@ const complain = (source, response) => {
     : OUTCOME_KNOWN.includes(response?.status) ? '' : ' Reload the page to see whether it was recorded.';
   const toasts = document.getElementById('toasts'), toast = document.createElement('div');
   toast.className = 'toast';
-  toast.textContent = reason + then;
+  const words = document.createElement('span'), away = document.createElement('button');
+  words.textContent = reason + then;
+  Object.assign(away, { type: 'button', className: 'btn icon sm', textContent: '\u00d7', ariaLabel: 'Dismiss' });
+  away.dataset.dismiss = '';
+  toast.append(words, away);
   if (!asked) toast.dataset.old = '';
-  if (toasts?.textContent.trim() !== toast.textContent) toasts?.replaceChildren(toast);
+  if (toasts?.querySelector('.toast span')?.textContent !== words.textContent) toasts?.replaceChildren(toast);
 };
 document.addEventListener('htmx:after:request', event => {
   const { ctx } = event.detail;
