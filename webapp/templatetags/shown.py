@@ -137,7 +137,7 @@ def knob(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
     return str(value)
 
 
