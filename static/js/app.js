@@ -55,12 +55,13 @@ const watchToasts = () => {
   }
 };
 watchToasts();
-// A click leaves the focus on the summary, where the first space of a sentence would close the panel, and an a in the next
-// word approve what was to be rejected: the field takes it.
+// A click leaves the focus on the summary, where the first space of a sentence would close the panel, and an a in the
+// next word approve what was to be rejected: the field takes it.
 const focusField = panel => panel.querySelector('select, textarea, input:not([type=hidden])')?.focus();
 document.addEventListener('toggle', event => {
   const panel = event.target;
-  if (panel.matches?.('details.ask') && panel.open && !panel.querySelector('.panel')?.contains(document.activeElement)) focusField(panel);
+  if (!panel.matches?.('details.ask') || !panel.open) return;
+  if (!panel.querySelector('.panel')?.contains(document.activeElement)) focusField(panel);
 }, true);
 
 // --- keyboard: single keys are off while typing, with modifiers, and when switched off on this device (WCAG 2.1.4)
