@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from pygments.lexers import get_lexer_for_filename
 from pygments.token import Token, _TokenType
@@ -114,7 +115,7 @@ class _Reader:
             self.pieces = _Colourist(path if self.colour else "")
 
     def _content(self, row: str) -> None:
-        text = self._pieces(visible(row[1:]), is_change=row[:1] in ("+", "-"))
+        text = self._pieces(row[1:], is_change=row[:1] in ("+", "-"))
         if row.startswith("\\"):  # "\\ No newline at end of file"
             self._show(Line("hunk", None, None, [("", visible(row))]))
         elif row.startswith("+"):
@@ -161,9 +162,16 @@ class _Colourist:
 
     def __call__(self, text: str) -> list[tuple[str, str]]:
         if self.lexer is None:
-            return [("", text)]
+            return _marked("", text)
         # Not get_tokens, which drops a byte order mark and makes a line's end of a carriage return.
-        return [(_class_of(token), piece) for _, token, piece in self.lexer.get_tokens_unprocessed(text)]
+        pieces = self.lexer.get_tokens_unprocessed(text)
+        return [part for _, token, piece in pieces for part in _marked(_class_of(token), piece)]
+
+
+def _marked(name: str, text: str) -> list[tuple[str, str]]:
+    """What a reader cannot see is a piece of its own: nobody takes plain text that spells ``<U+202E>`` for it."""
+    pieces = groupby(text, key=lambda character: visible(character) != character)
+    return [("hid" if hidden else name, visible("".join(piece))) for hidden, piece in pieces]
 
 
 def _class_of(token: _TokenType) -> str:

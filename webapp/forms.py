@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,10 +35,12 @@ class Fields(forms.Form):
     """A form that a verb may still refuse."""
 
     asks_for = ""  # the panel on the page that it came from
+    CALLED: Mapping[str, str] = {}
 
     def take(self, error: ValueError) -> None:
         """Put a verb's ``field: sentence`` beside its field."""
         field, _, sentence = str(error).partition(": ")
+        field = self.CALLED.get(field, field)
         known = field if field in self.fields and sentence else None
         self.add_error(known, sentence if known else str(error))
 
@@ -106,8 +108,10 @@ class StateForm(forms.Form):
     reason = forms.CharField(max_length=300, required=False)
 
 
-class ProposalForm(forms.Form):
+class ProposalForm(Fields):
     """A person's own experiment on the present incumbent."""
+
+    CALLED = {"edits": "patch"}  # what a verb calls the field
 
     title = Words(max_length=160)
     hypothesis = Words(max_length=4_000, widget=forms.Textarea)

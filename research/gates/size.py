@@ -29,7 +29,7 @@ def check(context: Context) -> Found:
         )
     changed = context.change.num_added + context.change.num_removed
     remarks = [*_shape(context), *_hidden(context), *_lines(context)] if patch else []
-    said = f"{changed} changed lines" if patch else "no code is changed"
+    said = f"{changed} changed line{'s' * (changed != 1)}" if patch else "no code is changed"
     return Found.of(remarks, said, num_bytes=num_bytes, num_changed=changed)
 
 

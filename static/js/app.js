@@ -55,10 +55,13 @@ const watchToasts = () => {
   }
 };
 watchToasts();
+// A click leaves the focus on the summary, where the first space of a sentence would close the panel, and an a in the
+// next word approve what was to be rejected: the field takes it.
 const focusField = panel => panel.querySelector('select, textarea, input:not([type=hidden])')?.focus();
 document.addEventListener('toggle', event => {
   const panel = event.target;
-  if (panel.matches?.('details.ask') && panel.open && !panel.contains(document.activeElement)) focusField(panel);
+  if (!panel.matches?.('details.ask') || !panel.open) return;
+  if (!panel.querySelector('.panel')?.contains(document.activeElement)) focusField(panel);
 }, true);
 
 // --- keyboard: single keys are off while typing, with modifiers, and when switched off on this device (WCAG 2.1.4)
@@ -165,9 +168,13 @@ const complain = (source, response) => {
     : OUTCOME_KNOWN.includes(response?.status) ? '' : ' Reload the page to see whether it was recorded.';
   const toasts = document.getElementById('toasts'), toast = document.createElement('div');
   toast.className = 'toast';
-  toast.textContent = reason + then;
+  const words = document.createElement('span'), away = document.createElement('button');
+  words.textContent = reason + then;
+  Object.assign(away, { type: 'button', className: 'btn icon sm', textContent: '\u00d7', ariaLabel: 'Dismiss' });
+  away.dataset.dismiss = '';
+  toast.append(words, away);
   if (!asked) { toast.dataset.old = ''; askAgain(source, response); }
-  if (toasts?.textContent.trim() !== toast.textContent) toasts?.replaceChildren(toast);
+  if (toasts?.querySelector('.toast span')?.textContent !== words.textContent) toasts?.replaceChildren(toast);
 };
 document.addEventListener('htmx:after:request', event => {
   const { ctx } = event.detail;

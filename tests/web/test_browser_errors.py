@@ -267,3 +267,25 @@ def test_a_part_that_breaks_on_our_side_is_a_part_and_names_its_number(
     assert b"<html" not in part.content
     for answer in (whole, part):
         assert f"error {answer['Error-Number']}".encode() in answer.content
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_what_is_said_can_be_put_away_and_never_lies_over_what_decides(troubled: Troubled, width: int) -> None:
+    (address,) = troubled.answers
+    troubled.instead = nginx(502)
+
+    def decide(page: Page) -> tuple[bool, int]:
+        page.goto(HOST + address)
+        page.locator("#review[data-htmx-powered]").wait_for()
+        page.keyboard.press("a")
+        page.locator("#toasts .toast").wait_for()
+        over = page.evaluate(
+            "document.querySelector('.toast').getBoundingClientRect().bottom >"
+            " document.querySelector('.decide').getBoundingClientRect().top"
+            " && document.querySelector('.toast').getBoundingClientRect().top <"
+            " document.querySelector('.decide').getBoundingClientRect().bottom"
+        )
+        page.get_by_role("button", name="Dismiss").click()
+        return over, page.locator("#toasts .toast").count()
+
+    assert in_browser(troubled, decide, width=width) == (False, 0)

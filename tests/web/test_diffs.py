@@ -89,3 +89,10 @@ def test_a_byte_order_mark_and_windows_ends_can_be_seen() -> None:
     assert ["".join(text for _, text in line.parts) for line in file.lines[1:]] == [
         "<U+FEFF>x = 1<U+000D>", "<U+FEFF>x = 2<U+000D>",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["a.py", "a.unknown"])
+def test_a_hidden_character_is_told_from_text_that_spells_one_out(path: str) -> None:
+    (file,) = diffs.parse(f"--- a/{path}\n+++ b/{path}\n@@ -0,0 +1 @@\n+# a <U+202E> b\t\u202e c\n")
+    assert [text for name, text in file.lines[1].parts if name == "hid"] == ["<U+202E>"]
+    assert "".join(text for _, text in file.lines[1].parts) == "# a <U+202E> b\t<U+202E> c"

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,8 +110,11 @@ def _read(name: str) -> str:
     if name == "-":
         raw = sys.stdin.buffer.read(MAX_READ)
     else:
-        with Path(name).open("rb") as file:
-            raw = file.read(MAX_READ)
+        try:
+            with Path(name).open("rb") as file:
+                raw = file.read(MAX_READ)
+        except OSError as error:
+            raise ValueError(f"PATCHFILE: {name} cannot be read: {error.strerror}; name a file, or -") from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return raw.decode("utf-16", errors="replace")
     return raw.decode(errors="surrogateescape")
@@ -176,6 +179,13 @@ def _shown(row: Row) -> dict[str, Any]:
     }
 
 
+def _where(remark: Mapping[str, Any]) -> str:
+    """What is said of an override or of a smoke run stands at no line."""
+    if remark["path"]:
+        return f"{remark['path']}:{remark['line']}:{remark['column']}"
+    return f"line {remark['line']}" if remark["line"] else ""
+
+
 def _draw(rows: list[Row], *, passed: bool) -> None:
     console = Console()
     table = Table("gate", "outcome", "what it found", box=None, pad_edge=False)
@@ -183,10 +193,7 @@ def _draw(rows: list[Row], *, passed: bool) -> None:
         table.add_row(name, f"[{TONES[found.outcome]}]{found.outcome}[/]", escape(found.sentence))
         for remark in found.remarks:
             tone = "red" if remark["severity"] == "block" else "yellow"
-            where = (
-                f"{remark['path']}:{remark['line']}:{remark['column']}" if remark["path"] else f"line {remark['line']}"
-            )
-            table.add_row("", f"[{tone}]{remark['rule']}[/]", escape(f"{where}  {remark['snippet']}"))
+            table.add_row("", f"[{tone}]{remark['rule']}[/]", escape(f"{_where(remark)}  {remark['snippet']}".strip()))
             table.add_row("", "", f"[dim]{escape(remark['sentence'])}[/]")
     console.print(table)
     console.print("[green]passed[/]" if passed else "[red]blocked[/]")
