@@ -286,6 +286,9 @@ def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: it may be paused below
+        if run.stop_reason:
+            _stop_without_its_worker(run, by=by, why=why)
+            return
         told = {"cause": kind, "attempt": run.attempt}
         moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", payload=told, lease_until=None)
         if (failure := attempts.last_failure(run, why=why, kind=kind, todo=todo)) is None:
@@ -302,6 +305,12 @@ def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost
             ended_at=timezone.now(),
         )
         pause_for_baseline(run)
+
+
+def _stop_without_its_worker(run: Run, *, by: str, why: str) -> None:
+    """It was told to stop, and nobody came back to say that it has: what the stop meant counts, not who was lost."""
+    sentence = f"R-{run.pk} was cancelled: {run.stop_reason}. Nobody waited for its worker: {why}"
+    moves.move_run(run, "cancelled", by=by, sentence=sentence, lease_until=None, ended_at=timezone.now())
 
 
 def pause_for_baseline(run: Run) -> None:
@@ -363,6 +372,7 @@ def _take_lease(run: Run) -> None:
     held = Run.objects.filter(pk=run.pk, fence=run.fence, state=run.state, lease_until=run.lease_until)
     if held.update(lease_until=None) != 1:
         raise lifecycle.LostRace(f"the worker of R-{run.pk} spoke while its lease was being taken back")
+    run.refresh_from_db(fields=["stop_reason"])  # it may have been told to stop since it was read, and is held now
 
 
 def halt(campaign: Campaign, *, by: str, reason: str) -> None:
