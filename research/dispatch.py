@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research import approval, attempts, events, ledger, lifecycle, moves, quarantine, tasks, usual
+from research.lifecycle import Stop
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ SEALED_PAIR = contract.SEEDS_OF_AN_INCUMBENT - 1  # whose scorer reads the seale
 # Who is served first: people wait for smoke runs; a candidate says more than one more baseline.
 RANKS = {"smoke": 10, "candidate": 30, "baseline": 40}
 SMOKE_SCORE_TOKENS = 4_096
-HALTED = "halted: "  # how the stop_reason of a run begins that is run again when the campaign goes on
-POSTPONED = (HALTED, "later: ")  # that is run again when its turn comes: nobody stopped it
 BY = "dispatch"
 
 
@@ -142,8 +141,9 @@ def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
         if run is None:
             return None
         try:
-            if why := _why_unwanted(run):
-                stop_run(run, by=BY, reason=why)
+            if unwanted := _why_unwanted(run):
+                kind, why = unwanted
+                stop_run(run, kind=kind, by=BY, reason=why)
                 continue
             return _lease(run, worker, wanted)
         except lifecycle.LostRace as race:
@@ -163,22 +163,23 @@ def _claimable(wanted: contract.Claim) -> Run | None:
     )
 
 
-def _why_unwanted(run: Run) -> str:
-    """Why a queued run must not start after all; empty when it may. Reads the record anew."""
+def _why_unwanted(run: Run) -> tuple[Stop, str] | None:
+    """Why a queued run must not start after all; None when it may. Reads the record anew."""
     if not _is_as_signed(run):
-        return "nobody approved this digest, so the record was changed by hand: see `manage.py verify_audit`"
+        by_hand = "nobody approved this digest, so the record was changed by hand: see `manage.py verify_audit`"
+        return Stop.UNWANTED, by_hand
     if run.purpose == "candidate" and run.revision:
         proposal = Proposal.objects.get(pk=run.revision.proposal_id)
         if proposal.state not in ("approved", "running"):
-            return f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}"
+            return Stop.UNWANTED, f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}"
         others = run.campaign.proposals.filter(state="running").exclude(quarantine.of_proposal())
         if proposal.state == "approved" and (other := others.exclude(pk=proposal.pk).first()) is not None:
-            return f"{POSTPONED[1]}P-{other.pk} runs first"
+            return Stop.POSTPONED, f"P-{other.pk} runs first"
     if run.incumbent_id != run.campaign.incumbent.pk:
-        return "the incumbent moved"
+        return Stop.UNWANTED, "the incumbent moved"
     if run.approval["lock_sha256"] != approval.lock_sha256():
-        return "the installed packages changed"
-    return ""
+        return Stop.UNWANTED, "the installed packages changed"
+    return None
 
 
 def _is_as_signed(run: Run) -> bool:
@@ -200,8 +201,8 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
     with transaction.atomic():
         moves.bind(run.campaign, wanted.hardware_class)
         # Looked at again now that nobody else promotes or leases here: between the first look and the hold both may.
-        if why := _why_unwanted(run):
-            raise lifecycle.LostRace(f"R-{run.pk} is not wanted any more: {why}")
+        if unwanted := _why_unwanted(run):
+            raise lifecycle.LostRace(f"R-{run.pk} is not wanted any more: {unwanted[1]}")
         if run.purpose == "candidate":
             _start_proposal(run, worker)
         moves.move_run(
@@ -260,15 +261,14 @@ def spec_of(run: Run) -> contract.RunSpec:
 # --- ending early --------------------------------------------------------------------------
 
 
-def stop_run(run: Run, *, by: str, reason: str) -> None:
+def stop_run(run: Run, *, kind: Stop, by: str, reason: str) -> None:
     """Cancel a queued run now; tell a live one to stop with its next report (ten seconds at most)."""
+    told: dict[str, Any] = {"stop_kind": kind, "stop_reason": reason[:200]}
     if run.state == "queued":
-        moves.move_run(
-            run, "cancelled", by=by, sentence=f"R-{run.pk} was cancelled: {reason}", stop_reason=reason[:200]
-        )
+        moves.move_run(run, "cancelled", by=by, sentence=f"R-{run.pk} was cancelled: {reason}", **told)
         return
     live = Run.objects.filter(pk=run.pk, fence=run.fence, state__in=lifecycle.RUN_LIVE)
-    if live.update(stop_reason=reason[:200]) != 1:
+    if live.update(**told) != 1:
         raise lifecycle.LostRace(f"R-{run.pk} is already over")
 
 
@@ -276,7 +276,7 @@ def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
     """Cancel what is still queued, and stop what still runs, for a proposal that is decided."""
     for run in revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE}):
         try:
-            stop_run(run, by=by, reason=reason)
+            stop_run(run, kind=Stop.UNWANTED, by=by, reason=reason)
         except lifecycle.LostRace as race:
             log.info("%s", race)
 
@@ -286,7 +286,7 @@ def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: it may be paused below
-        if run.stop_reason:
+        if run.stop_kind:
             _stop_without_its_worker(run, by=by, why=why)
             return
         told = {"cause": kind, "attempt": run.attempt}
@@ -372,11 +372,14 @@ def _take_lease(run: Run) -> None:
     held = Run.objects.filter(pk=run.pk, fence=run.fence, state=run.state, lease_until=run.lease_until)
     if held.update(lease_until=None) != 1:
         raise lifecycle.LostRace(f"the worker of R-{run.pk} spoke while its lease was being taken back")
-    run.refresh_from_db(fields=["stop_reason"])  # it may have been told to stop since it was read, and is held now
+    run.refresh_from_db(
+        fields=["stop_kind", "stop_reason"]
+    )  # it may have been told to stop since it was read, and is held now
 
 
 def halt(campaign: Campaign, *, by: str, reason: str) -> None:
-    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop."""
+    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop. Other stops stand."""
     with transaction.atomic():
         moves.move_campaign(campaign, "halted", by=by, reason=reason)
-        campaign.runs.filter(state__in=lifecycle.RUN_LIVE).update(stop_reason=f"{HALTED}{reason}"[:200])
+        live = campaign.runs.filter(state__in=lifecycle.RUN_LIVE, stop_kind="")
+        live.update(stop_kind=Stop.HALTED, stop_reason=reason[:200])

@@ -89,7 +89,7 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
                 cleared = "" if fault == "nobody" else " That is no fault of the proposal."
                 return {"outcome": "inconclusive", "reason": f"{words.rstrip('.')}.{cleared}"}
             return {"outcome": "discard", "reason": words, "crashed": True}
-        if run.state == "cancelled" and not run.stop_reason.startswith(dispatch.POSTPONED):
+        if run.state == "cancelled" and run.stop_kind not in lifecycle.STOPPED_FOR_NOW:
             return {
                 "outcome": "inconclusive",
                 "reason": f"R-{run.pk} was stopped: {run.stop_reason or 'no reason given'}",
@@ -332,5 +332,5 @@ def _promote(revision: Revision, commit: str) -> None:
     for other in campaign.proposals.filter(state__in=("pending_review", "approved")):
         moves.move_proposal(other, "stale", by=BY, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved")
     for run in old.runs.filter(purpose="baseline", state__in={"queued", *lifecycle.RUN_LIVE}):
-        dispatch.stop_run(run, by=BY, reason="the incumbent moved")
+        dispatch.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=BY, reason="the incumbent moved")
     transaction.on_commit(lambda: repository.follow(campaign))

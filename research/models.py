@@ -73,6 +73,7 @@ class Campaign(models.Model):
     batch = models.JSONField(null=True, blank=True, editable=False, help_text="The batch that is on its way.")
     proposing_since = models.DateTimeField(null=True, blank=True, editable=False)
     proposer_problem = models.CharField(max_length=500, blank=True)
+    batch_problem = models.CharField(max_length=500, blank=True, help_text="Why its batch cannot be looked at now.")
     proposer_retry_at = models.DateTimeField(null=True, blank=True)
     num_problems = models.PositiveSmallIntegerField(
         default=0, editable=False, help_text="Calls in a row that gave no draft."
@@ -349,6 +350,12 @@ class Worker(models.Model):
 class Run(models.Model):
     """One seed of one revision, or of the incumbent, on one machine. Shown as R-388."""
 
+    STOPS = [
+        (lifecycle.Stop.PERSON.value, "by a person"),
+        (lifecycle.Stop.HALTED.value, "with its campaign: it is run again when that goes on"),
+        (lifecycle.Stop.POSTPONED.value, "until its turn: it is run again then"),
+        (lifecycle.Stop.UNWANTED.value, "because it was not wanted any more"),
+    ]
     PURPOSES = [("smoke", "Smoke"), ("baseline", "Incumbent"), ("candidate", "Candidate")]
     # States after which the same seed may be run again. A candidate's crash is an answer; the incumbent's is not.
     REPLACEABLE = {
@@ -377,7 +384,10 @@ class Run(models.Model):
     token_sha256 = models.CharField(max_length=64, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     rung_at = models.DateTimeField(null=True, blank=True)
-    stop_reason = models.CharField(max_length=200, blank=True, help_text="Set: the next report is answered with stop.")
+    stop_kind = models.CharField(
+        max_length=10, choices=STOPS, blank=True, help_text="Set: the next report is answered with stop."
+    )
+    stop_reason = models.CharField(max_length=200, blank=True)
 
     last_seq = models.PositiveIntegerField(default=0)
     progress = models.JSONField(null=True, blank=True)

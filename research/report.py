@@ -12,7 +12,7 @@ import logging
 import zlib
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from django.db import transaction
 from django.dispatch import Signal
@@ -83,9 +83,8 @@ def _locked(run: Run, fence: int) -> Run:
 
 
 def _order(run: Run) -> contract.Order:
-    halted = run.campaign.state == "halted"
-    reason = run.stop_reason or (run.campaign.state_reason if halted else "")
-    return contract.Order(order="stop" if reason or halted else "continue", reason=reason, acked_seq=run.last_seq)
+    order: Literal["stop", "continue"] = "stop" if run.stop_kind else "continue"
+    return contract.Order(order=order, reason=run.stop_reason, acked_seq=run.last_seq)
 
 
 def _lease_until() -> Any:

@@ -44,7 +44,7 @@ class Logbook:
 
     @property
     def can_stop(self) -> bool:
-        return not self.run.stop_reason and (self.is_live or self.run.state == "queued")
+        return not self.run.stop_kind and (self.is_live or self.run.state == "queued")
 
     @cached_property
     def score(self) -> Score | None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 
 from gpu_runner import contract
 from research import audit, dispatch, gates, ledger, moves, report, review, tasks
+from research.lifecycle import Stop
 from research.models import Campaign, Proposal, Run
 from tests import builders
 
@@ -105,7 +107,7 @@ def test_a_run_that_bob_stopped_ends_the_same_way_whatever_its_worker_did_meanwh
     approved: Proposal, worker: Callable[[contract.Lease], None]
 ) -> None:
     lease = builders.claim_candidate()
-    dispatch.stop_run(run_of(lease), by="user:bob", reason="the curve is flat")
+    dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="the curve is flat")
     worker(lease)
     report.follow_up(lease.spec.run_id)
     verdict = now(approved).revision.verdict
@@ -123,8 +125,50 @@ def test_a_stop_that_meets_the_end_of_a_lease_is_obeyed(campaign: Campaign, monk
     def meanwhile_bob_stops_the_second(run: Run, device_s: float) -> None:
         charge(run, device_s)
         if run.pk == first.pk:
-            dispatch.stop_run(second, by="user:bob", reason="wrong seed")
+            dispatch.stop_run(second, kind=Stop.PERSON, by="user:bob", reason="wrong seed")
 
     monkeypatch.setattr(ledger, "charge_run", meanwhile_bob_stops_the_second)
     dispatch.expire_leases()
     assert [Run.objects.get(pk=run.pk).state for run in (first, second)] == ["queued", "cancelled"]
+
+
+# --- what kind of stop it was --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["later: I want to look", "halted: the curve is flat"])
+def test_a_run_that_bob_stops_is_over_however_his_sentence_begins(
+    approved: Proposal, campaign: Campaign, words: str
+) -> None:
+    lease = builders.claim_candidate()
+    dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason=words)
+    obeys(lease)
+    report.follow_up(lease.spec.run_id)
+    dispatch.advance(campaign)
+    assert now(approved).revision.verdict.reason == f"R-{lease.spec.run_id} was stopped: {words}"
+    assert not approved.revision.runs.filter(purpose="candidate", state="queued").exists()
+
+
+def test_what_bob_stopped_stays_stopped_though_dana_halts_its_campaign_a_moment_later(
+    approved: Proposal, campaign: Campaign
+) -> None:
+    lease = builders.claim_candidate()
+    dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="wrong seed")
+    dispatch.halt(campaign, by="user:dana", reason="power is needed elsewhere")
+    obeys(lease)
+    report.follow_up(lease.spec.run_id)
+    assert (run_of(lease).stop_kind, run_of(lease).stop_reason) == ("person", "wrong seed")
+    assert now(approved).revision.verdict.outcome == "inconclusive"
+
+
+def test_an_operator_reads_what_kind_of_stop_it_was(campaign: Campaign, bobs_browser: Client) -> None:
+    dispatch.advance(campaign)
+    lease = builders.claim(builders.make_worker())
+    assert lease is not None
+    dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    obeys(lease)
+    page = bobs_browser.get(f"/runs/{lease.spec.run_id}/").content.decode()
+    assert "Stopped with its campaign: it is run again when that goes on" in page
+    assert "<p>power is needed elsewhere</p>" in page
+    assert audit.verify().findings == []
+    Run.objects.filter(pk=lease.spec.run_id).update(stop_kind=Stop.PERSON)
+    assert audit.verify().findings == [f"R-{lease.spec.run_id} is not what the events tell of it"]

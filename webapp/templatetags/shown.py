@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -142,15 +141,6 @@ def knob(value: object) -> str:
 @register.filter
 def words(state: str) -> str:
     return state.replace("_", " ")
-
-
-_NEW = re.compile(r"P-\d+ (?!was re|goes through )")
-
-
-@register.filter
-def told(sentence: str, kind: str) -> str:
-    """An event's sentence; the ones that only name a proposal get their verb."""
-    return f"Proposed: {sentence}" if kind == "proposal.drafted" and _NEW.match(sentence) else sentence
 
 
 @register.filter
