@@ -121,6 +121,7 @@ cover(
             {
                 "state",
                 "state_at",
+                "set_aside",
                 "worker_id",
                 "hardware_class",
                 "sandbox_level",

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, attempts, events, ledger, lifecycle, moves, quarantine, tasks, usual
+from research import approval, attempts, events, ledger, lifecycle, moves, quarantine, remeasure, tasks, usual
 from research.lifecycle import Stop
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
@@ -25,8 +25,9 @@ RING_AGAIN_AFTER = timedelta(seconds=20)
 CLAIM_TRIES = 5
 CLOCKS_APART = timedelta(seconds=5)  # those of several web machines
 SEALED_PAIR = contract.SEEDS_OF_AN_INCUMBENT - 1  # whose scorer reads the sealed split: beyond all that is judged by
-# Who is served first: people wait for smoke runs; a candidate says more than one more baseline.
-RANKS = {"smoke": 10, "candidate": 30, "baseline": 40}
+# Who is served first: people wait for smoke runs; a candidate says more than one more baseline, but beside a disputed
+# one all of them may say nothing.
+RANKS = {"smoke": 10, "disputed": 20, "candidate": 30, "baseline": 40}
 SMOKE_SCORE_TOKENS = 4_096
 BY = "dispatch"
 
@@ -40,7 +41,9 @@ def advance(campaign: Campaign) -> None:
     if campaign.state != "active":
         return
     if reason := ledger.exhausted(campaign):
-        _close_budget(campaign, reason)
+        _rest(campaign, "spent", reason)
+        return
+    if pause_in_doubt(campaign):
         return
     incumbent = campaign.incumbent
     today = approval.of_incumbent(incumbent)
@@ -56,11 +59,18 @@ def advance(campaign: Campaign) -> None:
     ring_waiting(campaign)
 
 
-def _close_budget(campaign: Campaign, reason: str) -> None:
+def _rest(campaign: Campaign, new: str, reason: str) -> None:
     try:
-        moves.move_campaign(campaign, "spent", by=BY, reason=reason)
+        moves.move_campaign(campaign, new, by=BY, reason=reason)
     except lifecycle.LostRace as race:
         log.info("%s", race)
+
+
+def pause_in_doubt(campaign: Campaign) -> bool:
+    """Pause beside a score of the incumbent that nobody stands behind: what ran now would be compared with nothing."""
+    if why := remeasure.why_not(campaign, [proposal.revision for proposal in _to_run(campaign)]):
+        _rest(campaign, "paused", why)
+    return bool(why)
 
 
 def _to_run(campaign: Campaign) -> list[Proposal]:
@@ -84,7 +94,7 @@ def add_pair(revision: Revision, pair: int) -> None:
 def queue(
     incumbent: Incumbent, *, purpose: str, pair: int, signed: contract.Approval, revision: Revision | None = None
 ) -> Run:
-    """The run of this purpose, pair and digest: the one that is there (not cancelled), else a new one."""
+    """The run of this purpose, pair and digest: the one that stands, else a new one."""
     fields: dict[str, Any] = {
         "incumbent": incumbent,
         "revision": revision,
@@ -92,15 +102,16 @@ def queue(
         "seed": incumbent.seed(pair),
         "digest": signed.digest(),
     }
-    standing = Run.objects.filter(**fields).exclude(state__in=Run.REPLACEABLE[purpose])
+    standing = Run.objects.filter(**fields, set_aside=False).exclude(state__in=Run.REPLACEABLE[purpose])
     if (existing := standing.first()) is not None:
         return existing
+    again = Run.objects.filter(**fields, set_aside=True).exists()
     try:
         with transaction.atomic():
             run = Run.objects.create(
                 campaign=incumbent.campaign,
                 approval=signed.model_dump(mode="json"),
-                rank=RANKS[purpose] + min(pair, 9),
+                rank=RANKS["disputed" if again else purpose] + min(pair, 9),
                 reads_sealed=pair == SEALED_PAIR,
                 **fields,
             )
@@ -115,7 +126,7 @@ def queue(
             )
     except IntegrityError:  # two callers at once: the constraint lets one in; or its digest was changed by hand since
         fields.pop("digest")
-        return Run.objects.filter(**fields).exclude(state__in=Run.REPLACEABLE[purpose]).latest("pk")
+        return Run.objects.filter(**fields, set_aside=False).exclude(state__in=Run.REPLACEABLE[purpose]).latest("pk")
     return run
 
 
@@ -142,8 +153,7 @@ def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
             return None
         try:
             if unwanted := _why_unwanted(run):
-                kind, why = unwanted
-                stop_run(run, kind=kind, by=BY, reason=why)
+                stop_run(run, kind=unwanted[0], by=BY, reason=unwanted[1])
                 continue
             return _lease(run, worker, wanted)
         except lifecycle.LostRace as race:
@@ -322,19 +332,16 @@ def pause_for_baseline(run: Run) -> None:
     if run.purpose != "baseline" or campaign.state != "active" or attempts.may_be_asked_anew(run):
         return
     message = (run.failure or {}).get("message", "")
-    reason = f"the incumbent's own run R-{run.pk} gave no score: {message}"
     score = Score.objects.filter(run=run).first()
-    if score is not None and score.outcome == "quarantined":
-        reason = f"the incumbent's own score in R-{run.pk} is quarantined: accept or dispute it there, then resume."
-    elif score is not None and score.outcome == "disputed":
-        reason = f"the incumbent's own score in R-{run.pk} is disputed: nothing can be compared with it."
+    if score is not None and score.outcome in remeasure.WAYS_OUT:
+        reason = remeasure.in_words(run)
     elif attempts.is_machines(run.failure):
         reason = (
             f"the machine ended {attempts.MAX_BASELINES} of the incumbent's own runs in a row, at last R-{run.pk}:"
             f" {message[:100]} See to the GPU machine, then resume."
         )
     else:
-        reason = f"{reason[:270]} Resume to try again."
+        reason = f"the incumbent's own run R-{run.pk} gave no score: {message}"[:270] + " Resume to try again."
     moves.move_campaign(campaign, "paused", by=BY, reason=reason)
 
 
@@ -372,9 +379,7 @@ def _take_lease(run: Run) -> None:
     held = Run.objects.filter(pk=run.pk, fence=run.fence, state=run.state, lease_until=run.lease_until)
     if held.update(lease_until=None) != 1:
         raise lifecycle.LostRace(f"the worker of R-{run.pk} spoke while its lease was being taken back")
-    run.refresh_from_db(
-        fields=["stop_kind", "stop_reason"]
-    )  # it may have been told to stop since it was read, and is held now
+    run.refresh_from_db(fields=["stop_kind", "stop_reason"])  # perhaps told to stop since it was read; held from now
 
 
 def halt(campaign: Campaign, *, by: str, reason: str) -> None:
@@ -383,3 +388,12 @@ def halt(campaign: Campaign, *, by: str, reason: str) -> None:
         moves.move_campaign(campaign, "halted", by=by, reason=reason)
         live = campaign.runs.filter(state__in=lifecycle.RUN_LIVE, stop_kind="")
         live.update(stop_kind=Stop.HALTED, stop_reason=reason[:200])
+
+
+def resume(campaign: Campaign, *, by: str, reason: str) -> None:
+    """Go on, and measure disputed scores of the incumbent again. Raises ValueError where one waits in quarantine."""
+    with transaction.atomic():
+        moves.move_campaign(campaign, "active", by=by, reason=reason)
+        remeasure.set_aside(campaign, by=by)
+        if why := remeasure.why_not(campaign):
+            raise ValueError(f"{campaign} cannot go on: {why}")

@@ -96,16 +96,7 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
             }
         if run.state == "finished" and run.score.outcome != "ok":
             return {"outcome": "disputed", "reason": f"The score of R-{run.pk} is disputed: {_why_disputed(run.score)}"}
-    return _early_end_of_the_incumbent(revision)
-
-
-def _early_end_of_the_incumbent(revision: Revision) -> dict[str, Any] | None:
-    """Against a score of the incumbent that nobody stands behind nothing can be compared, however long we wait."""
-    disputed = _baselines(revision).filter(score__outcome="disputed", seed__in=_seeds(revision))
-    if (run := disputed.select_related("score").first()) is None:
-        return None
-    why = f"The incumbent's own score of seed {run.seed}, R-{run.pk}, is disputed: {_why_disputed(run.score)}"
-    return {"outcome": "inconclusive", "reason": f"{why} That is no fault of the proposal."}
+    return None
 
 
 def _why_disputed(score: Score) -> str:
@@ -119,10 +110,6 @@ def _baselines(revision: Revision) -> QuerySet[Run]:
     """The incumbent's runs under the conditions of ``revision``."""
     signed = contract.Approval.model_validate(revision.approval).of_the_incumbent()
     return Run.objects.filter(incumbent_id=revision.incumbent_id, purpose="baseline", digest=signed.digest())
-
-
-def _seeds(revision: Revision) -> QuerySet[Run, int]:
-    return revision.runs.filter(purpose="candidate").values_list("seed", flat=True)
 
 
 def _look(revision: Revision) -> None:

@@ -374,6 +374,9 @@ class Run(models.Model):
     approval = models.JSONField(help_text="gpu_runner.contract.Approval that the worker must reproduce.")
     digest = models.CharField(max_length=64)
     reads_sealed = models.BooleanField(default=False, help_text="Its scorer reads the sealed split, too.")
+    set_aside = models.BooleanField(
+        default=False, help_text="Of the incumbent's own: its score was disputed, and its seed is measured again."
+    )
     rank = models.PositiveSmallIntegerField(default=50, help_text="Lower is claimed first.")
 
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
@@ -410,7 +413,7 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["incumbent", "seed", "digest"],
-                condition=Q(purpose="baseline") & ~Q(state__in=("cancelled", "failed", "timed_out")),
+                condition=Q(purpose="baseline", set_aside=False) & ~Q(state__in=("cancelled", "failed", "timed_out")),
                 name="one_baseline_per_seed",
             ),
             models.UniqueConstraint(

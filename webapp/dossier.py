@@ -328,7 +328,7 @@ class Dossier:
     @cached_property
     def doubts(self) -> list[Doubt]:
         """Of its runs, those whose number is not simply believed."""
-        return doubts(run for run in self.runs if run.purpose != "smoke")
+        return doubts(run for run in self.runs if run.purpose != "smoke" and not run.set_aside)
 
     @cached_property
     def pairs(self) -> list[figures.Pair]:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from gpu_runner import contract
 from research import dispatch, moves, repository, steer
 from research import propose as research_propose
-from research.lifecycle import IllegalMove, LostRace
+from research.lifecycle import LostRace
 from research.models import Campaign
 from webapp import standings
 from webapp.access import campaign_for, is_fragment, may_propose, may_steer, person, reader
@@ -53,7 +53,7 @@ def state(request: HttpRequest, slug: str) -> HttpResponse:
         return lost_race(request, sentence, reverse("campaign", args=[slug]))
     try:
         _steer(chosen, form.cleaned_data["state"], person(request).get_username(), form.cleaned_data["reason"])
-    except (LostRace, IllegalMove) as race:
+    except (LostRace, ValueError) as race:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
     return redirect("campaign", slug)
@@ -118,5 +118,7 @@ def _steer(chosen: Campaign, new: str, name: str, reason: str) -> None:
     by, words = f"user:{name}", reason or f"asked for by {name}"
     if new == "halted":
         dispatch.halt(chosen, by=by, reason=words)
+    elif new == "active":
+        dispatch.resume(chosen, by=by, reason=words)
     else:
         moves.move_campaign(chosen, new, by=by, reason=words)
