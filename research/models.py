@@ -437,6 +437,7 @@ class ReportBatch(models.Model):
     seq = models.PositiveIntegerField()
     attempt = models.PositiveSmallIntegerField()
     num_points = models.PositiveIntegerField()
+    watched = models.BooleanField(null=True, help_text="Holds a measurement on the watch text; NULL: written before.")
     body = models.BinaryField()
     created_at = models.DateTimeField(auto_now_add=True)
 

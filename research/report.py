@@ -23,6 +23,7 @@ from research import dispatch, gates, judge, ledger, lifecycle, moves, quarantin
 from research.models import ReportBatch, Run, Score
 
 log = logging.getLogger(__name__)
+WATCHED = frozenset({"watch_bpb", "watch_loss", "logit_rms"})  # measured a few times in a whole run
 reported = Signal()  # run_id, campaign_id, seq: on commit of every accepted batch
 
 
@@ -107,6 +108,7 @@ def _store(run: Run, report: contract.Report) -> None:
         seq=report.seq,
         attempt=run.attempt,
         num_points=len(report.points.step) if report.points else 0,
+        watched=bool(report.points and report.points.metrics.keys() & WATCHED),
         body=zlib.compress(contract.canonical_json(body), 1),
     )
     changes: dict[str, Any] = {"last_seq": report.seq, "lease_until": _lease_until()}
