@@ -16,7 +16,19 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from gpu_runner import contract
-from research import attempts, dispatch, events, learn, lifecycle, moves, quarantine, repository, statistics, tasks
+from research import (
+    attempts,
+    dispatch,
+    events,
+    learn,
+    lifecycle,
+    moves,
+    quarantine,
+    repository,
+    statistics,
+    tasks,
+    withheld,
+)
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
 
 log = logging.getLogger(__name__)
@@ -83,20 +95,27 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
     """A crash, a stop or a disputed score ends a proposal before the statistics do."""
     for run in revision.runs.filter(purpose="candidate").select_related("score").order_by("seed"):
         if run.state in ("failed", "timed_out"):
-            failure = run.failure or {}
-            words = f"R-{run.pk} (seed {run.seed}) {run.state.replace('_', ' ')}: {failure.get('message', 'no word')}"
-            if (fault := attempts.fault_of(failure)) != "proposal":
-                cleared = "" if fault == "nobody" else " That is no fault of the proposal."
-                return {"outcome": "inconclusive", "reason": f"{words.rstrip('.')}.{cleared}"}
-            return {"outcome": "discard", "reason": words, "crashed": True}
+            return _failed(run, run.failure or {})
         if run.state == "cancelled" and run.stop_kind not in lifecycle.STOPPED_FOR_NOW:
             return {
                 "outcome": "inconclusive",
                 "reason": f"R-{run.pk} was stopped: {run.stop_reason or 'no reason given'}",
             }
         if run.state == "finished" and run.score.outcome != "ok":
-            return {"outcome": "disputed", "reason": f"The score of R-{run.pk} is disputed: {_why_disputed(run.score)}"}
+            why, disputed = _why_disputed(run.score), f"The score of R-{run.pk} is disputed: "
+            told = disputed + withheld.why_of(run, why)
+            return {"outcome": "disputed", "reason": disputed + why, "told": told}
     return None
+
+
+def _failed(run: Run, failure: dict[str, Any]) -> dict[str, Any]:
+    failed, why = f"R-{run.pk} (seed {run.seed}) {run.state.replace('_', ' ')}: ", failure.get("message", "no word")
+    told = withheld.why_of(run, why) if failure.get("kind") == "scorer_failed" else why
+    if (fault := attempts.fault_of(failure)) == "proposal":
+        return {"outcome": "discard", "reason": failed + why, "told": failed + told, "crashed": True}
+    cleared = "." if fault == "nobody" else ". That is no fault of the proposal."
+    reason, told = (f"{failed}{words.rstrip('.')}{cleared}" for words in (why, told))
+    return {"outcome": "inconclusive", "reason": reason, "told": told}
 
 
 def _why_disputed(score: Score) -> str:
@@ -236,7 +255,7 @@ def conclude(
 ) -> Verdict:
     """Write the verdict and all that follows from it, once. Raises LostRace when it is written already.
 
-    ``told`` is what the proposer reads where it is less than ``reason``: no number of the sealed text reaches it.
+    ``told`` is what leaves the house where it is less than ``reason``: no number of the sealed text (``withheld``).
     """
     proposal, rows, told = revision.proposal, rows or [], told or reason
     if look is not None:
@@ -251,7 +270,8 @@ def conclude(
     with transaction.atomic():
         moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
-        moves.move_proposal(proposal, "judged", by=BY, sentence=sentence)
+        told_so: dict[str, Any] = {"told": f"P-{proposal.pk} {proposal.title}: {outcome}. {told}"[:600]}
+        moves.move_proposal(proposal, "judged", by=BY, sentence=sentence, payload=told_so)
         verdict = Verdict.objects.create(
             revision=revision,
             outcome=outcome,
@@ -268,13 +288,13 @@ def conclude(
             sealed_effect_bpb=sealed.effect_bpb if sealed else None,
             sealed=sealed.numbers if sealed else None,
         )
+        kind = _kind(outcome, crashed)
+        learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")  # first: it is told with the verdict
         events.record(
             "verdict", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, outcome=outcome,
             effect_bpb=verdict.effect_bpb, low_bpb=verdict.low_bpb, high_bpb=verdict.high_bpb, num_pairs=len(rows),
-            rows=[verdict],
+            rows=[verdict], **told_so,
         )  # fmt: skip
-        kind = _kind(outcome, crashed)
-        learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")
         dispatch.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)

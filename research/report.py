@@ -19,7 +19,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import dispatch, gates, judge, ledger, lifecycle, moves, quarantine, tasks
+from research import dispatch, gates, judge, ledger, lifecycle, moves, quarantine, tasks, withheld
 from research.models import ReportBatch, Run, Score
 
 log = logging.getLogger(__name__)
@@ -194,13 +194,22 @@ def _close(run: Run, last: contract.RunEnd, by: str) -> None:
         "failed" if unscored else last.outcome,
         by=by,
         sentence=_sentence(run, last),
-        payload={"val_bpb": last.score.val_bpb, "outcome": last.score.outcome} if last.score else {"val_bpb": None},
+        payload=_payload(run, last),
         failure=failure,
         ended_at=timezone.now(),
         lease_until=None,
     )
     if run.state != "finished" or run.score.outcome != "ok":
         dispatch.pause_for_baseline(run)
+
+
+def _payload(run: Run, last: contract.RunEnd) -> dict[str, Any]:
+    told = {}
+    if last.failure is not None and last.failure.kind == "scorer_failed":
+        told = {"told": f"R-{run.pk} {last.outcome}: {withheld.why_of(run, last.failure.message)}"}
+    if last.score is None:
+        return {"val_bpb": None} | told
+    return {"val_bpb": last.score.val_bpb, "outcome": last.score.outcome} | told
 
 
 def _held_against_history(run: Run, last: contract.RunEnd) -> contract.RunEnd:
