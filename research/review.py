@@ -5,10 +5,11 @@ from __future__ import annotations
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from research import approval, dispatch, learn, moves, tasks
+from research import approval, dispatch, learn, moves, quarantine, tasks
 from research.lifecycle import LostRace
-from research.models import Decision, Proposal
+from research.models import Decision, Proposal, Revision
 
 BECOMES = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}
 MAX_REASON = 4_000
@@ -85,6 +86,20 @@ def check_right(proposal: Proposal, by: User) -> None:
         raise PermissionDenied("Decisions need the reviewer role.")
     if proposal.author_id == by.pk or proposal.revisions.filter(author=by).exists():
         raise PermissionDenied("Nobody decides on their own proposal.")
+
+
+def waiting_for(by: User) -> QuerySet[Proposal]:
+    """What ``by`` may decide on now: ready for review, or with a score in quarantine. The same right, as a query."""
+    if not by.has_perm("research.add_decision"):
+        return Proposal.objects.none()
+    ready = Q(state="pending_review") | Q(quarantine.of_proposal(), state="running")
+    return Proposal.objects.filter(ready).exclude(is_of(by))
+
+
+def is_of(person: User) -> Q:
+    """Of Proposal: did ``person`` write any part of it?"""
+    wrote = Revision.objects.filter(proposal=OuterRef("pk"), author=person)
+    return Q(Q(author=person) | Q(Exists(wrote)))
 
 
 def _after(proposal: Proposal, choice: str) -> None:

@@ -35,7 +35,7 @@ def campaigns(request: HttpRequest) -> HttpResponse:
 @reader
 def campaign(request: HttpRequest, slug: str) -> HttpResponse:
     chosen = campaign_for(person(request), slug)
-    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen)}
+    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen, person(request))}
     template = "campaigns/_campaign.html" if is_fragment(request) else "campaigns/campaign.html"
     return render(request, template, context)
 
@@ -79,7 +79,7 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
             return redirect("proposal", written.pk)
     context = {
         "section": "campaigns", "campaign": chosen, "form": form, "recipe": recipe,
-        "clone_from": standings.Standings(chosen).clone_from,
+        "clone_from": standings.Standings(chosen, person(request)).clone_from,
     }  # fmt: skip
     return render(request, "campaigns/propose.html", context, status=422 if form.errors else 200)
 
@@ -97,7 +97,12 @@ def add_note(request: HttpRequest, slug: str) -> HttpResponse:
         else:
             messages.success(request, "The proposer reads it with its next request")
             return redirect(f"{reverse('campaign', args=[slug])}#notes")
-    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen), "note_form": form}
+    context = {
+        "section": "campaigns",
+        "campaign": chosen,
+        "standings": standings.Standings(chosen, person(request)),
+        "note_form": form,
+    }
     return render(request, "campaigns/campaign.html", context, status=422)
 
 
