@@ -129,7 +129,7 @@ def test_a_batch_that_could_not_be_asked_for_says_why(
     with serving(script) as server:
         campaign = asked(monkeypatch, server, campaign)
     assert campaign.batch is None
-    assert sentence in campaign.batch_problem
+    assert sentence in campaign.proposer_problem
     assert campaign.ledger.get().usd == usd
 
 
@@ -281,7 +281,7 @@ def test_any_error_of_a_batch_is_a_sentence_that_a_database_takes(
         ended(server, {"custom_id": "wave", "result": result})
         assert propose.top_up(campaign) == []
     campaign.refresh_from_db()
-    assert sentence in campaign.batch_problem
+    assert sentence in campaign.proposer_problem
     assert campaign.batch is None
 
 
