@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, attempts, events, ledger, lifecycle, moves, quarantine, remeasure, tasks, usual
+from research import apart, approval, attempts, events, ledger, lifecycle, moves, quarantine, remeasure, tasks, usual
 from research.lifecycle import Stop
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
@@ -353,14 +353,11 @@ def expire_leases() -> list[Run]:
     _shorten_leases()
     expired = list(late)
     for run in expired:
-        try:
-            silent = f"{run.worker or 'its worker'} was silent for {contract.LEASE_S:.0f} s"
-            with transaction.atomic():
-                _take_lease(run)
-                give_back(run, by=BY, why=silent)
-                ledger.charge_run(run, (timezone.now() - (run.leased_at or run.created_at)).total_seconds())
-        except lifecycle.LostRace as race:
-            log.info("%s", race)
+        silent = f"{run.worker or 'its worker'} was silent for {contract.LEASE_S:.0f} s"
+        with apart.repair(f"The lease of R-{run.pk}", run.campaign), transaction.atomic():
+            _take_lease(run)
+            give_back(run, by=BY, why=silent)
+            ledger.charge_run(run, (timezone.now() - (run.leased_at or run.created_at)).total_seconds())
     return expired
 
 

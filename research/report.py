@@ -19,7 +19,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import dispatch, gates, judge, ledger, lifecycle, moves, quarantine, tasks, withheld
+from research import apart, dispatch, gates, judge, ledger, lifecycle, moves, quarantine, tasks, withheld
 from research.models import ReportBatch, Run, Score
 
 log = logging.getLogger(__name__)
@@ -240,5 +240,6 @@ def follow_up(run_id: int) -> None:
             judge.consider(run.revision.proposal)
         else:
             for proposal in run.campaign.proposals.filter(state="running"):
-                judge.consider(proposal)
+                with apart.repair(f"P-{proposal.pk}", run.campaign):
+                    judge.consider(proposal)
     dispatch.advance(run.campaign)

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from research import withheld
+from research import apart, withheld
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
 from webapp.notify.models import KINDS, TEST, Delivery, Endpoint
 
@@ -22,11 +22,12 @@ def on_event(event: Event, **_: Any) -> None:
     kind = next((kind for kind, events in KINDS.items() if event.kind in events), None)
     if kind is None:
         return
-    endpoints = [endpoint for endpoint in Endpoint.objects.filter(enabled=True) if kind in endpoint.kinds]
-    if endpoints:
-        body = _as_text(body_of(kind, event))
-        for endpoint in endpoints:
-            put(endpoint, kind, body, event=event)
+    body = ""
+    for endpoint in Endpoint.objects.filter(enabled=True):
+        with apart.repair(f"A webhook to {endpoint}", event.campaign), transaction.atomic():
+            if kind in endpoint.kinds:
+                body = body or _as_text(body_of(kind, event))
+                put(endpoint, kind, body, event=event)
 
 
 def put_test(endpoint: Endpoint) -> Delivery:

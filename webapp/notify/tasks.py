@@ -7,6 +7,7 @@ import logging
 from celery import shared_task
 from kombu.exceptions import OperationalError
 
+from research import apart
 from webapp.notify import deliver as delivering
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ def deliver(endpoint_id: int) -> None:
 def pump() -> None:
     """Ring for every endpoint that something is due at; forget what is old. Every few seconds, by beat."""
     for endpoint_id in delivering.endpoints_due():
-        ring(endpoint_id)
+        with apart.repair(f"Endpoint {endpoint_id} of webhooks"):
+            ring(endpoint_id)
     delivering.forget_old()
 
 

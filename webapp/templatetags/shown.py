@@ -264,6 +264,7 @@ EVENT_ICONS = {
     "proposer": ("cloud-off", "warn"),
     "worker": ("server", "dim"),
     "campaign": ("flask-conical", "dim"),
+    "repair": ("triangle-alert", "warn"),
     "gate.passed": ("circle-check", "good"),
     "gate.failed": ("circle-x", "bad"),
     "proposal.drafted": ("sparkles", "cl"),
