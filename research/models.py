@@ -267,6 +267,12 @@ class Revision(models.Model):
         return f"P-{self.proposal_id} revision {self.number}"
 
     @property
+    def alpha(self) -> float:
+        """As it was signed: its measured interval is one of 1 - alpha."""
+        alpha: float = self.approval["seeds"]["alpha"]
+        return alpha
+
+    @property
     def knobs(self) -> dict[str, Any]:
         return {override["key"]: override["value"] for override in self.overrides}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from research import levels
 from research.models import Event, Run, Verdict
 
 NUMBERS = frozenset({"sealed_bpb", "sealed_effect_bpb", "sealed", "candidate_sealed_bpb", "incumbent_sealed_bpb"})
@@ -43,6 +44,7 @@ def verdict(row: Verdict) -> dict[str, Any]:
         "effect_bpb": row.effect_bpb,
         "low_bpb": row.low_bpb,
         "high_bpb": row.high_bpb,
+        "interval_percent": None if row.low_bpb is None else levels.percent(row.revision.alpha),
         "e_value": row.e_value,
         "num_pairs": row.num_pairs,
         "candidate_bpb": row.candidate_bpb,

@@ -365,7 +365,7 @@ class Dossier:
 
     @property
     def interval_held(self) -> bool | None:
-        """Did the stated 80 % interval hold the measured effect?"""
+        """Did the stated interval hold the measured effect?"""
         v = self.verdict
         if v is None or v.effect_bpb is None:
             return None

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
-from research import latency, learn, ledger, lifecycle, repository, review, statistics
+from research import latency, learn, ledger, levels, lifecycle, repository, review, statistics
 from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
 from webapp import figures, progression, waits
 
@@ -248,6 +248,16 @@ class Standings:
     def _spent_by_proposal(self) -> dict[int, float]:
         rows = self.campaign.runs.filter(device_s__isnull=False, revision__isnull=False)
         return dict(rows.values_list("revision__proposal").annotate(total=Sum("device_s")))
+
+    @property
+    def level(self) -> str:
+        """How sure the intervals in the table are."""
+        return levels.several(row.verdict.revision.alpha for row in self.ledger)
+
+    @property
+    def level_of_steps(self) -> str:
+        """How sure the bars of the staircase are."""
+        return levels.several(v.revision.alpha for v in self.verdicts if v.outcome == "keep")
 
     @property
     def num_unlisted(self) -> int:

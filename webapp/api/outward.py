@@ -57,6 +57,7 @@ def _precedent(p: Precedent) -> dict[str, Any]:
         "effect_bpb": p.effect_bpb,
         "low_bpb": p.low_bpb,
         "high_bpb": p.high_bpb,
+        "interval_percent": p.interval_percent,
         "overrides": [vars(o) for o in p.overrides],
         "patch": p.told_patch,
         "on_incumbent": p.on_incumbent,

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from research import levels
 from webapp import figures
 
 register = template.Library()
@@ -153,6 +154,18 @@ def who(by: str) -> str:
 def plural(value: int, noun: str) -> str:
     """``3|plural:"run"`` is 3 runs."""
     return f"{value:,} {noun}" + ("" if value == 1 else "s")
+
+
+@register.filter
+def level(alpha: float) -> str:
+    """Of a measured interval: 0.05 is 95 %."""
+    return levels.measured(alpha)
+
+
+@register.simple_tag
+def stated() -> str:
+    """Of an interval that a proposer states."""
+    return levels.STATED
 
 
 @register.filter
