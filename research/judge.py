@@ -135,19 +135,27 @@ def _look(revision: Revision) -> None:
     if (final := revision.proposal.kept_on_val) is not None:
         _confirm(revision, statistics.Look(**final["look"]), final["rows"])
         return
-    if not (pairs := pairs_of(revision)):
-        return
+    pairs = pairs_of(revision)
     looks = _looks(revision, pairs)
-    last = looks[-1]
-    if last.decision == "continue":
-        dispatch.add_pair(revision, len(pairs) + 1)
-        dispatch.ring_waiting(revision.proposal.campaign)
+    if not looks or (last := looks[-1]).decision == "continue":
+        _wait_for_more(revision, len(pairs))
         return
     rows = [_row(pair, look) for pair, look in zip(pairs, looks, strict=True)]
     if last.decision == "keep":
         _ask_sealed(revision, last, rows)
     else:
         conclude(revision, outcome=last.decision, reason=last.reason, look=last, rows=rows)
+
+
+def _wait_for_more(revision: Revision, num_pairs: int) -> None:
+    """Of an incumbent that moved no run is started any more: who has none left under way would wait for ever."""
+    own = revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE})
+    if revision.proposal.campaign.incumbent.pk != revision.incumbent_id and not own.exists():
+        reason = "The incumbent moved before its pairs were whole: propose it again. That is no fault of the proposal."
+        conclude(revision, outcome="inconclusive", reason=reason)
+    elif num_pairs:
+        dispatch.add_pair(revision, num_pairs + 1)
+        dispatch.ring_waiting(revision.proposal.campaign)
 
 
 def _looks(revision: Revision, pairs: list[Pair]) -> list[statistics.Look]:
@@ -190,7 +198,8 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
 def _confirm(revision: Revision, look: statistics.Look, rows: list[dict[str, Any]]) -> None:
     """Once the sealed pair is in: a keep, if what was found on val carries over."""
     if (pair := _sealed_pair(revision)) is None:
-        return  # its runs are under way; dispatch.advance sees to them
+        _wait_for_more(revision, 0)  # its runs are under way; dispatch.advance sees to them
+        return
     numbers = _sealed_row(pair)
     if None in numbers.values():
         why = "No sealed number came with the pair that was to confirm it. That is no fault of the proposal."

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from research import audit, dispatch, judge, lifecycle, reconcile, report, review, settle, tasks
-from research.models import Campaign, Proposal, Run
+from research.models import Campaign, Incumbent, Proposal, Run
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -154,3 +154,23 @@ def test_alice_may_not_have_it_measured_again(campaign: Campaign, alice: User) -
     browser.force_login(alice)
     assert browser.post(f"/campaigns/{campaign.slug}/state/", {"state": "active"}).status_code == 403
     assert not campaign.runs.filter(set_aside=True).exists()
+
+
+def test_a_proposal_whose_incumbent_moved_before_its_pair_was_whole_ends_and_holds_nobody_up(
+    campaign: Campaign, bob: User
+) -> None:
+    proposal = approved(campaign, bob)
+    of_the_incumbent_first = builders.finish(builders.claim_candidate(), val_bpb=1.59)
+    assert of_the_incumbent_first.purpose == "candidate"
+    builders.finish(builders.claim_candidate(), val_bpb=1.61)
+    moved = Incumbent.objects.create(campaign=campaign, number=1, commit=campaign.incumbent.commit)
+    dispatch.advance(campaign)
+    while (lease := builders.claim(builders.make_worker())) is not None:
+        assert lease.spec.purpose == "baseline"
+        builders.finish(lease, val_bpb=1.6)
+    reconcile.reconcile()
+    verdict = Proposal.objects.get(pk=proposal.pk).revision.verdict
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reason.startswith("The incumbent moved before its pairs were whole: propose it again.")
+    assert not moved.runs.filter(revision__isnull=False).exists()
+    assert open_runs(campaign) == []
