@@ -57,7 +57,7 @@ def of_campaign(campaign: Campaign, incumbent: Incumbent, about: Iterable[Revisi
     shares most with ``about``, the open proposals or the one under revision. Runs on other incumbents are another
     curve, and left out.
     """
-    own = incumbent.runs.filter(purpose="baseline", state="finished").order_by("-pk")[:1]
+    own = incumbent.runs.filter(purpose="baseline", state="finished", set_aside=False).order_by("-pk")[:1]
     named = [("incumbent", run) for run in own]
     named += [(f"proposal {number}, {why}", run) for number, why, run in _nearest(incumbent, list(about))]
     return tuple(of_run(f"{name}, seed {run.seed}", run) for name, run in named)

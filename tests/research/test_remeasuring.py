@@ -6,7 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import audit, dispatch, judge, lifecycle, reconcile, report, review, settle, tasks
+from gpu_runner.contract import Spent
+from research import audit, dispatch, judge, lifecycle, reconcile, report, review, settle, tasks, usual
 from research.models import Campaign, Incumbent, Proposal, Run
 from tests import builders
 
@@ -38,7 +39,9 @@ def of_the_incumbent(**score: object) -> Run:
 
 def disputed(campaign: Campaign) -> Run:
     dispatch.advance(campaign)
-    run = of_the_incumbent(val_bpb=1.6, outcome="disputed", reasons=["3 of 64 answers changed with what follows."])
+    run = of_the_incumbent(
+        val_bpb=1.6, outcome="disputed", reasons=["3 of 64 answers changed."], spent=builders.make_spent(train_s=900.0)
+    )
     campaign.refresh_from_db()
     return run
 
@@ -72,6 +75,7 @@ def test_bob_resumes_and_the_same_seed_is_measured_again_before_anything_is_comp
     first = disputed(campaign)
     resumes(bobs_browser, campaign)
     proposal = approved(campaign, bob)
+    dispatch.add_pair(proposal.revision, 1)
     again = of_the_incumbent(val_bpb=1.6)
     assert (again.seed, again.digest) == (first.seed, first.digest)
     while Proposal.objects.get(pk=proposal.pk).state != "judged":
@@ -83,6 +87,7 @@ def test_bob_resumes_and_the_same_seed_is_measured_again_before_anything_is_comp
     assert verdict.num_pairs >= 2
     assert verdict.pairs[0]["seed"] == first.seed
     assert audit.verify().findings == []
+    assert usual.of(again) is not None and Spent.model_validate(again.spent) == usual.of(again)
     page = bobs_browser.get(f"/runs/{first.pk}/").content.decode()
     assert "Set aside" in page
     assert Run.objects.get(pk=first.pk).events.filter(kind="run.set_aside", by="user:bob").count() == 1
