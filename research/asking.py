@@ -31,7 +31,6 @@ ASKING_FOR_AT_MOST = timedelta(minutes=15)
 RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
 RETRY_AFTER_AT_MOST_S = 3600.0
 LOOK_AGAIN_AFTER = timedelta(minutes=1)  # at a batch
-LATE = "The batch could not be looked at: "
 BY = "proposer"
 
 
@@ -136,21 +135,19 @@ def _collect(campaign: Campaign, source: BatchProposer, pending: Pending) -> Ans
         return Answer()
     answer = heard(campaign, about, lambda: collected)
     with transaction.atomic():
-        _update(campaign, batch=None)
+        _update(campaign, batch=None, batch_problem="")
         note_answer(campaign, answer, "propose")
     return answer
 
 
 def _look_later(campaign: Campaign, late: Answer | None) -> None:
-    """Its sentence goes when a look succeeds. Problems that were counted stay: revisions are asked for meanwhile."""
-    problem = f"{LATE}{visible(late.problem)}"[:500] if late else ""
+    """Its sentence goes when a look succeeds. Problems with answers stay: revisions are asked for meanwhile."""
+    problem = visible(late.problem)[:500] if late else ""
     pause = timedelta(seconds=late.retry_after_s or 0) if late else LOOK_AGAIN_AFTER
     with transaction.atomic():
-        if problem and problem != campaign.proposer_problem:
-            events.record("proposer.problem", problem, by=BY, campaign=campaign)
-        if problem or campaign.proposer_problem.startswith(LATE):
-            _update(campaign, proposer_problem=problem)
-        _update(campaign, proposer_retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
+        if problem and problem != campaign.batch_problem:
+            events.record("proposer.problem", f"The batch could not be looked at: {problem}", by=BY, campaign=campaign)
+        _update(campaign, batch_problem=problem, proposer_retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
 
 
 def note_answer(campaign: Campaign, answer: Answer, purpose: str) -> None:

@@ -62,6 +62,7 @@ cover(
             "batch": "what is on its way to Claude; the ledger holds what came of it",
             "proposing_since": _PACE,
             "proposer_problem": _PACE,
+            "batch_problem": _PACE,
             "proposer_retry_at": _PACE,
             "num_problems": _PACE,
         },
@@ -120,6 +121,7 @@ cover(
             {
                 "state",
                 "state_at",
+                "set_aside",
                 "worker_id",
                 "hardware_class",
                 "sandbox_level",
@@ -140,7 +142,7 @@ cover(
             "rung_at": "when a doorbell was last rung; it decides nothing",
         },
         until=dict.fromkeys(
-            ("stop_reason", "last_seq", "progress", "latest", "started", "num_steps", "num_tokens"), _LIVE
+            ("stop_kind", "stop_reason", "last_seq", "progress", "latest", "started", "num_steps", "num_tokens"), _LIVE
         ),
         is_settled=_is_over,
     )

@@ -16,7 +16,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import approval, attempts, doorbell, events, ledger, lifecycle, moves, quarantine, usual
+from research import apart, approval, attempts, doorbell, events, ledger, lifecycle, moves, quarantine, remeasure, usual
+from research.lifecycle import Stop
 from research.models import Campaign, Incumbent, Proposal, Revision, Run, Score, Worker
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,10 @@ RING_AGAIN_AFTER = timedelta(seconds=20)
 CLAIM_TRIES = 5
 CLOCKS_APART = timedelta(seconds=5)  # those of several web machines
 SEALED_PAIR = contract.SEEDS_OF_AN_INCUMBENT - 1  # whose scorer reads the sealed split: beyond all that is judged by
-# Who is served first: people wait for smoke runs; a candidate says more than one more baseline.
-RANKS = {"smoke": 10, "candidate": 30, "baseline": 40}
+# Who is served first: people wait for smoke runs; a candidate says more than one more baseline, but beside a disputed
+# one all of them may say nothing.
+RANKS = {"smoke": 10, "disputed": 20, "candidate": 30, "baseline": 40}
 SMOKE_SCORE_TOKENS = 4_096
-HALTED = "halted: "  # how the stop_reason of a run begins that is run again when the campaign goes on
-POSTPONED = (HALTED, "later: ")  # that is run again when its turn comes: nobody stopped it
 BY = "dispatch"
 
 
@@ -41,7 +41,9 @@ def advance(campaign: Campaign) -> None:
     if campaign.state != "active":
         return
     if reason := ledger.exhausted(campaign):
-        _close_budget(campaign, reason)
+        _rest(campaign, "spent", reason)
+        return
+    if pause_in_doubt(campaign):
         return
     incumbent = campaign.incumbent
     today = approval.of_incumbent(incumbent)
@@ -57,11 +59,18 @@ def advance(campaign: Campaign) -> None:
     ring_waiting(campaign)
 
 
-def _close_budget(campaign: Campaign, reason: str) -> None:
+def _rest(campaign: Campaign, new: str, reason: str) -> None:
     try:
-        moves.move_campaign(campaign, "spent", by=BY, reason=reason)
+        moves.move_campaign(campaign, new, by=BY, reason=reason)
     except lifecycle.LostRace as race:
         log.info("%s", race)
+
+
+def pause_in_doubt(campaign: Campaign) -> bool:
+    """Pause beside a score of the incumbent that nobody stands behind: what ran now would be compared with nothing."""
+    if why := remeasure.why_not(campaign, [proposal.revision for proposal in _to_run(campaign)]):
+        _rest(campaign, "paused", why)
+    return bool(why)
 
 
 def _to_run(campaign: Campaign) -> list[Proposal]:
@@ -85,7 +94,7 @@ def add_pair(revision: Revision, pair: int) -> None:
 def queue(
     incumbent: Incumbent, *, purpose: str, pair: int, signed: contract.Approval, revision: Revision | None = None
 ) -> Run:
-    """The run of this purpose, pair and digest: the one that is there (not cancelled), else a new one."""
+    """The run of this purpose, pair and digest: the one that stands, else a new one."""
     fields: dict[str, Any] = {
         "incumbent": incumbent,
         "revision": revision,
@@ -93,15 +102,16 @@ def queue(
         "seed": incumbent.seed(pair),
         "digest": signed.digest(),
     }
-    standing = Run.objects.filter(**fields).exclude(state__in=Run.REPLACEABLE[purpose])
+    standing = Run.objects.filter(**fields, set_aside=False).exclude(state__in=Run.REPLACEABLE[purpose])
     if (existing := standing.first()) is not None:
         return existing
+    again = Run.objects.filter(**fields, set_aside=True).exists()
     try:
         with transaction.atomic():
             run = Run.objects.create(
                 campaign=incumbent.campaign,
                 approval=signed.model_dump(mode="json"),
-                rank=RANKS[purpose] + min(pair, 9),
+                rank=RANKS["disputed" if again else purpose] + min(pair, 9),
                 reads_sealed=pair == SEALED_PAIR,
                 rung_at=timezone.now(),
                 **fields,
@@ -117,7 +127,7 @@ def queue(
             )
     except IntegrityError:  # two callers at once: the constraint lets one in; or its digest was changed by hand since
         fields.pop("digest")
-        return Run.objects.filter(**fields).exclude(state__in=Run.REPLACEABLE[purpose]).latest("pk")
+        return Run.objects.filter(**fields, set_aside=False).exclude(state__in=Run.REPLACEABLE[purpose]).latest("pk")
     return run
 
 
@@ -143,8 +153,8 @@ def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
         if run is None:
             return None
         try:
-            if why := _why_unwanted(run):
-                stop_run(run, by=BY, reason=why)
+            if unwanted := _why_unwanted(run):
+                stop_run(run, kind=unwanted[0], by=BY, reason=unwanted[1])
                 continue
             return _lease(run, worker, wanted)
         except lifecycle.LostRace as race:
@@ -164,22 +174,23 @@ def _claimable(wanted: contract.Claim) -> Run | None:
     )
 
 
-def _why_unwanted(run: Run) -> str:
-    """Why a queued run must not start after all; empty when it may. Reads the record anew."""
+def _why_unwanted(run: Run) -> tuple[Stop, str] | None:
+    """Why a queued run must not start after all; None when it may. Reads the record anew."""
     if not _is_as_signed(run):
-        return "nobody approved this digest, so the record was changed by hand: see `manage.py verify_audit`"
+        by_hand = "nobody approved this digest, so the record was changed by hand: see `manage.py verify_audit`"
+        return Stop.UNWANTED, by_hand
     if run.purpose == "candidate" and run.revision:
         proposal = Proposal.objects.get(pk=run.revision.proposal_id)
         if proposal.state not in ("approved", "running"):
-            return f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}"
+            return Stop.UNWANTED, f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}"
         others = run.campaign.proposals.filter(state="running").exclude(quarantine.of_proposal())
         if proposal.state == "approved" and (other := others.exclude(pk=proposal.pk).first()) is not None:
-            return f"{POSTPONED[1]}P-{other.pk} runs first"
+            return Stop.POSTPONED, f"P-{other.pk} runs first"
     if run.incumbent_id != run.campaign.incumbent.pk:
-        return "the incumbent moved"
+        return Stop.UNWANTED, "the incumbent moved"
     if run.approval["lock_sha256"] != approval.lock_sha256():
-        return "the installed packages changed"
-    return ""
+        return Stop.UNWANTED, "the installed packages changed"
+    return None
 
 
 def _is_as_signed(run: Run) -> bool:
@@ -201,8 +212,8 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
     with transaction.atomic():
         moves.bind(run.campaign, wanted.hardware_class)
         # Looked at again now that nobody else promotes or leases here: between the first look and the hold both may.
-        if why := _why_unwanted(run):
-            raise lifecycle.LostRace(f"R-{run.pk} is not wanted any more: {why}")
+        if unwanted := _why_unwanted(run):
+            raise lifecycle.LostRace(f"R-{run.pk} is not wanted any more: {unwanted[1]}")
         if run.purpose == "candidate":
             _start_proposal(run, worker)
         moves.move_run(
@@ -261,15 +272,14 @@ def spec_of(run: Run) -> contract.RunSpec:
 # --- ending early --------------------------------------------------------------------------
 
 
-def stop_run(run: Run, *, by: str, reason: str) -> None:
+def stop_run(run: Run, *, kind: Stop, by: str, reason: str) -> None:
     """Cancel a queued run now; tell a live one to stop with its next report (ten seconds at most)."""
+    told: dict[str, Any] = {"stop_kind": kind, "stop_reason": reason[:200]}
     if run.state == "queued":
-        moves.move_run(
-            run, "cancelled", by=by, sentence=f"R-{run.pk} was cancelled: {reason}", stop_reason=reason[:200]
-        )
+        moves.move_run(run, "cancelled", by=by, sentence=f"R-{run.pk} was cancelled: {reason}", **told)
         return
     live = Run.objects.filter(pk=run.pk, fence=run.fence, state__in=lifecycle.RUN_LIVE)
-    if live.update(stop_reason=reason[:200]) != 1:
+    if live.update(**told) != 1:
         raise lifecycle.LostRace(f"R-{run.pk} is already over")
 
 
@@ -277,7 +287,7 @@ def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
     """Cancel what is still queued, and stop what still runs, for a proposal that is decided."""
     for run in revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE}):
         try:
-            stop_run(run, by=by, reason=reason)
+            stop_run(run, kind=Stop.UNWANTED, by=by, reason=reason)
         except lifecycle.LostRace as race:
             log.info("%s", race)
 
@@ -287,6 +297,9 @@ def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: it may be paused below
+        if run.stop_kind:
+            _stop_without_its_worker(run, by=by, why=why)
+            return
         told = {"cause": kind, "attempt": run.attempt}
         moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", payload=told, lease_until=None)
         if (failure := attempts.last_failure(run, why=why, kind=kind, todo=todo)) is None:
@@ -309,6 +322,12 @@ def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost
         pause_for_baseline(run)
 
 
+def _stop_without_its_worker(run: Run, *, by: str, why: str) -> None:
+    """It was told to stop, and nobody came back to say that it has: what the stop meant counts, not who was lost."""
+    sentence = f"R-{run.pk} was cancelled: {run.stop_reason}. Nobody waited for its worker: {why}"
+    moves.move_run(run, "cancelled", by=by, sentence=sentence, lease_until=None, ended_at=timezone.now())
+
+
 def pause_for_baseline(run: Run) -> None:
     """Without the incumbent's own score nothing can be compared: pause, in the transaction that ended ``run``.
 
@@ -318,19 +337,16 @@ def pause_for_baseline(run: Run) -> None:
     if run.purpose != "baseline" or campaign.state != "active" or attempts.may_be_asked_anew(run):
         return
     message = (run.failure or {}).get("message", "")
-    reason = f"the incumbent's own run R-{run.pk} gave no score: {message}"
     score = Score.objects.filter(run=run).first()
-    if score is not None and score.outcome == "quarantined":
-        reason = f"the incumbent's own score in R-{run.pk} is quarantined: accept or dispute it there, then resume."
-    elif score is not None and score.outcome == "disputed":
-        reason = f"the incumbent's own score in R-{run.pk} is disputed: nothing can be compared with it."
+    if score is not None and score.outcome in remeasure.WAYS_OUT:
+        reason = remeasure.in_words(run)
     elif attempts.is_machines(run.failure):
         reason = (
             f"the machine ended {attempts.MAX_BASELINES} of the incumbent's own runs in a row, at last R-{run.pk}:"
             f" {message[:100]} See to the GPU machine, then resume."
         )
     else:
-        reason = f"{reason[:270]} Resume to try again."
+        reason = f"the incumbent's own run R-{run.pk} gave no score: {message}"[:270] + " Resume to try again."
     moves.move_campaign(campaign, "paused", by=BY, reason=reason)
 
 
@@ -342,14 +358,11 @@ def expire_leases() -> list[Run]:
     _shorten_leases()
     expired = list(late)
     for run in expired:
-        try:
-            silent = f"{run.worker or 'its worker'} was silent for {contract.LEASE_S:.0f} s"
-            with transaction.atomic():
-                _take_lease(run)
-                give_back(run, by=BY, why=silent)
-                ledger.charge_run(run, (timezone.now() - (run.leased_at or run.created_at)).total_seconds())
-        except lifecycle.LostRace as race:
-            log.info("%s", race)
+        silent = f"{run.worker or 'its worker'} was silent for {contract.LEASE_S:.0f} s"
+        with apart.repair(f"The lease of R-{run.pk}", run.campaign), transaction.atomic():
+            _take_lease(run)
+            give_back(run, by=BY, why=silent)
+            ledger.charge_run(run, (timezone.now() - (run.leased_at or run.created_at)).total_seconds())
     return expired
 
 
@@ -368,10 +381,21 @@ def _take_lease(run: Run) -> None:
     held = Run.objects.filter(pk=run.pk, fence=run.fence, state=run.state, lease_until=run.lease_until)
     if held.update(lease_until=None) != 1:
         raise lifecycle.LostRace(f"the worker of R-{run.pk} spoke while its lease was being taken back")
+    run.refresh_from_db(fields=["stop_kind", "stop_reason"])  # perhaps told to stop since it was read; held from now
 
 
 def halt(campaign: Campaign, *, by: str, reason: str) -> None:
-    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop."""
+    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop. Other stops stand."""
     with transaction.atomic():
         moves.move_campaign(campaign, "halted", by=by, reason=reason)
-        campaign.runs.filter(state__in=lifecycle.RUN_LIVE).update(stop_reason=f"{HALTED}{reason}"[:200])
+        live = campaign.runs.filter(state__in=lifecycle.RUN_LIVE, stop_kind="")
+        live.update(stop_kind=Stop.HALTED, stop_reason=reason[:200])
+
+
+def resume(campaign: Campaign, *, by: str, reason: str) -> None:
+    """Go on, and measure disputed scores of the incumbent again. Raises ValueError where one waits in quarantine."""
+    with transaction.atomic():
+        moves.move_campaign(campaign, "active", by=by, reason=reason)
+        remeasure.set_aside(campaign, by=by)
+        if why := remeasure.why_not(campaign):
+            raise ValueError(f"{campaign} cannot go on: {why}")

@@ -34,7 +34,7 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Stated before the run. bpb, negative is better; low..high is the 80 % interval."""
+    """Stated before the run. bpb, negative is better; low..high is an interval of ``levels.STATED``."""
 
     effect_bpb: float
     low_bpb: float
@@ -121,6 +121,7 @@ class Precedent:
     on_incumbent: bool  # was it tried on the present incumbent?
     comments: tuple[Comment, ...] = ()
     settled_at: str = ""  # since when it is what it is, as ISO 8601; orders the ledger
+    interval_percent: float | None = None  # how sure low_bpb to high_bpb is; None without them
     holds_held_out: bool = False  # a worker found held-out text in its patch: that is told to nobody who proposes
 
     @property

@@ -6,13 +6,18 @@ run's log the last lines pass as text, cut short and labelled by whoever quotes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import floor, log10
 from typing import Any
 
+from django.db.models import QuerySet
+
 from research.claude import memory
 from research.drafts import Dynamics, LogTail
-from research.models import Campaign, Incumbent, Revision, Run, Verdict
+from research.models import Campaign, Incumbent, ReportBatch, Revision, Run, Verdict
 from research.points import read_batches
 from research.visible import visible
 
@@ -32,7 +37,9 @@ METRICS = (
 )
 BY_GROUP = "update_ratio/"  # one metric for each group of weights
 MAX_GROUPS = 8
-MAX_BATCHES = 2_000
+MAX_BATCHES = 600  # of one run, each up to half a second of it: 100 a share and more, and a run may have 100,000s
+MAX_WATCHED = 100  # an honest run has ten
+CHUNK = 20
 DIGITS = 4
 NUM_PRECEDENTS = 4
 MAX_VERDICTS = 200  # on one incumbent
@@ -50,7 +57,7 @@ def of_campaign(campaign: Campaign, incumbent: Incumbent, about: Iterable[Revisi
     shares most with ``about``, the open proposals or the one under revision. Runs on other incumbents are another
     curve, and left out.
     """
-    own = incumbent.runs.filter(purpose="baseline", state="finished").order_by("-pk")[:1]
+    own = incumbent.runs.filter(purpose="baseline", state="finished", set_aside=False).order_by("-pk")[:1]
     named = [("incumbent", run) for run in own]
     named += [(f"proposal {number}, {why}", run) for number, why, run in _nearest(incumbent, list(about))]
     return tuple(of_run(f"{name}, seed {run.seed}", run) for name, run in named)
@@ -77,9 +84,8 @@ def _ranked(incumbent: Incumbent, about: list[Revision]) -> list[tuple[Verdict, 
     newest = list(rows[:MAX_VERDICTS])
     mine = [memory.topics(r.knobs, r.patch) for r in about]
     shares = {v.pk: memory.nearness(memory.topics(v.revision.knobs, v.revision.patch), mine) for v in newest}
-    measured = [v for v in newest if v.effect_bpb is not None]
-    best = sorted(measured, key=lambda v: v.effect_bpb or 0.0)[:1]
-    crashed = [v for v in newest if v.crashed][:1]
+    best = rows.filter(effect_bpb__isnull=False).order_by("effect_bpb", "pk")[:1]
+    crashed = rows.filter(crashed=True)[:1]
     near = sorted((v for v in newest if shares[v.pk] > 0), key=lambda v: -shares[v.pk])
     return [
         *((v, "best effect here") for v in best),
@@ -92,38 +98,74 @@ def _ranked(incumbent: Incumbent, about: list[Revision]) -> list[tuple[Verdict, 
 
 def of_run(name: str, run: Run) -> Dynamics:
     """What ``run``'s last attempt reported, at ``AT`` of its steps."""
-    batches = [body["points"] for _, attempt, body in read_batches(run.pk, 0, MAX_BATCHES) if attempt == run.attempt]
-    points = [part for part in batches if part]
-    steps = [step for part in points for step in part["step"]]
-    if not steps:
+    told = run.batches.filter(attempt=run.attempt, num_points__gt=0)
+    last = told.order_by("-seq").first()
+    if last is None:
         return Dynamics(name=name, at=(), tokens=(), metrics={})
-    ends = [max(1, round(share * steps[-1])) for share in AT]
-    tokens = _newest(steps, [count for part in points for count in part["tokens"]], ends)
-    known = _names(points)
-    metrics = {name: _newest(steps, _column(points, name), ends) for name in known}
-    return Dynamics(name=name, at=AT, tokens=tokens, metrics=metrics)
+    curve = _Curve([max(1, round(share * _points(last)["step"][-1])) for share in AT])
+    for batch in _sampled(told, last.seq):
+        curve.hear(_points(batch))
+    return Dynamics(name=name, at=AT, tokens=_short(curve.tokens), metrics=curve.metrics())
 
 
-def _names(points: Iterable[Mapping[str, Any]]) -> list[str]:
-    seen = dict.fromkeys(name for part in points for name in part["metrics"])
-    groups = sorted(name for name in seen if name.startswith(BY_GROUP))
-    return [name for name in METRICS if name in seen] + groups[:MAX_GROUPS]
+def _points(batch: ReportBatch) -> dict[str, Any]:
+    points: dict[str, Any] = json.loads(zlib.decompress(batch.body))["points"]
+    return points
 
 
-def _column(points: Iterable[Mapping[str, Any]], name: str) -> list[float | None]:
-    return [value for part in points for value in part["metrics"].get(name) or [None] * len(part["step"])]
+def _sampled(told: QuerySet[ReportBatch], last: int) -> Iterator[ReportBatch]:
+    """All batches of a short run; of a long one some, evenly over its whole length, and those with a watch measurement.
+
+    One at a time, in their order: a batch may hold thousands of points.
+    """
+    first = told.order_by("seq").values_list("seq", flat=True)[0]
+    chosen = _evenly(range(first, last + 1), MAX_BATCHES)
+    watched = _evenly(list(told.filter(watched=True).order_by("seq").values_list("seq", flat=True)), MAX_WATCHED)
+    return told.filter(seq__in={*chosen, *watched}).order_by("seq").iterator(CHUNK)
 
 
-def _newest(steps: list[int], column: list[float | None], ends: list[int]) -> Column:
+def _evenly(seqs: Sequence[int], at_most: int) -> list[int]:
+    """The last one is always among them: it says how the run ended."""
+    if len(seqs) <= at_most:
+        return list(seqs)
+    return [seqs[round((n + 1) * len(seqs) / at_most) - 1] for n in range(at_most)]
+
+
+class _Curve:
     """The last measurement at or before each of ``ends``; None where there was none since the one before."""
-    newest, first = [], 0
-    for end in ends:
-        value = None
-        while first < len(steps) and steps[first] <= end:
-            value = column[first] if column[first] is not None else value
-            first += 1
-        newest.append(None if value is None else rounded(value))
-    return tuple(newest)
+
+    def __init__(self, ends: list[int]) -> None:
+        self.ends = ends
+        self.tokens: list[float | None] = [None] * len(ends)
+        self.columns: dict[str, list[float | None]] = {}
+
+    def hear(self, points: Mapping[str, Any]) -> None:
+        """Batches in their order. Names are what proposed code says: few are kept."""
+        kept = self._kept(points["metrics"])
+        known = {name: column for name, column in points["metrics"].items() if name in kept}
+        for row, step in enumerate(points["step"]):
+            end = bisect_left(self.ends, step)
+            if end == len(self.ends):
+                return
+            self.tokens[end] = points["tokens"][row]
+            for name, column in known.items():
+                if column[row] is not None:
+                    self.columns.setdefault(name, [None] * len(self.ends))[end] = column[row]
+
+    def _kept(self, names: Iterable[str]) -> set[str]:
+        """The metrics that we know, and of groups of weights the first ``MAX_GROUPS`` by name."""
+        groups = sorted(name for name in {*self.columns, *names} if name.startswith(BY_GROUP))
+        for late in groups[MAX_GROUPS:]:
+            self.columns.pop(late, None)
+        return {*METRICS, *groups[:MAX_GROUPS]}
+
+    def metrics(self) -> dict[str, Column]:
+        order = [*METRICS, *sorted(name for name in self.columns if name.startswith(BY_GROUP))]
+        return {name: _short(self.columns[name]) for name in order if name in self.columns}
+
+
+def _short(column: list[float | None]) -> Column:
+    return tuple(None if value is None else rounded(value) for value in column)
 
 
 def rounded(value: float) -> float:

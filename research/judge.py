@@ -16,7 +16,18 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from gpu_runner import contract
-from research import attempts, dispatch, events, learn, lifecycle, moves, quarantine, repository, statistics
+from research import (
+    attempts,
+    dispatch,
+    events,
+    learn,
+    lifecycle,
+    moves,
+    quarantine,
+    repository,
+    statistics,
+    withheld,
+)
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
 
 log = logging.getLogger(__name__)
@@ -83,29 +94,27 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
     """A crash, a stop or a disputed score ends a proposal before the statistics do."""
     for run in revision.runs.filter(purpose="candidate").select_related("score").order_by("seed"):
         if run.state in ("failed", "timed_out"):
-            failure = run.failure or {}
-            words = f"R-{run.pk} (seed {run.seed}) {run.state.replace('_', ' ')}: {failure.get('message', 'no word')}"
-            if (fault := attempts.fault_of(failure)) != "proposal":
-                cleared = "" if fault == "nobody" else " That is no fault of the proposal."
-                return {"outcome": "inconclusive", "reason": f"{words.rstrip('.')}.{cleared}"}
-            return {"outcome": "discard", "reason": words, "crashed": True}
-        if run.state == "cancelled" and not run.stop_reason.startswith(dispatch.POSTPONED):
+            return _failed(run, run.failure or {})
+        if run.state == "cancelled" and run.stop_kind not in lifecycle.STOPPED_FOR_NOW:
             return {
                 "outcome": "inconclusive",
                 "reason": f"R-{run.pk} was stopped: {run.stop_reason or 'no reason given'}",
             }
         if run.state == "finished" and run.score.outcome != "ok":
-            return {"outcome": "disputed", "reason": f"The score of R-{run.pk} is disputed: {_why_disputed(run.score)}"}
-    return _early_end_of_the_incumbent(revision)
+            why, disputed = _why_disputed(run.score), f"The score of R-{run.pk} is disputed: "
+            told = disputed + withheld.why_of(run, why)
+            return {"outcome": "disputed", "reason": disputed + why, "told": told}
+    return None
 
 
-def _early_end_of_the_incumbent(revision: Revision) -> dict[str, Any] | None:
-    """Against a score of the incumbent that nobody stands behind nothing can be compared, however long we wait."""
-    disputed = _baselines(revision).filter(score__outcome="disputed", seed__in=_seeds(revision))
-    if (run := disputed.select_related("score").first()) is None:
-        return None
-    why = f"The incumbent's own score of seed {run.seed}, R-{run.pk}, is disputed: {_why_disputed(run.score)}"
-    return {"outcome": "inconclusive", "reason": f"{why} That is no fault of the proposal."}
+def _failed(run: Run, failure: dict[str, Any]) -> dict[str, Any]:
+    failed, why = f"R-{run.pk} (seed {run.seed}) {run.state.replace('_', ' ')}: ", failure.get("message", "no word")
+    told = withheld.why_of(run, why) if failure.get("kind") == "scorer_failed" else why
+    if (fault := attempts.fault_of(failure)) == "proposal":
+        return {"outcome": "discard", "reason": failed + why, "told": failed + told, "crashed": True}
+    cleared = "." if fault == "nobody" else ". That is no fault of the proposal."
+    reason, told = (f"{failed}{words.rstrip('.')}{cleared}" for words in (why, told))
+    return {"outcome": "inconclusive", "reason": reason, "told": told}
 
 
 def _why_disputed(score: Score) -> str:
@@ -121,26 +130,31 @@ def _baselines(revision: Revision) -> QuerySet[Run]:
     return Run.objects.filter(incumbent_id=revision.incumbent_id, purpose="baseline", digest=signed.digest())
 
 
-def _seeds(revision: Revision) -> QuerySet[Run, int]:
-    return revision.runs.filter(purpose="candidate").values_list("seed", flat=True)
-
-
 def _look(revision: Revision) -> None:
     if (final := revision.proposal.kept_on_val) is not None:
         _confirm(revision, statistics.Look(**final["look"]), final["rows"])
         return
-    if not (pairs := pairs_of(revision)):
-        return
+    pairs = pairs_of(revision)
     looks = _looks(revision, pairs)
-    last = looks[-1]
-    if last.decision == "continue":
-        dispatch.add_pair(revision, len(pairs) + 1)
+    if not looks or (last := looks[-1]).decision == "continue":
+        _wait_for_more(revision, len(pairs))
         return
     rows = [_row(pair, look) for pair, look in zip(pairs, looks, strict=True)]
     if last.decision == "keep":
         _ask_sealed(revision, last, rows)
     else:
         conclude(revision, outcome=last.decision, reason=last.reason, look=last, rows=rows)
+
+
+def _wait_for_more(revision: Revision, num_pairs: int) -> None:
+    """Of an incumbent that moved no run is started any more: who has none left under way would wait for ever."""
+    own = revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE})
+    if revision.proposal.campaign.incumbent.pk != revision.incumbent_id and not own.exists():
+        reason = "The incumbent moved before its pairs were whole: propose it again. That is no fault of the proposal."
+        conclude(revision, outcome="inconclusive", reason=reason)
+    elif num_pairs:
+        dispatch.add_pair(revision, num_pairs + 1)
+        dispatch.ring_waiting(revision.proposal.campaign)
 
 
 def _looks(revision: Revision, pairs: list[Pair]) -> list[statistics.Look]:
@@ -182,7 +196,8 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
 def _confirm(revision: Revision, look: statistics.Look, rows: list[dict[str, Any]]) -> None:
     """Once the sealed pair is in: a keep, if what was found on val carries over."""
     if (pair := _sealed_pair(revision)) is None:
-        return  # its runs are under way; dispatch.advance sees to them
+        _wait_for_more(revision, 0)  # its runs are under way; dispatch.advance sees to them
+        return
     numbers = _sealed_row(pair)
     if None in numbers.values():
         why = "No sealed number came with the pair that was to confirm it. That is no fault of the proposal."
@@ -247,7 +262,7 @@ def conclude(
 ) -> Verdict:
     """Write the verdict and all that follows from it, once. Raises LostRace when it is written already.
 
-    ``told`` is what the proposer reads where it is less than ``reason``: no number of the sealed text reaches it.
+    ``told`` is what leaves the house where it is less than ``reason``: no number of the sealed text (``withheld``).
     """
     proposal, rows, told = revision.proposal, rows or [], told or reason
     if look is not None:
@@ -262,7 +277,8 @@ def conclude(
     with transaction.atomic():
         moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
-        moves.move_proposal(proposal, "judged", by=BY, sentence=sentence)
+        told_so: dict[str, Any] = {"told": f"P-{proposal.pk} {proposal.title}: {outcome}. {told}"[:600]}
+        moves.move_proposal(proposal, "judged", by=BY, sentence=sentence, payload=told_so)
         verdict = Verdict.objects.create(
             revision=revision,
             outcome=outcome,
@@ -279,13 +295,13 @@ def conclude(
             sealed_effect_bpb=sealed.effect_bpb if sealed else None,
             sealed=sealed.numbers if sealed else None,
         )
+        kind = _kind(outcome, crashed)
+        learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")  # first: it is told with the verdict
         events.record(
             "verdict", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, outcome=outcome,
             effect_bpb=verdict.effect_bpb, low_bpb=verdict.low_bpb, high_bpb=verdict.high_bpb, num_pairs=len(rows),
-            rows=[verdict],
+            rows=[verdict], **told_so,
         )  # fmt: skip
-        kind = _kind(outcome, crashed)
-        learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")
         dispatch.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
@@ -329,4 +345,4 @@ def _promote(revision: Revision, commit: str) -> None:
     for other in campaign.proposals.filter(state__in=("pending_review", "approved")):
         moves.move_proposal(other, "stale", by=BY, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved")
     for run in old.runs.filter(purpose="baseline", state__in={"queued", *lifecycle.RUN_LIVE}):
-        dispatch.stop_run(run, by=BY, reason="the incumbent moved")
+        dispatch.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=BY, reason="the incumbent moved")

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Avg, F, Max
 
-from research import events, statistics
+from research import events, levels, statistics
 from research.drafts import Comment, Override, Precedent
 from research.models import Campaign, Decision, Finding, Incumbent, Proposal, Revision, Run, Verdict
 
@@ -67,14 +67,15 @@ def record(proposal: Proposal, kind: str, text: str) -> Finding:
 def precedents(campaign: Campaign) -> tuple[Precedent, ...]:
     """Everything tried or waiting, newest first: kept, discarded, rejected and blocked ones with their reasons."""
     newest = Revision.objects.filter(proposal__campaign=campaign).annotate(last=Max("proposal__revisions__number"))
-    newest = newest.filter(number=F("last")).select_related("verdict", "proposal__finding")
+    newest = newest.annotate(signed_alpha=F("approval__seeds__alpha")).filter(number=F("last"))
+    newest = newest.select_related("verdict", "proposal__finding")
     rows = newest.defer("hypothesis", "mechanism", "edits", "approval").order_by("-proposal")[:MAX_PRECEDENTS]
     said = _comments(campaign)
     incumbent = campaign.incumbent
     holding = _holding_held_out_text(campaign)
     return tuple(
         replace(
-            _precedent(revision, incumbent, said.get(revision.proposal_id, ())),
+            _precedent(revision, incumbent, said.get(revision.proposal_id, ()), revision.signed_alpha),
             holds_held_out=revision.proposal_id in holding,
         )
         for revision in rows
@@ -96,7 +97,7 @@ def _comments(campaign: Campaign) -> dict[int, tuple[Comment, ...]]:
     return found
 
 
-def _precedent(revision: Revision, incumbent: Incumbent, comments: tuple[Comment, ...]) -> Precedent:
+def _precedent(revision: Revision, incumbent: Incumbent, comments: tuple[Comment, ...], alpha: float) -> Precedent:
     proposal = revision.proposal
     verdict: Verdict | None = getattr(revision, "verdict", None)
     finding: Finding | None = getattr(proposal, "finding", None)
@@ -109,6 +110,7 @@ def _precedent(revision: Revision, incumbent: Incumbent, comments: tuple[Comment
         effect_bpb=verdict.effect_bpb if verdict else None,
         low_bpb=verdict.low_bpb if verdict else None,
         high_bpb=verdict.high_bpb if verdict else None,
+        interval_percent=levels.percent(alpha) if verdict and verdict.low_bpb is not None else None,
         overrides=tuple(Override(**o) for o in revision.overrides),
         patch=revision.patch,
         source=proposal.source,

@@ -7,6 +7,7 @@ mistake does not survive the first import. ``research.moves`` writes them by com
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 Table = Mapping[str, frozenset[str]]
 
@@ -61,6 +62,18 @@ PROPOSAL_OPEN = frozenset(PROPOSAL) - {"judged", "rejected", "withdrawn"}
 PROPOSAL_WAITING = frozenset({"drafted", "checking", "pending_review", "changes_requested", "stale"})
 RUN_LIVE = frozenset({"leased", "training", "scoring"})
 RUN_OVER = frozenset({"finished", "cancelled", "failed", "timed_out"})
+
+
+class Stop(StrEnum):
+    """Why a run was told to stop."""
+
+    PERSON = "person"
+    HALTED = "halted"
+    POSTPONED = "postponed"
+    UNWANTED = "unwanted"
+
+
+STOPPED_FOR_NOW = frozenset({Stop.HALTED, Stop.POSTPONED})  # nobody decided against it: it is run again
 
 
 def check(table: Table, start: str, ends: frozenset[str]) -> None:

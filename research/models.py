@@ -73,6 +73,7 @@ class Campaign(models.Model):
     batch = models.JSONField(null=True, blank=True, editable=False, help_text="The batch that is on its way.")
     proposing_since = models.DateTimeField(null=True, blank=True, editable=False)
     proposer_problem = models.CharField(max_length=500, blank=True)
+    batch_problem = models.CharField(max_length=500, blank=True, help_text="Why its batch cannot be looked at now.")
     proposer_retry_at = models.DateTimeField(null=True, blank=True)
     num_problems = models.PositiveSmallIntegerField(
         default=0, editable=False, help_text="Calls in a row that gave no draft."
@@ -266,6 +267,12 @@ class Revision(models.Model):
         return f"P-{self.proposal_id} revision {self.number}"
 
     @property
+    def alpha(self) -> float:
+        """As it was signed: its measured interval is one of 1 - alpha."""
+        alpha: float = self.approval["seeds"]["alpha"]
+        return alpha
+
+    @property
     def knobs(self) -> dict[str, Any]:
         return {override["key"]: override["value"] for override in self.overrides}
 
@@ -349,6 +356,12 @@ class Worker(models.Model):
 class Run(models.Model):
     """One seed of one revision, or of the incumbent, on one machine. Shown as R-388."""
 
+    STOPS = [
+        (lifecycle.Stop.PERSON.value, "by a person"),
+        (lifecycle.Stop.HALTED.value, "with its campaign: it is run again when that goes on"),
+        (lifecycle.Stop.POSTPONED.value, "until its turn: it is run again then"),
+        (lifecycle.Stop.UNWANTED.value, "because it was not wanted any more"),
+    ]
     PURPOSES = [("smoke", "Smoke"), ("baseline", "Incumbent"), ("candidate", "Candidate")]
     # States after which the same seed may be run again. A candidate's crash is an answer; the incumbent's is not.
     REPLACEABLE = {
@@ -367,6 +380,9 @@ class Run(models.Model):
     approval = models.JSONField(help_text="gpu_runner.contract.Approval that the worker must reproduce.")
     digest = models.CharField(max_length=64)
     reads_sealed = models.BooleanField(default=False, help_text="Its scorer reads the sealed split, too.")
+    set_aside = models.BooleanField(
+        default=False, help_text="Of the incumbent's own: its score was disputed, and its seed is measured again."
+    )
     rank = models.PositiveSmallIntegerField(default=50, help_text="Lower is claimed first.")
 
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
@@ -377,7 +393,10 @@ class Run(models.Model):
     token_sha256 = models.CharField(max_length=64, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     rung_at = models.DateTimeField(null=True, blank=True)
-    stop_reason = models.CharField(max_length=200, blank=True, help_text="Set: the next report is answered with stop.")
+    stop_kind = models.CharField(
+        max_length=10, choices=STOPS, blank=True, help_text="Set: the next report is answered with stop."
+    )
+    stop_reason = models.CharField(max_length=200, blank=True)
 
     last_seq = models.PositiveIntegerField(default=0)
     progress = models.JSONField(null=True, blank=True)
@@ -400,7 +419,7 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["incumbent", "seed", "digest"],
-                condition=Q(purpose="baseline") & ~Q(state__in=("cancelled", "failed", "timed_out")),
+                condition=Q(purpose="baseline", set_aside=False) & ~Q(state__in=("cancelled", "failed", "timed_out")),
                 name="one_baseline_per_seed",
             ),
             models.UniqueConstraint(
@@ -424,6 +443,7 @@ class ReportBatch(models.Model):
     seq = models.PositiveIntegerField()
     attempt = models.PositiveSmallIntegerField()
     num_points = models.PositiveIntegerField()
+    watched = models.BooleanField(null=True, help_text="Holds a measurement on the watch text; NULL: written before.")
     body = models.BinaryField()
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -96,7 +96,7 @@ def write(
         revision = write_revision(proposal, draft)
         told: dict[str, Any] = {"wave": wave.pk if wave else None, "revision": revision.number}
         rows = [proposal, revision, *([wave] if wave else [])]
-        sentence = f"P-{proposal.pk} {proposal.title}"
+        sentence = f"Proposed: P-{proposal.pk} {proposal.title}"
         events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, rows=rows, **told)
     return proposal
 

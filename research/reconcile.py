@@ -6,11 +6,13 @@ Nothing here is needed while all goes well, and everything may be called twice.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from research import approval, asking, chain, dispatch, doorbell, gates, judge, lifecycle, moves, propose, repository
+from research.apart import repair
 from research.models import Campaign, Proposal
 
 log = logging.getLogger(__name__)
@@ -18,17 +20,17 @@ OVERDUE = timedelta(seconds=20)  # a doorbell that has not been answered for so 
 
 
 def reconcile(*, at_start: bool = False) -> None:
-    """Look after every campaign. One campaign's error is logged and does not stop the others.
+    """Look after every campaign, repair by repair: see ``apart``.
 
     ``at_start`` of the control worker nothing that was asked for before can still be on its way.
     """
-    dispatch.expire_leases()
-    _chain()
+    with repair("The leases of silent workers"):
+        dispatch.expire_leases()
+    with repair("The audit chain"):
+        _chain()
     for campaign in Campaign.objects.all():
-        try:
+        with repair(f"The campaign {campaign.slug}", campaign):
             look_after(campaign, at_start=at_start)
-        except Exception:
-            log.exception("campaign %s could not be reconciled; trying again in a few seconds", campaign.slug)
 
 
 def _chain() -> None:
@@ -44,7 +46,8 @@ def _chain() -> None:
 def look_after(campaign: Campaign, *, at_start: bool = False) -> None:
     """Whatever one campaign needs next; not asked for more than once in a few seconds, and harmless if it is."""
     _conclude_ended(campaign)
-    repository.follow(campaign)
+    with repair("The repository", campaign):
+        repository.follow(campaign)
     if campaign.state != "active":
         _ring_proposer(campaign)  # a batch that is on its way is paid for
         return
@@ -52,7 +55,8 @@ def look_after(campaign: Campaign, *, at_start: bool = False) -> None:
     if at_start:
         _check_drafted(campaign)
     _ring_for_proposals(campaign)
-    dispatch.advance(campaign)
+    with repair("What runs next", campaign):
+        dispatch.advance(campaign)
     _ring_proposer(campaign)
 
 
@@ -64,39 +68,48 @@ def _ring_proposer(campaign: Campaign) -> None:
 def _conclude_ended(campaign: Campaign) -> None:
     """Runs that ended while nobody listened: smoke runs of proposals in the gates, pairs of running ones."""
     for proposal in campaign.proposals.filter(state="checking"):
-        smoke = proposal.revision.runs.filter(purpose="smoke").order_by("-pk").first()
-        if smoke is not None and smoke.state in lifecycle.RUN_OVER:
-            gates.conclude(smoke)
-        elif smoke is None and proposal.state_at < timezone.now() - OVERDUE:
-            gates.recheck(proposal.revision)
+        with _repair_of(proposal):
+            _conclude_gates(proposal)
     for proposal in campaign.proposals.filter(state="running"):
-        judge.consider(proposal)
+        with _repair_of(proposal):
+            judge.consider(proposal)
+
+
+def _conclude_gates(proposal: Proposal) -> None:
+    smoke = proposal.revision.runs.filter(purpose="smoke").order_by("-pk").first()
+    if smoke is not None and smoke.state in lifecycle.RUN_OVER:
+        gates.conclude(smoke)
+    elif smoke is None and proposal.state_at < timezone.now() - OVERDUE:
+        gates.recheck(proposal.revision)
 
 
 def _check_drafted(campaign: Campaign) -> None:
     """Into the gates here and now: their smoke runs, which people wait for, are to be claimed before any baseline."""
     for proposal in campaign.proposals.filter(state="drafted"):
-        gates.check(proposal.revision)
+        with _repair_of(proposal):
+            gates.check(proposal.revision)
 
 
 def _expire_approvals(campaign: Campaign) -> None:
     """An approval is for today's incumbent and today's mind."""
     old = timezone.now() - timedelta(hours=campaign.approval_ttl_h)
     for proposal in campaign.proposals.filter(state__in=("pending_review", "approved")):
-        if proposal.state == "approved" and proposal.state_at < old:
-            why = f"{campaign.approval_ttl_h:g} hours passed since its approval"
-        elif approval.is_stale(proposal.revision):
-            why = "the incumbent, a setting of the campaign or the installed packages changed"
-        else:
-            continue
-        _unless_lost(proposal, "stale", f"P-{proposal.pk} {proposal.title} is stale: {why}")
+        with _repair_of(proposal):
+            if why := _why_stale(proposal, old):
+                sentence = f"P-{proposal.pk} {proposal.title} is stale: {why}"
+                moves.move_proposal(proposal, "stale", by="reconcile", sentence=sentence)
 
 
-def _unless_lost(proposal: Proposal, new: str, sentence: str) -> None:
-    try:
-        moves.move_proposal(proposal, new, by="reconcile", sentence=sentence)
-    except lifecycle.LostRace as race:
-        log.info("%s", race)
+def _why_stale(proposal: Proposal, old: datetime) -> str:
+    if proposal.state == "approved" and proposal.state_at < old:
+        return f"{proposal.campaign.approval_ttl_h:g} hours passed since its approval"
+    if approval.is_stale(proposal.revision):
+        return "the incumbent, a setting of the campaign or the installed packages changed"
+    return ""
+
+
+def _repair_of(proposal: Proposal) -> AbstractContextManager[None]:
+    return repair(f"P-{proposal.pk}", proposal.campaign)
 
 
 def _ring_for_proposals(campaign: Campaign) -> None:
@@ -105,9 +118,10 @@ def _ring_for_proposals(campaign: Campaign) -> None:
     for proposal in campaign.proposals.filter(state="stale"):
         doorbell.control("control.rebase", proposal.pk)
     for proposal in campaign.proposals.filter(state__in=("drafted", "changes_requested"), state_at__lt=overdue):
-        if proposal.state == "drafted":
-            doorbell.control("control.check", proposal.pk)
-        elif proposal.arm in Proposal.FROM_OUTSIDE:
-            continue  # its author answers
-        elif campaign.proposer_retry_at is None or campaign.proposer_retry_at < timezone.now():
-            doorbell.control("control.revise", proposal.pk)
+        with _repair_of(proposal):
+            if proposal.state == "drafted":
+                doorbell.control("control.check", proposal.pk)
+            elif proposal.arm in Proposal.FROM_OUTSIDE:
+                continue  # its author answers
+            elif campaign.proposer_retry_at is None or campaign.proposer_retry_at < timezone.now():
+                doorbell.control("control.revise", proposal.pk)

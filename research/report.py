@@ -11,17 +11,18 @@ import logging
 import zlib
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from django.db import transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import dispatch, ledger, lifecycle, moves, quarantine
+from research import dispatch, ledger, lifecycle, moves, quarantine, withheld
 from research.models import ReportBatch, Run, Score
 
 log = logging.getLogger(__name__)
+WATCHED = frozenset({"watch_bpb", "watch_loss", "logit_rms"})  # measured a few times in a whole run
 reported = Signal()  # run_id, campaign_id, seq: on commit of every accepted batch
 
 
@@ -82,9 +83,8 @@ def _locked(run: Run, fence: int) -> Run:
 
 
 def _order(run: Run) -> contract.Order:
-    halted = run.campaign.state == "halted"
-    reason = run.stop_reason or (run.campaign.state_reason if halted else "")
-    return contract.Order(order="stop" if reason or halted else "continue", reason=reason, acked_seq=run.last_seq)
+    order: Literal["stop", "continue"] = "stop" if run.stop_kind else "continue"
+    return contract.Order(order=order, reason=run.stop_reason, acked_seq=run.last_seq)
 
 
 def _lease_until() -> Any:
@@ -107,6 +107,7 @@ def _store(run: Run, report: contract.Report) -> None:
         seq=report.seq,
         attempt=run.attempt,
         num_points=len(report.points.step) if report.points else 0,
+        watched=bool(report.points and report.points.metrics.keys() & WATCHED),
         body=zlib.compress(contract.canonical_json(body), 1),
     )
     changes: dict[str, Any] = {"last_seq": report.seq, "lease_until": _lease_until()}
@@ -185,13 +186,22 @@ def _close(run: Run, last: contract.RunEnd, by: str) -> None:
         "failed" if unscored else last.outcome,
         by=by,
         sentence=_sentence(run, last),
-        payload={"val_bpb": last.score.val_bpb, "outcome": last.score.outcome} if last.score else {"val_bpb": None},
+        payload=_payload(run, last),
         failure=failure,
         ended_at=timezone.now(),
         lease_until=None,
     )
     if run.state != "finished" or run.score.outcome != "ok":
         dispatch.pause_for_baseline(run)
+
+
+def _payload(run: Run, last: contract.RunEnd) -> dict[str, Any]:
+    told = {}
+    if last.failure is not None and last.failure.kind == "scorer_failed":
+        told = {"told": f"R-{run.pk} {last.outcome}: {withheld.why_of(run, last.failure.message)}"}
+    if last.score is None:
+        return {"val_bpb": None} | told
+    return {"val_bpb": last.score.val_bpb, "outcome": last.score.outcome} | told
 
 
 def _held_against_history(run: Run, last: contract.RunEnd) -> contract.RunEnd:

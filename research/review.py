@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from research import approval, learn, moves
+from research import approval, learn, moves, quarantine
 from research.lifecycle import LostRace
-from research.models import Decision
+from research.models import Decision, Proposal, Revision
 from research.rights import check_right, locked
 
 BECOMES = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}
@@ -70,3 +71,17 @@ def _check_words(choice: str, category: str, reason: str) -> None:
         raise ValueError("reason: write a sentence; the proposer reads it")
     if choice == "reject" and category not in dict(Decision.CATEGORIES):
         raise ValueError("category: choose why it is rejected; the proposer reads it")
+
+
+def waiting_for(by: User) -> QuerySet[Proposal]:
+    """What ``by`` may decide on now: ready for review, or with a score in quarantine. The same right, as a query."""
+    if not by.has_perm("research.add_decision"):
+        return Proposal.objects.none()
+    ready = Q(state="pending_review") | Q(quarantine.of_proposal(), state="running")
+    return Proposal.objects.filter(ready).exclude(is_of(by))
+
+
+def is_of(person: User) -> Q:
+    """Of Proposal: did ``person`` write any part of it?"""
+    wrote = Revision.objects.filter(proposal=OuterRef("pk"), author=person)
+    return Q(Q(author=person) | Q(Exists(wrote)))

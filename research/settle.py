@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
-from research import moves
+from research import dispatch, moves
 from research.models import Run, Score
 from research.review import MAX_REASON
 from research.rights import check_right
@@ -25,10 +25,12 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
     reason = _checked(choice, reason)
     with transaction.atomic():
         run = Run.objects.select_related("campaign", "incumbent__proposal", "revision__proposal").get(pk=run_id)
+        if run.purpose == "baseline":
+            moves.hold(run.campaign)  # before the score: it may be paused below
         check_may_settle(run, by)
         if choice == "accept" and Score.objects.filter(run=run, val_bpb=None).exists():
             raise ValueError("choice: there is no number to accept; dispute it")
-        return moves.move_score(
+        score = moves.move_score(
             run,
             BECOMES[choice],
             by=f"user:{by.get_username()}",
@@ -38,6 +40,9 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
             settled_at=timezone.now(),
             settled_reason=reason,
         )
+        if choice == "dispute" and run.purpose == "baseline" and run.campaign.state == "active":
+            dispatch.pause_in_doubt(run.campaign)
+    return score
 
 
 def check_may_settle(run: Run, by: User) -> None:

@@ -36,6 +36,7 @@ from statistics import median
 from typing import Literal
 
 from gpu_runner.contract import SeedPolicy
+from research import levels
 
 Decision = Literal["keep", "discard", "continue", "inconclusive"]
 
@@ -159,8 +160,8 @@ def _decide(
 def _in_words(n: int, mean: float, bounds: tuple[float, float] | None, alpha: float) -> str:
     sentence = f"{mean:+.5f} bpb over {_pairs(n)}"
     if bounds is None:
-        return f"{sentence} (no {100 * (1 - alpha):g} % interval yet)"
-    return f"{sentence} ({100 * (1 - alpha):g} % interval {bounds[0]:+.5f} to {bounds[1]:+.5f})"
+        return f"{sentence} (no {levels.measured_interval(alpha)} yet)"
+    return f"{sentence} ({levels.measured_interval(alpha)} {bounds[0]:+.5f} to {bounds[1]:+.5f})"
 
 
 def _short(e_value: float) -> str:

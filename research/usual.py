@@ -33,7 +33,8 @@ def _shown(run: Run) -> Spent | None:
 
 def of(run: Run) -> Spent | None:
     """The most of each number in the incumbent's last finished runs on the same hardware; None before the first."""
-    same = Run.objects.filter(incumbent_id=run.incumbent_id, purpose="baseline", state="finished", spent__isnull=False)
+    own = Run.objects.filter(incumbent_id=run.incumbent_id, purpose="baseline", state="finished", set_aside=False)
+    same = own.filter(spent__isnull=False)
     told = same.filter(hardware_class=run.hardware_class).order_by("-pk").values_list("spent", flat=True)[:LAST]
     measured = [Spent.model_validate(spent) for spent in told]
     if not measured:
@@ -48,7 +49,7 @@ def _most(measured: list[Spent], name: str) -> float | None:
 
 def awaited() -> Q:
     """Of Run, candidates whose incumbent is about to be measured for the first time: nothing could hold them yet."""
-    own = Run.objects.filter(incumbent=OuterRef("incumbent"), purpose="baseline")
+    own = Run.objects.filter(incumbent=OuterRef("incumbent"), purpose="baseline", set_aside=False)
     measured = own.filter(state="finished", spent__isnull=False)  # as ``of`` reads them: a failed one is tried again
     return Q(purpose="candidate") & Q(Exists(_coming(own))) & ~Q(Exists(measured))
 

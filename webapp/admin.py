@@ -133,7 +133,8 @@ class CampaignAdmin(RecordAdmin):
     PACE = ("num_waiting", "max_agent_open", "in_batches")
     MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
     MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
-    NOW = ("state", "state_reason", "proposer_problem", "proposer_retry_at", "created_by", "created_at")
+    PROBLEMS = ("proposer_problem", "batch_problem", "proposer_retry_at")
+    NOW = ("state", "state_reason", *PROBLEMS, "created_by", "created_at")
     fieldsets = (
         (None, {"fields": ("slug", *GOAL)}),
         ("Budget", {"fields": BUDGET}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
@@ -15,10 +16,10 @@ from webapp.access import SINCE, may_decide, may_edit, may_propose, may_read, ma
 def chrome(request: HttpRequest) -> dict[str, Any]:
     """``chrome`` (counts and budget), rights, and whether Claude is configured. Strangers get none of it."""
     user = getattr(request, "user", None)
-    if user is None or not may_read(user):
+    if not isinstance(user, User) or not may_read(user):
         return {}
     return {
-        "chrome": SimpleLazyObject(standings.chrome),
+        "chrome": SimpleLazyObject(lambda: standings.chrome(user)),
         "since": request.META.get(SINCE, 0),
         "can_decide": may_decide(user),
         "can_steer": may_steer(user),

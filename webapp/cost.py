@@ -51,7 +51,7 @@ def cost_of(campaign: Campaign, revision: Revision) -> Cost:
     over = campaign.runs.filter(state="finished", device_s__isnull=False).exclude(purpose="smoke")
     measured = over.aggregate(mean=Avg("device_s"), n=Count("pk"))
     baselines = revision.incumbent.runs.filter(purpose="baseline", digest=signed.of_the_incumbent().digest())
-    have = set(baselines.filter(state="finished").values_list("seed", flat=True))
+    have = set(baselines.filter(state="finished", set_aside=False).values_list("seed", flat=True))
     left = None
     if campaign.budget_gpu_hours is not None:
         left = max(0.0, campaign.budget_gpu_hours * 3600 - ledger.spent(campaign).gpu_s)

@@ -328,7 +328,7 @@ class Dossier:
     @cached_property
     def doubts(self) -> list[Doubt]:
         """Of its runs, those whose number is not simply believed."""
-        return doubts(run for run in self.runs if run.purpose != "smoke")
+        return doubts(run for run in self.runs if run.purpose != "smoke" and not run.set_aside)
 
     @cached_property
     def pairs(self) -> list[figures.Pair]:
@@ -365,7 +365,7 @@ class Dossier:
 
     @property
     def interval_held(self) -> bool | None:
-        """Did the stated 80 % interval hold the measured effect?"""
+        """Did the stated interval hold the measured effect?"""
         v = self.verdict
         if v is None or v.effect_bpb is None:
             return None

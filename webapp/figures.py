@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from research import levels
+
 MINUS = "\u2212"
 
 
@@ -126,7 +128,7 @@ def tone_of(effect: float, noise_sd: float | None) -> str:
 def effect_figure(
     prediction: Effect, others: Sequence[Effect], noise_sd: float | None, *, width: int = 392
 ) -> EffectFigure:
-    """The 80 % interval of a prediction above measured effects, on one axis that holds zero."""
+    """The stated interval of a prediction above measured effects, on one axis that holds zero."""
     marks = [prediction, *others]
     values = [v for m in marks for v in (m.effect_bpb, m.low_bpb, m.high_bpb)]
     band = [] if noise_sd is None else [-noise_sd, noise_sd]
@@ -163,7 +165,7 @@ def _interval(x: Scale, mark: Effect, y: float, width: int) -> Interval:
 def _effects_in_words(prediction: Effect, others: Sequence[Effect], noise_sd: float | None) -> str:
     parts = [f"Predicted change of val_bpb {signed(prediction.effect_bpb, 4)}"]
     if prediction.low_bpb is not None and prediction.high_bpb is not None:
-        parts[0] += f", 80 % interval {signed(prediction.low_bpb, 4)} to {signed(prediction.high_bpb, 4)}"
+        parts[0] += f", {levels.STATED_INTERVAL} {signed(prediction.low_bpb, 4)} to {signed(prediction.high_bpb, 4)}"
     if noise_sd is not None:
         parts.append(f"Seed noise of one pair is plus or minus {noise_sd:.4f}")
     parts += [f"{o.label} measured {signed(o.effect_bpb, 4)}" for o in others]
@@ -366,14 +368,16 @@ class OutcomeFigure:
     says: str
 
 
-def outcome_figure(said: Effect, measured: Effect, noise_sd: float | None, *, width: int) -> OutcomeFigure:
-    """What was stated before the run above what was measured after it."""
+def outcome_figure(
+    said: Effect, measured: Effect, noise_sd: float | None, *, alpha: float, width: int
+) -> OutcomeFigure:
+    """What was stated before the run above what was measured after it, with an interval of 1 - ``alpha``."""
     values = [v for m in (said, measured) for v in (m.effect_bpb, m.low_bpb, m.high_bpb)]
     band = [] if noise_sd is None else [-noise_sd, noise_sd]
     x = Scale(*span([*values, *band, 0.0], pad=0.1), 8, width - 8)
     interval = "no interval yet"
     if measured.low_bpb is not None and measured.high_bpb is not None:
-        interval = f"95 % interval {signed(measured.low_bpb, 4)} to {signed(measured.high_bpb, 4)}"
+        interval = f"{levels.measured_interval(alpha)} {signed(measured.low_bpb, 4)} to {signed(measured.high_bpb, 4)}"
     return OutcomeFigure(
         width=width,
         height=150,

@@ -41,7 +41,7 @@ def outcome_figures(
         high_bpb=verdict.high_bpb,
         tone=figures.tone_of(verdict.effect_bpb, sd_bpb),
     )
-    return [figures.outcome_figure(said, measured, sd_bpb, width=w) for w in (436, 330)]
+    return [figures.outcome_figure(said, measured, sd_bpb, alpha=revision.alpha, width=w) for w in (436, 330)]
 
 
 def _from_rows(rows: list[dict[str, Any]]) -> list[figures.Pair]:

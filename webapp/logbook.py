@@ -44,7 +44,7 @@ class Logbook:
 
     @property
     def can_stop(self) -> bool:
-        return not self.run.stop_reason and (self.is_live or self.run.state == "queued")
+        return not self.run.stop_kind and (self.is_live or self.run.state == "queued")
 
     @cached_property
     def score(self) -> Score | None:
@@ -166,7 +166,8 @@ class Logbook:
             return None
         signed = contract.Approval.model_validate(self.run.approval).of_the_incumbent().digest()
         same = Run.objects.filter(incumbent=self.run.incumbent, purpose="baseline", seed=self.run.seed, digest=signed)
-        return same.exclude(state="cancelled").select_related("score").first()
+        standing = same.filter(set_aside=False).exclude(state__in=Run.REPLACEABLE["baseline"])
+        return standing.select_related("score").first()
 
     @property
     def parent_score(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The review queue: open proposals in the sections in which a person works through them, in two queries."""
+"""The review queue: open proposals in the sections in which a person works through them, in three queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from django.contrib.auth.models import User
 from django.db.models import Case, Count, F, Max, Q, When
 
-from research import lifecycle, quarantine
+from research import lifecycle, quarantine, review
 from research.models import Proposal, Revision
 from webapp import figures
 from webapp.access import may_read
@@ -15,7 +15,7 @@ from webapp.wave import stated
 
 MAX_ROWS = 60  # a section; beyond, the campaign page lists the rest
 
-A_SCORE_WAITS = "A score waits for you"
+A_SCORE_WAITS = "A score waits for a reviewer"
 SECTIONS = [
     # title, icon, states
     (A_SCORE_WAITS, "shield-alert", ()),
@@ -35,6 +35,7 @@ class Row:
     num_gates: int
     num_passed: int
     waits: bool  # for a person to look at a quarantined score
+    is_own: bool  # of the reader, who cannot decide on it
     mark: str = ""  # of a wave: "first", "inner" or "last" of its rows here
 
     def stands_in(self, title: str, states: tuple[str, ...]) -> bool:
@@ -56,7 +57,7 @@ class Section:
 def sections(user: User) -> list[Section]:
     """Every open proposal at its newest revision, oldest first; sections without rows are left out."""
     assert may_read(user), "views fetch through webapp.access"
-    rows = _rows()
+    rows = _rows(user)
     found = []
     for title, icon, states in SECTIONS:
         mine = _by_wave([row for row in rows if row.stands_in(title, states)])
@@ -82,7 +83,10 @@ def _marked(rows: list[Row]) -> list[Row]:
     return [replace(row, mark=mark) for row, mark in zip(rows, marks, strict=True)]
 
 
-def _rows() -> list[Row]:
+def _rows(user: User) -> list[Row]:
+    own = set(
+        Proposal.objects.filter(review.is_of(user), state__in=lifecycle.PROPOSAL_OPEN).values_list("pk", flat=True)
+    )
     newest = Revision.objects.filter(proposal__state__in=lifecycle.PROPOSAL_OPEN).annotate(
         newest=Max("proposal__revisions__number"),
         num_gates=Count("gates", distinct=True),
@@ -95,16 +99,15 @@ def _rows() -> list[Row]:
     effects = [stated(revision) for revision in revisions]
     scale = figures.mini_scale(effects)
     return [
-        Row(r, figures.mini_figure(scale, effect), r.num_gates, r.num_passed, r.waits)
+        Row(r, figures.mini_figure(scale, effect), r.num_gates, r.num_passed, r.waits, r.proposal_id in own)
         for r, effect in zip(revisions, effects, strict=True)
     ]
 
 
 def next_waiting(user: User, after: int | None = None) -> int | None:
-    """The proposal to look at next: of the wave of ``after`` while one waits there, else the oldest that waits."""
+    """What ``user`` may decide on next: of the wave of ``after`` while one waits there, else the oldest that waits."""
     assert may_read(user), "views fetch through webapp.access"
     its_wave = Proposal.objects.filter(pk=after or 0, wave__isnull=False).values("wave")
     distance = Case(When(wave__in=its_wave, then=0), default=1)
-    others = Proposal.objects.exclude(author=user).exclude(revisions__author=user)  # nobody decides on their own
-    waiting = others.filter(state="pending_review").exclude(pk=after or 0)
+    waiting = review.waiting_for(user).exclude(pk=after or 0)
     return waiting.order_by(distance, "state_at", "pk").values_list("pk", flat=True).first()

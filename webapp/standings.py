@@ -7,10 +7,11 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
-from research import latency, learn, ledger, lifecycle, quarantine, repository, statistics
+from research import latency, learn, ledger, levels, lifecycle, repository, review, statistics
 from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
 from webapp import figures, progression, waits
 
@@ -48,8 +49,8 @@ class LedgerRow:
 class Standings:
     """One campaign, read lazily: a card that is not drawn is not read."""
 
-    def __init__(self, campaign: Campaign) -> None:
-        self.campaign = campaign
+    def __init__(self, campaign: Campaign, reader: User) -> None:
+        self.campaign, self.reader = campaign, reader
 
     # --- facts
 
@@ -130,9 +131,10 @@ class Standings:
         counts = self.campaign.proposals.values_list("state").annotate(n=Count("pk"))
         return dict(counts)
 
-    @property
+    @cached_property
     def num_waiting(self) -> int:
-        return self.states.get("pending_review", 0)
+        """For the reader to decide on."""
+        return review.waiting_for(self.reader).filter(campaign=self.campaign).count()
 
     @property
     def num_proposals(self) -> int:
@@ -248,6 +250,16 @@ class Standings:
         return dict(rows.values_list("revision__proposal").annotate(total=Sum("device_s")))
 
     @property
+    def level(self) -> str:
+        """How sure the intervals in the table are."""
+        return levels.several(row.verdict.revision.alpha for row in self.ledger)
+
+    @property
+    def level_of_steps(self) -> str:
+        """How sure the bars of the staircase are."""
+        return levels.several(v.revision.alpha for v in self.verdicts if v.outcome == "keep")
+
+    @property
     def num_unlisted(self) -> int:
         return max(0, self.num_judged - MAX_LEDGER)
 
@@ -346,8 +358,8 @@ class Chrome:
         return None if not self.limit_s else min(100.0, 100 * self.gpu_s / self.limit_s)
 
 
-def chrome() -> Chrome:
-    """Counts and budget over every campaign that is not halted; three queries."""
+def chrome(reader: User) -> Chrome:
+    """Counts and budget over every campaign that is not halted, and what waits for the reader; three queries."""
     rows = list(
         Campaign.objects.exclude(state="halted")
         .annotate(gpu_s=Sum("ledger__gpu_s"), usd=Sum("ledger__usd"))
@@ -355,9 +367,7 @@ def chrome() -> Chrome:
     )
     limits = [row["budget_gpu_hours"] for row in rows if row["budget_gpu_hours"] is not None]
     return Chrome(
-        num_waiting=Proposal.objects.filter(
-            Q(state="pending_review") | Q(quarantine.of_proposal(), state="running")
-        ).count(),
+        num_waiting=review.waiting_for(reader).count(),
         num_live=Run.objects.filter(state__in=lifecycle.RUN_LIVE).count(),
         gpu_s=sum(row["gpu_s"] or 0.0 for row in rows),
         limit_s=3600 * sum(limits) if limits and len(limits) == len(rows) else None,

@@ -100,6 +100,8 @@ def _change(precedent: Precedent) -> str:
 def _long(precedent: Precedent, *, with_patch: bool) -> dict[str, Any]:
     said = asdict(precedent)
     del said["source"], said["settled_at"], said["patch"], said["holds_held_out"]
+    if precedent.interval_percent is None:
+        del said["interval_percent"]
     said["title"] = precedent.title[:MAX_TITLE_CHARS]
     said["reason"] = cut(precedent.reason, MAX_REASON_CHARS)
     said["overrides"] = [{**asdict(o), "reason": cut(o.reason, MAX_REASON_CHARS)} for o in precedent.overrides]

@@ -18,6 +18,7 @@ from typing import Literal
 from anthropic.types import MessageParam, TextBlockParam
 
 from gpu_runner.contract import canonical_json, parse_recipe, sha256
+from research import levels
 from research.claude.memory import Memory, cut, remember
 from research.drafts import RISKS, Brief, Draft
 from research.visible import visible
@@ -75,7 +76,7 @@ def _prompt(brief: Brief, question: str, revising: Draft | None = None) -> Promp
         _block(question),
     ]
     return Prompt(
-        system=[_block(_template("system").substitute(risks=_RISKS), cached=True)],
+        system=[_block(_template("system").substitute(risks=_RISKS, stated=levels.STATED), cached=True)],
         messages=[{"role": "user", "content": content}],
     )
 

@@ -16,7 +16,7 @@ import anthropic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from gpu_runner.contract import Recipe, parse_recipe
-from research import together
+from research import levels, together
 from research.drafts import Brief, Draft, Edit, ExpectedCost, Origin, Override, Prediction, Return
 from research.patches import problems_with
 from research.visible import readable
@@ -35,8 +35,8 @@ class _Said(BaseModel):
 
 class SaidPrediction(_Said):
     effect_bpb: float = Field(ge=-10, le=10, description="Mean effect on bits per byte; negative is better.")
-    low_bpb: float = Field(ge=-10, le=10, description="Lower end of the 80 % interval of the effect.")
-    high_bpb: float = Field(ge=-10, le=10, description="Upper end of the 80 % interval of the effect.")
+    low_bpb: float = Field(ge=-10, le=10, description=f"Lower end of the {levels.STATED_INTERVAL} of the effect.")
+    high_bpb: float = Field(ge=-10, le=10, description=f"Upper end of the {levels.STATED_INTERVAL} of the effect.")
     chance_to_win: float = Field(ge=0, le=1, description="Probability of the verdict keep, 0 to 1.")
 
 

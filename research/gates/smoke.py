@@ -67,7 +67,8 @@ def _pace(run: Run) -> Pace:
 
 def _incumbents(run: Run) -> Pace | None:
     """Mean over the incumbent's finished runs on the same hardware; None before the first."""
-    same = run.incumbent.runs.filter(purpose="baseline", state="finished", hardware_class=run.hardware_class)
+    same = run.incumbent.runs.filter(purpose="baseline", state="finished", set_aside=False)
+    same = same.filter(hardware_class=run.hardware_class)
     sums = same.filter(train_s__gt=0).aggregate(
         n=Count("pk"), steps=Sum("num_steps"), tokens=Sum("num_tokens"), seconds=Sum("train_s"), device=Sum("device_s"),
         memory=Avg("peak_memory_mib"),

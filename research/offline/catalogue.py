@@ -32,7 +32,7 @@ class Plus(_Row):
 
 
 class Prior(_Row):
-    """What the literature and judgement expect at newcomer scale; bpb, negative is better, 80 % interval."""
+    """What literature and judgement expect at newcomer scale; bpb, negative is better, an interval of ``STATED``."""
 
     effect_bpb: float
     low: float

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from gpu_runner.contract import Knob, KnobValue, Recipe, parse_recipe
+from research import levels
 from research.drafts import Answer, Brief, Draft, Edit, Override, Precedent, Prediction
 from research.offline.catalogue import Entry, Prior, catalogue, rounded, values_of
 from research.patches import answered_by, is_waiting, problems_with, still_stands
@@ -117,7 +118,7 @@ def _draft(entry: Entry, values: dict[str, KnobValue], brief: Brief, recipe: Rec
 
 def _prediction(prior: Prior, brief: Brief) -> Prediction:
     """The prior, its interval widened by the noise that three pairs leave in a measured mean."""
-    blur = 1.2816 * (brief.noise_sd_bpb or 0.0) / math.sqrt(3)
+    blur = levels.STATED_Z * (brief.noise_sd_bpb or 0.0) / math.sqrt(3)
     return Prediction(
         effect_bpb=prior.effect_bpb,
         low_bpb=prior.effect_bpb - math.hypot(prior.effect_bpb - prior.low, blur),

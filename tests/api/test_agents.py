@@ -325,7 +325,8 @@ def test_the_brief_says_what_a_proposer_may_know_and_not_a_field_more(scout: Sco
         "open_of_agents",
     }  # fmt: skip
     assert set(brief["ledger"][0]) == {
-        "number", "title", "state", "outcome", "reason", "effect_bpb", "low_bpb", "high_bpb", "overrides", "patch",
+        "number", "title", "state", "outcome", "reason", "effect_bpb", "low_bpb", "high_bpb",
+        "interval_percent", "overrides", "patch",
         "on_incumbent",
     }  # fmt: skip
     assert not {"sealed", "token", "seed"} & {key for row in (brief, *brief["ledger"]) for key in row}

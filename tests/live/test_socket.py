@@ -97,7 +97,7 @@ async def test_what_a_person_does_is_seen_without_a_new_measurement(house: House
         await until(socket, 0)
         house.say(
             "dispatch.stop_run(Run.objects.select_related('campaign', 'revision__proposal').get(pk=lease.spec.run_id),"
-            " by='user:bob', reason='too slow')"
+            " kind='person', by='user:bob', reason='too slow')"
         )
         house.say("tell(lease, 1)")
         last = (await until(socket, 1))[-1]

@@ -169,6 +169,7 @@ def told_of_run(run: int) -> dict[str, Any]:
         "state": row.state,
         "fence": row.fence,
         "worker": row.worker.name if row.worker else None,
+        "stop_kind": row.stop_kind,
         "stop_reason": row.stop_reason,
         "batches": list(row.batches.order_by("seq").values_list("seq", flat=True)),
         "num_scores": Score.objects.filter(run=row).count(),
@@ -179,7 +180,7 @@ def told_of_run(run: int) -> dict[str, Any]:
 
 
 def live_and_not_told_to_stop(campaign: int) -> list[int]:
-    live = Run.objects.filter(campaign_id=campaign, state__in=lifecycle.RUN_LIVE, stop_reason="")
+    live = Run.objects.filter(campaign_id=campaign, state__in=lifecycle.RUN_LIVE, stop_kind="")
     return list(live.values_list("pk", flat=True))
 
 

@@ -41,7 +41,7 @@ def test_nobody_claims_a_run_of_a_campaign_that_is_just_being_halted(town: Town)
     told = town.stage.do("told_of_run", run=there["run"])
     assert told["campaign"] == "halted"
     if claimed.status_code == 200:
-        assert told["stop_reason"].startswith("halted: "), "claimed before the halt, which told it to stop"
+        assert told["stop_kind"] == "halted", "claimed before the halt, which told it to stop"
     else:
         assert (claimed.status_code, told["state"]) == (204, "queued")
 

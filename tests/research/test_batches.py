@@ -215,13 +215,13 @@ def test_a_batch_that_cannot_be_looked_at_is_kept_and_the_page_says_why(
         assert propose.top_up(campaign) == []
         campaign.refresh_from_db()
         assert campaign.batch["id"] == "msgbatch_1"
-        assert campaign.proposer_problem.startswith("The batch could not be looked at: ")
+        assert campaign.batch_problem and not campaign.proposer_problem
         assert not campaign.ledger.exists(), "nothing is known to be free, or to be lost"
         ended(server)
         server.gets["/msgbatch_1"] = batch(server, "in_progress")
         assert propose.top_up(later(campaign)) == []
         campaign.refresh_from_db()
-        assert campaign.proposer_problem == "", "it can be looked at again"
+        assert campaign.batch_problem == "", "it can be looked at again"
         ended(server, succeeded(make_answer(0.1)))
         assert len(propose.top_up(later(campaign))) == 1
     assert campaign.ledger.get().usd == Decimal("0.007")
@@ -479,7 +479,7 @@ def test_answers_that_did_not_come_through_are_read_again(
         assert propose.top_up(campaign) == []
         campaign.refresh_from_db()
         assert campaign.batch["id"] == "msgbatch_1"
-        assert sentence in campaign.proposer_problem
+        assert sentence in campaign.batch_problem
         assert not campaign.ledger.exists(), "nothing is known to be lost"
         server.gets["/results"] = good
         assert len(propose.top_up(later(campaign))) == 1

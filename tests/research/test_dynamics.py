@@ -54,6 +54,48 @@ def test_a_curve_is_read_at_shares_of_its_steps_over_all_batches() -> None:
     }
 
 
+def fill(run: Run, num_batches: int, *, watch_every: int) -> None:
+    """What a run of ``num_batches`` half-seconds reported, a step each; a watch measurement every so many."""
+    rows = []
+    for seq in range(1, num_batches + 1):
+        metrics: dict[str, Any] = {"train_loss": [float(seq)]}
+        if seq % watch_every == 0:
+            metrics["watch_bpb"] = [float(seq)]
+        points = {"step": [seq], "tokens": [10 * seq], "elapsed_s": [seq / 2], "metrics": metrics}
+        body = zlib.compress(contract.canonical_json({"points": points, "log": []}), 1)
+        watched = seq % watch_every == 0
+        rows.append(ReportBatch(run=run, seq=seq, attempt=1, num_points=1, watched=watched, body=body))
+    ReportBatch.objects.bulk_create(rows)
+    Run.objects.filter(pk=run.pk).update(last_seq=num_batches, attempt=1)
+
+
+@pytest.mark.parametrize("num_batches", [400, 9_000])
+def test_of_a_long_run_claude_is_told_its_end_and_its_watch_curve_and_not_its_first_minutes(
+    num_batches: int, django_assert_max_num_queries: Any
+) -> None:
+    _, run = started()
+    fill(run, num_batches, watch_every=num_batches // 10)
+    run.refresh_from_db()
+    with django_assert_max_num_queries(4):
+        seen = dynamics.of_run("incumbent", run)
+    whole = [share * num_batches for share in dynamics.AT]
+    assert seen.tokens[-1] == 10 * num_batches
+    assert seen.tokens == pytest.approx([10 * end for end in whole], rel=0.05), "each is what was seen there"
+    assert seen.metrics["train_loss"] == pytest.approx(whole, rel=0.05)
+    tenth = num_batches / 10
+    assert seen.metrics["watch_bpb"] == (None, tenth, 2 * tenth, 5 * tenth, 7 * tenth, 10 * tenth)
+
+
+def test_what_the_attempt_before_reported_is_not_mixed_in() -> None:
+    lease, run = started()
+    fill(run, 3_000, watch_every=300)
+    Run.objects.filter(pk=run.pk).update(attempt=2)
+    tell(lease, 3_001, range(1, 101), train_loss=[9.0] * 100)
+    run.refresh_from_db()
+    seen = dynamics.of_run("incumbent", run)
+    assert (seen.tokens[-1], set(seen.metrics)) == (1_000, {"train_loss"})
+
+
 def test_a_run_that_reported_nothing_says_nothing() -> None:
     _, run = started()
     assert dynamics.of_run("x", run).metrics == {}
@@ -119,6 +161,16 @@ def test_the_nearest_are_the_best_the_crash_the_newest_and_what_is_like_the_open
         f"proposal {newest.pk}, newest verdict, seed 1",
         f"proposal {near.pk}, near to what is open, seed 1",
     ]
+
+
+def test_the_best_effect_is_the_best_of_all_that_was_tried_on_the_incumbent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamics, "MAX_VERDICTS", 3)
+    campaign = builders.make_campaign()
+    best, crash = judged(campaign, 0.1, -0.5), judged(campaign, 0.15, None)
+    for value in (0.2, 0.25, 0.3, 0.35):
+        judged(campaign, value, -0.001)
+    named = {number: why for number, why, _ in dynamics._nearest(campaign.incumbent, [])}
+    assert (named[best.pk], named[crash.pk]) == ("best effect here", "newest crash")
 
 
 def test_for_a_revision_near_is_near_to_what_is_revised() -> None:

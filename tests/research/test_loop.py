@@ -93,7 +93,7 @@ def test_a_change_that_mallory_hides_in_the_incumbents_own_run_is_not_handed_out
     for change in ({"patch": "--- a/train.py"}, {"overrides": {"depth": 8}}, {"base_commit": "b" * 40}):
         changed = run.approval | change
         digest = contract.Approval.model_validate(changed).digest()
-        Run.objects.update(state="queued", stop_reason="", approval=changed, digest=digest)
+        Run.objects.update(state="queued", stop_kind="", stop_reason="", approval=changed, digest=digest)
         assert builders.ask(builders.make_worker()) is None, change
         assert "nobody approved this digest" in Run.objects.get(pk=run.pk).stop_reason
 
@@ -292,7 +292,7 @@ def test_halt_tells_a_live_run_to_stop_and_nobody_claims(campaign: Campaign) -> 
     dispatch.halt(campaign, by="user:bob", reason="wrong corpus")
     run = report.leased(lease.spec.run_id, lease.token)
     order = report.beat(run, lease.spec.fence)
-    assert (order.order, order.reason) == ("stop", "halted: wrong corpus")
+    assert (order.order, order.reason) == ("stop", "wrong corpus")
     assert builders.claim(worker) is None
 
 
@@ -318,7 +318,7 @@ def test_a_run_that_bob_stops_ends_its_proposal_without_a_number(campaign: Campa
     approve(proposal, bob)
     lease = builders.claim_candidate()
     run = report.leased(lease.spec.run_id, lease.token)
-    dispatch.stop_run(run, by="user:bob", reason="the curve is flat")
+    dispatch.stop_run(run, kind=lifecycle.Stop.PERSON, by="user:bob", reason="the curve is flat")
     assert report.beat(run, lease.spec.fence).order == "stop"
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
     tasks.run_ended(run.pk)

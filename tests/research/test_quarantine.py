@@ -11,8 +11,7 @@ from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_runner import contract
-from research import audit, dispatch, events, judge, learn, lifecycle, moves, review, settle, statistics, tasks
+from research import audit, dispatch, events, judge, learn, lifecycle, review, settle, statistics, tasks
 from research.models import Campaign, Event, Proposal, Run, Score
 from tests import builders
 from tests.conftest import Bells
@@ -235,26 +234,10 @@ def test_a_quarantined_incumbent_pauses_its_campaign_and_accepting_lets_it_be_re
     settle.settle(run.pk, choice="accept", reason="The corpus is full of licences.", by=bob)
     tasks.run_ended(run.pk)
     campaign.refresh_from_db()
-    moves.move_campaign(campaign, "active", by="user:bob", reason="looked at")
+    dispatch.resume(campaign, by="user:bob", reason="looked at")
     dispatch.advance(campaign)
     assert learn.incumbent_bpb(run.incumbent) == 0.29
     assert campaign.runs.filter(purpose="baseline", seed=run.seed).count() == 1
-
-
-def test_a_disputed_incumbent_leaves_nobody_waiting_for_ever(campaign: Campaign, bob: User) -> None:
-    run = of_the_incumbent(campaign, val_bpb=0.29, outcome="quarantined", reasons=["0.29 is below 0.3."])
-    campaign.refresh_from_db()
-    moves.move_campaign(campaign, "active", by="user:bob", reason="go on")
-    proposal = approved(campaign, bob)
-    first_seed(1.5)
-    proposal.refresh_from_db()
-    assert proposal.state == "running"
-    settle.settle(run.pk, choice="dispute", reason="The shards are not those of the manifest.", by=bob)
-    tasks.run_ended(run.pk)
-    verdict = proposal.revision.verdict
-    assert verdict.outcome == "inconclusive"
-    assert f"R-{run.pk}, is disputed: The shards are not those of the manifest." in verdict.reason
-    assert contract.Approval.model_validate(run.approval).patch == ""
 
 
 def test_a_smoke_runs_number_is_nobodys_to_accept(campaign: Campaign, bob: User) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -24,12 +25,15 @@ from research import (
     review,
     settle,
     tasks,
+    withheld,
 )
 from research.claude import prompt
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
 from tests import builders
 from tests.web.people import text_of
-from webapp import agents
+from webapp import agents, frames
+from webapp.notify import outbox
+from webapp.notify.models import KINDS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 WOBBLE = 0.001
@@ -86,6 +90,18 @@ def state_of(proposal: Proposal) -> str:
 
 def verdict_of(proposal: Proposal) -> Verdict:
     return Proposal.objects.get(pk=proposal.pk).revision.verdict
+
+
+def all_that_webhooks_tell(campaign: Campaign) -> list[tuple[str, Event]]:
+    """Whatever an endpoint may ask for."""
+    sent = {kind: name for name, kinds in KINDS.items() for kind in kinds}
+    return [(sent[event.kind], event) for event in campaign.events.order_by("pk") if event.kind in sent]
+
+
+def frames_of(campaign: Campaign) -> list[dict[str, Any] | None]:
+    """Whatever the socket tells."""
+    numbers = campaign.runs.values_list("pk", flat=True)
+    return [*(frames.run_frame(number, 0) for number in numbers), frames.campaign_frame(campaign.pk, 0)]
 
 
 # --- happy -----------------------------------------------------------------------------------------
@@ -155,7 +171,11 @@ def test_the_proposer_reads_the_outcome_and_the_val_effect_and_no_sealed_number(
         client.get(f"/api/v1/{path}", headers=scout) for path in (f"proposals/{better.pk}", "campaigns/first/brief")
     ]
     assert answers[0].json()["verdict"]["reason"] == row.reason
+    told_by_webhook = [json.dumps(outbox.body_of(kind, event)) for kind, event in all_that_webhooks_tell(campaign)]
+    assert any(row.reason in json.loads(body)["data"].get("verdict", {}).get("reason", "") for body in told_by_webhook)
     for told in (secret, f"{gap:+.5f}", "1.7654", f"{1.7654 + gap - 0.08:.4f}"):
+        assert not any(told in body for body in told_by_webhook), "other people's machines read no more than agents"
+        assert not any(told in json.dumps(frame) for frame in frames_of(campaign))
         assert told not in row.reason
         assert told not in asked
         assert all(told not in answer.text for answer in answers), "an agent from outside reads no more than Claude"
@@ -169,6 +189,33 @@ def test_a_disputed_sealed_score_disputes_the_proposal(better: Proposal) -> None
     verdict = verdict_of(better)
     assert (verdict.outcome, verdict.sealed_effect_bpb) == ("disputed", None)
     assert "On the sealed text: it looks ahead." in verdict.reason
+
+
+SAID = "On the sealed text: 0.2917 bits per byte is below 0.3."
+
+
+@pytest.mark.parametrize("ends", ["disputed", "failed", "settled"])
+def test_what_a_scorer_or_bob_said_of_the_sealed_text_is_read_by_people_alone(
+    better: Proposal, campaign: Campaign, bob: User, ends: str
+) -> None:
+    outcome = {"settled": "quarantined"}.get(ends, ends)
+    numbers = {"val_bpb": None, "sealed_bpb": None} if ends == "failed" else {"sealed_bpb": 0.2917}
+    candidate, _ = play_sealed(outcome=outcome, reasons=[SAID], **numbers)
+    if ends == "settled":
+        settle.settle(candidate.pk, choice="dispute", reason="0.2917 cannot be.", by=bob)
+        judge.consider(better)
+    assert "0.2917" in verdict_of(better).reason
+    told = [learn.precedents(campaign)[0].reason, str(prompt.propose(briefing.brief(campaign, 1)))]
+    told += [json.dumps(outbox.body_of(kind, event)) for kind, event in all_that_webhooks_tell(campaign)]
+    assert not any("0.2917" in one for one in told)
+    assert withheld.FOR_PEOPLE in told[0]
+
+
+def test_every_column_for_the_sealed_text_is_on_the_list_of_what_is_withheld() -> None:
+    columns = {field.name for model in (Score, Verdict) for field in model._meta.get_fields()}
+    assert {name for name in columns if "sealed" in name} <= withheld.NUMBERS
+    inner = {"sealed": {"seed": 999, "candidate_sealed_bpb": 1.7}, "rows": [{"sealed_bpb": 1.7, "val_bpb": 1.6}]}
+    assert withheld.stripped(inner) == {"rows": [{"val_bpb": 1.6}]}
 
 
 def test_a_quarantined_sealed_score_waits_for_bob(better: Proposal, bob: User) -> None:

@@ -32,7 +32,7 @@ def test_bob_finds_it_in_the_queue_opens_the_run_and_accepts_the_number(
     waiting: Run, bobs_browser: Client, pending: Proposal
 ) -> None:
     queue = text_of(bobs_browser, "/review/?queue=1")
-    assert re.search(r"A score waits for you.*?Warm up for longer.*?too good to believe unseen", queue, re.S)
+    assert re.search(r"A score waits for a reviewer.*?Warm up for longer.*?too good to believe unseen", queue, re.S)
     case = text_of(bobs_browser, f"/proposals/{pending.pk}/")
     assert f'href="/runs/{waiting.pk}/#doubt-{waiting.pk}"' in case
     assert "A score waits for a reviewer" in case
@@ -46,7 +46,7 @@ def test_bob_finds_it_in_the_queue_opens_the_run_and_accepts_the_number(
     assert "Accepted by Bob" in page
     assert "I read the diff and the evidence." in page
     assert "hx-post" not in page.split('id="doubt-')[1].split("</section>")[0]
-    assert "A score waits for you" not in text_of(bobs_browser, "/review/?queue=1")
+    assert "A score waits for a reviewer" not in text_of(bobs_browser, "/review/?queue=1")
 
 
 def test_with_htmx_the_panel_says_in_place_what_was_decided(waiting: Run, bobs_browser: Client) -> None:
@@ -102,5 +102,5 @@ def test_charlie_the_stranger_reaches_nothing(waiting: Run, charlie: User) -> No
     assert Score.objects.get(run=waiting).outcome == "quarantined"
 
 
-def test_the_frame_counts_it_among_what_waits(waiting: Run) -> None:
-    assert standings.chrome().num_waiting == 1
+def test_the_frame_counts_it_among_what_waits(waiting: Run, bob: User) -> None:
+    assert standings.chrome(bob).num_waiting == 1

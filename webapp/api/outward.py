@@ -11,14 +11,14 @@ from django.conf import settings
 from django.urls import reverse
 
 from gpu_runner.contract import Knob, parse_recipe
-from research import outside
+from research import outside, withheld
 from research.drafts import Brief, Precedent
 from research.models import Campaign, Proposal
 
 
 def brief_of(campaign: Campaign, brief: Brief) -> dict[str, Any]:
     """Everything that a proposer may know, as Claude is told it."""
-    return {
+    said = {
         "campaign": campaign.slug,
         "name": brief.campaign,
         "state": campaign.state,
@@ -39,6 +39,8 @@ def brief_of(campaign: Campaign, brief: Brief) -> dict[str, Any]:
         "notes": [vars(note) for note in brief.notes],
         "open_of_agents": {"now": outside.num_open(campaign), "at_most": campaign.max_agent_open},
     }
+    told: dict[str, Any] = withheld.stripped(said)
+    return told
 
 
 def _knob(knob: Knob) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def _precedent(p: Precedent) -> dict[str, Any]:
         "effect_bpb": p.effect_bpb,
         "low_bpb": p.low_bpb,
         "high_bpb": p.high_bpb,
+        "interval_percent": p.interval_percent,
         "overrides": [vars(o) for o in p.overrides],
         "patch": p.told_patch,
         "on_incumbent": p.on_incumbent,
@@ -83,7 +86,7 @@ def proposal_of(proposal: Proposal) -> dict[str, Any]:
     revision = proposal.revision
     decision = revision.decisions.exclude(choice="override").order_by("-pk").first()
     verdict = getattr(revision, "verdict", None)
-    return received(proposal) | {
+    said = received(proposal) | {
         "title": proposal.title,
         "arm": proposal.arm,
         "campaign": proposal.campaign.slug,
@@ -104,17 +107,7 @@ def proposal_of(proposal: Proposal) -> dict[str, Any]:
             "reason": decision.reason,
             "at": decision.created_at,
         },
-        "verdict": None
-        if verdict is None
-        else {
-            "outcome": verdict.outcome,
-            "reason": proposal.finding.text,  # as Claude reads it: the verdict's own names numbers of the sealed text
-            "crashed": verdict.crashed,
-            "effect_bpb": verdict.effect_bpb,
-            "low_bpb": verdict.low_bpb,
-            "high_bpb": verdict.high_bpb,
-            "num_pairs": verdict.num_pairs,
-            "candidate_bpb": verdict.candidate_bpb,
-            "incumbent_bpb": verdict.incumbent_bpb,
-        },
+        "verdict": None if verdict is None else withheld.verdict(verdict),
     }
+    told: dict[str, Any] = withheld.stripped(said)
+    return told

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from research import doorbell
+from research import apart, doorbell, withheld
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
 from webapp.notify.models import DELIVER, KINDS, TEST, Delivery, Endpoint
 
@@ -22,11 +22,12 @@ def on_event(event: Event, **_: Any) -> None:
     kind = next((kind for kind, events in KINDS.items() if event.kind in events), None)
     if kind is None:
         return
-    endpoints = [endpoint for endpoint in Endpoint.objects.filter(enabled=True) if kind in endpoint.kinds]
-    if endpoints:
-        body = _as_text(body_of(kind, event))
-        for endpoint in endpoints:
-            put(endpoint, kind, body, event=event)
+    body = ""
+    for endpoint in Endpoint.objects.filter(enabled=True):
+        with apart.repair(f"A webhook to {endpoint}", event.campaign), transaction.atomic():
+            if kind in endpoint.kinds:
+                body = body or _as_text(body_of(kind, event))
+                put(endpoint, kind, body, event=event)
 
 
 def put_test(endpoint: Endpoint) -> Delivery:
@@ -56,7 +57,7 @@ def body_of(kind: str, event: Event) -> dict[str, Any]:
     data: dict[str, Any] = {
         "sequence": event.pk,
         "occurred_at": occurred_at,
-        "sentence": event.sentence,
+        "sentence": withheld.sentence_of(event),
         "by": event.by,
         "campaign": _campaign(event.campaign) if event.campaign else None,
         "proposal": _proposal(event.proposal) if event.proposal else None,
@@ -65,7 +66,8 @@ def body_of(kind: str, event: Event) -> dict[str, Any]:
         data["run"] = _run(event.run)
     if kind == "verdict" and event.proposal is not None:
         data["verdict"] = _verdict(event.proposal)
-    return {"type": kind, "timestamp": occurred_at, "data": data}
+    stripped: dict[str, Any] = withheld.stripped({"type": kind, "timestamp": occurred_at, "data": data})
+    return stripped
 
 
 def _campaign(campaign: Campaign) -> dict[str, Any]:
@@ -98,11 +100,9 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _verdict(proposal: Proposal) -> dict[str, Any] | None:
-    said = ("outcome", "reason", "num_pairs")
-    measured = ("effect_bpb", "low_bpb", "high_bpb", "e_value", "candidate_bpb", "incumbent_bpb")
-    newest = Verdict.objects.filter(revision__proposal=proposal).order_by("-pk")
-    verdict: dict[str, Any] | None = newest.values(*said, *measured).first()
-    return verdict
+    newest = Verdict.objects.filter(revision__proposal=proposal).select_related("revision__proposal__finding")
+    verdict = newest.order_by("-pk").first()
+    return None if verdict is None else withheld.verdict(verdict)
 
 
 def _as_text(body: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from research import doorbell
+from research import apart, doorbell
 from webapp.notify import deliver as delivering
 from webapp.notify.models import DELIVER
 
@@ -19,5 +19,6 @@ def deliver(endpoint_id: int) -> None:
 def pump() -> None:
     """Ring for every endpoint that something is due at; forget what is old. Every few seconds, by beat."""
     for endpoint_id in delivering.endpoints_due():
-        doorbell.control(DELIVER, endpoint_id)
+        with apart.repair(f"Endpoint {endpoint_id} of webhooks"):
+            doorbell.control(DELIVER, endpoint_id)
     delivering.forget_old()

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from research import attempts
+from research import attempts, levels
 from webapp import figures
 
 register = template.Library()
@@ -181,15 +181,6 @@ def blame(failure: dict[str, Any]) -> str:
     return BLAME[attempts.fault_of(failure)]
 
 
-_NEW = re.compile(r"P-\d+ (?!was re|goes through )")
-
-
-@register.filter
-def told(sentence: str, kind: str) -> str:
-    """An event's sentence; the ones that only name a proposal get their verb."""
-    return f"Proposed: {sentence}" if kind == "proposal.drafted" and _NEW.match(sentence) else sentence
-
-
 @register.filter
 def who(by: str) -> str:
     """``user:mira`` as mira; ``judge`` as the room that acted."""
@@ -200,6 +191,18 @@ def who(by: str) -> str:
 def plural(value: int, noun: str) -> str:
     """``3|plural:"run"`` is 3 runs."""
     return f"{value:,} {noun}" + ("" if value == 1 else "s")
+
+
+@register.filter
+def level(alpha: float) -> str:
+    """Of a measured interval: 0.05 is 95 %."""
+    return levels.measured(alpha)
+
+
+@register.simple_tag
+def stated() -> str:
+    """Of an interval that a proposer states."""
+    return levels.STATED
 
 
 @register.filter
@@ -311,6 +314,7 @@ EVENT_ICONS = {
     "proposer": ("cloud-off", "warn"),
     "worker": ("server", "dim"),
     "campaign": ("flask-conical", "dim"),
+    "repair": ("triangle-alert", "warn"),
     "gate.passed": ("circle-check", "good"),
     "gate.failed": ("circle-x", "bad"),
     "proposal.drafted": ("sparkles", "cl"),

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from gpu_runner import contract
 from research import dispatch, moves, repository, steer
 from research import propose as research_propose
-from research.lifecycle import IllegalMove, LostRace
+from research.lifecycle import LostRace
 from research.models import Campaign
 from webapp import standings
 from webapp.access import campaign_for, is_fragment, may_propose, may_steer, num_deciders, person, reader
@@ -35,7 +35,7 @@ def campaigns(request: HttpRequest) -> HttpResponse:
 @reader
 def campaign(request: HttpRequest, slug: str) -> HttpResponse:
     chosen = campaign_for(person(request), slug)
-    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen)}
+    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen, person(request))}
     template = "campaigns/_campaign.html" if is_fragment(request) else "campaigns/campaign.html"
     return render(request, template, context)
 
@@ -53,7 +53,7 @@ def state(request: HttpRequest, slug: str) -> HttpResponse:
         return lost_race(request, sentence, reverse("campaign", args=[slug]))
     try:
         _steer(chosen, form.cleaned_data["state"], person(request).get_username(), form.cleaned_data["reason"])
-    except (LostRace, IllegalMove) as race:
+    except (LostRace, ValueError) as race:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
     return redirect("campaign", slug)
@@ -79,7 +79,8 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
             return redirect("proposal", written.pk)
     context = {
         "section": "campaigns", "campaign": chosen, "form": form, "recipe": recipe,
-        "clone_from": standings.Standings(chosen).clone_from, "num_others": num_deciders({person(request).pk}),
+        "clone_from": standings.Standings(chosen, person(request)).clone_from,
+        "num_others": num_deciders({person(request).pk}),
     }  # fmt: skip
     return render(request, "campaigns/propose.html", context, status=422 if form.errors else 200)
 
@@ -97,7 +98,12 @@ def add_note(request: HttpRequest, slug: str) -> HttpResponse:
         else:
             messages.success(request, "The proposer reads it with its next request")
             return redirect(f"{reverse('campaign', args=[slug])}#notes")
-    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen), "note_form": form}
+    context = {
+        "section": "campaigns",
+        "campaign": chosen,
+        "standings": standings.Standings(chosen, person(request)),
+        "note_form": form,
+    }
     return render(request, "campaigns/campaign.html", context, status=422)
 
 
@@ -118,5 +124,7 @@ def _steer(chosen: Campaign, new: str, name: str, reason: str) -> None:
     by, words = f"user:{name}", reason or f"asked for by {name}"
     if new == "halted":
         dispatch.halt(chosen, by=by, reason=words)
+    elif new == "active":
+        dispatch.resume(chosen, by=by, reason=words)
     else:
         moves.move_campaign(chosen, new, by=by, reason=words)

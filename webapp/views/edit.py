@@ -86,7 +86,7 @@ def _page(
         "revision": newest,
         "form": form,
         "recipe": form.recipe,
-        "clone_from": Standings(proposal.campaign).clone_from,
+        "clone_from": Standings(proposal.campaign, person(request)).clone_from,
         "on": newest if lost else shown,
         "lost": lost,
         "changes": Changes(shown, newest) if lost and shown != newest else None,

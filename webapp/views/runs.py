@@ -91,7 +91,8 @@ def stop(request: HttpRequest, pk: int) -> HttpResponse:
     reason = form.cleaned_data["reason"] if form.is_valid() else ""
     name = person(request).get_username()
     try:
-        dispatch.stop_run(chosen, by=f"user:{name}", reason=reason or f"stopped by {name}")
+        words = reason or f"stopped by {name}"
+        dispatch.stop_run(chosen, kind=lifecycle.Stop.PERSON, by=f"user:{name}", reason=words)
     except (LostRace, IllegalMove) as race:
         return lost_race(request, str(race), reverse("run", args=[pk]))
     messages.success(request, f"R-{pk} is told to stop")

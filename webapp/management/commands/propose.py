@@ -94,7 +94,11 @@ class Command(BaseCommand):
 def _why_none(campaign: Campaign) -> str:
     if campaign.state != "active":
         return f"{campaign.name} is {campaign.state}: nothing is asked for until a person resumes it."
-    return campaign.proposer_problem or "Nothing to ask for: enough proposals wait, or somebody is asking."
+    return (
+        campaign.batch_problem
+        or campaign.proposer_problem
+        or "Nothing to ask for: enough proposals wait, or somebody is asking."
+    )
 
 
 def _blocks(prompt: Prompt) -> list[str]:

@@ -1,0 +1,33 @@
+"""How sure an interval is, in words: the one that a proposer states, and the one that is measured. Pure.
+
+A proposer states one of ``STATED_PERCENT``. The judge's is a confidence sequence of 1 - alpha; each campaign sets its
+alpha, which a reviewer signs with the rest: verdicts on one page may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+STATED_PERCENT = 80
+STATED_Z = 1.2816  # of a normal distribution: half its width in standard deviations
+STATED = f"{STATED_PERCENT} %"
+STATED_INTERVAL = f"{STATED} interval"
+
+
+def percent(alpha: float) -> float:
+    """0.05 is 95."""
+    return round(100 * (1 - alpha), 10)
+
+
+def measured(alpha: float) -> str:
+    """As ``95 %``."""
+    return f"{percent(alpha):.12g} %"
+
+
+def measured_interval(alpha: float) -> str:
+    return f"{measured(alpha)} interval"
+
+
+def several(alphas: Iterable[float]) -> str:
+    """Of several verdicts: ``95 %``, or ``90 % or 95 %`` where they were not signed alike; empty of none."""
+    return " or ".join(measured(alpha) for alpha in sorted(set(alphas), reverse=True))

@@ -1,0 +1,52 @@
+"""What the sealed text said is for people of this house: their pages, the admin panel, the record and its commits.
+
+Whatever leaves by itself (prompts, the API for agents, webhooks) would let a campaign learn that text bit by bit: it
+says what is said here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from research import levels
+from research.models import Event, Run, Verdict
+
+NUMBERS = frozenset({"sealed_bpb", "sealed_effect_bpb", "sealed", "candidate_sealed_bpb", "incumbent_sealed_bpb"})
+FOR_PEOPLE = "its page says why, for people only, since that may tell of the sealed text"
+
+
+def stripped(said: Any) -> Any:
+    """``said`` without any of ``NUMBERS``, however deep."""
+    if isinstance(said, dict):
+        return {key: stripped(value) for key, value in said.items() if key not in NUMBERS}
+    if isinstance(said, list | tuple):
+        return [stripped(value) for value in said]
+    return said
+
+
+def why_of(run: Run, why: str) -> str:
+    """What a scorer said of ``run``, or a person of its score, unless it had read the sealed text."""
+    return FOR_PEOPLE if run.reads_sealed else why
+
+
+def sentence_of(event: Event) -> str:
+    """As it leaves the house: an event whose sentence tells of the sealed text carries another one."""
+    told: str = event.payload.get("told") or event.sentence
+    return told
+
+
+def verdict(row: Verdict) -> dict[str, Any]:
+    """A verdict as agents and webhooks are told it. Its reason is the proposer's: see ``judge.conclude``."""
+    return {
+        "outcome": row.outcome,
+        "reason": row.revision.proposal.finding.text,
+        "crashed": row.crashed,
+        "effect_bpb": row.effect_bpb,
+        "low_bpb": row.low_bpb,
+        "high_bpb": row.high_bpb,
+        "interval_percent": None if row.low_bpb is None else levels.percent(row.revision.alpha),
+        "e_value": row.e_value,
+        "num_pairs": row.num_pairs,
+        "candidate_bpb": row.candidate_bpb,
+        "incumbent_bpb": row.incumbent_bpb,
+    }
