@@ -19,9 +19,12 @@ import resource
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpu_runner import sandbox
+from gpu_runner.allowance import PROCESSOR_TIME
 from gpu_runner.child import Child
 from gpu_runner.contract import FAULT_OF, Failure, FailureKind
 from gpu_runner.endings import RunFailure
@@ -33,6 +36,7 @@ from gpu_runner.testimony import Testimony
 MIN_FREE_BYTES = 512 << 20
 LOOK_AT_DISK_S = 0.5
 ALONE = 2  # it filled the disk alone when it wrote at least one part in so many of what was free
+STALL_S = 2.0  # twenty ticks
 LESS_MEMORY = "Lower batch_size, seq_len, width or depth."
 LESS_OUTPUT = "Start fewer processes, or write only a checkpoint."
 TRY_AGAIN = "The kernel's log and whoever manages the GPU machine may know more; then it trains again, as it is."
@@ -49,8 +53,31 @@ class Inquest:
         self.free_files = about.f_favail if about.f_files else math.inf  # some file systems count none
         self._num_killed = out_of_memory_kills()
         self._look_at = 0.0
+        self._seen_at = time.monotonic()  # when the last tick was over
+        self._stood_still_s = 0.0
 
     # --- while it runs ----------------------------------------------------------------------------
+
+    @contextmanager
+    def tick(self) -> Iterator[None]:
+        """Around what is asked on every tick: between two nothing is done that could take STALL_S.
+
+        What a machine stood still for, suspended or moved or far too busy, is no run's own time: no clock blames it.
+        """
+        if (gap_s := time.monotonic() - self._seen_at) > STALL_S:
+            self._stood_still_s += gap_s
+        try:
+            yield
+        except RunFailure as early:
+            is_by_clock = early.failure.kind in ("deadline", "over_budget") and PROCESSOR_TIME not in str(early)
+            if not (is_by_clock and self._stood_still_s):
+                raise
+            still = f"{early} But this machine stood still for {self._stood_still_s:.1f} s meanwhile."
+            raise RunFailure(
+                "machine_failed", still, "See what else runs there, and whether it is suspended."
+            ) from early
+        finally:
+            self._seen_at = time.monotonic()
 
     def refuse_full_disk(self, pid: int) -> None:
         """Asked on every tick. RunFailure before the machine itself suffers."""

@@ -336,12 +336,13 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
 def watch(launch: Launch, inquest: Inquest, child: Child, testimony: Testimony, ration: Ration) -> None:
     """Everything that may end a living child, asked on every tick."""
     launch.check()
-    refuse_overrun(launch.spec, now_s=testimony.clock())
-    refuse_over_budget(launch, ration)
-    if ration.is_done:  # the clock has ended: nothing that it left running may touch the checkpoint any more
-        return child.kill()
-    refuse_excess(inquest.cell, child)
-    inquest.refuse_full_disk(child.process.pid)
+    with inquest.tick():
+        refuse_overrun(launch.spec, now_s=testimony.clock())
+        refuse_over_budget(launch, ration)
+        if ration.is_done:  # the clock has ended: nothing that it left running may touch the checkpoint any more
+            return child.kill()
+        refuse_excess(inquest.cell, child)
+        inquest.refuse_full_disk(child.process.pid)
     return None
 
 

@@ -223,6 +223,23 @@ def test_runs_that_cannot_be_started_leave_no_pipes_behind(bench: Bench, monkeyp
     assert num_open() <= before
 
 
+# --- a clock ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stall_s", "outcome", "kind"), [(0.0, "lost", "machine_failed"), (60.0, "timed_out", "deadline")]
+)
+def test_a_machine_that_stood_still_is_not_said_to_be_a_slow_recipe(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, stall_s: float, outcome: str, kind: str
+) -> None:
+    monkeypatch.setattr(inquest, "STALL_S", stall_s)
+    end = bench.run(bench.lease(bench.recipe("time.sleep(600)\n"), deadline_s=0.5))
+    assert end is not None
+    assert end.failure is not None
+    assert (end.outcome, end.failure.kind) == (outcome, kind)
+    assert ("stood still for" in end.failure.message) == (outcome == "lost")
+
+
 # --- the run's own word -----------------------------------------------------------------------------
 
 
