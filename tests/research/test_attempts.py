@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from gpu_runner.contract import FAULT_OF, Failure, FailureKind
-from research import attempts, dispatch, gates, judge, moves, report, review, tasks
+from research import attempts, dispatch, gates, judge, moves, propose, report, review, tasks
 from research.models import Campaign, Event, Proposal, Run
 from tests import builders
 
@@ -263,8 +263,6 @@ def test_a_smoke_run_that_the_machine_ends_blocks_nobody(campaign: Campaign) -> 
 
 def tasks_of_reconcile(proposal: Proposal) -> None:
     """What the control worker does with one that is stale, and then drafted."""
-    from research import propose
-
     propose.rebase(as_it_is(proposal))
     gates.check(as_it_is(proposal).revision)
 
@@ -280,6 +278,25 @@ def test_but_not_for_ever(campaign: Campaign) -> None:
     assert as_it_is(proposal).state == "blocked"
     sentence = as_it_is(proposal).revision.gates.get(outcome="failed").sentence
     assert "That is no fault of the change." in sentence
+
+
+# --- a queue ----------------------------------------------------------------------------------------
+
+
+def test_whoever_approves_at_once_still_sees_what_was_approved_run(campaign: Campaign, bob: User) -> None:
+    """Smoke runs go before all else, so for every approval one more of them came, and nothing was ever measured."""
+    for num_approved in range(2 * campaign.num_waiting):
+        assert propose.num_missing(campaign) == min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
+        approved(campaign, bob)
+    assert propose.num_missing(campaign) == 0
+    assert claim().spec.purpose == "baseline"
+    finish_one(campaign)
+    assert propose.num_missing(campaign) == 1
+
+
+def finish_one(campaign: Campaign) -> None:
+    first = campaign.proposals.filter(state="approved").earliest("pk")
+    moves.move_proposal(first, "running", by="worker:gpu-1", sentence="it runs")
 
 
 # --- clocks -----------------------------------------------------------------------------------------
