@@ -46,6 +46,11 @@ def advance(campaign: Campaign) -> None:
     if pause_in_doubt(campaign):
         return
     incumbent = campaign.incumbent
+    if not incumbent.has_seeds:
+        _rest(
+            campaign, "paused", "this house has no seeds left that no other run has: begin a new one (COUNTERSIGN_HOME)"
+        )
+        return
     today = approval.of_incumbent(incumbent)
     for pair in range(1, campaign.min_pairs + 1):  # measured while nobody waits: every verdict needs them
         queue(incumbent, purpose="baseline", pair=pair, signed=today)
@@ -293,7 +298,10 @@ def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
 
 
 def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost_contact", todo: str = "") -> None:
-    """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec."""
+    """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec.
+
+    One that was to stop is as good as stopped, and is asked for anew where it was only halted.
+    """
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: it may be paused below
