@@ -15,10 +15,8 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,13 +25,13 @@ from gpu_runner.admission import check_approval, find_dataset
 from gpu_runner.by_heart.ask import refuse_held_out_text
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
-from gpu_runner.compile_cache import CompileCache
-from gpu_runner.contract import FAULT_OF, Failure, RunEnd, RunSpec, Score, Spent
+from gpu_runner.contract import FAULT_OF, Failure, RunEnd, RunSpec, Spent
 from gpu_runner.data.manifest import TOKEN_BYTES
-from gpu_runner.endings import SEE_LOG, Cancelled, Dropped, GivenBack, RunFailure, early_end
+from gpu_runner.endings import SEE_LOG, Cancelled, Dropped, GivenBack, RunFailure
 from gpu_runner.folders import run_folder
 from gpu_runner.inquest import Inquest, refuse_excess
 from gpu_runner.machine_fault import MachineFault, is_machines
+from gpu_runner.parts import Launch, Machine, Tally
 from gpu_runner.plain import plain
 from gpu_runner.ration import Ration
 from gpu_runner.reporter import Reporter, deliver
@@ -43,91 +41,7 @@ from gpu_runner.testimony import MAX_LINE_BYTES, Ended, Testimony
 
 log = logging.getLogger(__name__)
 
-HARNESS = (sys.executable, "-m", "gpu_runner.harness")
-SCORER = (sys.executable, "-m", "gpu_runner.score")
-LEAST_TRAINING = 0.5  # of the time that a run has text; the rest may be its watch curve
 LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of its last two messages
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What this worker is and where it keeps things."""
-
-    runs: Path
-    datasets: Path
-    hardware_class: str
-    sandbox_level: str
-    lock_sha256: str
-    num_kept: int = 0  # run folders that stay behind, for debugging
-    kernels: CompileCache | None = None  # of earlier runs; None: every run compiles for itself
-    harness: tuple[str, ...] = HARNESS
-    scorer: tuple[str, ...] = SCORER
-    beat_s: float = contract.HEARTBEAT_S
-    gives_up_s: float = contract.WORKER_GIVES_UP_S
-
-    @property
-    def device(self) -> str:
-        """What a run of this class trains and is scored on: a GPU that is gone is no reason to go on without one."""
-        return "cpu" if self.hardware_class.startswith("cpu-") else "cuda"
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """What is known of a run so far, for its last word."""
-
-    device_since: float | None = None  # monotonic
-    ended: Ended | None = None
-    spent: Spent | None = None
-    score: Score | None = None
-
-    def end(self, fence: int, outcome: str, failure: Failure | None = None) -> RunEnd:
-        ended, spent = self.ended, self.spent
-        return RunEnd.model_validate(
-            {
-                "fence": fence,
-                "outcome": outcome,
-                "failure": failure,
-                "score": self.score,
-                "device_s": 0.0 if self.device_since is None else time.monotonic() - self.device_since,
-                "train_s": _training_s(ended, spent),
-                "compile_s": ended.compile_s if ended else None,
-                "peak_memory_mib": ended.peak_memory_mib if ended else None,
-                "num_steps": ended.num_steps if ended else None,
-                "num_tokens": spent.num_tokens if spent else None,
-                "spent": spent,
-            }
-        )
-
-
-def _training_s(ended: Ended | None, spent: Spent | None) -> float | None:
-    """Of steps alone: only the run knows how long it looked at its watch text. Within what was measured of it."""
-    if ended is None or ended.train_s is None or spent is None:
-        return None
-    return min(max(ended.train_s, spent.train_s * LEAST_TRAINING), spent.train_s + spent.after_s)
-
-
-@dataclass(kw_only=True)
-class Launch:
-    """The parts of one run that everything below needs."""
-
-    spec: RunSpec
-    machine: Machine
-    line: RunLine
-    reporter: Reporter
-    folder: Path
-    is_leaving: Callable[[], bool]
-    tally: Tally = field(default_factory=Tally)
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    def check(self) -> None:
-        """Raises the EarlyEnd that is due, if one is."""
-        if self.is_leaving():
-            raise GivenBack("worker_stopped", "The worker was stopped while it had this run.")
-        if (stop := self.reporter.stop) is not None:
-            raise early_end(stop)
 
 
 def run_lease(

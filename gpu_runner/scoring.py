@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpu_runner import contract, sandbox
 from gpu_runner.child import Child, Lines
 from gpu_runner.contract import LogLine, Score
 from gpu_runner.endings import SEE_LOG, RunFailure
 from gpu_runner.machine_fault import signal_of
+from gpu_runner.parts import Launch
 from gpu_runner.plain import plain
 from gpu_runner.terminal import Terminal
 from gpu_runner.testimony import MAX_LINE_BYTES
-
-if TYPE_CHECKING:
-    from gpu_runner.launch import Launch
 
 SCORING_DEADLINE_S = 900.0
 CANNOT_BEGIN, EX_TEMPFAIL = 2, 75  # of a scorer that was asked wrongly, or whose machine failed (score.py)

@@ -31,7 +31,7 @@ from gpu_runner.child import Child, Lines
 from gpu_runner.contract import Failure, LogLine, Progress, Score
 from gpu_runner.endings import RunFailure
 from gpu_runner.inquest import Inquest, refuse_excess
-from gpu_runner.launch import SCORER
+from gpu_runner.parts import SCORER
 from gpu_runner.plain import plain
 from gpu_runner.reporter import Point
 from gpu_runner.scoring import MAX_SCORE_BYTES, SCORING_DEADLINE_S

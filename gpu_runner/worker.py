@@ -27,8 +27,9 @@ from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.verify import refuse_open, refuse_shown
 from gpu_runner.doorbell import Doorbell
 from gpu_runner.inquest import MIN_FREE_BYTES
-from gpu_runner.launch import Machine, run_lease
+from gpu_runner.launch import run_lease
 from gpu_runner.machine_fault import disk_problem
+from gpu_runner.parts import Machine
 from gpu_runner.reporter import SLICE_S
 from gpu_runner.sandbox import cgroups
 

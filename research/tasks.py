@@ -10,6 +10,7 @@ from celery import shared_task
 from research import dispatch, gates, judge, lifecycle
 from research import propose as proposing
 from research import reconcile as reconciling
+from research.apart import repair
 from research.models import Campaign, Proposal, Run
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def run_ended(run_id: int) -> None:
             judge.consider(run.revision.proposal)
         else:
             for proposal in run.campaign.proposals.filter(state="running"):
-                judge.consider(proposal)
+                with repair(f"P-{proposal.pk}", run.campaign):
+                    judge.consider(proposal)
     dispatch.advance(run.campaign)
 
 

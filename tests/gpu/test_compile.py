@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpu_runner import launch
+from gpu_runner import parts
 from gpu_runner.compile_cache import CompileCache
 from tests.benchmarks.record import Record
 from tests.gpu.machine import DRY, FILES, IS_DRY_RUN, verdict
@@ -27,7 +27,7 @@ from gpu_runner.harness import __main__, warm_up
 warm_up.COMPILE_FROM_S = 0
 sys.exit(__main__.main())
 """
-HARNESS = (sys.executable, "-c", EVEN_ON_A_CPU) if IS_DRY_RUN else launch.HARNESS
+HARNESS = (sys.executable, "-c", EVEN_ON_A_CPU) if IS_DRY_RUN else parts.HARNESS
 TRAIN = "    k = run.knobs\n    config = model_config(run)\n"
 PLANT = """    import os, pathlib
     pathlib.Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "planted").write_text("by charlie")

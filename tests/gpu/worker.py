@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gpu_runner import compile_cache, contract, launch
+from gpu_runner import compile_cache, contract, parts
 from gpu_runner.data.manifest import manifest_sha256
 from tests.gpu.inside import SMALL
 from tests.gpu.machine import IS_DRY_RUN
@@ -62,8 +62,8 @@ class Shift:
             },
         )
         how: dict[str, Any] = {
-            "harness": launch.HARNESS,
-            "scorer": launch.SCORER,
+            "harness": parts.HARNESS,
+            "scorer": parts.SCORER,
             "datasets": self.corpus.parent,
             "sandbox_level": level,
         }

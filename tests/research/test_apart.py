@@ -9,21 +9,15 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import apart, audit, dispatch, judge, ledger, reconcile, report, review, tasks
+from research import apart, audit, dispatch, doorbell, judge, ledger, reconcile, report, review, tasks
 from research.models import Campaign, Event, Proposal, Revision, Run
 from tests import builders
+from tests.conftest import Bells
 from webapp.notify import deliver
 from webapp.notify import tasks as posting
 from webapp.notify.models import Delivery, Endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    bells: list[tuple[str, tuple[int, ...]]] = []
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: bells.append((name, args)))
-    return bells
 
 
 @pytest.fixture
@@ -91,15 +85,15 @@ def test_leases_that_cannot_even_be_read_stop_no_campaign(campaign: Campaign, mo
 
 
 def test_a_proposal_that_cannot_be_read_holds_up_no_other_of_its_campaign(
-    campaign: Campaign, bob: User, rung: list[tuple[str, tuple[int, ...]]]
+    campaign: Campaign, bob: User, bells: Bells
 ) -> None:
     bad, stale = approved(campaign, bob), builders.make_pending(campaign, title="Warm up for a while")
     builders.claim_candidate()
     Revision.objects.filter(proposal=bad).update(approval={"written": "by hand"})
     Proposal.objects.filter(pk=stale.pk).update(state="stale")
-    rung.clear()
+    bells.clear()
     reconcile.reconcile()
-    assert ("research.tasks.rebase", (stale.pk,)) in rung
+    assert ("control.rebase", (stale.pk,)) in bells
     assert any(sentence.startswith(f"P-{bad.pk} could not be seen to") for sentence in told(campaign))
 
 
@@ -124,7 +118,7 @@ def test_an_incumbents_run_that_ends_is_told_to_every_proposal_that_waits_for_it
         report.leased(lease.spec.run_id, lease.token),
         contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=1.0),
     )
-    report.follow_up(lease.spec.run_id)
+    tasks.run_ended(lease.spec.run_id)
     assert sorted(asked) == [first.pk, second.pk]
 
 
@@ -141,11 +135,11 @@ def test_one_bad_endpoint_keeps_no_webhook_from_the_others_and_stops_no_verb(cam
 def test_an_endpoint_that_cannot_be_rung_keeps_no_other_from_being_rung(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def ring(endpoint_id: int) -> None:
+    def ring(task: str, endpoint_id: int) -> None:
         asked.append(endpoint_id)
         raise ArithmeticError
 
     monkeypatch.setattr(deliver, "endpoints_due", lambda: [1, 2])
-    monkeypatch.setattr(posting, "ring", ring)
+    monkeypatch.setattr(doorbell, "control", ring)
     posting.pump()
     assert asked == [1, 2]

@@ -7,16 +7,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner.contract import Spent
-from research import audit, dispatch, judge, lifecycle, reconcile, report, review, settle, tasks, usual
+from research import audit, dispatch, judge, lifecycle, reconcile, review, settle, tasks, usual
 from research.models import Campaign, Incumbent, Proposal, Run
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture
@@ -133,7 +128,7 @@ def test_nothing_is_spent_beside_a_score_in_quarantine_until_somebody_has_looked
         assert f"R-{run.pk} is quarantined: accept or dispute it there, then resume." in resumes(bobs_browser, campaign)
         assert campaign.state == "paused"
     settle.settle(run.pk, choice="dispute", reason="The shards are not those of the manifest.", by=bob)
-    report.follow_up(run.pk)
+    tasks.run_ended(run.pk)
     reconcile.reconcile()
     assert builders.claim(builders.make_worker()) is None
     resumes(bobs_browser, campaign)

@@ -17,11 +17,6 @@ from tests import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
-
-
 @pytest.fixture
 def campaign() -> Campaign:
     return builders.make_campaign()
@@ -78,7 +73,7 @@ def test_what_bob_approved_goes_on_after_a_halt_whatever_its_worker_did_meanwhil
     lease = builders.claim_candidate()
     dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     worker(lease)
-    report.follow_up(lease.spec.run_id)
+    tasks.run_ended(lease.spec.run_id)
     assert now(approved).state == "running"
     resume(campaign)
     again = approved.revision.runs.filter(purpose="candidate", seed=lease.spec.seed).order_by("pk")
@@ -98,7 +93,7 @@ def test_a_smoke_run_that_a_halt_cut_off_blocks_nobody(
     assert lease is not None and lease.spec.purpose == "smoke"
     dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     worker(lease)
-    report.follow_up(lease.spec.run_id)
+    tasks.run_ended(lease.spec.run_id)
     assert now(proposal).state == "stale"
 
 
@@ -109,7 +104,7 @@ def test_a_run_that_bob_stopped_ends_the_same_way_whatever_its_worker_did_meanwh
     lease = builders.claim_candidate()
     dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="the curve is flat")
     worker(lease)
-    report.follow_up(lease.spec.run_id)
+    tasks.run_ended(lease.spec.run_id)
     verdict = now(approved).revision.verdict
     assert (run_of(lease).state, verdict.outcome) == ("cancelled", "inconclusive")
     assert verdict.reason == f"R-{lease.spec.run_id} was stopped: the curve is flat"
@@ -142,7 +137,7 @@ def test_a_run_that_bob_stops_is_over_however_his_sentence_begins(
     lease = builders.claim_candidate()
     dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason=words)
     obeys(lease)
-    report.follow_up(lease.spec.run_id)
+    tasks.run_ended(lease.spec.run_id)
     dispatch.advance(campaign)
     assert now(approved).revision.verdict.reason == f"R-{lease.spec.run_id} was stopped: {words}"
     assert not approved.revision.runs.filter(purpose="candidate", state="queued").exists()
@@ -155,7 +150,7 @@ def test_what_bob_stopped_stays_stopped_though_dana_halts_its_campaign_a_moment_
     dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="wrong seed")
     dispatch.halt(campaign, by="user:dana", reason="power is needed elsewhere")
     obeys(lease)
-    report.follow_up(lease.spec.run_id)
+    tasks.run_ended(lease.spec.run_id)
     assert (run_of(lease).stop_kind, run_of(lease).stop_reason) == ("person", "wrong seed")
     assert now(approved).revision.verdict.outcome == "inconclusive"
 

@@ -74,7 +74,7 @@ def test_after_a_decision_bob_is_not_led_to_his_own(own: Proposal, others: Propo
 
 def test_bob_is_offered_no_decision_on_his_own(own: Proposal, bobs_browser: Client, dana: User) -> None:
     page = text_of(bobs_browser, f"/proposals/{own.pk}/")
-    assert "Nobody decides on their own proposal" in page
+    assert "Waits for another reviewer: you wrote it" in page
     assert 'aria-keyshortcuts="a"' not in page
     assert 'aria-keyshortcuts="a"' in text_of(browser_of(dana), f"/proposals/{own.pk}/")
 

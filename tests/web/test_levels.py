@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import briefing, levels, review, tasks
+from research import briefing, levels, review
 from research.claude import prompt
 from research.models import Campaign, Event, Proposal, Verdict
 from tests import builders
@@ -21,11 +21,6 @@ from .people import judge_times, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_send", lambda name, args, *, queue: None)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 
 from gpu_runner import contract
 from gpu_runner.client import Front
-from gpu_runner.launch import Machine, run_lease
+from gpu_runner.launch import run_lease
+from gpu_runner.parts import Machine
 
 from .web import WORKER_TOKEN, Web, playing_web
 from .world import Repository, make_dataset, make_lease, make_machine

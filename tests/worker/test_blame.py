@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gpu_runner import contract, inquest, sandbox, worker
-from gpu_runner.launch import SCORER
+from gpu_runner.parts import SCORER
 
 from .conftest import Bench
 from .test_launch import GOOD

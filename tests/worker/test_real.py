@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gpu_runner import contract, launch
+from gpu_runner import contract, parts
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import prepare
 
 from .conftest import Bench
 from .world import Repository, git, make_lease
 
-RECIPE = Path(launch.__file__).parent / "recipes" / "gpt"
+RECIPE = Path(parts.__file__).parent / "recipes" / "gpt"
 
 
 def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> None:
@@ -32,7 +32,7 @@ def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> N
         splits=("val", "sealed"),
         signed={"budget": contract.Budget(kind="tokens", amount=700_000.0)},
     )
-    end = bench.run(lease, harness=launch.HARNESS, scorer=launch.SCORER)
+    end = bench.run(lease, harness=parts.HARNESS, scorer=parts.SCORER)
     web = bench.web
     assert end is not None
     assert (end.outcome, end.failure) == ("finished", None), web.log()

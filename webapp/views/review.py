@@ -99,7 +99,6 @@ def page(
         "dossier": dossier,
         "form": form or DecisionForm(),
         "categories": Decision.CATEGORIES,
-        "is_own": dossier is not None and person(request).pk in dossier.objection.authors,
         "may_sign": dossier is not None and dossier.objection.may_sign(person(request)),
         "may_withdraw": dossier is not None and dossier.may_withdraw(person(request)),
         "lost": lost,
