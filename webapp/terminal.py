@@ -94,7 +94,7 @@ def campaigns() -> list[str]:
 WORTH_SAYING = {
     "drafted": "drafted",
     "checking": "in gates",
-    "pending_review": "waiting for you",
+    "pending_review": "to review",
     "approved": "approved",
     "running": "running",
     "judged": "judged",
