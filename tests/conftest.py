@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,26 @@ from django.core.management import call_command
 from django.test import Client
 
 from research import tasks
-from tests import builders
+from tests import builders, warm
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _static_files() -> None:
     """As `manage.py up` does: pages name their files by hash, and a missing one is an error."""
     call_command("collectstatic", interactive=False, verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nurseries() -> Iterator[None]:
+    yield
+    warm.NURSERIES.close()
+
+
+@pytest.fixture
+def warm_starts() -> Iterator[None]:
+    """Whoever starts a process of torch's without a sandbox, or at level none, gets a forked one."""
+    with warm.starts():
+        yield
 
 
 @pytest.fixture(autouse=True)
