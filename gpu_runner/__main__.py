@@ -45,8 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(chosen)
     except (ValueError, OSError) as error:
-        print(f"{chosen.command}: {error}", file=sys.stderr)
+        print(f"{chosen.command}: {said_by(error)}", file=sys.stderr)
         return 1
+
+
+def said_by(error: ValueError | OSError) -> str:
+    """Without the number of an error, where its text is a sentence of ours."""
+    is_ours = isinstance(error, OSError) and error.filename is None and error.strerror
+    return is_ours or str(error)
 
 
 if __name__ == "__main__":

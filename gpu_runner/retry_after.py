@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 DAY_S = 86_400.0
-_NUMBER = re.compile(r"\s*(\d*\.?\d+(?:e\d{1,3})?|\d+\.)\s*(?:s|secs?|seconds?)?\s*", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(r"\s*(\d*\.?\d+(?:e\d{1,3})?|\d+\.)\s*(?:s|secs?|seconds?)?\s*;?\s*", re.IGNORECASE | re.ASCII)
 
 
 def retry_after_s(headers: Mapping[str, str], *, at_most_s: float = DAY_S) -> float | None:

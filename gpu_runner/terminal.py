@@ -28,6 +28,7 @@ class _Row:
 
     cells: list[str] = field(default_factory=list)
     is_new: bool = False  # drawn since it was last told
+    told: bytes = b""  # a table that grows is drawn again with every row: those that stay as they were are no news
 
     def put(self, at: int, said: str) -> None:
         self.cells += " " * (at - len(self.cells))
@@ -50,7 +51,7 @@ class _Row:
 
 @dataclass
 class Terminal:
-    """Takes bytes and gives lines that are not blank: when the cursor leaves them, and again when they were drawn anew.
+    """Takes bytes and gives lines that are not blank: when the cursor leaves them, and again when they read otherwise.
 
     ``take`` is given UTF-8; None for a line of more than ``max_bytes``, of which no more than that is kept.
     After a carriage return the first letter wipes the line: whoever draws a shorter state means that one alone.
@@ -162,7 +163,8 @@ class Terminal:
         for row in self.rows:
             line = "".join(row.cells).rstrip(" ").encode() if row.is_new else b""
             row.is_new = False
-            if line:
+            if line and line != row.told:
+                row.told = line
                 self.take(None if len(line) > self.max_bytes else line)
 
 

@@ -57,7 +57,7 @@ class Settings:
         """Raises ValueError that names the variable and the way out."""
         home = Path(environ.get("COUNTERSIGN_HOME") or ".countersign").absolute()
         kept = environ.get("COUNTERSIGN_KEEP_RUNS") or "0"
-        if not kept.isdigit():
+        if not re.fullmatch("[0-9]{1,9}", kept):
             raise ValueError(f"COUNTERSIGN_KEEP_RUNS: {kept!r} is not a whole number of run folders")
         return cls(
             url=checked_url(_required(environ, "COUNTERSIGN_URL", "the address of the web side")),

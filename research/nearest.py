@@ -6,15 +6,18 @@ Pure. The sentences are for whoever wrote it, a person or a model: they name the
 from __future__ import annotations
 
 import difflib
+import heapq
+import html
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-MAX_LINES = 4_000  # difflib compares with every line; beyond, only equal lines are looked for
+MAX_LINES = 20_000  # beyond, only equal lines are looked for
 MAX_LINE = 240  # characters of a line that are compared: as many as the gates let through
-COMPARED = 20
+SIFTED, COMPARED = 200, 20  # lines that difflib compares quickly, and in full
 LISTED = 5
 LIKENESS = 0.6  # difflib's own
 _BLANK = r"\s\u200b\u2060\ufeff\u00ad"
@@ -33,11 +36,15 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Near:
-    """``line`` of the file, from 1; ``offset``: which line of the search text differs first, from 0."""
+    """``line`` of the file, from 1; ``offset``: which line of the search text differs first, from 0.
+
+    ``is_blank``: nothing but white space differs.
+    """
 
     line: int
     offset: int
     sentence: str
+    is_blank: bool = False
 
 
 def near(text: str, search: str) -> Near | None:
@@ -91,6 +98,9 @@ _TYPED = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "
 _COPIES: tuple[tuple[Callable[[str], str], str], ...] = (
     (_unescaped, "has \\n, \\t or quotes as escapes, two characters each: write the characters themselves"),
     (_unnumbered, "begins each line with its number: leave the numbers out"),
+    (html.unescape, "has &lt;, &amp; and the like, as the source of a page writes < and &: write the characters"),
+    (lambda search: unicodedata.normalize("NFC", search), "has letters and their accents apart: write them as one"),
+    (lambda search: unicodedata.normalize("NFD", search), "has letters with accents as one: write the two apart"),
     (lambda search: search.translate(_TYPED), "has a word processor's quotes or dashes: write plain ones"),
 )
 
@@ -105,7 +115,7 @@ def _but_for_blanks(text: str, search: str) -> Near | None:
     if found is None:
         return None
     begin, end = letters[found[0]], letters[found[1] - 1] + 1
-    return _inside(text, search, begin, end) or _around(text, search, begin, end)
+    return _before(text, search, begin) or _inside(text, search, begin, end) or _behind(text, search, end)
 
 
 def _found(squeezed: str, sought: str) -> tuple[int, int] | None:
@@ -130,14 +140,20 @@ def _inside(text: str, search: str, begin: int, end: int) -> Near | None:
     return None
 
 
-def _around(text: str, search: str, begin: int, end: int) -> Near:
-    """Nothing differs but what stands before the first letter or behind the last."""
+def _before(text: str, search: str, begin: int) -> Near | None:
+    """Another white space before the first letter."""
+    lead, before = search.partition(_BLANKS_AROUND.sub("", search))[0], _ended(text[:begin])
+    if before.endswith(lead):
+        return None
+    mine, its = (blanks.rpartition("\n")[2] for blanks in (lead, before))
+    return _told(text, search, begin, len(lead), *((mine, its) if mine != its else (lead, before[-len(lead) :])))
+
+
+def _behind(text: str, search: str, end: int) -> Near:
+    """Nothing differs but what stands behind the last letter."""
     core = _BLANKS_AROUND.sub("", search)
     lead, _, trail = search.partition(core)
-    before, behind = _ended(text[:begin]), _begun(text[end:])
-    if not before.endswith(lead):
-        mine, its = (blanks.rpartition("\n")[2] for blanks in (lead, before))
-        return _told(text, search, begin, len(lead), *((mine, its) if mine != its else (lead, before[-len(lead) :])))
+    behind = _begun(text[end:])
     its = behind[: behind.find("\n") + 1] or behind
     return _told(text, search, end - 1, len(lead) + len(core), trail, its)
 
@@ -153,22 +169,23 @@ def _begun(text: str) -> str:
 
 
 def _told(text: str, search: str, at: int, in_search: int, mine: str, its: str) -> Near:
-    cut = mine[: _num_alike(mine, its)].rfind("\n") + 1
+    cut = mine[: num_alike(mine, its)].rfind("\n") + 1
     mine, its = _apart(mine[cut:], its[cut:])
     at, in_search = at + cut, in_search + cut
     line = text.count("\n", 0, at) + 1
     said = f"line {line:,} is the same but for white space: {_blanks(its)} where the text sought has {_blanks(mine)}"
     reads = _shown(text.split("\n")[line - 1])
-    return Near(line, search.count("\n", 0, in_search), f"{said}; it reads {reads}")
+    return Near(line, search.count("\n", 0, in_search), f"{said}; it reads {reads}", is_blank=True)
 
 
-def _num_alike(one: str, other: str) -> int:
+def num_alike(one: str, other: str) -> int:
+    """How many characters both begin with."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _apart(mine: str, its: str) -> tuple[str, str]:
     """Without the lines at the end that are the same in both."""
-    alike = mine[len(mine) - _num_alike(mine[::-1], its[::-1]) :]
+    alike = mine[len(mine) - num_alike(mine[::-1], its[::-1]) :]
     num = len(alike) - alike.find("\n") if "\n" in alike and mine != its else 0
     return mine[: len(mine) - num], its[: len(its) - num]
 
@@ -232,16 +249,28 @@ def _most_alike(lines: list[str], sought: list[str], skipped: int) -> Near | Non
 
 
 def _closest(wanted: str, lines: Iterable[str]) -> str | None:
-    """As ``difflib.get_close_matches``, with the costly comparison for the few only that its quick one likes best."""
+    """As ``difflib.get_close_matches``, but for the few lines only that share most of their three-letter pieces."""
     matcher = difflib.SequenceMatcher(b=wanted)
     liked: list[tuple[float, str]] = []
-    for line in lines:
+    pieces = _pieces(wanted)
+    for line in heapq.nlargest(SIFTED, lines, key=lambda line: _shared(pieces, line)):
         matcher.set_seq1(line)
         if (likeness := matcher.quick_ratio()) >= LIKENESS:
             liked.append((likeness, line))
     compared = [(_likeness(matcher, line), line) for _, line in sorted(liked, reverse=True)[:COMPARED]]
     best = max(compared, default=(0.0, ""))
     return best[1] if best[0] >= LIKENESS else None
+
+
+def _pieces(line: str) -> set[str]:
+    line = line[: MAX_LINE // 2]  # enough to sift by
+    return {line[at : at + 3] for at in range(max(1, len(line) - 2))}
+
+
+def _shared(pieces: set[str], line: str) -> float:
+    """Dice's coefficient of both lines' pieces."""
+    others = _pieces(line)
+    return 2 * len(pieces & others) / (len(pieces) + len(others))
 
 
 def _likeness(matcher: difflib.SequenceMatcher[str], line: str) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from gpu_runner.contract import Knobs, Recipe, is_safe_path
 from research import nearest
 from research.drafts import Draft, Edit, Precedent
+from research.undone import undone
 
 NO_NEWLINE = "\\ No newline at end of file"
 
@@ -33,9 +34,9 @@ def _apply_one(files: Mapping[str, str], edit: Edit, name: str) -> str:
     text = files.get(edit.path)
     if text is None or not is_safe_path(edit.path):
         raise ValueError(f"{name}: there is no such file in the recipe; it has {', '.join(sorted(files))}")
-    if not edit.search:
+    if not edit.search and text:
         raise ValueError(f"{name}: the search text is empty; quote the lines to replace")
-    if len(found := nearest.lines_with(text, edit.search)) != 1:
+    if text and len(found := nearest.lines_with(text, edit.search)) != 1:
         raise ValueError(f"{name}: the search text {_quoted(edit.search)} {_not_once(text, edit.search, found)}")
     if edit.search == edit.replace:
         raise ValueError(f"{name}: search and replacement are the same")
@@ -121,18 +122,23 @@ def _edit_problems(draft: Draft, recipe: Recipe, files: Mapping[str, str]) -> li
     except ValueError as error:
         return [str(error)]
     paths = sorted({e.path for e in draft.edits})
+    return _undone(draft, files) or [p for path in paths if (p := _bad_end(path, files[path], after[path]))]
+
+
+def _undone(draft: Draft, files: Mapping[str, str]) -> list[str]:
     return [
-        p
-        for path in paths
-        if (p := _nothing_done(path, files[path], after[path]) or _syntax_problem(path, after[path]))
+        f"edits: {nearest.listed(numbers)} cancel each other out in {path}, which stays as it is there; leave them out"
+        for path, numbers in undone(files, draft.edits)
     ]
 
 
-def _nothing_done(path: str, before: str, after: str) -> str | None:
+def _bad_end(path: str, before: str, after: str) -> str | None:
     """What a gate would say when all is written down, said at once."""
     if after == before:
         return f"edits: those of {path} cancel each other out, so that it stays as it is; leave them out"
-    return None if after else f"edits: nothing would be left of {path}; a recipe keeps its files"
+    return (
+        _syntax_problem(path, after) if after else f"edits: nothing would be left of {path}; a recipe keeps its files"
+    )
 
 
 def as_python(text: str) -> str:

@@ -214,6 +214,8 @@ def _held_against_history(run: Run, last: contract.RunEnd) -> contract.RunEnd:
 
 
 def _sentence(run: Run, last: contract.RunEnd) -> str:
+    if run.purpose == "smoke" and last.outcome == "finished":
+        return f"R-{run.pk} came through its smoke run"  # whose number is none that others are held against
     if last.score is not None and last.score.val_bpb is not None:
         return f"R-{run.pk} finished at {last.score.val_bpb:.4f} bpb ({last.score.outcome})"
     why = f": {last.failure.message}" if last.failure else ""

@@ -74,7 +74,7 @@ def create(campaign: Campaign, recipe_dir: Path) -> str:
         fresh.mkdir()
         _git("init", "--quiet", "--bare", "--initial-branch=main", ".", cwd=fresh)
         files = {
-            str(p.relative_to(recipe_dir)): p.read_text()
+            p.relative_to(recipe_dir).as_posix(): _text(p)
             for p in sorted(recipe_dir.rglob("*"))
             if p.is_file() and "__pycache__" not in p.parts
         }
@@ -83,6 +83,14 @@ def create(campaign: Campaign, recipe_dir: Path) -> str:
         shutil.rmtree(bare, ignore_errors=True)
         fresh.rename(bare)
     return commit
+
+
+def _text(path: Path) -> str:
+    """To the byte: patches are made for the ends of lines that a file has."""
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"recipe: {path.name} is not UTF-8 from byte {error.start:,} on; save it as UTF-8") from error
 
 
 def files_at(campaign: Campaign, commit: str) -> dict[str, str]:

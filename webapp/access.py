@@ -20,6 +20,7 @@ from research.models import Campaign, Event, Proposal, Run
 
 View = Callable[..., HttpResponseBase]
 SINCE = "countersign.newest_event"
+PART = "Countersign-Part"
 
 
 def may_read(user: User | AnonymousUser) -> bool:
@@ -64,15 +65,21 @@ def reader(view: View) -> View:
         request.META[SINCE] = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
         response = view(request, *args, **kwargs)
         patch_vary_headers(response, ["HX-Request"])
+        mark_part(request, response)
         return response
 
     return guarded
 
 
 def _sign_in(request: HttpRequest) -> HttpResponse:
-    """The sign-in page; a fragment must not be swapped for it, so htmx is told to leave the page."""
+    """The sign-in page; a fragment must not be swapped for it, so htmx is told to leave the page.
+
+    Not where somebody has written something: the page stays, and says what to do.
+    """
     if not is_fragment(request):
         return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
+    if typed(request):
+        return HttpResponse(status=401)
     there = redirect_to_login(request.path, resolve_url(settings.LOGIN_URL))
     return HttpResponse(status=401, headers={"HX-Redirect": there["Location"]})
 
@@ -80,6 +87,17 @@ def _sign_in(request: HttpRequest) -> HttpResponse:
 def is_fragment(request: HttpRequest) -> bool:
     """Did htmx ask? Then it gets the part of the page that changes, not the frame around it."""
     return request.headers.get("HX-Request") == "true"
+
+
+def typed(request: HttpRequest) -> str:
+    """What a person wrote into a form that is not taken, to be shown again."""
+    return request.POST.get("reason", "") or request.POST.get("note", "")
+
+
+def mark_part(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Our word that this belongs into the page. What a proxy answers in our place lacks it, whatever it looks like."""
+    if is_fragment(request):
+        response[PART] = "1"
 
 
 def person(request: HttpRequest) -> User:

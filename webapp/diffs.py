@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from pygments.lexers import get_lexer_for_filename
 from pygments.token import Token, _TokenType
@@ -12,9 +13,11 @@ from pygments.util import ClassNotFound
 from research.visible import visible
 
 MAX_COLOURED_LINES = 3_000  # beyond, plain text: colour is not worth a slow page
-_HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)$")
+_HUNK = re.compile(r"^@@ -([0-9]+)(?:,([0-9]+))? \+([0-9]+)(?:,([0-9]+))? @@ ?(.*)$")
 _GIT = re.compile(r"^diff --git a/.* b/(.*)$")
 _INDEX = re.compile(r"^index [0-9a-f]+\.\.[0-9a-f]+( [0-7]+)?$")  # says nothing that the file's name does not
+_INDENT = re.compile(r" *\t[ \t]*")
+# "ws" is none of a language's: blanks that decide something and cannot be seen.
 _CLASSES: list[tuple[_TokenType, str]] = [
     (Token.Comment, "c"),
     (Token.Keyword, "k"),
@@ -112,7 +115,7 @@ class _Reader:
             self.pieces = _Colourist(path if self.colour else "")
 
     def _content(self, row: str) -> None:
-        text = self.pieces(visible(row[1:]))
+        text = self._pieces(row[1:], is_change=row[:1] in ("+", "-"))
         if row.startswith("\\"):  # "\\ No newline at end of file"
             self._show(Line("hunk", None, None, [("", visible(row))]))
         elif row.startswith("+"):
@@ -126,10 +129,26 @@ class _Reader:
             self.old, self.old_left = self.old + 1, self.old_left - 1
             self.new, self.new_left = self.new + 1, self.new_left - 1
 
+    def _pieces(self, text: str, *, is_change: bool) -> list[tuple[str, str]]:
+        """Of a line that goes or comes, an indent with tabs and blanks at the end by themselves: much hangs on them."""
+        lead, code, trail = _parted(text) if is_change else ("", text, "")
+        return [*_blanks(lead), *self.pieces(code), *_blanks(trail)]
+
     def _show(self, line: Line) -> None:
         if not self.files:
             self.files.append(FileDiff("patch"))
         self.files[-1].lines.append(line)
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    lead = _INDENT.match(text)
+    code = text[lead.end() if lead else 0 :]
+    bare = code.rstrip(" \t")
+    return lead[0] if lead else "", bare, code[len(bare) :]
+
+
+def _blanks(text: str) -> list[tuple[str, str]]:
+    return [("ws", text)] if text else []
 
 
 class _Colourist:
@@ -143,9 +162,16 @@ class _Colourist:
 
     def __call__(self, text: str) -> list[tuple[str, str]]:
         if self.lexer is None:
-            return [("", text)]
+            return _marked("", text)
         # Not get_tokens, which drops a byte order mark and makes a line's end of a carriage return.
-        return [(_class_of(token), piece) for _, token, piece in self.lexer.get_tokens_unprocessed(text)]
+        pieces = self.lexer.get_tokens_unprocessed(text)
+        return [part for _, token, piece in pieces for part in _marked(_class_of(token), piece)]
+
+
+def _marked(name: str, text: str) -> list[tuple[str, str]]:
+    """What a reader cannot see is a piece of its own: nobody takes plain text that spells ``<U+202E>`` for it."""
+    pieces = groupby(text, key=lambda character: visible(character) != character)
+    return [("hid" if hidden else name, visible("".join(piece))) for hidden, piece in pieces]
 
 
 def _class_of(token: _TokenType) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,14 +23,24 @@ class Words(forms.CharField):
         return readable(super().to_python(value) or "")
 
 
+class Patch(forms.CharField):
+    """A diff: what is wrong with it, its size and a NUL included, is for ``pasted`` to say, as at every other door."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validators = []
+
+
 class Fields(forms.Form):
     """A form that a verb may still refuse."""
 
     asks_for = ""  # the panel on the page that it came from
+    CALLED: Mapping[str, str] = {}
 
     def take(self, error: ValueError) -> None:
         """Put a verb's ``field: sentence`` beside its field."""
         field, _, sentence = str(error).partition(": ")
+        field = self.CALLED.get(field, field)
         known = field if field in self.fields and sentence else None
         self.add_error(known, sentence if known else str(error))
 
@@ -98,8 +108,10 @@ class StateForm(forms.Form):
     reason = forms.CharField(max_length=300, required=False)
 
 
-class ProposalForm(forms.Form):
+class ProposalForm(Fields):
     """A person's own experiment on the present incumbent."""
+
+    CALLED = {"edits": "patch"}  # what a verb calls the field
 
     title = Words(max_length=160)
     hypothesis = Words(max_length=4_000, widget=forms.Textarea)
@@ -114,7 +126,7 @@ class ProposalForm(forms.Form):
     memory_factor = forms.FloatField(min_value=0.01, max_value=100, required=False)
     why_together = Words(max_length=4_000, widget=forms.Textarea, required=False)
     overrides = Words(max_length=4_000, widget=forms.Textarea, required=False)
-    patch = forms.CharField(max_length=100_000, widget=forms.Textarea, required=False, strip=False)
+    patch = Patch(widget=forms.Textarea, required=False, strip=False)
 
     def __init__(self, *args: Any, recipe: Recipe, source: dict[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -177,7 +189,6 @@ class EditForm(ProposalForm):
     digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
     # What Claude may write is longer than what a person would.
     overrides = Words(max_length=60_000, widget=forms.Textarea, required=False)
-    patch = forms.CharField(max_length=1_000_000, widget=forms.Textarea, required=False, strip=False)
 
     def __init__(self, *args: Any, shown: Draft, recipe: Recipe, source: dict[str, str], **kwargs: Any) -> None:
         self.shown = shown

@@ -105,5 +105,6 @@ def next_waiting(user: User, after: int | None = None) -> int | None:
     assert may_read(user), "views fetch through webapp.access"
     its_wave = Proposal.objects.filter(pk=after or 0, wave__isnull=False).values("wave")
     distance = Case(When(wave__in=its_wave, then=0), default=1)
-    waiting = Proposal.objects.filter(state="pending_review").exclude(pk=after or 0)
+    others = Proposal.objects.exclude(author=user).exclude(revisions__author=user)  # nobody decides on their own
+    waiting = others.filter(state="pending_review").exclude(pk=after or 0)
     return waiting.order_by(distance, "state_at", "pk").values_list("pk", flat=True).first()

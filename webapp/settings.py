@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
@@ -27,7 +28,7 @@ def _flag(name: str, default: bool = False) -> bool:
 
 def _whole(name: str, default: int) -> int:
     value = os.environ.get(name, "").strip()
-    if value and not value.isdecimal():
+    if value and not re.fullmatch("[0-9]{1,9}", value):
         raise ValueError(f"{name}: must be a whole number, not {value!r}")
     return int(value) if value else default
 

@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include(pages.urlpatterns)),
 ]
 
+handler400 = "webapp.views.errors.bad_request"
 handler403 = "webapp.views.errors.forbidden"
 handler404 = "webapp.views.errors.not_found"
 handler500 = "webapp.views.errors.broken"

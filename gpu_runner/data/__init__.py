@@ -19,6 +19,7 @@ sha256 of its text, so twins never stand on both sides of a split.
     sources/       one module for each format that text or tokens come in
     dealing.py     which split a document goes to, and which go to none
     left_out.py    what of a source is in no split, counted and said
+    place.py       where a dataset may stand
     prepare.py     a source, a tokenizer and a name to a dataset
     overlap.py     how much held-out text stands in the training text
     inspect.py     what people are shown

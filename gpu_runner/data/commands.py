@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +56,24 @@ def data_prepare(chosen: argparse.Namespace) -> int:
         column=chosen.column,
         dtype=chosen.dtype,
     )
-    _describe(prepare(chosen.root, chosen.name, origin, progress.for_people()))
+    try:
+        with _terminated_as_interrupted():
+            home = prepare(chosen.root, chosen.name, origin, progress.for_people())
+    except KeyboardInterrupt:
+        print("data: stopped; nothing was written", file=sys.stderr)
+        return 128 + signal.SIGINT
+    _describe(home)
     return 0
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A cluster ends a program by SIGTERM, which would leave what is half written behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def data_inspect(chosen: argparse.Namespace) -> int:

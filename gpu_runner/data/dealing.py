@@ -33,6 +33,8 @@ class Dealing:
         if why := self._why_not(document, split):
             self.left_out.document(why, document.name)
             return None
+        if self.zero_ends and not is_utf_8(document.text):  # a tokenizer refuses it
+            self.left_out.doubt("document(s) that are no UTF-8, kept byte for byte", document.name)
         return split
 
     def _why_not(self, document: Document, split: str) -> str | None:
@@ -57,6 +59,14 @@ class Repeats:
         is_repeat = digest in self._held
         self._held.add(digest)
         return is_repeat
+
+
+def is_utf_8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_empty(text: bytes) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from gpu_runner.data.dealing import Dealing, Repeats
 from gpu_runner.data.manifest import WIDTH, Dtype, Split, Tokenizer
 from gpu_runner.data.progress import Silent
-from gpu_runner.data.separators import Marked, ended_by, refuse_foreign
+from gpu_runner.data.separators import Ended, Marked, refuse_foreign
 from gpu_runner.data.sources.source import Document, TextSource, TokenFile, TokenSource
 from gpu_runner.data.splits import SplitWriter, held_out_bounds, open_writers, split_of, thinning
 from gpu_runner.data.tokenizers.encoder import Encoder, Unencodable
@@ -139,8 +139,8 @@ def write_tokens(home: Path, source: TokenSource, encoder: Encoder | None, marke
             copying.by_hash(source.train, thinning(source.num_bytes))
         is_marked = marked.separator is not None
         splits = {split: writer.close(counts_documents=is_marked) for split, writer in writers.items()}
-    if copying.num_empty:
-        progress.say(f"Left out: {copying.num_empty:,} empty documents, of the separator alone.")
+    if copying.ended.num_empty:
+        progress.say(f"Left out: {copying.ended.num_empty:,} separators with no document before them.")
     if copying.num_repeated:
         progress.say(f"Left out: {copying.num_repeated:,} repeated documents of what is held out.")
     about = encoder.about if encoder else _unknown(copying.largest)
@@ -160,10 +160,11 @@ class _Copying:
         self, writers: dict[str, SplitWriter], encoder: Encoder | None, marked: Marked, progress: Silent
     ) -> None:
         self.writers, self.marked, self.progress = writers, marked, progress
+        self.ended = Ended(marked)
         self.token_bytes = encoder.token_bytes if encoder else None
         self.vocab = encoder.about.vocab if encoder else None
         self.repeats = Repeats()
-        self.largest = self.num_empty = self.num_repeated = 0
+        self.largest = self.num_repeated = 0
 
     def straight(self, files: Iterable[TokenFile]) -> None:
         """All to train."""
@@ -203,8 +204,8 @@ class _Copying:
         self.writers[split].append(tokens, num_bytes=num_bytes, num_documents=num_ends)
 
     def _pieces(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
-        """As one stream, with the separators behind the documents."""
-        return ended_by(self._read(files), self.marked)
+        """As one stream, with a separator behind each document."""
+        return self.ended.of(self._read(files))
 
     def _read(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
         for file in files:
@@ -215,18 +216,13 @@ class _Copying:
                 self.progress.advance(piece.nbytes)
 
     def _documents(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
-        """Tokens up to and with each separator; what stands behind the last one is a document too. Empty ones are not:
-        all of them have one hash, and would fall to one split together.
-        """
+        """Tokens up to and with each separator; what stands behind the last one is a document too."""
         begun: list[Ids] = []
         for piece in self._pieces(files):
             ends = np.flatnonzero(piece == self.marked.separator) + 1
             *whole, rest = np.split(piece, ends)
             for document in whole:
-                if not begun and len(document) == 1:
-                    self.num_empty += 1
-                else:
-                    yield np.concatenate([*begun, document])
+                yield np.concatenate([*begun, document])
                 begun = []
             if len(rest):
                 begun.append(rest)

@@ -2,6 +2,7 @@
 
 Documents and rows are text that somebody may miss, so the manifest names them too (``fact``). Files that never were
 text (a checksum, a hidden folder) are said alone: the same text has the same manifest with and without a .DS_Store.
+Beside that, what was read in a way that a person may not think of.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class LeftOut:
     def __init__(self) -> None:
         self._files: dict[str, _Counted] = {}
         self._documents: dict[str, _Counted] = {}
+        self._read: dict[str, _Counted] = {}
+        self._doubts: dict[str, _Counted] = {}
 
     def file(self, kind: str, name: object) -> None:
         """A file, folder or link that is not read."""
@@ -31,17 +34,34 @@ class LeftOut:
         """A document, row or line that is read and not kept."""
         _count(self._documents, kind, name)
 
+    def read(self, kind: str, name: object) -> None:
+        """A document that is kept, and how it was found."""
+        _count(self._read, kind, name)
+
+    def doubt(self, kind: str, name: object) -> None:
+        """A document that is kept, though it may not be what it was thought to be."""
+        _count(self._doubts, kind, name)
+
     def in_words(self) -> str:
         """``Left out: 2 empty documents (first: a.txt), 1 hidden file (.b).``; "" when it is nothing."""
-        counted = [*sorted(self._documents.items(), key=itemgetter(0)), *sorted(self._files.items(), key=itemgetter(0))]
-        said = (
-            f"{_worded(kind, found.num)} ({'first: ' if found.num > 1 else ''}{found.first})" for kind, found in counted
+        sentences = (
+            _sentence("Read", self._read),
+            _sentence("CAREFUL", self._doubts),
+            _sentence("Left out", self._documents, self._files),
         )
-        return f"Left out: {', '.join(said)}." if counted else ""
+        return " ".join(filter(None, sentences))
 
     def fact(self) -> str:
         """Documents alone, without names: for the manifest, which holds no local path."""
         return ", ".join(_worded(kind, found.num) for kind, found in sorted(self._documents.items(), key=itemgetter(0)))
+
+
+def _sentence(what: str, *counts: dict[str, _Counted]) -> str:
+    counted = [pair for one in counts for pair in sorted(one.items(), key=itemgetter(0))]
+    said = (
+        f"{_worded(kind, found.num)} ({'first: ' if found.num > 1 else ''}{found.first})" for kind, found in counted
+    )
+    return f"{what}: {', '.join(said)}." if counted else ""
 
 
 def _count(counted: dict[str, _Counted], kind: str, name: object) -> None:

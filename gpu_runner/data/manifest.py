@@ -20,6 +20,7 @@ HELD_OUT = ("watch", "val", "sealed")
 FOLDER = {"train": "train", "watch": "train", "val": "val", "sealed": "sealed"}
 TOKENIZER_FILE = {"tiktoken": "tokenizer.tiktoken", "huggingface": "tokenizer.json"}
 TOKEN_BYTES = "token_bytes.bin"  # noqa: S105  # a file in train/, no password
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # of a dataset
 WIDTH = {"uint8": 1, "uint16": 2, "uint32": 4}  # bytes of one token in a shard
 
 Dtype = Literal["uint8", "uint16", "uint32"]
@@ -77,7 +78,7 @@ class Tokenizer(Wire):
 class Manifest(Wire):
     """What a dataset is. Holds no local path: the same text gives the same manifest anywhere."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: str = Field(pattern=NAME)
     tokenizer: Tokenizer
     dtype: Dtype  # of one token in a shard, little-endian
     source: dict[str, str | int]

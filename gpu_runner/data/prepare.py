@@ -15,16 +15,19 @@ from pathlib import Path
 from gpu_runner.data import overlap
 from gpu_runner.data.encoding import write_texts, write_tokens
 from gpu_runner.data.manifest import HELD_OUT, TOKEN_BYTES, TOKENIZER_FILE, Manifest, load_manifest
+from gpu_runner.data.place import refuse_name, refuse_taken
 from gpu_runner.data.progress import Silent
 from gpu_runner.data.separators import find_separator
 from gpu_runner.data.sources import open_source, stdlib
 from gpu_runner.data.sources.source import TextSource, TokenSource
 from gpu_runner.data.splits import settle
-from gpu_runner.data.tokenizers import open_tokenizer
+from gpu_runner.data.tokenizers import decode, open_tokenizer
 from gpu_runner.data.tokenizers.encoder import Encoder
+from gpu_runner.data.tokens import TokenArray
 from gpu_runner.data.verify import is_there, is_whole, refuse_shown
 
 MUCH_OVERLAP = 0.01
+SHOWN_TOKENS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +51,16 @@ def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progres
 
     The standard library is left alone where it is whole already, and made anew where what it holds out lies open in
     the sandbox. Raises ValueError when something is wrong with the origin, when it or ``root`` lies in what a sandbox
-    shows, or another text stands under the name; OSError when it cannot be written.
+    shows, or another text, or anything else, stands under the name; OSError when it cannot be written.
     """
+    refuse_name(name)
     home = root / name
     refuse_shown(f"--root: {root}", root)
     if origin.path is not None and origin.kind != "packages":  # of which nothing is held out
         refuse_shown(f"--from: {origin.path}", origin.path)
     if _stands(home, name, origin):
         return home
+    refuse_taken(home, origin.path)
     source = open_source(origin.path, origin.kind, column=origin.column, dtype=origin.dtype)
     with _told_in_one_sentence(home), _scratch(root, name) as scratch:
         made = _write(scratch, name, source, origin, progress)
@@ -97,6 +102,8 @@ def _write(scratch: Path, name: str, source: TextSource | TokenSource, origin: O
         written = write_tokens(scratch, source, encoder, marked, progress)
     made = Manifest(name=name, source=facts, **written)
     _write_tokenizer(scratch, encoder)
+    if encoder is not None and isinstance(source, TokenSource):
+        progress.say(_beginning(scratch, made, encoder))
     made = overlap.measure(scratch, made, progress)
     _warn(made, progress)
     body = json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True).encode() + b"\n"
@@ -126,6 +133,13 @@ def _encoder_of_tokens(origin: Origin) -> Encoder | None:
     if origin.tokenizer == "bytes":
         raise ValueError("--tokenizer: the source holds tokens, not bytes; name the tokenizer that made them, or none")
     return None if origin.tokenizer is None else open_tokenizer(origin.tokenizer, origin.separator)
+
+
+def _beginning(scratch: Path, made: Manifest, encoder: Encoder) -> str:
+    """A larger tokenizer than the one that made the tokens knows all of them: people see at once that it is another."""
+    ids = TokenArray(scratch / "train", made, "train").span(0, SHOWN_TOKENS)
+    shown = decode(encoder.table, ids)
+    return f"With this tokenizer the training text begins {shown!r}; if that is no text, name another."
 
 
 def _write_tokenizer(scratch: Path, encoder: Encoder | None) -> None:

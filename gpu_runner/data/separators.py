@@ -63,7 +63,7 @@ def find_separator(source: TokenSource, encoder: Encoder | None, wanted: str | N
     seen = look(source, sought, set(names), encoder.about.vocab)
     separator = _chosen(seen, names, encoder.about.separator, wanted)
     if separator is None:
-        _refuse_unmarked(source, f"of the tokenizer's special tokens {_occurring(seen, names)}", wanted)
+        _refuse_unmarked(source, f"a --separator by its number: of the tokenizer's, {_occurring(seen, names)}")
         progress.say(f"Documents are not marked: {_occurring(seen, names)}. Held-out text is cut by its length.")
         return Marked(None)
     return _told(seen, separator, names[separator], progress)
@@ -74,7 +74,8 @@ def _by_number(source: TokenSource, wanted: str | None, progress: Silent) -> Mar
     if wanted is None:
         seen = look(source, set(), {source.files[0].at(0)})
         (first,) = seen.firsts[:1]
-        _refuse_unmarked(source, f"the first of its tokens, {first}, occurs {seen.counts[first]:,} times", wanted)
+        ways = "the --tokenizer, or a --separator by its number"
+        _refuse_unmarked(source, f"{ways} (the first of its tokens, {first}, occurs {seen.counts[first]:,} times)")
         return Marked(None)
     if not wanted.isdecimal():
         raise ValueError(f"--separator: {wanted!r} is no number; without --tokenizer only a token's number is known")
@@ -161,11 +162,11 @@ def _told(seen: Seen, separator: int, name: str | None, progress: Silent) -> Mar
     return Marked(separator, begins)
 
 
-def _refuse_unmarked(source: TokenSource, found: str, wanted: str | None) -> None:
+def _refuse_unmarked(source: TokenSource, ways: str) -> None:
     if not source.held_out:
         raise ValueError(
-            "--separator: the source holds nothing out and does not say where documents end; name the"
-            f" --tokenizer, or the --separator's number ({found})"
+            f"--separator: the source holds nothing out and does not say where documents end; name {ways}. Or give a"
+            " file whose name says 'val' beside it"
         )
 
 
@@ -178,16 +179,29 @@ def _occurring(seen: Seen, names: dict[int, str]) -> str:
     return "there occur " + ", ".join(f"{names[token]} ({token}) {num:,} times" for token, num in most)
 
 
-def ended_by(pieces: Iterator[Ids], marked: Marked) -> Iterator[Ids]:
-    """The stream with its separators behind the documents: none at its head, one at its end where they begin them."""
-    is_head, last = True, None
-    for piece in pieces:
-        if is_head and marked.separator is not None:
-            is_rest = piece != marked.separator
-            piece = piece[int(is_rest.argmax()) if is_rest.any() else len(piece) :]
-        if len(piece):
-            is_head, last = False, piece[-1:]
-            yield piece
-    if last is not None and marked.begins and int(last[0]) != marked.separator:
-        assert marked.separator is not None
-        yield np.array([marked.separator], last.dtype)
+class Ended:
+    """The stream with one separator behind each document: none at its head, and one at its end where they begin them.
+
+    Where several stand in a row, as where documents both begin and end with it, ``num_empty`` counts what is left out.
+    """
+
+    def __init__(self, marked: Marked) -> None:
+        self.marked = marked
+        self.num_empty = 0
+
+    def of(self, pieces: Iterator[Ids]) -> Iterator[Ids]:
+        if self.marked.separator is None:
+            yield from pieces
+            return
+        last = np.array([self.marked.separator])  # before the head stands nothing, as behind a separator
+        num_left_out = 0
+        for piece in pieces:
+            is_end = piece == self.marked.separator
+            is_empty = is_end & np.concatenate([last == self.marked.separator, is_end[:-1]])
+            num_left_out += int(np.count_nonzero(is_empty))
+            last = piece[-1:]
+            if len(kept := piece[~is_empty]):
+                yield kept
+        if self.marked.begins and int(last[0]) != self.marked.separator:
+            yield np.array([self.marked.separator], last.dtype)
+        self.num_empty += max(num_left_out - self.marked.begins, 0)  # the one at the head begins a document

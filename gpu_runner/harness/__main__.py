@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpu_runner.harness.failures import RecipeError, RunFailed, SpecError, Stopped, from_exception, wire
+from gpu_runner.harness.failures import RecipeError, RunFailed, SpecError, Stopped, from_exception, told, wire
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.harness.pipe import Pipe
 from gpu_runner.harness.spec import HarnessSpec, effective_knobs, identity, load_spec
@@ -64,8 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if supply is not None:
         supply.done()  # last of all: whoever serves the text ends this process, and what it may have started
     if failure and not stopped and _is_follower():
-        *before, last = str(failure).splitlines()  # its reports go nowhere; whoever started the team reads this line
-        print(*before, f"process {os.environ['RANK']}: {failure.kind}: {last}", sep="\n", file=sys.stderr)
+        print(told(failure, os.environ["RANK"]), file=sys.stderr)  # its reports go nowhere; who started it reads this
     return EX_TEMPFAIL if stopped else 1 if failure else 0
 
 

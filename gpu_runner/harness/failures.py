@@ -26,6 +26,7 @@ from pathlib import Path
 
 from gpu_runner.contract import Failure, FailureKind
 from gpu_runner.machine_fault import Cause, cause_of, says_device_lost, says_device_unfit
+from gpu_runner.plain import plain
 
 TRACEBACK_LINES = 12
 
@@ -161,6 +162,12 @@ def _of_cause(cause: Cause, error: BaseException) -> str:
 def is_device_lost(error: BaseException) -> bool:
     """A RuntimeError (torch.AcceleratorError is one) of CUDA's that says that the device is gone."""
     return isinstance(error, RuntimeError) and says_device_lost(str(error))
+
+
+def told(failure: RunFailed, rank: str) -> str:
+    """For a terminal: the last line names process and kind, whatever line ends and escapes the recipe put into it."""
+    *before, last = str(failure).split("\n")
+    return "\n".join([*before, f"process {rank}: {failure.kind}: {plain(' '.join(last.split()))}"])
 
 
 def wire(failure: RunFailed) -> dict[str, str]:

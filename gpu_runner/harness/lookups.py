@@ -1,9 +1,10 @@
 """Does a model count how often a row of its tables is used? On a CPU, in 16 bits, torch does not.
 
-The gradient of a lookup (F.embedding, F.embedding_bag, table[tokens]) is the sum over a row's uses in the batch. On a
-CPU torch adds them up one by one in the table's own dtype, and a sum in bfloat16 that has reached 256 times what is
-added stands still: of 4,096 uses 256 are counted, in float16 2,048 (seen with torch 2.13; index_select and gather add
-up in full). A space is used more often than that in every batch: its row may learn too little, and nothing says so.
+The gradient of a lookup (F.embedding, F.embedding_bag, table[tokens], torch.take) is the sum over a row's uses in the
+batch. On a CPU torch adds them up one by one in the table's own dtype, and a sum in bfloat16 that has reached 256 times
+what is added stands still: of 4,096 uses 256 are counted, in float16 2,048 (seen with torch 2.13; index_select and
+gather add up in full). A space is used more often than that in every batch: its row may learn too little, and nothing
+says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ LOOKUPS = (
     "EmbeddingBackward",
     "EmbeddingBagBackward",
     "IndexBackward",
+    "TakeBackward",
 )  # not IndexSelectBackward, which adds up in full
 NARROW = (torch.bfloat16, torch.float16)
 

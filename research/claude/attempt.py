@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -57,6 +58,14 @@ def no_tokens(model: str, seconds: float, stop_reason: str, usd: Decimal | None)
 def cost_at_most(usages: Iterable[Usage]) -> Decimal:
     """US dollars; where the cost of one is unknown, what it can be at most."""
     return sum(((u.usd_at_most or Decimal(0)) if u.usd is None else u.usd for u in usages), Decimal(0))
+
+
+def read_json(body: bytes) -> object:
+    """None for what is no JSON. What was paid for is not lost over a byte order mark, a raw tab or half a letter."""
+    try:
+        return json.loads(body.decode("utf-8-sig", errors="replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
 
 
 def as_text(body: bytes) -> str:

@@ -11,22 +11,23 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 from anthropic import RequestOptions
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from research.claude.attempt import Attempt, no_tokens, short
-from research.claude.client import COUNT_S, MAX_TOKENS, Client, answered
+from research.claude.attempt import Attempt, no_tokens, read_json, short
+from research.claude.client import COUNT_S, MAX_TOKENS, Client
 from research.claude.message import read_message
 from research.claude.pending import Pending
 from research.claude.prompt import Prompt
-from research.claude.wire import ElsewhereError
+from research.claude.wire import Came, ElsewhereError
 
 SHARE = Decimal("0.5")  # of the price of a question that is asked at once
 NO_BATCH = "Claude's answer is not a batch of the API."
 CUT = "The answers of the batch broke off in the middle; they are read again."
+NOT_BILLED = ("errored", "canceled", "expired")  # of a kind that nobody knows yet, nobody knows the price
 CUSTOM_ID = "wave"  # one question a batch
 
 
@@ -41,7 +42,7 @@ def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -
     """Hand the question in. Returns the batch's id, or "" and why not; it may exist where the answer was lost."""
     started, found = time.monotonic(), ""
 
-    def ask() -> Attempt:
+    def ask(came: Came) -> Attempt:
         nonlocal found
         params: Any = {
             "model": model,
@@ -53,7 +54,7 @@ def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -
         with client.sdk.messages.batches.with_streaming_response.create(
             requests=[{"custom_id": CUSTOM_ID, "params": params}], timeout=COUNT_S
         ) as response:
-            batch = _batch(client.body_of(response, started + COUNT_S))
+            batch = _batch(client.body_of(response, came, started + COUNT_S))
         found = batch.id if batch else ""
         problem = "" if batch else NO_BATCH
         usd = Decimal(0) if batch else None
@@ -65,44 +66,45 @@ def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -
 
 def collect(client: Client, pending: Pending) -> Attempt:
     """What came of ``pending``. ``retry``: it is still worked on, or could not be looked at (why); look again later."""
-    started, outcome = time.monotonic(), None
+    started, is_over = time.monotonic(), False
 
-    def look() -> Attempt:
-        nonlocal outcome
-        attempt = _look(client, pending, started)
-        outcome = None if attempt.retry else attempt
+    def look(came: Came) -> Attempt:
+        nonlocal is_over
+        attempt = _look(client, pending, came, started)
+        is_over = not attempt.retry
         return attempt
 
     looked = client.told(look, pending.model, 2 * COUNT_S)
-    if outcome is not None:
-        return outcome
+    if is_over:
+        return looked
     if looked.usage.stop_reason == "http_404":
-        return _lost(pending, "Claude does not know the batch any more; it counts with the most that it can have cost.")
+        gone = "Claude does not know the batch any more; it counts with the most that it can have cost."
+        return _lost(pending, gone, looked)
     if pending.is_overdue:
-        return _lost(pending, looked.problem or "The batch did not end within a day; it is given up.")
+        return _lost(pending, looked.problem or "The batch did not end within a day; it is given up.", looked)
     if looked.retry or looked.account:
         return replace(looked, retry=True)
-    return _lost(pending, looked.problem)
+    return _lost(pending, looked.problem, looked)
 
 
-def _look(client: Client, pending: Pending, started: float) -> Attempt:
+def _look(client: Client, pending: Pending, came: Came, started: float) -> Attempt:
     try:
         with client.sdk.messages.batches.with_streaming_response.retrieve(pending.id, timeout=COUNT_S) as response:
-            batch = _batch(client.body_of(response, started + COUNT_S))
+            batch = _batch(client.body_of(response, came, started + COUNT_S))
         if batch is None or batch.processing_status != "ended":
             return _nothing(pending, "batch_in_progress", "" if batch else NO_BATCH, retry=True)
-        body = _results(client, pending, started + 2 * COUNT_S)
+        body = _results(client, pending, came, started + 2 * COUNT_S)
     except ElsewhereError as error:  # a page says nothing of the batch
         return _nothing(pending, "unreadable", f"{NO_BATCH} {error}", retry=True)
     return _outcome(body, pending, time.monotonic() - started)
 
 
-def _results(client: Client, pending: Pending, deadline: float) -> bytes:
+def _results(client: Client, pending: Pending, came: Came, deadline: float) -> bytes:
     """From the host that was asked: a batch's ``results_url`` could name any other, and our key would go there."""
     options: RequestOptions = {"timeout": COUNT_S, "headers": {"X-Stainless-Raw-Response": "stream"}}
     path = f"/v1/messages/batches/{pending.id}/results"
     with closing(client.sdk.get(path, cast_to=httpx2.Response, options=options)) as response:
-        return client.body_of(response, deadline)
+        return client.body_of(response, came, deadline)
 
 
 def lost(pending: Pending) -> Attempt:
@@ -112,7 +114,7 @@ def lost(pending: Pending) -> Attempt:
 
 def _batch(body: bytes) -> _Batch | None:
     try:
-        return _Batch.model_validate_json(body)
+        return _Batch.model_validate(read_json(body))
     except ValidationError:
         return None
 
@@ -120,30 +122,38 @@ def _batch(body: bytes) -> _Batch | None:
 def _outcome(body: bytes, pending: Pending, seconds: float) -> Attempt:
     """The one result, found by its custom id: the file may hold others, in any order, and lines that are broken.
 
-    A line ends at a newline and nowhere else: in a text of JSON U+2028, U+2029 and U+0085 may stand as they are. Raw
-    tabs may not; the answer that holds them was paid for.
+    A line ends at a newline and nowhere else: in a text of JSON U+2028, U+2029 and U+0085 may stand as they are. Of
+    two with our id the one that was answered counts: it was paid for.
     """
-    unread = 0
-    for line in filter(bytes.strip, body.split(b"\n")):
-        try:
-            row = json.loads(line.decode("utf-8", errors="replace"), strict=False)
-            if row["custom_id"] == CUSTOM_ID:
-                return _result(row["result"], pending, seconds)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            unread += 1
-    if not body.endswith(b"\n") and unread:
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    read = [_read(line, pending, seconds) for line in lines]
+    found = [attempt for attempt in read if isinstance(attempt, Attempt)]
+    if found:
+        return max(found, key=lambda attempt: attempt.usage.usd != 0)
+    if not body.endswith(b"\n") and read[-1:] == ["broken"]:
         return _nothing(pending, "batch_cut", CUT, retry=True)
+    unread = read.count("broken")
     why = f" ({unread} of its lines are broken; it counts with the most that it can have cost)" if unread else ""
-    return answered(_lost(pending, f"The batch ended without an answer that can be read{why}."), body)
+    return _lost(pending, f"The batch ended without an answer that can be read{why}.")
+
+
+def _read(line: bytes, pending: Pending, seconds: float) -> Attempt | Literal["broken", "another's"]:
+    row: Any = read_json(line)
+    try:
+        return _result(row["result"], pending, seconds) if row["custom_id"] == CUSTOM_ID else "another's"
+    except (KeyError, TypeError):
+        return "broken"
 
 
 def _result(result: Any, pending: Pending, seconds: float) -> Attempt:
     """Raises KeyError or TypeError for what is none."""
-    if result["type"] != "succeeded":
-        return _nothing(pending, short(f"batch_{result['type']}", 40), _why(result))
-    message = json.dumps(result["message"]).encode()
-    attempt = read_message(message, pending.model, seconds, share=SHARE)
-    return answered(_bounded(attempt, pending), message)
+    if result["type"] == "succeeded":
+        message = json.dumps(result["message"]).encode()
+        return _bounded(read_message(message, pending.model, seconds, share=SHARE), pending)
+    ended = _nothing(pending, short(f"batch_{result['type']}", 40), _why(result))
+    if result["type"] in NOT_BILLED:
+        return ended
+    return _bounded(replace(ended, usage=replace(ended.usage, usd=None)), pending)
 
 
 def _why(result: dict[str, Any]) -> str:
@@ -156,7 +166,7 @@ def _why(result: dict[str, Any]) -> str:
 
 
 def _nothing(pending: Pending, stop_reason: str, problem: str, *, retry: bool = False) -> Attempt:
-    """Not billed: the model never ran."""
+    """Not billed: the model never ran, or nothing is known yet."""
     return Attempt(usage=no_tokens(pending.model, 0.0, stop_reason, Decimal(0)), problem=problem, retry=retry)
 
 
@@ -167,6 +177,9 @@ def _bounded(attempt: Attempt, pending: Pending) -> Attempt:
     return replace(attempt, usage=replace(attempt.usage, usd_at_most=Decimal(pending.usd_at_most)))
 
 
-def _lost(pending: Pending, problem: str) -> Attempt:
+def _lost(pending: Pending, problem: str, looked: Attempt | None = None) -> Attempt:
+    """With what was heard of it at last."""
     usage = no_tokens(pending.model, 0.0, "batch_lost", None)
+    if looked is not None:
+        usage = replace(usage, body=looked.usage.body, request_id=looked.usage.request_id)
     return _bounded(Attempt(usage=usage, problem=problem), pending)

@@ -33,9 +33,12 @@ from research.claude.message import read_count, read_message
 from research.claude.prompt import Prompt
 from research.claude.wire import (
     GRACE_S,
+    MAX_ERROR_BYTES,
+    Came,
     ElsewhereError,
     OverdueError,
     Response,
+    TooLargeError,
     TurnedAwayError,
     http_client,
     refuse_page,
@@ -46,12 +49,9 @@ from research.drafts import OverCap, Usage
 MAX_BODY_BYTES = 4 * 2**20  # 20,000 tokens are some 100 kB; more than this is not an answer
 COUNT_S = 30.0
 MAX_ID = 100
+MAX_PART_OF_KEY = 6  # characters of it that may be shown: every key begins with as many that all have
 SHORTEST_S = 0.05  # an attempt that has less time left is not worth its request
 MAX_TOKENS = 20_000  # thinking included; above some 21,000 the API wants streaming
-
-
-class TooLargeError(Exception):
-    """The body exceeds MAX_BODY_BYTES."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Client:
         """Ask how many tokens ``prompt`` has: ``counted``, or the problem. It costs nothing."""
         started = time.monotonic()
 
-        def ask() -> Attempt:
+        def ask(came: Came) -> Attempt:
             with self.sdk.messages.with_streaming_response.count_tokens(
                 model=model,
                 system=prompt.system,
@@ -88,7 +88,7 @@ class Client:
                 output_config={"format": {"type": "json_schema", "schema": schema}},
                 timeout=COUNT_S,
             ) as response:
-                body = self.body_of(response, started + COUNT_S)
+                body = self.body_of(response, came, started + COUNT_S)
             return read_count(body, model, time.monotonic() - started)
 
         return self.told(ask, model, COUNT_S, wanted="a count of tokens")
@@ -130,14 +130,13 @@ class Client:
     def _attempt(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float) -> Attempt:
         started = time.monotonic()
 
-        def ask() -> Attempt:
-            body, request_id = self._post(model, prompt, schema, timeout_s)
-            attempt = read_message(body, model, time.monotonic() - started)
-            return answered(attempt, body, request_id)
+        def ask(came: Came) -> Attempt:
+            body = self._post(model, prompt, schema, timeout_s, came)
+            return read_message(body, model, time.monotonic() - started)
 
         return self.told(ask, model, timeout_s)
 
-    def _post(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float) -> tuple[bytes, str]:
+    def _post(self, model: str, prompt: Prompt, schema: dict[str, Any], timeout_s: float, came: Came) -> bytes:
         deadline = time.monotonic() + timeout_s
         format_: JSONOutputFormatParam = {"type": "json_schema", "schema": schema}
         with self.sdk.messages.with_streaming_response.create(
@@ -148,53 +147,54 @@ class Client:
             output_config={"format": format_},
             timeout=anthropic.Timeout(timeout_s, connect=min(10.0, timeout_s)),
         ) as response:
-            return self.body_of(response, deadline), self._request_id(response.headers)
+            return self.body_of(response, came, deadline)
 
-    def body_of(self, response: Response, deadline: float) -> bytes:
-        """All of an answer. TooLargeError, ElsewhereError where it is none of the API's, or OverdueError: a socket's
-        own timeout starts anew with every byte.
+    def body_of(self, response: Response, came: Came, deadline: float) -> bytes:
+        """All of an answer, kept in ``came`` as it comes. Raises what that does, and ElsewhereError where the answer
+        is none of the API's.
         """
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise TooLargeError
-            if time.monotonic() > deadline:
-                raise OverdueError
-        refuse_page(response, self._without_key(body))
-        return self._without_key(body)
+        came.take(response, deadline=deadline, most=MAX_BODY_BYTES)
+        body = self._without_key(came.body)
+        refuse_page(response, body)
+        return body
 
     def told(
-        self, ask: Callable[[], Attempt], model: str, timeout_s: float, *, wanted: str = "a message of the API"
+        self, ask: Callable[[Came], Attempt], model: str, timeout_s: float, *, wanted: str = "a message of the API"
     ) -> Attempt:
-        """What ``ask`` gives, or what the API or the network did instead, as an attempt."""
+        """What ``ask`` gives, or what the API or the network did instead, as an attempt; with what came back."""
+        came = Came()
+        attempt = self._told(lambda: ask(came), came, model, timeout_s, wanted)
+        request_id = self._without_key(came.headers.get("request-id", "").encode(errors="replace"))
+        return _kept(attempt, self._without_key(came.body), request_id)
+
+    def _told(self, ask: Callable[[], Attempt], came: Came, model: str, timeout_s: float, wanted: str) -> Attempt:
         started = time.monotonic()
         try:
             return within(timeout_s + GRACE_S, ask)
         except TurnedAwayError as error:
-            body = self._without_key(error.body)
-            attempt = _turned_away(error, body, model, time.monotonic() - started)
-            return answered(attempt, body, self._request_id(error.headers))
+            came.headers, came.body = error.headers, bytearray(error.body)
+            return _turned_away(error, self._without_key(error.body), model, time.monotonic() - started)
         except (anthropic.APITimeoutError, httpx2.TimeoutException, OverdueError):
             return _failed(model, started, "timeout", f"Claude did not answer within {timeout_s:.3g} s.", retry=True)
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             why = self._without_key(str(error.__cause__ or error).encode(errors="replace")).decode()
             return _failed(model, started, "connection", f"The connection to Claude failed: {short(why)}", retry=True)
         except ElsewhereError as error:
-            sentence = f"Claude's answer is not {wanted}. {error}"
-            attempt = _failed(model, started, "unreadable", sentence)
-            return answered(attempt, error.body, self._request_id(error.headers))
+            return _failed(model, started, "unreadable", f"Claude's answer is not {wanted}. {error}")
         except TooLargeError:
+            del came.body[MAX_ERROR_BYTES:]  # enough to see what it was
             sentence = f"Claude's answer is larger than {MAX_BODY_BYTES // 2**20} MiB; it was not read to the end."
             return _failed(model, started, "too_large", sentence)
 
     def _without_key(self, said: bytes | bytearray) -> bytes:
-        """Before anything is made of it: in a sentence that was cut, a part of the key would not be found."""
-        return bytes(said).replace(self.api_key.encode(), b"(the key)")
+        """Before anything is made of it: in a sentence that is cut later a part of the key would not be found.
 
-    def _request_id(self, headers: httpx2.Headers) -> str:
-        """What its owners ask for when something was wrong on their side."""
-        return short(as_text(self._without_key(headers.get("request-id", "").encode(errors="replace"))), MAX_ID)
+        What broke off may end in the beginning of one.
+        """
+        key = self.api_key.encode()
+        bare = bytes(said).replace(key, b"(the key)")
+        ends = (n for n in range(len(key) - 1, MAX_PART_OF_KEY, -1) if bare.endswith(key[:n]))
+        return bare[: -next(ends, 0) or None]
 
 
 def _asked(made: list[Attempt], model: str, problem: str = "") -> Asked:
@@ -205,9 +205,10 @@ def _asked(made: list[Attempt], model: str, problem: str = "") -> Asked:
     return Asked(last=last, usages=tuple(a.usage for a in made))
 
 
-def answered(attempt: Attempt, body: bytes, request_id: str = "") -> Attempt:
-    """``attempt`` with what came back, as it came."""
-    return replace(attempt, usage=replace(attempt.usage, body=as_text(body), request_id=request_id))
+def _kept(attempt: Attempt, body: bytes, request_id: bytes) -> Attempt:
+    """``attempt`` with what came back, as it came, and its id, which the API's owners ask for."""
+    name = short(as_text(request_id), MAX_ID)
+    return replace(attempt, usage=replace(attempt.usage, body=as_text(body), request_id=name))
 
 
 def _bounded(attempt: Attempt, usd_each: Decimal, row: int | None) -> Attempt:

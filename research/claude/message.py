@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from research.claude.attempt import Attempt, Reply, no_tokens, short
+from research.claude.attempt import Attempt, Reply, no_tokens, read_json, short
 from research.claude.prices import price
 from research.drafts import Usage
 
@@ -59,7 +58,7 @@ _M = TypeVar("_M", bound=_Loose)
 def read_count(body: bytes, model: str, seconds: float) -> Attempt:
     """An answer to count_tokens. None of a prompt of ours has no tokens."""
     usage = no_tokens(model, seconds, "counted", Decimal(0))
-    prompt = _as(_Prompt, _object(body))
+    prompt = _as(_Prompt, read_json(body))
     if isinstance(prompt, str):
         return Attempt(usage=usage, problem="Claude's answer is not a count of tokens.")
     return Attempt(usage=usage, counted=prompt.input_tokens)
@@ -67,7 +66,7 @@ def read_count(body: bytes, model: str, seconds: float) -> Attempt:
 
 def read_message(body: bytes, model: str, seconds: float, *, share: Decimal = Decimal(1)) -> Attempt:
     """What came of a question to ``model``, at ``share`` of the price. Never raises for what is in ``body``."""
-    said = _object(body)
+    said = read_json(body)
     message = _as(_Message, said)
     if isinstance(message, str):
         why = _error_message(said) or message
@@ -79,14 +78,6 @@ def read_message(body: bytes, model: str, seconds: float, *, share: Decimal = De
         return Attempt(usage=usage, problem=problem, refused=message.stop_reason == "refusal")
     words = "".join(block["text"] for block in message.content if _is_text(block))
     return Attempt(usage=usage, reply=Reply(text=words, model=_name(message.model)))
-
-
-def _object(body: bytes) -> object:
-    """Python's reader, which takes a lone surrogate: one in a text must not hide what the text cost."""
-    try:
-        return json.loads(body.decode("utf-8", errors="replace"))
-    except (ValueError, RecursionError):
-        return None
 
 
 def _as(model: type[_M], said: object) -> _M | str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from html import unescape
 from threading import Thread
 from typing import Protocol, TypeVar
@@ -18,7 +19,7 @@ from typing import Protocol, TypeVar
 import anthropic
 import httpx2  # the SDK's transport: errors while a body is read come from it, unwrapped
 
-from research.claude.attempt import as_text, short
+from research.claude.attempt import as_text, read_json, short
 
 T = TypeVar("T")
 MAX_ERROR_BYTES = 64 * 2**10
@@ -28,6 +29,10 @@ GRACE_S = 1.0  # what ends in time by itself says better what went wrong
 
 class OverdueError(Exception):
     """It was still going on when the deadline passed."""
+
+
+class TooLargeError(Exception):
+    """More came than any answer has."""
 
 
 class TurnedAwayError(anthropic.AnthropicError):
@@ -53,6 +58,7 @@ def _turn_away(response: httpx2.Response) -> None:
 def _beginning(response: httpx2.Response) -> bytes:
     """As much of an error as comes in time and fits: the status says more than what is missing."""
     body, deadline = bytearray(), time.monotonic() + ERROR_S
+    response.request.extensions["timeout"]["read"] = ERROR_S  # one that falls silent would hold us for all of ours
     with suppress(httpx2.HTTPError):  # cut off: what came is enough
         for chunk in response.iter_bytes():
             body += chunk
@@ -71,12 +77,34 @@ class Response(Protocol):
     def iter_bytes(self) -> Iterator[bytes]: ...
 
 
+@dataclass
+class Came:
+    """What has come of an answer so far. Where it breaks off, this is what there is of what was paid for."""
+
+    headers: httpx2.Headers = field(default_factory=httpx2.Headers)
+    body: bytearray = field(default_factory=bytearray)
+
+    def take(self, response: Response, *, deadline: float, most: int) -> None:
+        """All of ``response``. Raises TooLargeError, OverdueError, or what the transport does.
+
+        A socket's own timeout starts anew with every byte. An object that is whole lacks nothing but the word that it
+        ends: it is no torn answer.
+        """
+        self.headers, self.body = response.headers, bytearray()
+        try:
+            for chunk in response.iter_bytes():
+                self.body += chunk
+                if len(self.body) > most:
+                    raise TooLargeError
+                if time.monotonic() > deadline:
+                    raise OverdueError
+        except (httpx2.HTTPError, OverdueError):
+            if not isinstance(read_json(bytes(self.body)), dict):
+                raise
+
+
 class ElsewhereError(Exception):
     """Something between here and the API answered in its place, and called that a success."""
-
-    def __init__(self, sentence: str, reply: Response, body: bytes) -> None:
-        super().__init__(sentence)
-        self.headers, self.body = reply.headers, body
 
 
 def refuse_page(reply: Response, body: bytes) -> None:
@@ -91,9 +119,7 @@ def refuse_page(reply: Response, body: bytes) -> None:
     what = f"{reply.status_code}, {short(kind, 100) or 'of no type'}: {_title(body) or 'empty'}"
     raise ElsewhereError(
         f"Something on the way to it has answered in its place ({what}); check ANTHROPIC_BASE_URL, and the proxy or the"
-        " sign-in page of this network.",
-        reply,
-        body,
+        " sign-in page of this network."
     )
 
 

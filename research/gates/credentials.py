@@ -51,7 +51,9 @@ def check(context: Context) -> Found:
     remarks = [remark for file in context.change.files for remark in _in_lines(min(file.paths, default=""), file.added)]
     remarks += _in_lines("", context.change.asides)
     num_lines = sum(len(file.added) for file in context.change.files)
-    return Found.of(remarks, f"none in {num_lines} added lines" if num_lines else "no line is added")
+    return Found.of(
+        remarks, f"none in {num_lines} added line{'s' * (num_lines != 1)}" if num_lines else "no line is added"
+    )
 
 
 def _in_lines(path: str, added: list[tuple[int, str]]) -> Iterator[Remark]:

@@ -35,7 +35,11 @@ def check(context: Context) -> Found:
     same = [p for p in context.precedents if _of(p, context.files) == mine]
     numbers = [p.number for p in same]
     remarks = [_remark(context, precedent) for precedent in same[:MAX_LINKS]]
-    return Found.of(remarks, f"not among {len(context.precedents)} earlier ones", earlier=numbers)
+    return Found.of(
+        remarks,
+        f"not among {len(context.precedents)} earlier one{'s' * (len(context.precedents) != 1)}",
+        earlier=numbers,
+    )
 
 
 def _remark(context: Context, earlier: Precedent) -> Remark:

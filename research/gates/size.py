@@ -29,7 +29,7 @@ def check(context: Context) -> Found:
         )
     changed = context.change.num_added + context.change.num_removed
     remarks = [*_shape(context), *_hidden(context), *_lines(context)] if patch else []
-    said = f"{changed} changed lines" if patch else "no code is changed"
+    said = f"{changed} changed line{'s' * (changed != 1)}" if patch else "no code is changed"
     return Found.of(remarks, said, num_bytes=num_bytes, num_changed=changed)
 
 
@@ -60,9 +60,11 @@ def _shape(context: Context) -> Iterator[Remark]:
 
 def _hidden(context: Context) -> Iterator[Remark]:
     """Characters that a reader cannot see, by code point, once for each line."""
-    marked = _first_lines_with_a_mark(context)
+    marked, from_windows = _first_lines_with_a_mark(context), _keeps_its_ends(context)
     for number, line in enumerate(context.patch.split("\n"), start=1):
         seen = line[:1] + line[2:] if line in marked else line
+        if from_windows and line[:1] in (" ", "+", "-"):
+            seen = seen.removesuffix("\r")
         if bad := sorted({c for c in seen if c != "\t" and is_hidden(c)}):
             points = ", ".join(f"U+{ord(c):04X}" for c in bad[:8])
             sentence = (
@@ -82,6 +84,19 @@ def _first_lines_with_a_mark(context: Context) -> set[str]:
             first, now = before.split("\n", 1)[0], after.split("\n", 1)[0]
             found |= {f" {first}", f"-{first}", f"+{now}"}
     return found
+
+
+def _keeps_its_ends(context: Context) -> bool:
+    """Does every changed file end its lines as before, all of them alike? Then the CR of a CRLF hides nothing."""
+    texts = [(context.files.get(path, ""), (context.after or {}).get(path, "")) for path in context.change.paths]
+    return all(_ends(before) == _ends(after) != "mixed" for before, after in texts)
+
+
+def _ends(text: str) -> str:
+    num_crlf = text.count("\r\n")
+    if text.count("\r") != num_crlf:
+        return "mixed"
+    return {0: "LF", text.count("\n"): "CRLF"}.get(num_crlf, "mixed")
 
 
 def _lines(context: Context) -> Iterator[Remark]:

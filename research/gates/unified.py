@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 _GIT = re.compile(r"diff --git (.+)")
-_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: (.*))?")
+_HUNK = re.compile(r"@@ -([0-9]{1,9})(?:,([0-9]{1,9}))? \+([0-9]{1,9})(?:,([0-9]{1,9}))? @@(?: (.*))?")
 _INDEX = re.compile(r"index [0-9a-f]{4,64}\.\.[0-9a-f]{4,64}(?: 100644)?")
 _EXTENDED = re.compile(
     r"(?:old mode|new mode|new file mode|deleted file mode|copy from|copy to|rename from|rename to|rename old"

@@ -14,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from research.drafts import Edit
+from research.pasted import copied
 from research.pasted.envelope import rows_of
 from research.pasted.meant import edits_between
+from research.pasted.parts import wrong
 from research.pasted.placing import after
 from research.pasted.reader import read
 from research.patches import to_patch
+from research.undone import undone
 
 
 def edits_of(patch: str, files: Mapping[str, str], *, by_number: bool = True) -> tuple[Edit, ...]:
@@ -32,14 +35,23 @@ def edits_of(patch: str, files: Mapping[str, str], *, by_number: bool = True) ->
     envelope = rows_of(patch)
     now = dict(files)
     edits: list[Edit] = []
+    numbers: list[int] = []  # of the patch, for each edit
+    sections = read(envelope.rows, files)
     done: set[str] = set()
-    for section in read(envelope.rows, files):
+    for section in sections:
+        copied.check(section, files[section.path])
         text, changes = after(section, now[section.path], envelope, by_number=by_number and section.path not in done)
         edits += edits_between(section.path, now[section.path], changes, text)
         now[section.path] = text
         done.add(section.path)
-    if not edits:
-        raise ValueError("this diff changes nothing: what it takes away and what it adds are the same")
+        numbers += [section.number] * (len(edits) - len(numbers))
+    for path, taken_back in undone(files, edits):
+        first, last = numbers[taken_back[0] - 1], numbers[taken_back[-1] - 1]
+        raise wrong(last, f"this takes back what the part from line {first} on does to {path}; leave both out")
+    for section in sections:
+        if now[section.path] == files[section.path]:
+            said = f"{section.path} stays as it is: what is taken from it and what is added are the same"
+            raise wrong(section.number, f"{said}; leave this part out")
     return tuple(edits)
 
 

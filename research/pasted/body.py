@@ -6,23 +6,37 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
+from research.pasted import copied
 from research.pasted.parts import Hunk, Line, Row, shown, wrong
 
 _COUNTS = re.compile(r"@@ *-(\d{1,9})(?:,(\d{1,9}))? +\+(\d{1,9})(?:,(\d{1,9}))? *(?:@@.*)?")
 _HEADS = ("@@", "diff ", "Index: ", "*** ", "<<<<<<<", "Only in ", "Binary files ", "Property changes on", "=== ")
 _VERSION = re.compile(r"\d+\.\d[\w.() -]{0,40}")
+_LISTS_END = re.compile(r"_{20,}")  # a mailing list's own words follow
+_NAME_ALONE = re.compile(r"(?:---|\+\+\+) (?:[\w.~-]+[/\\])*[\w.-]+\.\w+(?:\t.*| \(.*\))?")
+_BEHIND = re.compile(r"@@.*?@@ ?([-+].*)|@@ ?([-+](?![\d.,…?xyn]*(?: +[-+][\d.,…?xyn]*)?\s*$)[^@]*)")
+_BY_WORDS = re.compile(r"\[-.*-\]|\{\+.*\+\}")
+# What only looks like a mark or a blank, as pages and word processors write them.
+_TYPED = {"\u2212": "-", "\u2013": "-", "\u2014": "-", "\uff0d": "-", "\uff0b": "+", "\xa0": "a blank"}
+_LAST = "*** End of File"
 
 
 def read(rows: list[Row], at: int, file: str) -> tuple[Hunk, int]:
     """The hunk whose header is ``rows[at]``, and where the next thing begins. Raises ValueError that names a line."""
-    match = _COUNTS.fullmatch(rows[at].text.rstrip("\r"))
+    text = rows[at].text.rstrip("\r")
+    if glued := _BEHIND.fullmatch(text):
+        said = shown(glued[1] or glued[2])
+        raise wrong(
+            rows[at].number, f"{said} stands behind the hunk's @@, where nothing is read; put it on the next line"
+        )
+    match = _COUNTS.fullmatch(text)
     if match is None:
         return read_uncounted(rows, at, at + 1, file)
     start, num_old, num_new = int(match[1]), int(match[2] or 1), int(match[4] or 1)
     counted = _counted(rows, at + 1, num_old, num_new)
     if counted is not None and not _eats_a_header(rows[at + 1 : counted[1] + 3], len(counted[0]), file):
         lines, end = counted
-        return _checked(Hunk(rows[at].number, lines, start)), end
+        return _closed(Hunk(rows[at].number, lines, start), rows, end)
     hunk, end = read_uncounted(rows, at, at + 1, file)
     hunk.start = start
     return hunk, end
@@ -81,8 +95,12 @@ def read_uncounted(rows: list[Row], head: int, at: int, file: str) -> tuple[Hunk
         at += 1
     while lines and lines[-1].kind == " " and not lines[-1].text.strip("\r"):
         lines.pop()  # blank lines behind a hunk are no context: they would only narrow where it may stand
-    hunk = Hunk(rows[head].number, lines)
-    if at < len(rows) and rows[at].text.rstrip("\r") == "*** End of File":
+    return _closed(Hunk(rows[head].number, lines), rows, at)
+
+
+def _closed(hunk: Hunk, rows: list[Row], at: int) -> tuple[Hunk, int]:
+    """The hunk whose lines end before ``rows[at]``, where OpenAI's notation may say that the file does, too."""
+    if at < len(rows) and rows[at].text.rstrip("\r") == _LAST:
         hunk.is_last, at = True, at + 1
     return _checked(hunk), at
 
@@ -123,10 +141,17 @@ def is_over(rows: list[Row], at: int) -> bool:
 
 
 def _is_a_pair(rows: list[Row], at: int) -> bool:
-    """``---``, ``+++`` and a hunk, or nothing: the header of a file where no ``diff`` line stands before it."""
+    """``---``, ``+++`` and a hunk, or nothing: the header of a file where no ``diff`` line stands before it.
+
+    One of them is enough where it names a file and a hunk follows: models leave the other one out.
+    """
     after = [row.text for row in rows[at + 1 : at + 3]]
-    is_named = rows[at].text.startswith("--- ") and bool(after) and after[0].startswith("+++ ")
-    return is_named and (len(after) == 1 or after[1].startswith("@@"))
+    if not after or not rows[at].text.startswith(("--- ", "+++ ")):
+        return False
+    if after[0].startswith("@@"):
+        return bool(_NAME_ALONE.fullmatch(rows[at].text.rstrip()))
+    is_pair = rows[at].text.startswith("--- ") and after[0].startswith("+++ ")
+    return is_pair and (len(after) == 1 or after[1].startswith("@@"))
 
 
 def is_signature(rows: list[Row], at: int) -> bool:
@@ -134,7 +159,9 @@ def is_signature(rows: list[Row], at: int) -> bool:
     if rows[at].text.rstrip() != "--":
         return False
     rest = _next_words(rows, at + 1)
-    return not rest or (bool(_VERSION.fullmatch(rest[0])) and (len(rest) == 1 or rest[1].startswith("From ")))
+    if not rest or not _VERSION.fullmatch(rest[0]):
+        return not rest
+    return len(rest) == 1 or rest[1].startswith("From ") or bool(_LISTS_END.match(rest[1]))
 
 
 def _next_words(rows: list[Row], at: int) -> list[str]:
@@ -148,7 +175,13 @@ def _next_words(rows: list[Row], at: int) -> list[str]:
 
 def _checked(hunk: Hunk) -> Hunk:
     if not any(line.kind in "+-" for line in hunk.lines):
+        if by_words := next((line for line in hunk.lines if _BY_WORDS.search(line.text[:500])), None):
+            raise wrong(by_words.number, why_not(by_words.text))
         raise wrong(hunk.number, "this hunk changes nothing: it has no line with + or -; add them, or leave it out")
+    if [(line.text, line.ends) for line in hunk.old] == [(line.text, line.ends) for line in hunk.new]:
+        raise wrong(
+            hunk.number, "this hunk changes nothing: the lines that go and those that come are the same; leave it out"
+        )
     for line, after in zip(hunk.lines, hunk.lines[1:], strict=False):
         if not line.ends and not (line.kind == "-" and after.kind == "+"):
             raise wrong(line.number, "it is said to be the file's last line, and more lines follow; put it last")
@@ -158,10 +191,13 @@ def _checked(hunk: Hunk) -> Hunk:
 def why_not(text: str) -> str:
     """Why this is no line of a hunk, and what to do."""
     text = text[:500]
-    if re.search(r"\[-.*-\]|\{\+.*\+\}", text):
-        return f"{shown(text)} is a diff by words; paste git diff without --word-diff"
-    if text.strip() in ("...", "…", "# ...", "# …"):
-        return f"{shown(text)} stands for lines that were left out; write two hunks, each with lines of the file"
+    if _BY_WORDS.search(text) or text.rstrip() == "~":
+        return f"{shown(text)} is of a diff by words; paste git diff without --word-diff"
+    if copied.DOTS.fullmatch(text):
+        return copied.left_out(text)
+    if text[:1] in _TYPED:
+        said = f"{shown(text)} begins with U+{ord(text[0]):04X}, which only looks like {_TYPED[text[0]]}"
+        return f"{said}; copy the diff as plain text, not from a page or a word processor"
     return (
         f"{shown(text)} belongs to no hunk: a line of one begins with a blank (it stays), - (it goes) or + (it comes); "
         "paste what git diff prints"

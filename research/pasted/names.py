@@ -10,7 +10,9 @@ from research.pasted.parts import shown, wrong
 MAX_NAME = 500
 NOTHING = "/dev/null"
 # Behind a name ``diff`` writes a time, svn "(revision 3)", a model "(original)": after a tab, or what became of it.
-_BEHIND = re.compile(r"(?:\s+\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\s+\([^()]*\))$")
+_BEHIND = re.compile(
+    r"(?:\s+\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\s+[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d.*|\s+\([^()]*\))$"
+)
 
 
 def said_in(line: str) -> str:
@@ -58,7 +60,8 @@ def meant(number: int, names: Iterable[str], known: Iterable[str], *, all_agree:
 def tail_of(name: str, known: Iterable[str]) -> str | None:
     """The longest end of ``name`` that is a known file."""
     files, parts = set(known), name.replace("\\", "/").split("/")
-    tails = ["/".join(parts[skipped:]) for skipped in range(len(parts))]
+    deepest = max((path.count("/") + 1 for path in files), default=0)
+    tails = ["/".join(parts[-num:]) for num in range(min(deepest, len(parts)), 0, -1)]
     return next((tail for tail in tails if tail in files), None)
 
 

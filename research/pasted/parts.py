@@ -71,4 +71,5 @@ def wrong(number: int, sentence: str) -> ValueError:
 
 def shown(text: str) -> str:
     """A line, short enough for a sentence."""
+    text = text.rstrip("\r")
     return repr(text if len(text) <= 60 else f"{text[:60]}...")

@@ -11,7 +11,6 @@ where the lines fit nowhere as they are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -19,6 +18,7 @@ from research import nearest
 from research.pasted.parts import Envelope, Hunk, Line, Section, wrong
 from research.pasted.suited import suited
 
+BLANKS = " \t"  # that editors take from the ends of lines
 ENOUGH = 7  # digits of a hash, as few as git prints: 28 bits, so that no mistake comes out by chance
 WAY_OUT = "make the diff on the incumbent, with more context: git diff -U12"
 
@@ -42,14 +42,13 @@ def after(section: Section, text: str, envelope: Envelope, *, by_number: bool) -
     """
     is_this_file = len(section.blob) >= ENOUGH and _blob(text).startswith(section.blob)
     section, text, mark = suited(section, text, envelope)
-    bare = [line.removesuffix("\n") for line in lines_of(text)]
-    stated = _as_stated(section, bare) if by_number and is_this_file else None
+    file = _File.of(text)
+    stated = _as_stated(section, file) if by_number and is_this_file else None
     if stated is not None:
         made, hunks = _made(text, stated)
         if _blob(mark + made)[:ENOUGH] == section.blob_after[:ENOUGH]:
             return mark + made, hunks
-    where = _where(bare)
-    made, hunks = _made(text, [_placed(section, hunk, bare, where) for hunk in section.hunks])
+    made, hunks = _made(text, [_placed(section, hunk, file) for hunk in section.hunks])
     return mark + made, hunks
 
 
@@ -88,75 +87,98 @@ def _blob(text: str) -> str:
     return hashlib.sha1(b"blob %d\0" % len(raw) + raw, usedforsecurity=False).hexdigest()
 
 
-def _as_stated(section: Section, bare: Sequence[str]) -> list[tuple[Hunk, int]] | None:
+def _as_stated(section: Section, file: _File) -> list[tuple[Hunk, int]] | None:
     """Every hunk where its header says, from 0; None where one does not stand there."""
     places: list[tuple[Hunk, int]] = []
     for hunk in section.hunks:
         if hunk.start is None:
             return None
-        at = hunk.start - 1 if hunk.old else hunk.start  # without old lines, the number is of the line before
-        if not 0 <= at <= len(bare) - len(hunk.old) or not _fits(hunk, bare, at, is_exact=True):
+        old = [line.text for line in hunk.old]
+        at = hunk.start - 1 if old else hunk.start  # without old lines, the number is of the line before
+        if not 0 <= at <= len(file.lines) - len(old) or file.lines[at : at + len(old)] != old:
             return None
         places.append((hunk, at))
     return places
 
 
-def _placed(section: Section, hunk: Hunk, bare: Sequence[str], where: Mapping[str, list[int]]) -> tuple[Hunk, int]:
+def _placed(section: Section, hunk: Hunk, file: _File) -> tuple[Hunk, int]:
     """By its lines, in the one place where they stand."""
-    hunk, found = _fitting(hunk, bare, where)
+    hunk, found = _fitting(hunk, file)
     if len(found) != 1:
-        raise _doubt(section, hunk, found, "\n".join([*bare, ""]))
+        raise _doubt(section, hunk, found, "\n".join([*file.lines, ""]))
     return hunk, found[0]
 
 
 def _doubt(section: Section, hunk: Hunk, found: list[int], text: str) -> ValueError:
     """Why nobody can tell where the hunk belongs."""
+    more = WAY_OUT if hunk.start is not None else "write more of the lines around it"
     if not hunk.old:
         said = f"this hunk only adds lines to {section.path}, without one of the file's around them"
         return wrong(hunk.number, f"{said}, so nobody can tell where they belong; add them: git diff -U3")
     if not found:
         return _fits_nowhere(section, hunk, text)
     places = nearest.listed([at + 1 for at in found])
-    said = f"this hunk fits {section.path} in {len(found)} places, from lines {places} on, and its own line number"
-    why = "counts only beside git's hashes of the file (index 1a2b3c4..5d6e7f8)"
-    if section.blob:
-        why = "is not borne out by git's hashes: it was counted in another version, or the diff was edited"
-    return wrong(hunk.number, f"{said} {why}; {WAY_OUT}")
+    said = f"this hunk fits {section.path} in {len(found)} places, from lines {places} on"
+    why = ", and its own line number counts only beside git's hashes of the file (index 1a2b3c4..5d6e7f8)"
+    if hunk.start is None:
+        why = ""
+    elif section.blob:
+        why = ", and its own line number is not borne out by git's hashes: it was counted in another version, or edited"
+    return wrong(hunk.number, f"{said}{why}; {more}")
 
 
 def _fits_nowhere(section: Section, hunk: Hunk, text: str) -> ValueError:
     """Names the first line that differs, in the patch and in the file."""
     old, new = ("\n".join(line.text for line in side) for side in (hunk.old, hunk.new))
-    near = nearest.near(text, old)
+    near = nearest.near(text, f"{old}\n")
     number = hunk.old[near.offset].number if near is not None and near.offset < len(hunk.old) else hunk.number
     said = f"this hunk's lines do not stand in {section.path} as it is now"
-    if new.strip() and f"\n{new}\n" in f"\n{text}\n":
+    if any(line.kind == "+" for line in hunk.lines) and new.strip() and f"\n{new}\n" in f"\n{text}\n":
         line = f"\n{text}\n".index(f"\n{new}\n")
         at = text.count("\n", 0, line) + 1
         return wrong(hunk.number, f"what this hunk makes stands in {section.path} already, at line {at}; leave it out")
     if near is None:
         return wrong(hunk.number, f"{said}; {WAY_OUT}")
-    return wrong(number, f"{said}: {near.sentence}; {WAY_OUT}")
+    way_out = "make the diff without -w, or copy the line from the file" if near.is_blank else WAY_OUT
+    return wrong(number, f"{said}: {near.sentence}; {way_out}")
 
 
-def _where(bare: Sequence[str]) -> dict[str, list[int]]:
-    """Line, without blanks at its end -> where it stands."""
-    where: dict[str, list[int]] = {}
-    for at, text in enumerate(bare):
-        where.setdefault(text.rstrip(), []).append(at)
-    return where
+@dataclass(frozen=True)
+class _File:
+    """Its lines, also without blanks at their ends, and where each of those stands."""
+
+    lines: list[str]
+    stripped: list[str]
+    where: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, text: str) -> _File:
+        lines = [line.removesuffix("\n") for line in lines_of(text)]
+        stripped = [line.rstrip(BLANKS) for line in lines]
+        where: dict[str, list[int]] = {}
+        for at, line in enumerate(stripped):
+            where.setdefault(line, []).append(at)
+        return cls(lines, stripped, where)
 
 
-def _fitting(hunk: Hunk, bare: Sequence[str], where: Mapping[str, list[int]]) -> tuple[Hunk, list[int]]:
+def _fitting(hunk: Hunk, file: _File) -> tuple[Hunk, list[int]]:
     """Where all old lines stand, from 0: as they are, else but for blanks at the end that the patch has lost.
 
     Where they stand nowhere, empty lines at the hunk's ends are taken to be none of it, and it is tried again.
     """
     for one in (hunk, _without_bare_ends(hunk)):
-        for is_exact in (True, False):
-            if found := [at for at in _candidates(one, len(bare), where) if _fits(one, bare, at, is_exact=is_exact)]:
-                return one, found
+        old = [line.text for line in one.old]
+        stripped = [text.rstrip(BLANKS) for text in old]
+        found = [at for at in _candidates(one, stripped, file) if file.stripped[at : at + len(old)] == stripped]
+        exact = [at for at in found if file.lines[at : at + len(old)] == old]
+        if found:
+            return one, exact if exact and not _may_be_stripped(one) else found
     return hunk, []
+
+
+def _may_be_stripped(hunk: Hunk) -> bool:
+    """No line ends in a blank: an editor may have taken them all, so that a place without them is no likelier."""
+    return not any(line.text.endswith(tuple(BLANKS)) for line in hunk.lines)
 
 
 def _without_bare_ends(hunk: Hunk) -> Hunk:
@@ -168,22 +190,15 @@ def _without_bare_ends(hunk: Hunk) -> Hunk:
     return replace(hunk, lines=lines[num:], start=start)
 
 
-def _candidates(hunk: Hunk, num_lines: int, where: Mapping[str, list[int]]) -> list[int]:
+def _candidates(hunk: Hunk, stripped: list[str], file: _File) -> list[int]:
     """Where the hunk's rarest line stands in the file, counted back to its first."""
-    stands = [where.get(line.text.rstrip(), []) for line in hunk.old]
+    stands = [file.where.get(line, []) for line in stripped]
     if not stands:
-        return []
+        return [] if file.lines else [0]  # of an empty file
     offset = min(range(len(stands)), key=lambda n: len(stands[n]))
-    last = num_lines - len(stands)
+    last = len(file.lines) - len(stands)
     starts = [at - offset for at in stands[offset] if 0 <= at - offset <= last]
     return [at for at in starts if at == last] if hunk.is_last else starts
-
-
-def _fits(hunk: Hunk, bare: Sequence[str], at: int, *, is_exact: bool) -> bool:
-    return all(
-        bare[at + n] == line.text or (not is_exact and bare[at + n].rstrip(" \t") == line.text.rstrip(" \t"))
-        for n, line in enumerate(hunk.old)
-    )
 
 
 # --- making -------------------------------------------------------------------------------------

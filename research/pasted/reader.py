@@ -13,26 +13,28 @@ from research.pasted import body, names
 from research.pasted.envelope import LIKE_A_CHANGE
 from research.pasted.parts import Hunk, Line, Row, Section, shown, wrong
 
+MAX_SECTIONS = 200  # each is placed in the file as the ones before it left it, while somebody waits for the page
 _INDEX = re.compile(r"index ([0-9a-f]{4,64})\.\.([0-9a-f]{4,64})(?: 100(?:644|755))?")
 _MORE = re.compile(
     r"(?:old mode|new mode|new file mode|deleted file mode|copy from|copy to|rename from|rename to|rename old"
     r"|rename new|similarity index|dissimilarity index|GIT binary patch|Binary files|index |Subproject commit|Only in"
     r"|Property changes|=== (?:added|removed|renamed)|\*\*\* (?:Add File|Delete File|Move to))\b.*"
 )
+_SVN = re.compile(r"RCS file: .*|retrieving revision .*|diff .*")  # and what cvs puts between Index and the names
+_CONTEXT = re.compile(r"\*\*\* .*")  # where only a file's name may stand
+CONTEXT_DIFF = "this is a context diff; paste a unified one: git diff, or diff -u"
 _OTHERS = (  # of other notations, by their first line: what to do instead
     (
-        re.compile(r"diff --(?:cc|combined) |@@@"),
+        re.compile(r"diff --(?:cc|combined) |@@@|index [0-9a-f]+,[0-9a-f,]+\.\."),
         "this is a diff of a merge, against two parents; paste git diff HEAD^",
     ),
-    (
-        re.compile(r"\*{15}|\*\*\* \d+(?:,\d+)? \*{4}"),
-        "this is a context diff; paste a unified one: git diff, or diff -u",
-    ),
+    (re.compile(r"\*{15}|\*\*\* \d+(?:,\d+)? \*{4}"), CONTEXT_DIFF),
     (re.compile(r"\d+(?:,\d+)?[acd]\d+(?:,\d+)?$"), "this is a diff without context; paste git diff, or diff -u"),
 )
 _MAIL = re.compile(r"From [0-9a-f]{40} ")
 _DECORATION = re.compile(
     r"={20,}|_{20,}|=== modified file .*|\*\*\* (?:Begin|End) Patch(?: \*\*\*)?|</?[A-Za-z_]+>|[`~]{3,}"
+    r"|(?:base-commit|prerequisite-(?:patch-id|message-id)): .*"
 )
 _UPDATE = re.compile(r"\*\*\* Update File: ?(.+?)(?: \*\*\*)?")
 _SEARCH = re.compile(r"<{5,9} ?(?:SEARCH|ORIGINAL)\b.*")
@@ -44,12 +46,23 @@ def read(rows: list[Row], files: Mapping[str, str]) -> list[Section]:
     reader = _Reader(rows, files)
     while reader.at < len(rows):
         reader.take()
+        if len(reader.sections) > MAX_SECTIONS:
+            said = f"more than {MAX_SECTIONS} headers of files are not read; put a file's hunks below one, or split it"
+            raise wrong(reader.sections[-1].number, said)
     if not reader.sections:
-        raise ValueError("this is not a unified diff; paste what `git diff` prints")
+        raise _no_diff(rows)
     for section in reader.sections:
         if not section.hunks:
             raise wrong(section.number, f"the section of {section.path} changes no line; leave it out, or add its hunk")
     return reader.sections
+
+
+def _no_diff(rows: list[Row]) -> ValueError:
+    for row in rows:
+        if "\\n" in row.text and re.search(r"@@|\*\*\* Begin Patch|<{5,9} ?SEARCH", row.text):
+            said = "this diff is written with \\n for the ends of its lines, as in JSON"
+            return wrong(row.number, f"{said}; paste the text that it stands for")
+    return ValueError("this is not a unified diff; paste what `git diff` prints")
 
 
 class _Reader:
@@ -74,7 +87,7 @@ class _Reader:
         elif _SEARCH.fullmatch(text):
             self._block(row)
         elif _MORE.fullmatch(text):
-            raise wrong(row.number, f"{shown(text)} does more than change lines of a file; leave that part out")
+            raise _more(row)
         elif text.startswith("@@") and not text.startswith("@@@"):
             self._hunk(row)
         else:
@@ -93,28 +106,33 @@ class _Reader:
 
     def _head(self, first: Row) -> None:
         """All lines up to the first hunk."""
-        named, blobs, of_index = [], ("", ""), ""
+        named: list[str] = []
+        blobs, of_index = ("", ""), ""
         is_git = first.text.startswith("diff --git ")
         if first.text.startswith(("diff --cc", "diff --combined")):
             self._words(first, first.text)
         while self.at < len(self.rows):
             row = self.rows[self.at]
             text = row.text.rstrip("\r")
-            if text.startswith("diff --git ") and row is first:
+            if text.startswith("diff --git ") and (row is first or (of_index and not named)):
                 named += names.of_git(text)
             elif text.startswith("Index: ") and not of_index:
                 of_index = text.removeprefix("Index: ").strip()
             elif match := _INDEX.fullmatch(text):
                 blobs = match[1], match[2]
             elif _MORE.fullmatch(text):
-                raise wrong(row.number, f"{shown(text)} does more than change lines of a file; leave that part out")
+                raise _more(row)
             elif self._is_a_pair():
                 named += self._pair()
                 break
-            elif not (row is first or _DECORATION.fullmatch(text) or not text.strip()):
+            elif _CONTEXT.fullmatch(text) and not named and not _DECORATION.fullmatch(text):
+                raise wrong(row.number, CONTEXT_DIFF)
+            elif not (row is first or _is_passed_over(text, of_index)):
                 break
             self.at += 1
-        self._open(first.number, named or [of_index], all_agree=is_git, blobs=blobs)
+        if not named and not of_index:
+            self._refuse_other_notations(self.rows[min(self.at, len(self.rows) - 1)])
+        self._open(first.number, [of_index, *named], all_agree=is_git, blobs=blobs)
 
     def _pair(self) -> list[str]:
         """Both names, and on to what follows them."""
@@ -185,9 +203,7 @@ class _Reader:
 
     def _words(self, row: Row, text: str) -> None:
         """A mail's and a model's, before the patch, and a mail's end. Nothing that could be meant as a change."""
-        for pattern, sentence in _OTHERS:
-            if pattern.match(text):
-                raise wrong(row.number, sentence)
+        self._refuse_other_notations(row)
         if _CONFLICT.fullmatch(text):
             raise wrong(row.number, f"{shown(text)} marks a conflict; resolve it, and make the diff again")
         if body.is_signature(self.rows, self.at) or _MAIL.match(text):
@@ -198,11 +214,28 @@ class _Reader:
             raise wrong(row.number, body.why_not(text) if self.sections else _headless(text))
         self.at += 1
 
+    def _refuse_other_notations(self, row: Row) -> None:
+        for pattern, sentence in _OTHERS:
+            if pattern.match(row.text):
+                raise wrong(row.number, sentence)
+
     def _is_a_mails_next_name(self) -> bool:
         """aider's blocks may be followed by the next one's file name."""
         return names.tail_of(self.rows[self.at].text.strip().strip("`*#: "), self.files) is not None and bool(
             _SEARCH.match(self._text(self.at + 1))
         )
+
+
+def _is_passed_over(text: str, of_index: str) -> bool:
+    """Between a file's first header and its names."""
+    return bool(not text.strip() or _DECORATION.fullmatch(text) or (of_index and _SVN.fullmatch(text)))
+
+
+def _more(row: Row) -> ValueError:
+    for pattern, sentence in _OTHERS:
+        if pattern.match(row.text):
+            return wrong(row.number, sentence)
+    return wrong(row.number, f"{shown(row.text)} does more than change lines of a file; leave that part out")
 
 
 def _headless(text: str) -> str:

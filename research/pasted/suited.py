@@ -19,18 +19,14 @@ def suited(section: Section, text: str, envelope: Envelope) -> tuple[Section, st
     """
     section, text, mark = _without_marks(section, text)
     has = ends_of(text)
-    lines = [line for hunk in section.hunks for line in hunk.lines if line.ends]
-    num_cr = sum(line.text.endswith("\r") for line in lines)
     if envelope.is_crlf and has == "both":
         raise wrong(
             section.number,
             f"{section.path} ends some lines with CRLF and some with LF, and the patch does not say which are which; "
             "send it with manage.py gate, from a file, or make the file's ends alike first",
         )
-    if has in ("LF", "none") and num_cr and num_cr == len(lines):
-        return _with_ends(section, ""), text, mark
-    if has == "CRLF" and not num_cr:
-        return _with_ends(section, "\r"), text, mark
+    if has != "both":
+        section = _with_ends(section, "\r" if has == "CRLF" else "")
     return section, text, mark
 
 

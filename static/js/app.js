@@ -55,10 +55,13 @@ const watchToasts = () => {
   }
 };
 watchToasts();
+// A click leaves the focus on the summary, where the first space of a sentence would close the panel, and an a in the
+// next word approve what was to be rejected: the field takes it.
 const focusField = panel => panel.querySelector('select, textarea, input:not([type=hidden])')?.focus();
 document.addEventListener('toggle', event => {
   const panel = event.target;
-  if (panel.matches?.('details.ask') && panel.open && !panel.contains(document.activeElement)) focusField(panel);
+  if (!panel.matches?.('details.ask') || !panel.open) return;
+  if (!panel.querySelector('.panel')?.contains(document.activeElement)) focusField(panel);
 }, true);
 
 // --- keyboard: single keys are off while typing, with modifiers, and when switched off on this device (WCAG 2.1.4)
@@ -116,39 +119,66 @@ const press = key => {
   return true;
 };
 
-// --- a decision under way cannot be sent twice
+// --- a decision under way cannot be sent twice; a button that is off loses the focus, and gets it back where the page stays
 document.addEventListener('htmx:before:request', event => toggleSubmit(event, true));
 document.addEventListener('htmx:finally:request', event => toggleSubmit(event, false));
+let focused = null;
 const toggleSubmit = (event, busy) => {
-  if (event.target instanceof HTMLFormElement) event.target.querySelectorAll('[type=submit]').forEach(button => { button.disabled = busy; });
+  const form = event.target;
+  if (!(form instanceof HTMLFormElement)) return;
+  if (busy) focused = form.contains(document.activeElement) ? document.activeElement : null;
+  form.querySelectorAll('[type=submit]').forEach(button => { button.disabled = busy; });
+  if (!busy && focused?.isConnected && document.activeElement === document.body) focused.focus();
 };
 
 // --- what is no part of this page never takes a part's place: htmx swaps whatever comes, a proxy's 503 page, too
-const isPart = ({ response, text }) => response.status < 500 && /^text\/html\b/i.test(response.headers.get('Content-Type') ?? '')
-  && !/<(!doctype|html|head|body)\b/i.test(text);
-const reasonFor = response => {
+const isPart = response => response.headers.get('Countersign-Part') === '1';
+// Seconds that a server, or who stands before it, asks for: a number or a date. 0 where nothing can be made of it.
+const askedFor = headers => {
+  const said = headers.get('Retry-After') ?? '', sentAt = Date.parse(headers.get('Date')) || Date.now();
+  const wait = Math.ceil(/^\s*\d*\.?\d+\s*$/.test(said) ? Number(said) : /[a-z]/i.test(said) ? (Date.parse(said) - sentAt) / 1000 : 0);
+  return wait > 0 ? Math.min(wait, 86_400) : 0;
+};
+const asWait = wait => wait === 0 ? 'a minute' : wait < 120 ? `${wait} s` : wait < 7200 ? `${Math.ceil(wait / 60)} min` : `${Math.ceil(wait / 3600)} h`;
+const reasonFor = (response, asked) => {
   if (!response) return 'No answer from the server.';
-  const { status, headers } = response, number = headers.get('Error-Number'), wait = Math.ceil(Number(headers.get('Retry-After')));
+  const { status, headers } = response, number = headers.get('Error-Number');
+  if (status === 400 || status === 408) return `The server could not read what was sent (${status}): nothing was recorded. Send it again.`;
+  if (status === 401) return `You are signed out (401)${asked ? ': nothing was recorded. Copy what you wrote, and reload the page to sign in' : ''}.`;
   if (status === 413) return 'The server takes nothing as large as this (413), and has not recorded it. Shorten it and send it again.';
-  if (status === 429) return `Too many requests (429): nothing was recorded. Wait ${wait > 0 ? `${wait} s` : 'a minute'} and try again.`;
+  if (status === 429) return `Too many requests (429): nothing was recorded. Wait ${asWait(askedFor(headers))} and try again.`;
   if (status >= 500) return `The server could not answer (${number ? `error ${number}` : status}).`;
   return `Something between here and the server has answered in its place (${status}); you may be signed out.`;
 };
-const OUTCOME_KNOWN = [413, 429];
+const OUTCOME_KNOWN = [400, 401, 408, 413, 429];
+// A region that got no news asks again by itself: what comes back may have nothing new to nudge it with.
+const AGAIN_S = 10, waits = new WeakSet();
+const askAgain = (region, response) => {
+  if (!region.matches?.('[hx-trigger^="nudge"]') || waits.has(region)) return;
+  waits.add(region);
+  setTimeout(() => {
+    waits.delete(region);
+    if (region.isConnected) region.dispatchEvent(new CustomEvent('nudge'));
+  }, 1000 * Math.max(AGAIN_S * (1 + Math.random()), response ? askedFor(response.headers) : 0));
+};
 const complain = (source, response) => {
-  const asked = source instanceof HTMLFormElement, reason = reasonFor(response);
+  const asked = source instanceof HTMLFormElement, reason = reasonFor(response, asked);
   // A decision may have been stored although no answer came: say so, and let the page be looked at again.
   const then = !asked ? ' What you see may be old: reload the page.'
     : OUTCOME_KNOWN.includes(response?.status) ? '' : ' Reload the page to see whether it was recorded.';
   const toasts = document.getElementById('toasts'), toast = document.createElement('div');
   toast.className = 'toast';
-  toast.textContent = reason + then;
-  if (!asked) toast.dataset.old = '';
-  if (toasts?.textContent.trim() !== toast.textContent) toasts?.replaceChildren(toast);
+  const words = document.createElement('span'), away = document.createElement('button');
+  words.textContent = reason + then;
+  Object.assign(away, { type: 'button', className: 'btn icon sm', textContent: '\u00d7', ariaLabel: 'Dismiss' });
+  away.dataset.dismiss = '';
+  toast.append(words, away);
+  if (!asked) { toast.dataset.old = ''; askAgain(source, response); }
+  if (toasts?.querySelector('.toast span')?.textContent !== words.textContent) toasts?.replaceChildren(toast);
 };
 document.addEventListener('htmx:after:request', event => {
   const { ctx } = event.detail;
-  if ([204, 304].includes(ctx.response.status) || ctx.hx?.redirect || ctx.hx?.refresh || isPart(ctx)) return;
+  if ([204, 304].includes(ctx.response.status) || ctx.hx?.redirect || ctx.hx?.refresh || isPart(ctx.response)) return;
   event.preventDefault();
   complain(ctx.sourceElement, ctx.response);
 });

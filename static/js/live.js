@@ -57,8 +57,11 @@ class Line {
     try {
       const answer = await fetch(`${this.poll}?since=${this.since ?? 0}`, { headers: { Accept: 'application/json' }, signal: AbortSignal.timeout(8000) });
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+      const frame = await answer.json();
+      // A sign-in page of the network may call itself JSON; what it says would clear what is shown.
+      if (!Number.isInteger(frame?.seq)) throw new Error('no frame');
       this.told('poll');
-      this.take(await answer.json());
+      this.take(frame);
     } catch { this.told('stale'); }
   }
 

@@ -233,6 +233,7 @@ const readAll = async (address, take) => {
     const answer = await fetch(`${address}?since=${since}`, { headers: { Accept: 'application/json' }, signal: AbortSignal.timeout(20_000) });
     if (!answer.ok) throw new Error(`${address}: HTTP ${answer.status}`);
     const frame = await answer.json();
+    if (!Number.isInteger(frame?.seq)) throw new Error(`${address}: no frame`);
     take(frame);
     more = frame.more && frame.seq > since;
     since = frame.seq;

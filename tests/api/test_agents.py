@@ -243,7 +243,11 @@ def test_what_a_gate_would_block_for_certain_is_refused_at_once(scout: Scout, ca
     lines = scout.get("campaigns/first/brief").json()["files"]["train.py"].split("\n")
     line = next(line for line in lines if "return F.linear(rms_norm(x)" in line)
     cases = [
-        (((line, f"{line}  # a"), (f"{line}  # a", line)), "edits: those of train.py cancel each other out"),
+        (((line, f"{line}  # a"), (f"{line}  # a", line)), "edits: 1 and 2 cancel each other out in train.py"),
+        (
+            ((line, f"{line}  # a"), ("import math\n", "import  math\n"), (f"{line}  # a", line)),
+            "edits: 1 and 3 cancel each other out in train.py",
+        ),
         (((line, f"{line}  # \u202ea"),), "edits: line 9 of the diff: It holds characters that a reader cannot see"),
         (((line, f"{line}  # {'a' * 300}"),), "The line has 3"),
         (((f"\t{line.strip()}", line),), "is the same but for white space"),

@@ -186,6 +186,37 @@ def test_code_below_a_byte_order_mark_is_read_by_every_gate() -> None:
     assert found == {"builtin"}
 
 
+WINDOWS = FILES | {"train.py": FILES["train.py"].replace("\n", "\r\n")}
+ENDS = swapped(HUNK, HUNK.replace("\n", "\r\n").replace("@@\r\n", "@@\n"))
+
+
+@pytest.mark.parametrize(
+    ("files", "patch", "is_hidden"),
+    [
+        (WINDOWS, ENDS, False),
+        (WINDOWS, f"{ENDS}{NET} WIDTH = 4\n+DEPTH = 2\n", False),  # and a file that ends them otherwise
+        (WINDOWS, ENDS.replace("+LR = 0.2\r\n", "+LR = 0.2\n"), True),  # one line loses it
+        (WINDOWS, ENDS.replace("+LR = 0.2\r", "+x = 1 #\rLR = 0.2\r"), True),  # one within a line
+        (WINDOWS, ENDS.replace("+LR = 0.2\r", "+LR = 0.2\r\r"), True),
+        (WINDOWS, f"{ENDS}{NET} WIDTH = 4\n+DEPTH = 2\r\n", True),  # a file that has none gets one
+        (FILES, swapped("+LR = 0.2", "+LR = 0.2\r"), True),
+    ],
+)
+def test_ends_of_lines_may_stay_as_windows_wrote_them_and_nothing_else(
+    files: dict[str, str], patch: str, is_hidden: bool
+) -> None:
+    context = context_of(patch, {}, files, commit="c", sandbox_level="bubblewrap", is_trusted=False)
+    assert context.after is not None
+    assert ("hidden-character" in {r["rule"] for r in size.check(context).remarks}) == is_hidden
+
+
+def test_code_with_ends_from_windows_is_read_by_every_gate() -> None:
+    patch = ENDS.replace("+LR = 0.2", "+LR = eval('0.2')")
+    context = context_of(patch, {}, WINDOWS, commit="c", sandbox_level="bubblewrap", is_trusted=False)
+    found = {r["rule"] for _, gate, _ in looked_at(context) for r in gate.remarks if r["severity"] == "block"}
+    assert found == {"builtin"}
+
+
 def test_all_reasons_are_listed_at_once() -> None:
     patch = swapped("+LR = 0.2", "+import os; eval('1')\n+X = 'sk-ant-api03-abcdefghijklmnopqrstuvwxyz'").replace(
         "+1,4", "+1,5"

@@ -200,6 +200,7 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_nothing_behind(tmp
     argv = [sys.executable, "-m", "gpu_runner", "data", "prepare", "--root", str(tmp_path)]
     attempt = subprocess.run(argv, preexec_fn=small_files_only, capture_output=True, text=True, timeout=60)
     assert attempt.returncode == 1
+    assert attempt.stderr.startswith("data: cannot write the dataset to ")
     assert "free space" in attempt.stderr
     assert len(attempt.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,8 @@ def test_blank_lines_and_null_texts_are_counted_and_no_documents(tmp_path: Path)
 
 def test_a_line_ends_at_a_newline_only_and_may_follow_a_byte_order_mark(tmp_path: Path) -> None:
     texts = [f"{text}\u2028and\u2029on\x85and on\x0b\x0c" for text in TEXTS]
-    lines = "\r\n".join(json.dumps({"text": text, "score": float("nan")}, ensure_ascii=False) for text in texts)
+    about = '"score": NaN, "of more digits than Python reads": ' + "9" * 5_000
+    lines = "\r\n".join(f'{{"text": {json.dumps(text, ensure_ascii=False)}, {about}}}' for text in texts)
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.ndjson").write_bytes(b"\xef\xbb\xbf" + lines.encode())
     home, _ = made_of(tmp_path / "texts")
@@ -54,14 +55,14 @@ def test_a_line_ends_at_a_newline_only_and_may_follow_a_byte_order_mark(tmp_path
         ('{"content": "x", "n": 1}', r'with a "text": it has content \(a text\), n \(a number\); .*--column content'),
         ('{"n": [1]}', r"it has n \(a list\); write its text into that, or take it out of the folder"),
         ("{}", "it has no field"),
-        ("[1, 2]", "but a list"),
+        ("[1, 2]", r"but a list; write objects, or name a file \.json where it is one array"),
         ('"text"', "but a text"),
         ("null", "but null"),
         ('{"text": 3}', 'its "text" is a number and no text'),
         ('{"text": NaN}', 'its "text" is a number and no text'),
         ('{"text": ["a"], "body": "b"}', r'its "text" is a list and no text: .*--column body'),
         pytest.param('{"text": "a", "x": ' + "[" * 5_000 + "]" * 5_000 + "}", "nests its objects too deep", id="deep"),
-        ('{"text": "a"', "is not JSON"),
+        ('{"text": "a"', "is not JSON: .*; mend it, or take it out"),
         ('{"text": "a"} {"text": "b"}', "is not JSON: Extra data"),
     ],
 )
@@ -203,6 +204,17 @@ def test_a_column_that_is_no_text_is_named_with_its_type(tmp_path: Path) -> None
     write_parquet(tmp_path / "data" / "a.parquet", [[{"role": "user", "content": text}] for text in TEXTS], "messages")
     with pytest.raises(ValueError, match=r"its column 'messages' is list<.*> and not text; .*write one with the text"):
         made_of(tmp_path / "data", column="messages")
+
+
+def test_of_two_columns_with_one_name_none_is_chosen_unsaid(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    (tmp_path / "parquet").mkdir()
+    twins = pyarrow.table([TEXTS, TEXTS[::-1]], names=["text", "text"])
+    parquet.write_table(twins, tmp_path / "parquet" / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: has more than one column 'text'; write it again"):
+        made_of(tmp_path / "parquet")
 
 
 def test_bytes_that_are_no_text_are_named_by_their_row(tmp_path: Path) -> None:

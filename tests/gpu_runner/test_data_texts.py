@@ -267,7 +267,8 @@ def test_titles_of_documents_say_nothing_of_a_split(tmp_path: Path) -> None:
     write_numbers(tmp_path / "texts" / "tests", range(100, 150), "test_{}.py")
     write_numbers(tmp_path / "texts", range(150, 200), "how to train a dog {}.txt")
     home, heard = made_of(tmp_path / "texts")
-    assert not any(said.startswith(("Held out", "Trained on")) for said in heard.said)
+    assert not any(said.startswith("Trained on") for said in heard.said)
+    assert heard.one("Held out: ").endswith("by their hash, since no name says what is held out.")
     assert texts_in(home) == ALL
     assert 0 < len(held_out_texts(home)) < 60
 
@@ -278,3 +279,62 @@ def test_a_mixed_folder_reads_its_parquet_and_counts_the_rest(tmp_path: Path) ->
     home, heard = made_of(folder)
     assert texts_in(home) == ALL
     assert heard.one("Left out: ") == f"Left out: 3 .txt files beside the parquet (first: {folder}/0000.txt)."
+
+
+# --- what looks like one text and is not ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["<|endoftext|>\n", "\n<|endoftext|>\r\n", "<|endoftext|> \n"])
+def test_a_file_in_which_endoftext_ends_lines_is_many_texts(tmp_path: Path, end: str) -> None:
+    """TinyStories: its mark was thirteen letters to learn, and each of its files one document."""
+    (tmp_path / "texts").mkdir()
+    for name, texts in (("TinyStoriesV2-GPT4-train.txt", TEXTS[:100]), ("TinyStoriesV2-GPT4-valid.txt", TEXTS[100:])):
+        (tmp_path / "texts" / name).write_bytes("".join(text + end for text in texts).encode())
+    home, heard = made_of(tmp_path / "texts")
+    before = end[: end.index("<")]
+    assert texts_in(home) == sorted(text + before for text in TEXTS)
+    assert held_out_texts(home) == sorted(text + before for text in TEXTS[100:])
+    assert re.fullmatch(
+        r"Read: 200 texts of files in which <\|endoftext\|> ends a text at the end of a line"
+        r" \(first: .*TinyStoriesV2-GPT4-train\.txt, text 1\)\.",
+        heard.one("Read: "),
+    )
+    assert not any(said.startswith("Cut in three") for said in heard.said)
+
+
+def test_endoftext_within_a_line_stays_letters_and_is_said(tmp_path: Path) -> None:
+    folder = write_texts(tmp_path / "texts")
+    (folder / "about.txt").write_text("GPT-2 has <|endoftext|> between its texts.\n")
+    (folder / "about.py").write_text('END = "<|endoftext|>"\n')
+    home, heard = made_of(folder)
+    assert texts_in(home) == sorted([*TEXTS, "GPT-2 has <|endoftext|> between its texts.\n", 'END = "<|endoftext|>"\n'])
+    assert heard.one("CAREFUL: ") == (
+        "CAREFUL: 1 document with <|endoftext|> within a line, where it is letters and ends nothing"
+        f" ({folder}/about.txt)."
+    )
+
+
+def test_bytes_that_are_no_utf_8_are_kept_and_said(tmp_path: Path) -> None:
+    folder = write_texts(tmp_path / "texts")
+    for number in range(2):
+        (folder / f"latin{number}.txt").write_bytes(f"für Nummer {number}\n".encode("latin-1"))
+    _, heard = made_of(folder)
+    said = f"CAREFUL: 2 documents that are no UTF-8, kept byte for byte (first: {folder}/latin0.txt)."
+    assert heard.one("CAREFUL: ") == said
+
+
+def test_what_has_a_mark_of_four_bytes_is_not_taken_for_two(tmp_path: Path) -> None:
+    folder = write_texts(tmp_path / "texts")
+    (folder / "x.txt").write_bytes("für".encode("utf-32"))
+    with pytest.raises(ValueError, match=r"x\.txt: is UTF-32: convert it .* iconv -f UTF-32"):
+        made_of(folder)
+
+
+def test_the_hubs_cache_has_its_names_in_snapshots(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "cache" / "blobs" / "a.parquet", TEXTS)
+    path.rename(path.with_suffix(""))
+    (tmp_path / "cache" / "snapshots").mkdir()
+    (tmp_path / "cache" / "snapshots" / "a.parquet").symlink_to(path.with_suffix(""))
+    with pytest.raises(ValueError, match=r"blobs/a: is parquet: .* \(snapshots in the Hub's cache\)"):
+        made_of(tmp_path / "cache")
+    assert texts_in(made_of(tmp_path / "cache" / "snapshots")[0]) == ALL

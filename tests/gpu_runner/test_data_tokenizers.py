@@ -191,3 +191,14 @@ def test_what_is_no_panic_goes_on_as_it_is(tmp_path: Path, stop: BaseException) 
     setattr(encoder.encode, "_encoding", _FailsOn("x", stop))  # noqa: B010  # it is another's private field
     with pytest.raises(type(stop)):
         encoder.encode([b"x"])
+
+
+def test_what_ends_a_document_of_bytes_is_not_for_choosing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--separator: with bytes a 0 ends a document; leave it out"):
+        prepare(tmp_path / "root", "mine", Origin(path=write_texts(tmp_path / "texts"), separator="10"))
+
+
+def test_a_model_of_sentencepiece_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    with pytest.raises(ValueError, match=r"tokenizer\.model is a model of SentencePiece.* use a byte-level tokenizer"):
+        open_tokenizer(str(tmp_path / "tokenizer.model"))

@@ -117,32 +117,6 @@ def test_a_width_that_alice_names_against_what_is_seen_is_read_and_said_loudly(t
         prepare(tmp_path / "root", "other", Origin(path=narrow, dtype="uint16"))
 
 
-@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
-def test_floating_point_is_no_tokens(tmp_path: Path, dtype: str) -> None:
-    folder = write_nanogpt(tmp_path / "bin", dtype, train=zipf(40_000))
-    with pytest.raises(
-        ValueError, match=r"train\.bin: holds no tokens: its values are whole numbers in floating point"
-    ):
-        prepare(tmp_path / "root", "mine", Origin(path=folder))
-
-
-def test_text_under_the_name_of_tokens_is_no_tokens(tmp_path: Path) -> None:
-    folder = write_nanogpt(tmp_path / "bin", "<u2")
-    (folder / "train.bin").write_text("Here is what a text says, für alle.\n" * 500)
-    with pytest.raises(
-        ValueError, match=r"train\.bin: holds no tokens: it is text: put it into a folder of text files"
-    ):
-        prepare(tmp_path / "root", "mine", Origin(path=folder))
-
-
-def test_filling_is_no_token(tmp_path: Path) -> None:
-    train = zipf(40_000)
-    train[::100] = -100
-    folder = write_nanogpt(tmp_path / "bin", "<i8", train=train)
-    with pytest.raises(ValueError, match="holds -100, which is no token: where it fills rows up or masks a loss"):
-        prepare(tmp_path / "root", "mine", Origin(path=folder, dtype="int64", separator="7"))
-
-
 @pytest.mark.parametrize("protocol", range(6))
 def test_the_vocabulary_that_nano_gpt_wrote_down_is_held_against_the_tokens(tmp_path: Path, protocol: int) -> None:
     """Its ids are few, so the file is too short for the look of its bytes; and nothing is unpickled."""
@@ -336,7 +310,9 @@ def test_megatrons_index_says_how_wide_its_tokens_are(tmp_path: Path, code: int,
     tokens = documents(300, separator=300, begins=False)
     lengths = np.diff(np.flatnonzero(np.concatenate([[True], tokens == 300]))).tolist()
     write_megatron(tmp_path / "bin" / "corpus_text_document", tokens, code, dtype, lengths)
-    home = prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin", separator="300"))
+    heard = Heard()
+    home = prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin", separator="300"), heard)
+    assert not any(said.startswith("Left out") for said in heard.said), "the index is read"
     assert load_manifest(home).source == {"format": "megatron", "num_files": 1}
     assert np.array_equal(np.sort(everything(home)), np.sort(tokens))
     write_megatron(tmp_path / "bin" / "corpus_text_document", tokens[:-1], code, dtype, lengths)

@@ -57,11 +57,15 @@ def selected(tokens: Tensor, table: Tensor) -> Tensor:
     return table.index_select(0, tokens.flatten()).view(*tokens.shape, -1)
 
 
+def taken(tokens: Tensor, table: Tensor) -> Tensor:
+    return torch.take(table, tokens).unsqueeze(-1)
+
+
 @pytest.mark.parametrize(("dtype", "most"), [(BF16, 256), (F16, 2_048)])
 @pytest.mark.parametrize(
     "read",
-    [F.embedding, bag, sparse_bag, lambda tokens, table: table[tokens]],
-    ids=["embedding", "embedding_bag", "sparse", "index"],
+    [F.embedding, bag, sparse_bag, lambda tokens, table: table[tokens], taken],
+    ids=["embedding", "embedding_bag", "sparse", "index", "take"],
 )
 def test_a_narrow_lookup_counts_as_many_uses_as_we_say_and_no_more(
     read: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, most: int

@@ -10,10 +10,11 @@ import pytest
 
 from gpu_runner.data.manifest import HELD_OUT, SPLITS, load_manifest
 from gpu_runner.data.prepare import Origin, prepare
+from gpu_runner.data.tokenizers import open_tokenizer
 from gpu_runner.data.verify import verify
 from tests.gpu_runner.datasets import Heard, read
 from tests.gpu_runner.test_data_tokens import documents, write_nanogpt
-from tests.gpu_runner.texts import write_llmc, write_rank_file, write_tokenizer_json
+from tests.gpu_runner.texts import document, write_llmc, write_rank_file, write_tokenizer_json
 
 LLAMA = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>")
 
@@ -123,4 +124,34 @@ def test_empty_documents_fall_to_no_split(tmp_path: Path) -> None:
     heard = Heard()
     home = prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin", separator="300"), heard)
     assert sum(split.num_documents or 0 for split in load_manifest(home).splits.values()) == 300
-    assert "Left out: 5,000 empty documents, of the separator alone." in heard.said
+    assert "Left out: 5,000 separators with no document before them." in heard.said
+
+
+@pytest.mark.parametrize("is_held_out", [True, False])
+def test_a_mark_at_both_ends_of_a_document_is_written_once(tmp_path: Path, is_held_out: bool) -> None:
+    """Each of them was counted as a document of its own where the training text had a file for itself."""
+    texts = documents(400, separator=300, begins=False)
+    both = np.concatenate([[300], np.repeat(texts, 1 + (texts == 300))])[:-1]
+    write_llmc(tmp_path / "bin" / "train.bin", both.astype(np.uint16))
+    if is_held_out:
+        write_llmc(tmp_path / "bin" / "val.bin", documents(200, separator=300, begins=False, seed=1).astype(np.uint16))
+    heard = Heard()
+    home = prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin", separator="300"), heard)
+    manifest, splits = load_manifest(home), ("train",) if is_held_out else SPLITS
+    assert sum(manifest.splits[split].num_documents or 0 for split in splits) == 400
+    assert sum(manifest.splits[split].num_tokens for split in splits) == len(texts)
+    assert heard.one("Left out: ") == "Left out: 400 separators with no document before them."
+
+
+def test_alice_sees_whether_the_tokenizer_is_the_one_that_made_the_tokens(tmp_path: Path) -> None:
+    """A larger one knows every token of a smaller one: nothing else would give it away."""
+    file = write_tokenizer_json(tmp_path)
+    encoder = open_tokenizer(str(file))
+    assert encoder.about.separator is not None
+    texts = encoder.encode([document(number).encode() for number in range(100)])
+    tokens = np.concatenate([part for text in texts for part in (text, [encoder.about.separator])])
+    for name in ("train", "val"):
+        write_llmc(tmp_path / "bin" / f"{name}.bin", tokens.astype(np.uint16))
+    heard = Heard()
+    prepare(tmp_path / "root", "mine", Origin(path=tmp_path / "bin", tokenizer=str(file)), heard)
+    assert heard.one("With this tokenizer the training text begins 'Document 0.\\n").endswith("name another.")

@@ -23,6 +23,7 @@ FILE = "import math\n\ndef f(x):\n\treturn 1\n\ndef g(x):\n    y = x + 2  \n    
         ("z = 'a b'", 9, 0, "a no-break space where the text sought has a blank"),
         ("def g(x):\r\n    y", 6, 0, "nothing where the text sought has a carriage return"),
         ("return 1\n\n\ndef", 6, 2, "nothing where the text sought has an end of line"),
+        ("    return 1\n\n\ndef", 4, 0, "a tab where the text sought has 4 blanks"),
         ("y=x+2", 7, 0, "a blank where the text sought has nothing"),
         ("retrun 10", 8, 0, "nearest to 'retrun 10' is line 8, '    return 10'"),
         ("def h(x):\n    y = x + 2", 6, 0, "line 6 reads 'def g(x):' where the text sought has 'def h(x):'"),
@@ -42,6 +43,24 @@ def test_the_difference_is_named_and_where(search: str, line: int, offset: int, 
 @pytest.mark.parametrize("search", ["nothing is like this at all", "\n\n\n\n", "  ", ""])
 def test_where_nothing_is_like_it_nothing_is_said(search: str) -> None:
     assert near(FILE, search) is None
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ("a &lt; b", "as the source of a page writes <"),
+        ("cafe\u0301", "accents apart"),
+        ("\u00fcber", "accents as one"),
+    ],
+)
+def test_what_only_looks_the_same_is_told(search: str, said: str) -> None:
+    found = near("x\na < b\ncaf\u00e9\nu\u0308ber\n", search)
+    assert found is not None and said in found.sentence
+
+
+def test_a_long_file_is_searched_as_well() -> None:
+    found = near("".join(f"value_{n} = compute({n})\n" for n in range(10_000)), "value_7007 = comptue(7007)")
+    assert found is not None and found.sentence.startswith("nearest to 'value_7007 = comptue(7007)' is line 7,008,")
 
 
 def test_places_are_lines_and_overlapping_ones_count() -> None:

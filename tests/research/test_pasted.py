@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from research.pasted import as_git_writes, edits_of
 from research.patches import apply_edits, to_patch
-from tests.research.pasted_cases import FILES, GIT, GOOD, HEAD, LR, QUICK, REFUSED, TAKEN, TRAIN
+from tests.research.pasted_cases import BOTH, FILES, GIT, GOOD, HEAD, LR, NET, QUICK, REFUSED, TAKEN, TRAIN
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -33,9 +33,12 @@ def test_what_has_none_or_two_is_refused_with_its_line(name: str) -> None:
 @pytest.mark.parametrize("name", TAKEN)
 @pytest.mark.parametrize("line", ["stray words\n", "@@@\n", "old mode 100644\n", "?\n"])
 def test_nothing_that_is_added_to_a_diff_goes_unsaid(name: str, line: str) -> None:
-    """Behind the last line of the last hunk; a fence or a mail's end would make words of it."""
+    """Behind the last line of the last hunk; a fence, a mail's end or a shell's would make words of it."""
     patch, _ = TAKEN[name]
-    if any(mark in patch for mark in ("```", "~~~", "\n-- \n", "\n--\n", "EOF", "\x1b")) or patch[0] in " >A":
+    if (
+        any(mark in patch for mark in ("```", "~~~", "\n-- \n", "\n--\n", "EOF", "END", "\x1b", "\r@"))
+        or patch[0] in " >A"
+    ):
         return
     end = "" if patch.endswith("\n") else "\n"
     with pytest.raises(ValueError, match=r"line \d+: "):
@@ -113,6 +116,58 @@ def test_blanks_that_an_editor_took_from_the_ends_of_lines_that_stay_come_back()
     assert apply_edits(files, edits_of(GOOD, files))["train.py"] == files["train.py"].replace("0.1", "0.2")
 
 
+def test_where_blanks_may_have_been_taken_a_place_without_them_is_no_likelier() -> None:
+    files = {"train.py": "a  \nb\nc\nx\na\nb\nc\n"}
+    with pytest.raises(ValueError, match=r"line 3: .*2 places, from lines 1 and 5 on"):
+        edits_of(f"{HEAD}@@\n a\n-b\n+B\n c\n", files)
+    assert apply_edits(files, edits_of(f"{HEAD}@@\n a  \n-b\n+B\n c\n", files))["train.py"].startswith("a  \nB\n")
+
+
+@pytest.mark.parametrize("indent", ["", "    ", "> "])
+def test_a_fence_in_the_file_is_none_around_the_diff(indent: str) -> None:
+    files = FILES | {"train.py": "a\n```diff\nb\n```\nc\n"}
+    patch = f"{HEAD}@@\n a\n ```diff\n b\n ```\n-c\n+d\n{NET}"
+    after = apply_edits(files, edits_of("".join(f"{indent}{row}\n" for row in patch.split("\n")[:-1]), files))
+    assert after == BOTH | {"train.py": "a\n```diff\nb\n```\nd\n"}
+
+
+def test_an_empty_file_may_gain_lines() -> None:
+    files = FILES | {"lib/net.py": ""}
+    patch = "--- a/lib/net.py\n+++ b/lib/net.py\n@@ -0,0 +1 @@\n+x = 1\n"
+    assert apply_edits(files, edits_of(patch, files))["lib/net.py"] == "x = 1\n"
+    assert "@@ -0,0 +1 @@" in as_git_writes(patch, files)
+
+
+def test_escapes_that_the_file_has_and_texts_that_hold_some_are_code() -> None:
+    line = "TABLE = {'&lt;': '<'}"
+    patch = f"{HEAD}@@ -3,2 +3,3 @@\n LR = 0.1\n+{line}\n WARMUP = 0.05\n"
+    assert line in apply_edits(FILES, edits_of(patch, FILES))["train.py"]
+    files = FILES | {"train.py": f"# a &amp; b\n{TRAIN}"}
+    patch = patch.replace(line, "# c &lt; d")
+    assert "# c &lt; d" in apply_edits(files, edits_of(patch, files))["train.py"]
+
+
+def test_dots_that_are_code_are_a_line() -> None:
+    files = {"train.py": "def f(x):\n    ...\n"}
+    patch = f"{HEAD}@@\n def f(x):\n-    ...\n+    return x\n"
+    assert apply_edits(files, edits_of(patch, files))["train.py"] == "def f(x):\n    return x\n"
+
+
+def test_a_last_line_that_lost_its_end_is_as_the_others() -> None:
+    patch = (HEAD + "@@ -3 +3 @@\n-LR = 0.1\r\n+LR = 0.2\r\n").removesuffix("\r\n")
+    assert apply_edits(FILES, edits_of(patch, FILES)) == QUICK
+    files = FILES | {"train.py": CRLF}
+    assert apply_edits(files, edits_of(patch, files))["train.py"] == CRLF.replace("LR = 0.1", "LR = 0.2")
+
+
+@pytest.mark.parametrize("row", [" import math", "-LR = 0.1", "+LR = 0.2", " WARMUP = 0.05"])
+def test_a_file_keeps_its_ends_also_where_one_line_of_the_diff_has_others(row: str) -> None:
+    patch = GOOD.replace(f"{row}\n", f"{row}\r\n")
+    assert apply_edits(FILES, edits_of(patch, FILES)) == QUICK
+    files = FILES | {"train.py": CRLF}
+    assert apply_edits(files, edits_of(patch, files))["train.py"] == CRLF.replace("LR = 0.1", "LR = 0.2")
+
+
 def test_a_tab_that_lost_the_blank_before_it_is_a_line_that_stays() -> None:
     files = {"train.py": "def f(x):\n\ty = x\n\treturn y\n"}
     patch = f"{HEAD}@@ -1,3 +1,3 @@\n def f(x):\n-\ty = x\n+\ty = 2 * x\n\treturn y\n"
@@ -132,6 +187,8 @@ def test_the_empty_patch_is_no_edit() -> None:
 def test_a_patch_beyond_all_reading_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="has 300,000 lines; at most 20,000"):
         edits_of(HEAD + "@@\n" + "+x\n" * 299_997, FILES)
+    with pytest.raises(ValueError, match="has 1,000,001 characters; at most 1,000,000"):
+        edits_of("x" * 1_000_000 + "\r\n", FILES)
 
 
 def test_many_hunks_in_a_long_file_take_no_time() -> None:

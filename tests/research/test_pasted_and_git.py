@@ -17,7 +17,7 @@ from research.pasted import as_git_writes, edits_of
 from research.patches import apply_edits
 
 NAME = "train.py"
-SENTENCE = re.compile(r"line \d+: .+|this diff changes nothing: .+|this is not a unified diff; .+")
+SENTENCE = re.compile(r"line \d+: .+|this is not a unified diff; .+")
 Mangle = Callable[[str, int], str]
 
 

@@ -128,7 +128,7 @@ def make_draft(**over: object) -> Draft:
                     Edit(path="train.py", search="LR = 0.2", replace="LR = 0.1"),
                 )
             },
-            "edits: those of train.py cancel each other out",
+            "edits: 1 and 2 cancel each other out in train.py",
         ),
         ({"edits": (Edit(path="train.py", search=TRAIN, replace=""),)}, "edits: nothing would be left of train.py"),
         ({"edits": (Edit(path="train.py", search="x.relu()", replace="x.relu("),)}, "it is not Python"),
@@ -148,7 +148,8 @@ def test_edits_that_cancel_out_are_named_beside_others_that_do_not() -> None:
     edits = tuple(Edit(path="train.py", search=search, replace=replace) for search, replace in (away, back))
     overrides = (Override(key="lr", value=0.2, reason="warmer"),)
     problems = problems_with(make_draft(overrides=overrides, edits=edits), RECIPE, FILES)
-    assert problems == ["edits: those of train.py cancel each other out, so that it stays as it is; leave them out"]
+    said = "edits: 1 and 2 cancel each other out in train.py, which stays as it is there; leave them out"
+    assert problems == [said]
 
 
 def test_a_source_with_a_byte_order_mark_is_python() -> None:

@@ -19,6 +19,8 @@ from django.conf import settings
 from django.test import Client
 from playwright.sync_api import Page, Route, sync_playwright
 
+from webapp.access import PART
+
 HOST = "http://countersign.test"
 QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -59,7 +61,7 @@ def rendered(client: Client, *addresses: str, **extra: Any) -> dict[str, Answer]
     answers = {}
     for address in addresses:
         response = client.get(address, follow=True, **extra)
-        kept = {name: response[name] for name in ("Content-Type", "Content-Security-Policy") if name in response}
+        kept = {name: response[name] for name in ("Content-Type", "Content-Security-Policy", PART) if name in response}
         content = b"".join(response.streaming_content) if response.streaming else response.content  # type: ignore[arg-type]
         answers[address] = (response.status_code, kept, content)
     return answers

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from playwright.sync_api import Page
 
 from research import briefing, edit, gates, override, propose, repository, review
 from research.models import Campaign, Decision, Incumbent, Proposal
 from tests import builders
-from tests.web.chromium import Site, in_browser
+from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
 from tests.web.test_browser import problems_of
 
@@ -167,3 +169,20 @@ def test_a_rebased_proposal_says_what_moved_and_that_the_approval_does_not_count
 def _next_commit(campaign: Campaign) -> str:
     """What a keep of another proposal would have made."""
     return repository.commit_keep(campaign, campaign.incumbent.commit, "", {"depth": 5}, "Deeper")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1440, 390])
+def test_what_a_gate_found_can_be_read_line_under_line(bobs_browser: Client, campaign: Campaign, width: int) -> None:
+    address = f"/proposals/{builders.make_blocked(campaign).pk}/"
+    site = Site(rendered(bobs_browser, address))
+
+    def tops_and_bottoms(page: Page) -> list[list[float]]:
+        page.goto(HOST + address)
+        page.click(".found summary")
+        boxes = "e => { const box = e.getBoundingClientRect(); return [box.top, box.bottom]; }"
+        return page.evaluate(f"[...document.querySelector('.found li').children].map({boxes})")  # type: ignore[no-any-return]
+
+    found = in_browser(site, tops_and_bottoms, width=width)
+    assert len(found) == 4  # rule, place, line of code, sentence
+    assert all(above[1] <= below[0] for above, below in pairwise(found))

@@ -101,6 +101,20 @@ def test_words_for_the_proposer_are_not_taken_for_keys(proposal_site: Site) -> N
     assert proposal_site.posted == []
 
 
+@pytest.mark.parametrize("choice", ["reject", "request_changes"])
+def test_whoever_clicks_a_panel_open_and_types_at_once_writes_into_it(proposal_site: Site, choice: str) -> None:
+    (address,) = proposal_site.answers
+
+    def write(page: Page) -> tuple[bool, str]:
+        page.goto(HOST + address)
+        page.click(f"#ask-{choice} > summary")
+        page.keyboard.type("too bad a proposal")
+        return page.url == HOST + address, page.evaluate("document.activeElement.closest('.panel') !== null")
+
+    assert in_browser(proposal_site, write) == (True, True)
+    assert proposal_site.posted == []
+
+
 def test_a_key_approves_with_the_digest_that_is_on_the_screen(proposal_site: Site, pending: Proposal) -> None:
     (address,) = proposal_site.answers
 

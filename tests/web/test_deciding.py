@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -117,6 +118,49 @@ def test_a_form_without_its_token_changes_nothing(bob: User, pending: Proposal) 
     assert response.status_code == 403
     assert "Nothing was saved: reload the page" in response.content.decode()
     assert not Decision.objects.exists()
+
+
+def test_what_bob_wrote_is_not_lost_with_the_token_of_an_old_form(bob: User, pending: Proposal) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(bob)
+    words = decision(pending, "reject", reason="Too <dear> for what it may bring")
+    part = client.post(f"/proposals/{pending.pk}/decision/", words, headers=HTMX)
+    assert part.status_code == 403
+    assert "What you wrote, to copy" in part.content.decode()
+    assert "Too &lt;dear&gt; for what it may bring" in part.content.decode()
+    whole = client.post(f"/proposals/{pending.pk}/decision/", words)
+    assert "for what it may bring" not in whole.content.decode(), "another site may have written it"
+
+
+def test_what_bob_wrote_stays_on_his_page_when_he_was_signed_out_meanwhile(pending: Proposal) -> None:
+    written = Client().post(
+        f"/proposals/{pending.pk}/decision/", decision(pending, "reject", reason="No"), headers=HTMX
+    )
+    assert (written.status_code, written.content, written.get("HX-Redirect")) == (401, b"", None)
+    nothing = Client().post(f"/proposals/{pending.pk}/decision/", decision(pending, "approve"), headers=HTMX)
+    assert nothing["HX-Redirect"].startswith("/login/")
+
+
+@pytest.mark.parametrize(("path", "code"), [("/campaigns/", 200), ("/runs/", 200), ("/runs/999/", 404)])
+def test_a_part_of_a_page_is_marked_as_ours(bobs_browser: Client, path: str, code: int) -> None:
+    part, whole = bobs_browser.get(path, headers=HTMX), bobs_browser.get(path)
+    assert (part.status_code, part["Countersign-Part"]) == (code, "1")
+    assert "Countersign-Part" not in whole
+
+
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_what_cannot_be_read_is_said_in_our_own_words(
+    bobs_browser: Client, pending: Proposal, headers: dict[str, str]
+) -> None:
+    many = {f"field{n}": "1" for n in range(1_500)}
+    for answer in (
+        bobs_browser.post(f"/proposals/{pending.pk}/decision/", many, headers=headers),
+        bobs_browser.get("/", headers=headers | {"Host": "elsewhere.example"}),
+    ):
+        assert answer.status_code == 400
+        assert "This could not be read" in answer.content.decode()
+        assert ("<html" in answer.content.decode()) == (headers == {})
+        assert "Countersign-Part" not in answer, "what bob wrote stays where it is"
 
 
 def test_a_page_with_a_decision_on_it_never_changes_under_the_readers_hand(

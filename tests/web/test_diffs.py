@@ -32,6 +32,13 @@ def test_a_removed_line_that_looks_like_a_file_header_stays_in_its_file() -> Non
     ]
 
 
+def test_blanks_that_come_or_go_can_be_seen() -> None:
+    edits = [Edit(path="train.py", search="x = 1  \n\ty = 2\n", replace="x = 1\n    y = 2\n")]
+    (file,) = diffs.parse(to_patch({"train.py": "x = 1  \n\ty = 2\nz = 3  \n"}, edits))
+    shown = [(line.kind, [text for kind, text in line.parts if kind == "ws"]) for line in file.lines[1:]]
+    assert shown == [("del", ["  "]), ("del", ["\t"]), ("add", []), ("add", []), ("", [])]
+
+
 def test_lines_of_a_patch_that_are_no_diff_are_shown_and_not_dropped() -> None:
     (file,) = diffs.parse("old mode 100644\nnew mode 100755\n")
     assert [line.parts[0][1] for line in file.lines] == ["old mode 100644", "new mode 100755"]
@@ -82,3 +89,10 @@ def test_a_byte_order_mark_and_windows_ends_can_be_seen() -> None:
     assert ["".join(text for _, text in line.parts) for line in file.lines[1:]] == [
         "<U+FEFF>x = 1<U+000D>", "<U+FEFF>x = 2<U+000D>",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["a.py", "a.unknown"])
+def test_a_hidden_character_is_told_from_text_that_spells_one_out(path: str) -> None:
+    (file,) = diffs.parse(f"--- a/{path}\n+++ b/{path}\n@@ -0,0 +1 @@\n+# a <U+202E> b\t\u202e c\n")
+    assert [text for name, text in file.lines[1].parts if name == "hid"] == ["<U+202E>"]
+    assert "".join(text for _, text in file.lines[1].parts) == "# a <U+202E> b\t<U+202E> c"

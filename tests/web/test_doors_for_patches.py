@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from gpu_runner.contract import parse_recipe
 from research.patches import to_patch
@@ -97,3 +97,21 @@ def test_the_change_that_carol_signs_holds_every_line_that_she_pasted() -> None:
         "+B = 2",
         "+C = 3",
     ]
+
+
+def test_a_patch_file_that_is_not_there_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(
+        CommandError, match=r"^PATCHFILE: .*gone.patch cannot be read: No such file.*; name a file, or -$"
+    ):
+        call_command("gate", str(tmp_path / "gone.patch"))
+
+
+def test_what_is_wrong_with_an_override_is_said_at_no_line_of_the_patch(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty.patch").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        call_command("gate", str(tmp_path / "empty.patch"), "--override", "depth=99")
+    said = capsys.readouterr().out
+    assert "above its upper bound" in said
+    assert "line 0" not in said

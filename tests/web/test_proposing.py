@@ -8,11 +8,12 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
 from django.test import Client
+from playwright.sync_api import Page
 
 from research import propose, repository, review
 from research.models import Campaign, Proposal
 from tests import builders
-from tests.web.chromium import Site, in_browser, rendered
+from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
 from tests.web.test_browser import problems_of
 
@@ -152,3 +153,52 @@ def test_the_form_is_accessible_and_fits(carols_browser: Client, campaign: Campa
     address = f"/campaigns/{campaign.slug}/propose/"
     site = Site(rendered(carols_browser, address))
     assert in_browser(site, lambda page: problems_of(page, address), theme=theme, width=width) == []
+
+
+def test_on_the_page_of_her_own_proposal_nothing_is_offered_that_she_may_not_do(
+    carols_browser: Client, carol: User, campaign: Campaign, bob: User
+) -> None:
+    hers = builders.pass_gates(builders.make_proposal(campaign, arm="human", author=carol))
+    page = text_of(carols_browser, f"/proposals/{hers.pk}/")
+    assert 'name="choice" value="approve"' not in page
+    assert "Waits for another reviewer: you wrote it" in page
+    assert f'href="/proposals/{hers.pk}/edit/"' in page
+    assert 'id="ask-withdraw"' in page
+    assert "Nothing waits for you" in text_of(carols_browser, "/review/")
+    assert 'name="choice" value="approve"' in text_of(browser_of(bob), f"/proposals/{hers.pk}/")
+
+
+def test_whoever_is_alone_in_a_house_is_told_that_nobody_can_decide_and_the_way_out(
+    carols_browser: Client, carol: User, campaign: Campaign
+) -> None:
+    propose_page = f"/campaigns/{campaign.slug}/propose/"
+    assert "Nobody else here may decide on it" in text_of(carols_browser, propose_page)
+    hers = builders.pass_gates(builders.make_proposal(campaign, arm="human", author=carol))
+    page = text_of(carols_browser, f"/proposals/{hers.pk}/")
+    assert "You wrote it, and nobody else here may decide" in " ".join(page.split())
+    assert "An administrator can add one." in page
+    carol.is_superuser = True
+    carol.save()
+    assert 'href="/admin/auth/user/add/">Add an account</a>' in text_of(carols_browser, f"/proposals/{hers.pk}/")
+
+
+def test_what_hides_in_her_diff_is_said_beside_the_diff(carols_browser: Client, campaign: Campaign) -> None:
+    first = repository.files_at(campaign, campaign.incumbent.commit)["train.py"].split("\n")[0]
+    patch = f"--- a/train.py\n+++ b/train.py\n@@ -1 +1,2 @@\n {first}\n+# a\u2028b\n"
+    response = carols_browser.post(f"/campaigns/{campaign.slug}/propose/", IDEA | {"patch": patch})
+    assert response.status_code == 422
+    assert "U+2028" in str(response.context["form"].errors["patch"])
+    assert response.context["form"].non_field_errors() == []
+
+
+def test_a_refused_form_opens_at_its_first_field_that_is_wrong(carols_browser: Client, campaign: Campaign) -> None:
+    address = f"/campaigns/{campaign.slug}/propose/"
+    response = carols_browser.post(address, IDEA | {"patch": "@@\n+x\n", "chance_percent": "250"})
+    site = Site({address: (200, {"Content-Type": "text/html"}, response.content)})
+
+    def look(page: Page) -> tuple[str, bool]:
+        page.goto(HOST + address)
+        field = page.locator("#chance_percent")
+        return page.evaluate("document.activeElement.id"), field.is_visible()
+
+    assert in_browser(site, look, width=390) == ("chance_percent", True)

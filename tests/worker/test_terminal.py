@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_runner.child import Child, Lines
+from gpu_runner.harness.failures import from_exception
+from gpu_runner.harness.failures import told as told_by_follower
+from gpu_runner.standalone.process import _failure_in
 from gpu_runner.terminal import MAX_COLUMNS, Terminal, shown
 from gpu_runner.testimony import MAX_LINE_BYTES
 
@@ -99,6 +102,16 @@ def test_bars_under_each_other_are_told_when_they_begin_and_as_they_stood_at_las
     inner = b"".join(b"\n\rinner %d%%\x1b[A" % n for n in range(0, 101, 10))
     drawn = b"\router 0%" + (inner + b"\router 50%") + (inner + b"\router 100%") + b"\n\r          \rdone\n"
     assert told(drawn) == [b"outer 0%", b"outer 100%", b"done"]
+
+
+def test_of_a_table_that_grows_only_what_is_new_is_told() -> None:
+    drawn, rows = b"epoch  loss\n", [b"%d      %.1f" % (n, 4 - n / 10) for n in range(5)]
+    for num in range(1, 6):
+        drawn += b"\n".join([b"epoch  loss", *rows[:num], b""]) + b"\x1b[%dA" % (num + 1)
+    assert told(drawn) == [b"epoch  loss", b"epoch  loss", *rows]
+    assert told(b"loss 3.0\nloss 3.0\nloss 3.0\x1b[Kx\b \n") == [b"loss 3.0"] * 3, (
+        "three lines that read alike are three"
+    )
 
 
 def test_the_bars_of_tqdm_leave_their_last_state() -> None:
@@ -203,3 +216,14 @@ os._exit(3)
     assert end is not None
     assert end.failure is not None
     assert end.failure.message.endswith("without a last word.\nshard 99 of 100")
+
+
+@pytest.mark.parametrize("odd", ["\r", "\r\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x1b[2K"])
+def test_what_a_process_of_a_team_failed_with_is_read_whole_from_its_last_line(odd: str, tmp_path: Path) -> None:
+    """Whoever started the team knows of it from this line alone."""
+    failure = from_exception(ValueError(f"shard {odd}7 is short"), tmp_path)
+    *_, last = told(told_by_follower(failure, "1").encode())
+    assert last is not None
+    read = _failure_in(last.decode())
+    assert read is not None
+    assert (read.kind, read.message) == ("recipe_error", "Process 1 failed: ValueError: shard 7 is short")

@@ -237,8 +237,9 @@ def test_a_missing_variable_is_named(missing: str) -> None:
     with pytest.raises(ValueError, match=missing):
         Settings.read({name: value for name, value in whole.items() if name != missing})
     assert Settings.read(whole).name == default_name()
-    with pytest.raises(ValueError, match="COUNTERSIGN_KEEP_RUNS: 'two'"):
-        Settings.read(whole | {"COUNTERSIGN_KEEP_RUNS": "two"})
+    for said in ("two", "²", "-1", "9" * 5_000):
+        with pytest.raises(ValueError, match=f"COUNTERSIGN_KEEP_RUNS: '{said}'"):
+            Settings.read(whole | {"COUNTERSIGN_KEEP_RUNS": said})
 
 
 def test_a_home_that_every_run_would_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

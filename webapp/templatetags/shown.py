@@ -10,10 +10,12 @@ from typing import Any
 
 from django import template
 from django.templatetags.static import static
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from research import attempts
 from webapp import figures
 
 register = template.Library()
@@ -135,13 +137,48 @@ def knob(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
     return str(value)
 
 
 @register.filter
 def words(state: str) -> str:
     return state.replace("_", " ")
+
+
+@register.filter
+def headline(message: str) -> str:
+    """The line that says what went wrong: the last one of a traceback, else the first."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or [""]
+    return lines[-1 if lines[0].startswith(("File ", "Traceback ")) else 0]
+
+
+_NAMED = re.compile(r"\b([RP])-(\d{1,9})\b")
+
+
+@register.filter
+def linked(sentence: str) -> SafeString:
+    """A sentence of ours in which every run and proposal is a link to its page."""
+    pages = {"R": "run", "P": "proposal"}
+
+    def link(found: re.Match[str]) -> str:
+        return f'<a class="link" href="{reverse(pages[found[1]], args=[int(found[2])])}">{found[0]}</a>'
+
+    return mark_safe(_NAMED.sub(link, escape(sentence)))  # noqa: S308  # escaped; the links hold letters and digits
+
+
+BLAME = {
+    "proposal": "the recipe’s doing",
+    "machine": "the machine’s doing; nothing is held against the recipe",
+    "operator": "somebody has to set this right first; nothing is held against the recipe",
+    "nobody": "nobody can tell whether it was the machine or the recipe",
+}
+
+
+@register.filter
+def blame(failure: dict[str, Any]) -> str:
+    """Whose doing a run's failure is, and so what follows from it."""
+    return BLAME[attempts.fault_of(failure)]
 
 
 _NEW = re.compile(r"P-\d+ (?!was re|goes through )")

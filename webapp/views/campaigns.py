@@ -15,7 +15,7 @@ from research import propose as research_propose
 from research.lifecycle import IllegalMove, LostRace
 from research.models import Campaign
 from webapp import standings
-from webapp.access import campaign_for, is_fragment, may_propose, may_steer, person, reader
+from webapp.access import campaign_for, is_fragment, may_propose, may_steer, num_deciders, person, reader
 from webapp.forms import NoteForm, ProposalForm, StateForm
 from webapp.views.errors import lost_race
 
@@ -73,13 +73,13 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
         try:
             written = research_propose.by_hand(chosen, form.draft, by=person(request))
         except ValueError as error:
-            form.add_error(None, str(error))
+            form.take(error)
         else:
             messages.success(request, f"P-{written.pk} is in the gates")
             return redirect("proposal", written.pk)
     context = {
         "section": "campaigns", "campaign": chosen, "form": form, "recipe": recipe,
-        "clone_from": standings.Standings(chosen).clone_from,
+        "clone_from": standings.Standings(chosen).clone_from, "num_others": num_deciders({person(request).pk}),
     }  # fmt: skip
     return render(request, "campaigns/propose.html", context, status=422 if form.errors else 200)
 

@@ -50,7 +50,7 @@ def _save(request: HttpRequest, proposal: Proposal) -> HttpResponse:
     except LostRace as race:
         return _page(request, proposal_for(person(request), proposal.pk), form, lost=str(race), status=409)
     except ValueError as error:
-        form.add_error(None, str(error))
+        form.take(error)
         return _page(request, proposal, form, status=422)
     messages.success(request, f"P-{proposal.pk} goes through the gates again, as edited by you")
     return redirect("proposal", proposal.pk)

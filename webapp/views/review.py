@@ -14,7 +14,7 @@ from research import review as verbs
 from research.lifecycle import LostRace
 from research.models import Decision
 from webapp import queue
-from webapp.access import is_fragment, person, proposal_for, reader
+from webapp.access import is_fragment, num_deciders, person, proposal_for, reader
 from webapp.dossier import Dossier
 from webapp.forms import DecisionForm, Fields
 
@@ -90,8 +90,11 @@ def page(
     status: int = 200,
 ) -> HttpResponse:
     """The queue and what lies beside it; ``form`` is one that was refused, with what was typed into it."""
+    authors = set() if dossier is None else dossier.objection.authors
     context: dict[str, Any] = {
         "section": "review",
+        "is_author": person(request).pk in authors,
+        "num_others": num_deciders(without=authors),
         "sections": queue.sections(person(request)),
         "dossier": dossier,
         "form": form or DecisionForm(),

@@ -71,7 +71,7 @@ def score(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         settled = settle(chosen.pk, by=person(request), **form.cleaned_data)
     except LostRace as race:
-        return lost_race(request, str(race), reverse("run", args=[pk]), typed=form.cleaned_data["reason"])
+        return lost_race(request, str(race), reverse("run", args=[pk]))
     except ValueError as error:
         form.take(error)
         return _page(request, pk, form=form, status=422)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_runner.data.left_out import LeftOut
+from gpu_runner.data.manifest import load_manifest
 from gpu_runner.sandbox.view import shown_by
 
 Identity = tuple[int, int]  # device and inode
@@ -26,14 +27,28 @@ def files_below(folder: Path, left_out: LeftOut) -> Found:
 
     Links are followed wherever they lead: the Hub's cache is made of links, and so are folders that span disks. A
     file or folder that can be reached by two ways is taken once, by the one without a link. ValueError for a folder
-    that cannot be read, and for a link into what every sandbox shows.
+    that cannot be read, for a link into what every sandbox shows, and for a dataset of our own.
     """
     walk = _Walk(folder, left_out)
     walk.through(folder)
     while walk.links:
         walk.follow(walk.links.pop(0))
     paths = sorted(walk.files, key=Path.as_posix)
+    for path in paths:
+        if path.name == "manifest.json":
+            _refuse_our_own(path.parent)
     return Found(paths, _told(walk.leading_out))
+
+
+def _refuse_our_own(folder: Path) -> None:
+    try:
+        made = load_manifest(folder)
+    except ValueError:
+        return
+    raise ValueError(
+        f"--from: {folder} is the prepared dataset {made.name!r} already: use it as it is, name what it was made of, or"
+        " move it out of the folder"
+    )
 
 
 def _told(leading_out: list[Path]) -> tuple[str, ...]:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpu_runner.data.left_out import LeftOut
-from gpu_runner.data.manifest import load_manifest
 from gpu_runner.data.sources import llmc, megatron, nanochat, nanogpt, npy, strangers
 from gpu_runner.data.sources.folder import files_below
 
 
 def guess(folder: Path) -> str:
-    """One of the FORMATS. ValueError for what is none: another project's files, packed ones, a dataset of our own."""
-    _refuse_our_own(folder)
+    """One of the FORMATS. ValueError for what is none: another project's files, packed ones."""
     paths = files_below(folder, LeftOut()).paths
     if any(map(nanochat.is_parquet, paths)):
         return "nanochat"
@@ -34,13 +32,3 @@ def _form_of_tokens(paths: Sequence[Path]) -> str:
     if llmc.has_header(first):
         return "llmc"
     return "npy" if npy.has_header(first) else "nanogpt"
-
-
-def _refuse_our_own(folder: Path) -> None:
-    try:
-        made = load_manifest(folder)
-    except ValueError:
-        return
-    raise ValueError(
-        f"--from: {folder} is the prepared dataset {made.name!r} already: use it as it is, or name what it was made of"
-    )

@@ -82,29 +82,38 @@ def are_rows(lines: Sequence[bytes]) -> bool:
     return len(lines) == 2 and all(isinstance(_parsed(line), dict) for line in lines)
 
 
+def _loads(body: bytes) -> Any:
+    """Integers as floats: they are not used, and of integers Python reads no more than 4,300 digits."""
+    return json.loads(body.decode(), parse_int=float)
+
+
 def _parsed(line: bytes) -> Any:
     """What a line holds; None where it is not JSON by itself."""
     try:
-        return json.loads(line.decode())
+        return _loads(line)
     except (ValueError, RecursionError):
         return None
 
 
 def _parse(body: bytes, where: str) -> Any:
     try:
-        return json.loads(body.decode())
+        return _loads(body)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where} is not UTF-8 ({error.reason} at byte {error.start:,}); convert it") from error
     except RecursionError as error:
         raise ValueError(f"{where} nests its objects too deep to be read; leave all but the text out") from error
     except ValueError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+        raise ValueError(f"{where} is not JSON: {error}; mend it, or take it out") from error
 
 
 def _text_of(row: Any, column: str, where: str) -> bytes | None:
     """The text of a row; None where it is null."""
     if not isinstance(row, dict):
-        raise ValueError(f'{where} is not a JSON object with a "{column}", but {KINDS.get(type(row), "null")}')
+        found = KINDS.get(type(row), "null")
+        raise ValueError(
+            f'{where} is not a JSON object with a "{column}", but {found}; write objects, or name a file .json where it'
+            " is one array of them"
+        )
     if column not in row:
         raise ValueError(f'{where} is not a JSON object with a "{column}": it has {_names(row)}')
     text = row[column]
@@ -132,7 +141,7 @@ def _names(row: dict[str, Any]) -> str:
     more = f" and {len(row) - NAMES_SHOWN} more" if len(row) > NAMES_SHOWN else ""
     texts = [name for name, value in row.items() if isinstance(value, str)][:3]
     way = (
-        f"name the one to read with --column {' or '.join(texts)}"
+        f"name the one to read with --column {' or '.join(texts)}, or take the file out of the folder"
         if texts
         else "write its text into that, or take it out of the folder"
     )

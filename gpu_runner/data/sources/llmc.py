@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from gpu_runner.data.sources.shards import open_shards
 from gpu_runner.data.sources.source import TokenFile, TokenSource
@@ -25,14 +26,28 @@ def has_header(path: Path) -> bool:
         return int.from_bytes(file.read(4), "little") in STORED
 
 
+def unknown_magic(path: Path) -> int | None:
+    """What a header begins with that counts its tokens as these do, and is none of them; None where there is none."""
+    header = _header(path)
+    if len(header) < 256 or header[3:].any() or header[2] < 1:
+        return None
+    widths = (2, 4, 8)
+    counts = path.stat().st_size in {HEADER_BYTES + int(header[2]) * width for width in widths}
+    return int(header[0]) if counts else None
+
+
 def open_source(folder: Path) -> TokenSource:
     """ValueError that names the file whose header or length is wrong."""
     return open_shards(folder, "llmc", SUFFIXES, _open)
 
 
+def _header(path: Path) -> npt.NDArray[np.int32]:
+    """The first 256 int32, fewer of a shorter file."""
+    return np.fromfile(path, dtype="<i4", count=256)
+
+
 def _open(path: Path) -> TokenFile:
-    with open(path, "rb") as file:
-        header = np.frombuffer(file.read(HEADER_BYTES), dtype="<i4")
+    header = _header(path)
     if len(header) < 256 or int(header[0]) not in STORED:
         raise ValueError(
             f"{path}: does not begin with llm.c's header (256 int32: 20240520 or 20240801, a version, the number of"

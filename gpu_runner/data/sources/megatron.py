@@ -34,7 +34,7 @@ def has_index(path: Path) -> bool:
 
 def open_source(folder: Path) -> TokenSource:
     """ValueError that names a file without index, or with another number of tokens than it says."""
-    return open_shards(folder, "megatron", (".bin",), _open)
+    return open_shards(folder, "megatron", (".bin",), _open, beside=".idx")
 
 
 def _open(path: Path) -> TokenFile:

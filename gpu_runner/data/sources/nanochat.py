@@ -117,6 +117,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _measured(path: Path, column: str) -> Shard:
     with _opened(path) as file:
+        if file.schema_arrow.names.count(column) > 1:
+            raise ValueError(f"{path}: has more than one column {column!r}; write it again with the one to read")
         _refuse_no_text(path, {field.name: field.type for field in file.schema_arrow}, column)
         about = file.metadata
         place = next(i for i in range(about.num_columns) if about.schema.column(i).path == column)

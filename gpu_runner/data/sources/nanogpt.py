@@ -34,6 +34,11 @@ def open_source(folder: Path, dtype: str | None = None) -> TokenSource:
 def _open(path: Path, dtype: str | None) -> TokenFile:
     if llmc.has_header(path):
         raise ValueError(f"{path}: begins with llm.c's header; it is --format llmc")
+    if (magic := llmc.unknown_magic(path)) is not None:
+        raise ValueError(
+            f"{path}: begins with 256 int32 as llm.c's files do, but with {magic}, which is not known; write its tokens"
+            " without them (tail -c +1025), and name their --dtype"
+        )
     if npy.has_header(path):
         raise ValueError(f"{path}: begins with numpy's header; it is --format npy, and its suffix .npy")
     if path.stat().st_size and dtype is None:
@@ -77,7 +82,7 @@ def _doubts(files: Iterable[TokenFile], dtype: str | None) -> Iterable[str]:
     doubted: dict[widths.Found, list[str]] = {}
     for file in files if dtype else ():
         found = widths.found_in(file.path)
-        if dtype and SAME.get(dtype, dtype) != found.dtype:
+        if dtype and SAME.get(dtype, dtype) != SAME.get(found.dtype or "", found.dtype):
             doubted.setdefault(found, []).append(file.path.name)
     for found, names in doubted.items():
         looks = f"like {found.dtype}" if found.dtype else "like no tokens"

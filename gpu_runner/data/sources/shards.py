@@ -19,15 +19,17 @@ ZEROS_BYTES = 1 << 16  # so many zeros at the end of a file are no text
 
 
 def open_shards(
-    folder: Path, form: str, suffixes: Collection[str], opener: Opener, *notes: str, **facts: str | int
+    folder: Path, form: str, suffixes: Collection[str], opener: Opener, *, beside: str = "", **facts: str | int
 ) -> TokenSource:
-    """Every file below ``folder`` with one of the suffixes, opened by ``opener``. ValueError names what is wrong."""
+    """Every file below ``folder`` with one of the suffixes, opened by ``opener``, which reads what has the suffix
+    ``beside``, too. ValueError names what is wrong.
+    """
     left_out, paths = LeftOut(), []
     below = files_below(folder, left_out)
     for path in below.paths:
         if path.suffix.lower() in suffixes:
             paths.append(path)
-        else:
+        elif path.suffix != beside:
             left_out.file(f"{path.suffix or 'other'} file(s) beside the tokens", path)
     files = {path: _opened(path, opener) for path in paths}
     for path, file in files.items():
@@ -48,7 +50,7 @@ def open_shards(
             *(found.notes or (BY_HASH,)),
             *below.notes,
             *_unfinished(files),
-            *filter(None, [*notes, left_out.in_words()]),
+            *filter(None, [left_out.in_words()]),
         ),
     )
 

@@ -6,7 +6,9 @@ A file is known by the first bytes that its format begins with; where it has no 
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 TO_NPY = "write each of its rows of tokens with numpy.save to a .npy file, one flat array of integers"
 UNPACK = "unpack it first"
@@ -67,6 +69,7 @@ SUFFIXES = {
     ".pbin": "is a packed file of Modalities, whose index is a pickle; " + TO_NPY,
     ".array_record": "is an ArrayRecord; " + TO_NPY,
 }
+LITDATA = "is a chunk of litdata, which index.json beside it describes; " + TO_NPY
 PACKED = (".gz", ".zst", ".xz", ".bz2")
 
 
@@ -74,7 +77,22 @@ def by_its_head(path: Path) -> str | None:
     """``is a zip archive ...; ...`` when the file begins as another format does; None when it may be tokens."""
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
+        if _is_litdata(head, file):
+            return LITDATA
     return next((what for mark, what in HEADS.items() if re.match(mark, head, re.DOTALL)), None)
+
+
+def _is_litdata(head: bytes, file: BinaryIO) -> bool:
+    """How many items there are, then where each begins and the last ends, as uint32: first behind all that, at last at
+    the end of the file (litdata/streaming/writer.py).
+    """
+    if len(head) < 8:
+        return False
+    num, first = struct.unpack("<II", head[:8])
+    if num < 1 or first != 4 + 4 * (num + 1):
+        return False
+    file.seek(4 + 4 * num)
+    return file.read(4) == (file.seek(0, 2)).to_bytes(8, "little")[:4]
 
 
 def refuse_pointer(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from gpu_runner.data.left_out import LeftOut
-from gpu_runner.data.sources import named, strangers
+from gpu_runner.data.sources import marks, named, strangers
 from gpu_runner.data.sources.compressed import is_packed, kind_of, num_bytes_of, unpacked
 from gpu_runner.data.sources.folder import files_below
 from gpu_runner.data.sources.json_text import TEXT, Reading, are_rows, documents_of_file, documents_of_lines
@@ -25,6 +25,7 @@ ROWS = LINES | {".json"}  # of which one file is many documents
 HELD_OUT_WORDS = named.HELD_OUT_WORDS | named.LONE_WORDS | {"held", "hold", "out"}
 Parts = tuple[str, ...]
 PLAIN = ("", ".txt")  # which may be anything
+BY_HASH = "Held out: documents of every file, by their hash, since no name says what is held out."
 FEW = 30  # of so many dealt by their hashes, none falls to watch in 1 of 150 cases
 ARCHIVE = "is an archive: unpack it into the folder"
 OFFICE = "is a document of an office program: save it as plain text"
@@ -42,12 +43,13 @@ BEGINNINGS = (
     (strangers.POINTER, strangers.NOT_FETCHED),
     (b"%PDF-", REFUSED[".pdf"]),
     (b"PK\x03\x04", ARCHIVE + ", or if it is a document, save that as plain text"),
-    (b"PAR1", REFUSED[".parquet"]),
+    (b"PAR1", "is parquet: name it .parquet, or give the folder whose links name it so (snapshots in the Hub's cache)"),
     (b"ARROW1", REFUSED[".arrow"]),
     (b"{\\rtf", OFFICE),
     (b"\x1f\x8b", "is packed with gzip: give it the suffix .gz"),
     (b"\x28\xb5\x2f\xfd", "is packed with zstandard: give it the suffix .zst"),
     (b"\xfd7zXZ\0", "is packed with xz: give it the suffix .xz"),
+    (b"\xff\xfe\0\0", "is UTF-32: convert it to UTF-8, such as with iconv -f UTF-32 -t UTF-8"),
     (b"\xff\xfe", "is UTF-16: convert it to UTF-8, such as with iconv -f UTF-16 -t UTF-8"),
     (b"\xfe\xff", "is UTF-16: convert it to UTF-8, such as with iconv -f UTF-16 -t UTF-8"),
 )
@@ -84,7 +86,7 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
         documents=lambda: (
             document for path in paths for document in _documents(path, by[path in held_out], is_cut=path in cut)
         ),
-        notes=(*found.notes, _kinds(folder, paths), *plan.notes, *_told(folder, cut)),
+        notes=(*found.notes, _kinds(folder, paths), *(plan.notes or (BY_HASH,)), *_told(folder, cut)),
         left_out=left_out,
     )
 
@@ -152,8 +154,16 @@ def _listed(counts: dict[str, int], how: str) -> str:
 
 def _few(held_out: Sequence[Path]) -> Sequence[Path]:
     """What is held out, where it is so few documents that chance would leave a split without one."""
-    is_few = len(held_out) < FEW and not any(kind_of(path) in ROWS for path in held_out)
+    is_few = len(held_out) < FEW and not any(kind_of(path) in ROWS or _has_texts(path) for path in held_out)
     return held_out if is_few else ()
+
+
+def _has_texts(path: Path) -> bool:
+    """Whether a file of plain text is many documents, by its first MiB."""
+    if kind_of(path) not in PLAIN:
+        return False
+    with unpacked(path) as file:
+        return marks.has_texts(file.read(marks.LOOKED_AT_BYTES))
 
 
 def _told(folder: Path, cut: Sequence[Path]) -> Iterator[str]:
@@ -174,6 +184,9 @@ def _documents(path: Path, by: Reading, *, is_cut: bool) -> Iterator[Document]:
             yield from documents_of_file(path, file, by)
         elif is_cut:
             yield from parts_of(str(path), _checked(path, file.read()))
+        elif kind in PLAIN:
+            for name, text in marks.texts_of(str(path), _checked(path, file.read()), by.left_out):
+                yield Document(name=name, text=text, held_out=by.held_out)
         else:
             yield Document(name=str(path), text=_checked(path, file.read()), held_out=by.held_out)
 

@@ -40,6 +40,10 @@ ALIKE = 0.25  # of the mass of two histograms that differs; tokens have 0.8 and 
 NARROW_BITS = 7.0  # of entropy: text has 4 to 6 a byte; made-up tokens, all as frequent, have 7.7 and more, wide or not
 BIGGER_END_BITS = 1.0  # of entropy that a first byte lacks to its second, where the first is the upper one
 MANY, FAR_BELOW = 4_096, 8  # in so many tokens a lower byte has been anything; an upper one stays so far below
+# Filled rows and unknown headers hide a width from whoever asks for every number. Of text read as wider numbers than it
+# has, next to none are tokens.
+NEARLY_ALL, SOME = 0.99, 0.05
+LOWEST_FILL = -(1 << 15)  # -1 and -100 are usual
 MAX_META_BYTES = 1 << 20
 
 
@@ -56,17 +60,19 @@ def found_in(path: Path) -> Found:
     sample = _sample(path)
     if len(sample) < FEWEST_BYTES:
         return Found(USUAL, "nothing says otherwise")
-    for looks_like in (_floats, _wide, _narrow, _bigger_end_first):
+    for looks_like in (_floats, _wide, _nearly_wide, _narrow, _bigger_end_first):
         if found := looks_like(sample):
             return found
     return Found(USUAL, "its values look like it")
 
 
 def within(path: Path, vocab: int) -> list[str]:
-    """The types in which every token that was looked at would be one of ``vocab``."""
+    """The types in which every token that was looked at would be one of ``vocab``, though it could be another."""
     sample = _sample(path)
     fitting = []
     for name, stored in STORED.items():
+        if np.iinfo(stored).max < vocab:
+            continue  # it could not be otherwise
         values = np.frombuffer(sample[: len(sample) - len(sample) % 8], dtype=stored)
         if not path.stat().st_size % np.dtype(stored).itemsize and len(values) and values.min() >= 0:
             fitting += [name] * bool(values.max() < vocab)
@@ -74,17 +80,19 @@ def within(path: Path, vocab: int) -> list[str]:
 
 
 def _floats(sample: bytes) -> Found | None:
-    for stored in ("<f4", "<f8"):
+    for stored in ("<f2", "<f4", "<f8"):
         values = _as(sample, stored)
         if not np.isfinite(values).all() or values.min() < 0 or not (values > 0).any():
             continue
-        if (values == np.trunc(values)).all() and values.max() < MAX_VOCAB:
+        if (values == np.trunc(values)).all() and float(values.max()) < MAX_VOCAB:
             return Found(None, "its values are whole numbers in floating point")
     return None
 
 
 def _wide(sample: bytes) -> Found | None:
     """The upper part of a wide token is next to nothing."""
+    if int(_as(sample, ">u8").max()) < MAX_VOCAB and _as(sample, ">u4")[1::2].any():
+        return Found(None, "it looks like int64 with the bigger end first; write it again as uint32")
     if int(_as(sample, "<u8").max()) < MAX_VOCAB and _as(sample, "<u4")[::2].any():
         return Found("int64", "of every four 16-bit numbers the last two are 0")
     for stored, name, first in (("<u4", "uint32", "second"), (">u4", "uint32-be", "first")):
@@ -93,6 +101,20 @@ def _wide(sample: bytes) -> Found | None:
         if int(upper.max()) < UPPER and (int(lower.max()) >= UPPER or (not upper.any() and lower.any())):
             said = "0" if not upper.any() else f"below {UPPER}"
             return Found(name, f"every {first} 16-bit number is {said}, as the upper half of a 32-bit token is")
+    return None
+
+
+def _nearly_wide(sample: bytes) -> Found | None:
+    """All but a few numbers of a wide file are tokens, or below 0; zeros say nothing."""
+    for stored, name in (("<i8", "int64"), (">i8", None), ("<i4", "int32"), (">i4", "uint32-be")):
+        values = _as(sample, stored)
+        values = values[values != 0]
+        is_token, is_fill = (values > 0) & (values < MAX_VOCAB), (values < 0) & (values >= LOWEST_FILL)
+        if not len(values) or (is_token | is_fill).mean() < NEARLY_ALL:
+            continue
+        if (is_token & (values % (1 << 16) >= UPPER)).mean() > SOME:
+            share = f"{(is_token | is_fill).mean():.1%} of its {8 * values.itemsize}-bit numbers"
+            return Found(name, f"{share} are tokens" + f", or a filling such as {values.min()}" * bool(is_fill.any()))
     return None
 
 

@@ -16,12 +16,15 @@ from gpu_runner.data.tokenizers import huggingface, ranks, raw_bytes
 from gpu_runner.data.tokenizers.encoder import Encoder, Table
 from gpu_runner.data.tokens import Ids
 
+SENTENCEPIECE = b"\n"  # the first field of its message, which has 0 bytes as no text has
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 
 
 def open_tokenizer(chosen: str, separator: str | None = None) -> Encoder:
     """``bytes`` or a file, as the head of this module lists them. ValueError says what is wrong with it."""
     if chosen == "bytes":
+        if separator not in (None, str(raw_bytes.SEPARATOR)):
+            raise ValueError("--separator: with bytes a 0 ends a document; leave it out, or name a --tokenizer")
         return raw_bytes.encoder()
     path = Path(chosen)
     if path.suffix in PICKLES:
@@ -33,6 +36,11 @@ def open_tokenizer(chosen: str, separator: str | None = None) -> Encoder:
         body = path.read_bytes()
     except OSError as error:
         raise ValueError(f"--tokenizer: {chosen} cannot be read: {error.strerror}; name a file, or bytes") from error
+    if body.startswith(SENTENCEPIECE) and b"\0" in body:
+        raise ValueError(
+            f"--tokenizer: {path.name} is a model of SentencePiece, which changes spaces, so a token's bytes of text"
+            " are not exact; use a byte-level tokenizer.json, ranks of tiktoken, or bytes"
+        )
     return huggingface.encoder(body, separator) if path.suffix == ".json" else ranks.encoder(path, body, separator)
 
 

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,8 +27,9 @@ from research.gates.found import Context, Found
 from research.gates.order import context_of, looked_at
 from research.models import Campaign
 from research.pasted import as_git_writes
+from research.pasted.envelope import MAX_CHARS
 
-MAX_READ = 1_000_000  # bytes; ten times what passes, so that the gate can say how large it is
+MAX_READ = 4 * MAX_CHARS + 4  # bytes, of which UTF-8 needs four for a character: what is longer is seen to be
 UNREAD = "can be read"  # the row of a patch that cannot
 TONES = {"passed": "green", "warned": "yellow", "failed": "red", "pending": "dim"}
 Row = tuple[str, Found, float]
@@ -101,7 +102,7 @@ def _as_one_change(patch: str, files: dict[str, str]) -> tuple[str, list[Row]]:
     try:
         return as_git_writes(patch, files), []
     except ValueError as error:
-        return patch, [(UNREAD, Found.bad(f"{error}."), time.monotonic() - began)]
+        return patch[:MAX_CHARS], [(UNREAD, Found.bad(f"{error}."), time.monotonic() - began)]
 
 
 def _read(name: str) -> str:
@@ -109,8 +110,11 @@ def _read(name: str) -> str:
     if name == "-":
         raw = sys.stdin.buffer.read(MAX_READ)
     else:
-        with Path(name).open("rb") as file:
-            raw = file.read(MAX_READ)
+        try:
+            with Path(name).open("rb") as file:
+                raw = file.read(MAX_READ)
+        except OSError as error:
+            raise ValueError(f"PATCHFILE: {name} cannot be read: {error.strerror}; name a file, or -") from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return raw.decode("utf-16", errors="replace")
     return raw.decode(errors="surrogateescape")
@@ -127,7 +131,7 @@ def _files(recipe: str) -> dict[str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()  # with the ends of lines that it has
     except UnicodeDecodeError as error:
         raise ValueError(f"--recipe: {path} is not UTF-8 from byte {error.start:,} on") from error
 
@@ -175,6 +179,13 @@ def _shown(row: Row) -> dict[str, Any]:
     }
 
 
+def _where(remark: Mapping[str, Any]) -> str:
+    """What is said of an override or of a smoke run stands at no line."""
+    if remark["path"]:
+        return f"{remark['path']}:{remark['line']}:{remark['column']}"
+    return f"line {remark['line']}" if remark["line"] else ""
+
+
 def _draw(rows: list[Row], *, passed: bool) -> None:
     console = Console()
     table = Table("gate", "outcome", "what it found", box=None, pad_edge=False)
@@ -182,10 +193,7 @@ def _draw(rows: list[Row], *, passed: bool) -> None:
         table.add_row(name, f"[{TONES[found.outcome]}]{found.outcome}[/]", escape(found.sentence))
         for remark in found.remarks:
             tone = "red" if remark["severity"] == "block" else "yellow"
-            where = (
-                f"{remark['path']}:{remark['line']}:{remark['column']}" if remark["path"] else f"line {remark['line']}"
-            )
-            table.add_row("", f"[{tone}]{remark['rule']}[/]", escape(f"{where}  {remark['snippet']}"))
+            table.add_row("", f"[{tone}]{remark['rule']}[/]", escape(f"{_where(remark)}  {remark['snippet']}".strip()))
             table.add_row("", "", f"[dim]{escape(remark['sentence'])}[/]")
     console.print(table)
     console.print("[green]passed[/]" if passed else "[red]blocked[/]")

@@ -1,0 +1,52 @@
+"""The campaign's repository holds the recipe as its author saved it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from gpu_runner import source
+from research import propose, repository
+from research.drafts import Edit
+from tests import builders
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, settings: Any) -> Path:
+    """A folder with one recipe, whose train.py was saved on Windows."""
+    mine = tmp_path / "recipes" / "gpt"
+    shutil.copytree(Path(settings.RECIPES) / "gpt", mine, ignore=shutil.ignore_patterns("__pycache__"))
+    saved = (mine / "train.py").read_text().replace("\n", "\r\n")
+    (mine / "train.py").write_bytes(saved.encode("utf-8-sig"))
+    settings.RECIPES = mine.parent
+    return mine.parent
+
+
+def test_a_recipe_from_windows_keeps_its_bytes_until_it_runs(recipes: Path, alice: User, tmp_path: Path) -> None:
+    alice.user_permissions.add(Permission.objects.get(codename="add_proposal"))
+    campaign = builders.make_campaign()
+    saved = (recipes / "gpt" / "train.py").read_bytes().decode()
+    commit = campaign.incumbent.commit
+    assert repository.files_at(campaign, commit)["train.py"] == saved
+    edit = Edit(path="train.py", search="from __future__", replace="# alice\r\nfrom __future__")
+    proposal = propose.by_hand(campaign, builders.make_draft(overrides=(), edits=(edit,)), by=alice)
+    patch = proposal.revision.patch
+    kept = repository.commit_keep(campaign, commit, patch, {}, "kept")
+    changed = saved.replace("from __future__", "# alice\r\nfrom __future__")
+    assert repository.files_at(campaign, kept)["train.py"] == changed
+    folder = tmp_path / "run"
+    folder.mkdir()
+    unpacked = source.check_out(repository.bundle(campaign, commit), base_commit=commit, patch=patch, folder=folder)
+    assert (unpacked / "train.py").read_bytes().decode() == changed
+
+
+def test_a_recipe_that_is_not_utf8_is_named(recipes: Path) -> None:
+    (recipes / "gpt" / "train.py").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ValueError, match=r"recipe: train.py is not UTF-8 from byte 5 on"):
+        builders.make_campaign()
