@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from research import events, ledger, repeats
 from research.briefing import brief
-from research.claude.batches import Pending
+from research.claude.pending import Pending
 from research.drafts import Answer, BatchProposer, Brief, Proposer
 from research.models import Campaign
 from research.visible import visible

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from research import doorbell
-from tests import builders
+from tests import builders, warm
 
 Bells = list[tuple[str, tuple[int, ...]]]
 
@@ -29,6 +30,19 @@ def bells(monkeypatch: pytest.MonkeyPatch) -> Bells:
 def _static_files() -> None:
     """As `manage.py up` does: pages name their files by hash, and a missing one is an error."""
     call_command("collectstatic", interactive=False, verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nurseries() -> Iterator[None]:
+    yield
+    warm.NURSERIES.close()
+
+
+@pytest.fixture
+def warm_starts() -> Iterator[None]:
+    """Whoever starts a process of torch's without a sandbox, or at level none, gets a forked one."""
+    with warm.starts():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ Several GPUs: torchrun starts one of these for each, and the first one reports (
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import signal
@@ -103,12 +104,13 @@ def run_recipe(run_dir: Path, pipe: Pipe, text_fd: int | None = None) -> Ending:
 def _make_run(
     spec: HarnessSpec, knobs: dict[str, Any], pipe: Pipe, run_dir: Path, text_fd: int | None
 ) -> tuple[Any, Any]:
-    import numpy as np
-    import torch  # two seconds: only after the cheap checks
+    with _uncollected():
+        import numpy as np
+        import torch  # a second or two: only after the cheap checks
 
-    from gpu_runner.harness.machine import attention_kernels, detect
-    from gpu_runner.harness.run import Run
-    from gpu_runner.harness.team import join
+        from gpu_runner.harness.machine import attention_kernels, detect
+        from gpu_runner.harness.run import Run
+        from gpu_runner.harness.team import join
 
     try:
         machine = detect(spec.device, spec.threads, spec.dtype)
@@ -121,6 +123,17 @@ def _make_run(
     of_run = identity(spec, knobs, run_dir / "source", team.size)
     run = Run(spec, knobs, machine, pipe, run_dir / "out", team=team, of_run=of_run, text_fd=text_fd)
     return run, attention_kernels(machine)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """What is imported stays: a quarter of torch's import goes into looking for garbage in it, and every later look."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -21,37 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from research.claude.attempt import Attempt, no_tokens, read_json, short
 from research.claude.client import COUNT_S, MAX_TOKENS, Client
 from research.claude.message import read_message
+from research.claude.pending import Pending
 from research.claude.prompt import Prompt
 from research.claude.wire import Came, ElsewhereError
-from research.drafts import Origin
 
 SHARE = Decimal("0.5")  # of the price of a question that is asked at once
-GIVEN_UP_AFTER = timedelta(hours=26)  # a batch ends within 24 hours
 NO_BATCH = "Claude's answer is not a batch of the API."
 CUT = "The answers of the batch broke off in the middle; they are read again."
 NOT_BILLED = ("errored", "canceled", "expired")  # of a kind that nobody knows yet, nobody knows the price
 CUSTOM_ID = "wave"  # one question a batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pending:
-    """A batch on its way. ``id`` is empty between asking for it and hearing of it."""
-
-    id: str
-    model: str
-    prompt_sha256: str
-    num_wanted: int
-    usd_at_most: str  # JSON knows no Decimal
-    at: str
-    templates_sha256: str = ""  # a batch that was on its way before this was kept has none
-
-    @property
-    def origin(self) -> Origin:
-        return Origin(model=self.model, prompt_sha256=self.prompt_sha256, templates_sha256=self.templates_sha256)
-
-    @property
-    def is_overdue(self) -> bool:
-        return datetime.now(UTC) - datetime.fromisoformat(self.at) > GIVEN_UP_AFTER
 
 
 class _Batch(BaseModel):

@@ -13,15 +13,16 @@ import json
 import re
 from pathlib import Path
 from string import Template
-from typing import Literal
-
-from anthropic.types import MessageParam, TextBlockParam
+from typing import TYPE_CHECKING, Literal
 
 from gpu_runner.contract import canonical_json, parse_recipe, sha256
 from research import levels
 from research.claude.memory import Memory, cut, remember
 from research.drafts import RISKS, Brief, Draft
 from research.visible import visible
+
+if TYPE_CHECKING:  # the SDK takes longer to import than all of Django
+    from anthropic.types import MessageParam, TextBlockParam
 
 FOLDER = Path(__file__).parent / "prompts"
 MAX_COMMENT_CHARS = 8_000

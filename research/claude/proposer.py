@@ -12,8 +12,8 @@ from decimal import Decimal
 from research.claude import batches, prices, reply
 from research.claude import prompt as prompts
 from research.claude.attempt import Asked, Attempt, cost_at_most
-from research.claude.batches import Pending
 from research.claude.client import MAX_TOKENS, Client
+from research.claude.pending import Pending
 from research.claude.prompt import Prompt
 from research.claude.reply import Read
 from research.drafts import Allowance, Answer, Brief, Draft, Origin, Usage
@@ -99,7 +99,7 @@ class ClaudeProposer:
             at=datetime.now(UTC).isoformat(),
         )
         keep(pending)
-        batch_id, attempt = batches.create(self.client, self.model, prompt, reply.SCHEMA)
+        batch_id, attempt = batches.create(self.client, self.model, prompt, reply.schema())
         if batch_id:
             return replace(pending, id=batch_id), Answer()
         usage = attempt.usage if attempt.usage.usd is not None else replace(attempt.usage, usd_at_most=usd_at_most)
@@ -122,7 +122,7 @@ class ClaudeProposer:
         """Count ``prompt``'s tokens and price them; ``problem`` says why it must not be sent to ``model``."""
         if prices.at_most(model, on=_today(), input_tokens=0, output_tokens=0) is None:
             return Quote(model=model, problem=NO_PRICE.format(model=model))
-        counting = self.client.count(model, prompt, reply.SCHEMA)
+        counting = self.client.count(model, prompt, reply.schema())
         if counting.counted is None:
             return Quote(model=model, problem=counting.problem, counting=counting)
         usd = prices.at_most(model, on=_today(), input_tokens=counting.counted, output_tokens=MAX_TOKENS)
@@ -140,7 +140,7 @@ class ClaudeProposer:
                 return _unsent(quote, asked)
             left = self.allowance.usd_left - spent
             asked.append(
-                self.client.ask(model, prompt, reply.SCHEMA, until=until, usd_each=quote.usd_at_most, usd_left=left)
+                self.client.ask(model, prompt, reply.schema(), until=until, usd_each=quote.usd_at_most, usd_left=left)
             )
             if not asked[-1].last.refused:
                 break

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Literal
 
-import anthropic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from gpu_runner.contract import Recipe, parse_recipe
@@ -92,7 +92,12 @@ class SaidDrafts(_Said):
     drafts: list[SaidDraft]
 
 
-SCHEMA: dict[str, Any] = anthropic.transform_schema(SaidDrafts)
+@cache
+def schema() -> dict[str, Any]:
+    """What is sent. Only here is the SDK needed, whose import takes longer than all of Django's."""
+    from anthropic import transform_schema
+
+    return transform_schema(SaidDrafts)
 
 
 @dataclass(frozen=True, kw_only=True)

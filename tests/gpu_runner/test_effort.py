@@ -70,6 +70,7 @@ def test_a_model_that_trains_while_it_is_scored_is_disputed(dataset: Path, tmp_p
     assert "Training ends when the clock does" in measured.reasons[0]
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_whoever_goes_on_learning_between_two_answers_is_disputed_by_its_answers(dataset: Path, tmp_path: Path) -> None:
     build = "Model.found = torch.zeros(256, 256)"
     made = make_model(
@@ -96,6 +97,7 @@ def test_whoever_trains_for_long_is_not_waited_for(
     assert "of processor time before its first answer was out; at most" in reason
 
 
+@pytest.mark.usefixtures("warm_starts")
 @pytest.mark.parametrize("name", zoo.GRADIENTS)
 def test_gradients_are_refused_where_a_model_only_answers_and_the_way_out_is_said(
     dataset: Path, tmp_path: Path, name: str
@@ -146,6 +148,7 @@ def test_a_score_says_what_the_model_did_with_its_time(dataset: Path, tmp_path: 
 # --- memory and what is stored --------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_text_that_is_carried_along_in_a_buffer_is_no_model(dataset: Path, tmp_path: Path) -> None:
     made = make_model(tmp_path / "run")
     train = made / "source" / "train.py"
@@ -164,6 +167,7 @@ def test_text_that_is_carried_along_in_a_buffer_is_no_model(dataset: Path, tmp_p
     assert "persistent=False" in measured.reasons[0]
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_a_second_model_and_an_optimizer_are_more_memory_than_a_forward_pass_needs(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,9 @@ def train(run): ...
 """
 
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare(tmp_path_factory.mktemp("datasets"))
@@ -314,6 +317,9 @@ def test_the_hash_covers_every_name_type_shape_and_value() -> None:
     assert hashes[1] == model_server.holdings_sha256(model_with(a=torch.zeros(8)[::2]))
 
 
+ONE_BATCH: dict[str, Any] = {"num_tokens": 4_096, "num_challenges": 8}  # searching a library takes its time
+
+
 def looks_up(folder: Path) -> Path:
     """A run folder whose model answers out of whatever library of Python it can read."""
     made = make_model(folder, forward="return looked_up(tokens, honest)")
@@ -327,7 +333,7 @@ def looks_up(folder: Path) -> Path:
 @pytest.mark.parametrize("level", trials.LEVELS)
 def test_a_model_that_looks_its_answers_up_finds_nothing(dataset: Path, tmp_path: Path, level: str) -> None:
     """No challenge can see it: the same prefix has the same answer. So the text must not be there."""
-    measured = measure(looks_up(tmp_path / "run"), dataset, level=level, num_challenges=16)
+    measured = measure(looks_up(tmp_path / "run"), dataset, level=level, **ONE_BATCH)
     assert measured.outcome == "ok", measured.reasons
     assert measured.val_bpb is not None
     assert measured.val_bpb > 7.8, "eight bits a byte is what it knows; some boilerplate stands everywhere"
@@ -338,7 +344,7 @@ def test_where_the_library_lies_open_it_would_get_away_with_it(
 ) -> None:
     """The negative control: the hole that hiding closes."""
     monkeypatch.setattr(hidden, "places", tuple)
-    measured = measure(looks_up(tmp_path / "run"), dataset, level=trials.LEVELS[0], num_challenges=16)
+    measured = measure(looks_up(tmp_path / "run"), dataset, level=trials.LEVELS[0], **ONE_BATCH)
     assert measured.outcome == "ok", measured.reasons
     assert measured.val_bpb is not None
     assert 0.3 < measured.val_bpb < 1

@@ -14,6 +14,7 @@ from typing import Any
 
 from gpu_runner import contract
 from gpu_runner.data.manifest import manifest_sha256
+from tests import warm
 
 RECIPE = Path(contract.__file__).parent / "recipes" / "gpt"
 # Trains a step in a few milliseconds; everything else as shipped.
@@ -86,11 +87,11 @@ def listen(
 ) -> Heard:
     """Run the harness in a process of its own until it ends; ``ending`` is (on which line, the signal that it gets).
 
-    ``before`` stands before its command line.
+    It is forked from one that has torch, unless ``before`` stands before its command line.
     """
     reading, writing = os.pipe()
     argv = [*before, sys.executable, "-m", "gpu_runner.harness", str(run_dir), "--report-fd", str(writing)]
-    process = subprocess.Popen(
+    process = warm.Popen(
         argv,
         pass_fds=(writing,),
         cwd=RECIPE.parents[2],

@@ -13,7 +13,7 @@ from research.claude import client as client_module
 from research.claude import prompt
 from research.claude.prices import price, price_list
 from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer
-from research.claude.reply import SCHEMA
+from research.claude.reply import schema
 from research.drafts import Allowance, Brief, Draft, Edit, ExpectedCost, Origin, Override, Precedent, Prediction, Return
 
 from .anthropic_server import Script, error, hang_up, message, send, serving, silence, text, trickle
@@ -138,7 +138,7 @@ def test_the_question_is_well_formed_and_stable_parts_come_first_for_the_cache(a
     [asked] = server.asked
     assert (asked["path"], asked["model"]) == ("/v1/messages", DEFAULT_MODEL)
     assert asked["authorization"] == "Bearer test-key"
-    assert asked["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
+    assert asked["output_config"] == {"format": {"type": "json_schema", "schema": schema()}}
     assert not {"temperature", "tools", "tool_choice", "thinking"} & asked.keys()
     blocks = asked["messages"][0]["content"]
     assert "cache_control" in asked["system"][0]

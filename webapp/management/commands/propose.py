@@ -14,7 +14,7 @@ from research.claude import prompt as prompts
 from research.claude.client import MAX_TOKENS
 from research.claude.prompt import Prompt
 from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer, Quote
-from research.claude.reply import SCHEMA
+from research.claude.reply import schema
 from research.models import Campaign
 
 CHARS_PER_TOKEN = 3.5  # English and Python, roughly; said to be an estimate wherever it is used
@@ -70,7 +70,7 @@ class Command(BaseCommand):
             "note": note,
         }
         if self.as_json:
-            request = {"system": prompt.system, "messages": prompt.messages, "schema": SCHEMA}
+            request = {"system": prompt.system, "messages": prompt.messages, "schema": schema()}
             self.stdout.write(json.dumps(about | {"request": request}, indent=2))
             return
         for block in _blocks(prompt):
