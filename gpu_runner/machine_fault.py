@@ -5,7 +5,7 @@ compiler's that was raised from one of these, the words of git. What they share 
 for it. Without torch: harness, scorer and supervisor read the same table.
 
 Inside of a run an error is only the run's word: it may raise what it likes. So nothing here excuses anything. It is
-tried again within its attempts, and that is counted (research/dispatch.py).
+tried again within its attempts, and that is counted (research/runs/dispatch.py).
 """
 
 from __future__ import annotations

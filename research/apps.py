@@ -8,7 +8,8 @@ class ResearchConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from research import covered, follow, watch
+        from research.loop import follow
+        from research.record import covered, watch
 
         assert covered.APART
         watch.connect()

@@ -1,7 +1,7 @@
 """Every legal move of a campaign, a proposal, a run and a score, in one table each. Pure: no Django.
 
 The tables are checked when this module is imported: a state that cannot be left or reached by
-mistake does not survive the first import. ``research.moves`` writes them by compare-and-set.
+mistake does not survive the first import. ``research.record.moves`` writes them by compare-and-set.
 """
 
 from __future__ import annotations

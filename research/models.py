@@ -585,7 +585,7 @@ class Event(models.Model):
     payload = models.JSONField(default=dict)
     rows = models.JSONField(default=dict, editable=False, help_text="{table: {key: {part: hash}}} of what it tells of.")
     at = models.DateTimeField(default=timezone.now, editable=False)
-    seal = models.CharField(max_length=104, unique=True, null=True, editable=False, help_text="See research.seal.")
+    seal = models.CharField(max_length=104, unique=True, null=True, editable=False, help_text="See record.seal.")
     position = models.PositiveBigIntegerField(null=True, editable=False, unique=True, help_text="In the audit chain.")
     sha256 = models.CharField(max_length=64, blank=True, editable=False, help_text="Of this event and all before it.")
 
@@ -602,7 +602,7 @@ class AuditHead(models.Model):
     num_events = models.PositiveBigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True)
     begun = models.PositiveBigIntegerField(default=0, help_text="From this position on every event is sealed.")
-    signature = models.CharField(max_length=72, blank=True, help_text="See research.seal.")
+    signature = models.CharField(max_length=72, blank=True, help_text="See record.seal.")
 
     def __str__(self) -> str:
         return f"{self.num_events} events, {self.sha256[:12]}"

@@ -9,9 +9,12 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import campaigns, dispatch, gates, propose, report, tasks
-from research.drafts import Answer, Draft, Edit, Override, Prediction
+from research.change.drafts import Answer, Draft, Edit, Override, Prediction
+from research.gates import process
+from research.loop import campaigns, tasks
 from research.models import Campaign, Proposal, Run, Worker
+from research.propose import drafting
+from research.runs import dispatch, report
 
 LOCK = "0" * 64
 
@@ -43,14 +46,14 @@ def make_draft(**over: Any) -> Draft:
 
 def make_proposal(campaign: Campaign, *, arm: str = "offline", author: User | None = None, **over: Any) -> Proposal:
     """In state *drafted*, as a proposer leaves it."""
-    return propose.write(campaign, make_draft(**over), arm=arm, author=author)
+    return drafting.write(campaign, make_draft(**over), arm=arm, author=author)
 
 
 def make_wave(
     campaign: Campaign, *drafts: Draft, arm: str = "claude", design: str = "Two ends of one question."
 ) -> list[Proposal]:
     """In state *drafted*, as one answer of a proposer."""
-    return propose.write_wave(campaign, Answer(drafts=drafts, design=design), arm=arm)
+    return drafting.write_wave(campaign, Answer(drafts=drafts, design=design), arm=arm)
 
 
 def make_pending(campaign: Campaign, worker: Worker | None = None, **over: Any) -> Proposal:
@@ -60,7 +63,7 @@ def make_pending(campaign: Campaign, worker: Worker | None = None, **over: Any) 
 
 def pass_gates(proposal: Proposal, worker: Worker | None = None) -> Proposal:
     """From *drafted* to *pending_review*."""
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     proposal.refresh_from_db()
     assert proposal.state == "checking", list(proposal.revision.gates.values_list("name", "sentence"))
     lease = claim(worker or make_worker())
@@ -83,7 +86,7 @@ SOCKET = Edit(
 def make_blocked(campaign: Campaign, **over: Any) -> Proposal:
     """In state *blocked*: the gate that reads code found an import that nobody allowed."""
     proposal = make_proposal(campaign, **({"title": "Ask the network", "overrides": (), "edits": (SOCKET,)} | over))
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     proposal.refresh_from_db()
     assert proposal.state == "blocked", list(proposal.revision.gates.values_list("name", "outcome"))
     return proposal

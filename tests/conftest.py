@@ -11,7 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 
-from research import doorbell
+from research.record import doorbell
 from tests import builders, warm
 
 Bells = list[tuple[str, tuple[int, ...]]]

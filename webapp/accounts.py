@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from research import events
+from research.record import events
 from webapp.models import LoginLink
 
 LINK_TTL = timedelta(hours=1)

@@ -22,7 +22,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import events, watch
+from research.change.visible import visible
 from research.models import (
     AuditHead,
     Campaign,
@@ -42,7 +42,7 @@ from research.models import (
     Wave,
     Worker,
 )
-from research.visible import visible
+from research.record import events, watch
 from webapp import agents
 from webapp.models import AgentToken, LoginLink
 
@@ -120,8 +120,8 @@ class CampaignAdmin(RecordAdmin):
     """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
 
     That needs ``research.change_campaign``: they say what is asked for and what a result means. Who may steer sets how
-    much waits for people, and reads the rest. A campaign is begun by ``research.campaigns.create``, which also makes
-    its repository. What is saved leaves an event with the old and the new values: see ``research.watch``.
+    much waits for people, and reads the rest. A campaign is begun by ``research.loop.campaigns.create``, which makes
+    its repository, too. What is saved leaves an event with the old and the new values: see ``research.record.watch``.
     """
 
     list_display = ("name", "slug", "state", "recipe", "dataset", "hardware_class", "budget_gpu_hours", "budget_usd")

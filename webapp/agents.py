@@ -11,8 +11,8 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import events, watch
 from research.models import Campaign
+from research.record import events, watch
 from webapp.models import AgentToken
 
 DAYS = 90

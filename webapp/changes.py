@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gpu_runner.contract import KnobValue
-from research import patches, repository
-from research.drafts import Edit
+from research.change import patches
+from research.change.drafts import Edit
 from research.models import Revision
+from research.record import repository
 from webapp import diffs, figures
 
 WORDS = (

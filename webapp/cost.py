@@ -8,8 +8,9 @@ from decimal import Decimal
 from django.db.models import Avg, Count
 
 from gpu_runner import contract
-from research import dispatch, ledger
 from research.models import Campaign, Incumbent, Revision
+from research.record import ledger
+from research.runs import dispatch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.contrib.auth.models import Group, User
 
-from research import watch
-from research.held import Table, cover
+from research.record import watch
+from research.record.held import Table, cover
 from webapp.models import AgentToken, LoginLink
 
 _COUNTED = "counts what the token was used for; what it may is held"

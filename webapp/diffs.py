@@ -10,7 +10,7 @@ from pygments.lexers import get_lexer_for_filename
 from pygments.token import Token, _TokenType
 from pygments.util import ClassNotFound
 
-from research.visible import visible
+from research.change.visible import visible
 
 MAX_COLOURED_LINES = 3_000  # beyond, plain text: colour is not worth a slow page
 _HUNK = re.compile(r"^@@ -([0-9]+)(?:,([0-9]+))? \+([0-9]+)(?:,([0-9]+))? @@ ?(.*)$")

@@ -8,8 +8,9 @@ from functools import cached_property, lru_cache
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import learn, lifecycle, repository
+from research import lifecycle
 from research.models import Campaign, Decision, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
+from research.record import learn, repository
 from webapp import diffs, figures, history, judged
 from webapp.changes import Changes
 from webapp.cost import Cost, cost_of

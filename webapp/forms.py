@@ -10,10 +10,11 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
 from gpu_runner.contract import Recipe
-from research import handwritten, pasted, steer
-from research.drafts import Draft, ExpectedCost, Prediction
+from research.change import handwritten, pasted
+from research.change.drafts import Draft, ExpectedCost, Prediction
+from research.change.visible import readable
 from research.models import Decision, Revision
-from research.visible import readable
+from research.propose import notes
 
 
 class Words(forms.CharField):
@@ -248,7 +249,7 @@ def _written(draft: Draft, files: dict[str, str]) -> dict[str, Any]:
 class NoteForm(forms.Form):
     """Something to tell the proposer."""
 
-    note = forms.CharField(max_length=steer.MAX_CHARS, widget=forms.Textarea)
+    note = forms.CharField(max_length=notes.MAX_CHARS, widget=forms.Textarea)
 
 
 class StopForm(forms.Form):

@@ -13,7 +13,7 @@ from typing import Any
 
 from research.lifecycle import RUN_OVER
 from research.models import Campaign, Event, ReportBatch, Run
-from research.points import read_batches
+from research.runs.points import read_batches
 
 MAX_BATCHES = 40
 MAX_POINTS = 5_000

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gpu_runner import contract
-from research import judge, learn, statistics
+from research import statistics
+from research.judge import judge
 from research.models import Revision, Verdict
+from research.record import learn
 from webapp import figures
 
 

@@ -45,7 +45,8 @@ def campaign_topic(campaign_id: int) -> str:
 
 def connect() -> None:
     """Follow what the record says after each commit. Called once, when the app registry is ready."""
-    from research import events, report
+    from research.record import events
+    from research.runs import report
 
     events.committed.connect(_on_event, dispatch_uid="webapp.live")
     report.reported.connect(_on_report, dispatch_uid="webapp.live")

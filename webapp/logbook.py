@@ -14,7 +14,7 @@ from django.utils import timezone
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Decision, Event, Run, Score
-from research.settle import check_may_settle
+from research.review.quarantined import check_may_settle
 from webapp.doubt import Doubt, doubts
 from webapp.measured import Stretch, stretches
 from webapp.spent import in_words

@@ -11,7 +11,7 @@ import copy
 import logging
 import re
 
-from research.visible import visible
+from research.change.visible import visible
 
 # A login link's path, tokens of workers and agents, webhook secrets, Anthropic keys.
 _SECRETS = re.compile(r"(/login/|\bBearer\s+|\bwhsec_|\bsk-ant-)[^\s/?#\"'\\]+")

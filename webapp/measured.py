@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpu_runner.contract import Spent
-from research import usual
 from research.models import Run
+from research.runs import usual
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from functools import cached_property
 
 from django.contrib.auth.models import User
 
-from research import approval
 from research.gates import overridden
 from research.models import Decision, Gate, Proposal, Revision
+from research.record import approval
 from webapp.access import num_deciders
 
 

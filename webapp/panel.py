@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
-from research import events
+from research.record import events
 from webapp import turnstile
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from django.contrib.auth.models import User
 from django.db.models import Case, Count, F, Max, Q, When
 
-from research import lifecycle, quarantine, review
+from research import lifecycle
 from research.models import Proposal, Revision
+from research.review import decisions
+from research.runs import quarantine
 from webapp import figures
 from webapp.access import may_read
 from webapp.wave import stated
@@ -85,7 +87,7 @@ def _marked(rows: list[Row]) -> list[Row]:
 
 def _rows(user: User) -> list[Row]:
     own = set(
-        Proposal.objects.filter(review.is_of(user), state__in=lifecycle.PROPOSAL_OPEN).values_list("pk", flat=True)
+        Proposal.objects.filter(decisions.is_of(user), state__in=lifecycle.PROPOSAL_OPEN).values_list("pk", flat=True)
     )
     newest = Revision.objects.filter(proposal__state__in=lifecycle.PROPOSAL_OPEN).annotate(
         newest=Max("proposal__revisions__number"),
@@ -109,5 +111,5 @@ def next_waiting(user: User, after: int | None = None) -> int | None:
     assert may_read(user), "views fetch through webapp.access"
     its_wave = Proposal.objects.filter(pk=after or 0, wave__isnull=False).values("wave")
     distance = Case(When(wave__in=its_wave, then=0), default=1)
-    waiting = review.waiting_for(user).exclude(pk=after or 0)
+    waiting = decisions.waiting_for(user).exclude(pk=after or 0)
     return waiting.order_by(distance, "state_at", "pk").values_list("pk", flat=True).first()

@@ -11,8 +11,11 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
-from research import latency, learn, ledger, levels, lifecycle, repository, review, statistics
+from research import levels, lifecycle, statistics
+from research.judge import latency
 from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
+from research.record import learn, ledger, repository
+from research.review import decisions
 from webapp import figures, progression, waits
 
 ENOUGH_TO_SAY = 10  # judged proposals; under it a win rate is mostly noise
@@ -134,7 +137,7 @@ class Standings:
     @cached_property
     def num_waiting(self) -> int:
         """For the reader to decide on."""
-        return review.waiting_for(self.reader).filter(campaign=self.campaign).count()
+        return decisions.waiting_for(self.reader).filter(campaign=self.campaign).count()
 
     @property
     def num_proposals(self) -> int:
@@ -367,7 +370,7 @@ def chrome(reader: User) -> Chrome:
     )
     limits = [row["budget_gpu_hours"] for row in rows if row["budget_gpu_hours"] is not None]
     return Chrome(
-        num_waiting=review.waiting_for(reader).count(),
+        num_waiting=decisions.waiting_for(reader).count(),
         num_live=Run.objects.filter(state__in=lifecycle.RUN_LIVE).count(),
         gpu_s=sum(row["gpu_s"] or 0.0 for row in rows),
         limit_s=3600 * sum(limits) if limits and len(limits) == len(rows) else None,

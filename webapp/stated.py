@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from research.drafts import RISKS
+from research.change.drafts import RISKS
 from research.gates import smoke
 from research.models import Gate, Revision
 

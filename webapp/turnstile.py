@@ -43,7 +43,7 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from research import events
+from research.record import events
 from webapp.models import Tries
 from webapp.whence import network_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from research import latency
-from research.latency import Stage
+from research.judge import latency
+from research.judge.latency import Stage
 from research.models import Campaign, Event, Proposal
 from webapp import figures
 from webapp.templatetags.shown import DAY, HOUR, MINUTE, seconds

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from research import workers
+from research.runs import workers
 from webapp import redis_server
 from webapp.supervisor import Child
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from research import patches
-from research.drafts import Draft
-from research.gates import sandbox, size, unified
-from research.gates.found import Context, Found
+from research.change import patches, unified
+from research.change.drafts import Draft
+from research.gates.checks import sandbox, size
+from research.gates.outcome import Context, Found
 
 GATES = (size.check, sandbox.check)
 MAX_SAID = 5

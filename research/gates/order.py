@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from gpu_runner import contract
-from research.drafts import Precedent
-from research.gates import applies, code, credentials, novelty, overrides, paths, sandbox, size, text, unified
-from research.gates.found import Context, Found
+from research.change import unified
+from research.change.drafts import Precedent
+from research.gates.checks import applies, code, credentials, novelty, overrides, paths, sandbox, size, text
+from research.gates.outcome import Context, Found
 
 PATCH_GATES: tuple[tuple[str, Callable[[Context], Found]], ...] = (
     (size.NAME, size.check),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpu_runner import contract
-from research.gates import applies, overrides, sandbox, size
+from research.gates.checks import applies, overrides, sandbox, size
 from research.models import Decision, Gate, Revision
 
 NUM_PEOPLE = 2

@@ -9,9 +9,10 @@ from django.db.models import Avg, Count, Sum
 
 from gpu_runner import contract
 from gpu_runner.contract import Spent
-from research import attempts, dispatch, ledger, usual
-from research.gates.found import Found, Remark
+from research.gates.outcome import Found, Remark
 from research.models import Campaign, Revision, Run
+from research.record import ledger
+from research.runs import attempts, dispatch, usual
 
 NAME = "smoke run"
 SLOW = {"slowdown": 1.25, "memory_ratio": 2.0}  # times what the incumbent takes: a person should know

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 
-from research.gates.found import Context, Found
+from research.gates.outcome import Context, Found
 
 NAME = "smoke run"
 SMOKE_S = 3  # of training

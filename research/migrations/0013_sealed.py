@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='audithead',
             name='signature',
-            field=models.CharField(blank=True, help_text='See research.seal.', max_length=72),
+            field=models.CharField(blank=True, help_text='See record.seal.', max_length=72),
         ),
         migrations.AddField(
             model_name='event',
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='event',
             name='seal',
-            field=models.CharField(editable=False, help_text='See research.seal.', max_length=104, null=True, unique=True),
+            field=models.CharField(editable=False, help_text='See record.seal.', max_length=104, null=True, unique=True),
         ),
         migrations.AlterField(
             model_name='campaign',

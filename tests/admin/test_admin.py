@@ -16,7 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from research import audit, dispatch, reconcile, review, steer
+from research.loop import reconcile
 from research.models import (
     Campaign,
     Decision,
@@ -32,6 +32,10 @@ from research.models import (
     Wave,
     Worker,
 )
+from research.propose import notes
+from research.record import audit
+from research.review import decisions
+from research.runs import dispatch
 from tests import builders
 from webapp import accounts, agents
 from webapp.models import AgentToken
@@ -69,7 +73,7 @@ def endpoint(db: None) -> Endpoint:
 def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Campaign:
     """At least one row of everything that has a page."""
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     dispatch.advance(campaign)
     while Proposal.objects.get(pk=proposal.pk).state != "judged":
         lease = builders.claim(builders.make_worker())
@@ -78,7 +82,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
         builders.finish(lease, val_bpb=1.6 + 0.001 * (lease.spec.seed % 7) + effect)
     builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
     audit.chain()
-    steer.note(campaign, "Look at attention.", by=dana)
+    notes.note(campaign, "Look at attention.", by=dana)
     accounts.make_link(dana)
     agents.make("scout", campaign=campaign, by="user:dana")
     Group.objects.create(name="Reviewers")
@@ -354,7 +358,7 @@ def test_whoever_sets_alpha_is_named_with_what_it_was_and_is(campaign: Campaign,
     assert (event.by, event.payload["changes"]) == ("user:alice", {"alpha": [0.05, 0.2]})
     assert event.sentence == "campaign first was changed: alpha 0.05 -> 0.2"
     with pytest.raises(PermissionDenied):
-        steer.note(campaign, "Now.", by=User.objects.get(pk=alice.pk))
+        notes.note(campaign, "Now.", by=User.objects.get(pk=alice.pk))
     assert client.post(reverse("campaign-state", args=[campaign.slug]), {"state": "paused"}).status_code == 403
 
 
@@ -367,7 +371,7 @@ def test_an_approval_is_stale_once_the_science_has_changed(
     campaign: Campaign, bob: User, danas_browser: Client
 ) -> None:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     form = posted(danas_browser.get(page(Campaign, "change", campaign.pk))) | {"alpha": 0.2}
     danas_browser.post(page(Campaign, "change", campaign.pk), form)
     reconcile.reconcile()

@@ -14,8 +14,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from research import gates, learn, propose, review
+from research.gates import process
 from research.models import Campaign, Event, Proposal
+from research.propose import drafting
+from research.record import learn
+from research.review import decisions
 from tests import builders
 from tests.research.test_claude_in_the_loop import make_answer
 from webapp import agents
@@ -94,7 +97,7 @@ def test_scout_reads_the_brief_proposes_and_follows_what_becomes_of_it(scout: Sc
     assert (waiting["state"], waiting["decision"], waiting["verdict"]) == ("pending_review", None, None)
     assert {gate["outcome"] for gate in waiting["gates"]} <= {"passed", "warned"}, waiting["gates"]
     reject = {"choice": "reject", "category": "not_worth_it", "reason": "Too small to see."}
-    review.decide(proposal.pk, digest=proposal.revision.digest, by=bob, **reject)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, by=bob, **reject)
     over = scout.get(f"proposals/{proposal.pk}").json()
     assert (over["state"], over["decision"]["reason"]) == ("rejected", "Too small to see.")
     assert "bob" not in json.dumps(over)
@@ -128,9 +131,9 @@ def test_scout_answers_a_reviewer_with_a_revision(scout: Scout, bob: User) -> No
     address, digest = f"proposals/{number}/revisions", proposal.revision.digest
     asked_early = scout.post(address, with_warmup(0.08), if_match=f'"{digest}"')
     assert (asked_early.status_code, "no reviewer asks" in asked_early.json()["error"]) == (409, True)
-    review.decide(number, digest=digest, choice="request_changes", by=bob, reason="Less of it.")
+    decisions.decide(number, digest=digest, choice="request_changes", by=bob, reason="Less of it.")
     proposal.refresh_from_db()
-    propose.revise(proposal)  # the house's own proposer leaves it alone
+    drafting.revise(proposal)  # the house's own proposer leaves it alone
     assert scout.get(f"proposals/{number}").json()["decision"]["reason"] == "Less of it."
     assert scout.post(address, with_warmup(0.08)).status_code == 422
     assert scout.post(address, with_warmup(0.08), if_match="0" * 64).status_code == 409
@@ -192,7 +195,7 @@ def test_the_queue_cannot_be_flooded_and_claude_is_still_asked(scout: Scout, cam
     assert (full.status_code, full["Retry-After"]) == (429, "600")
     assert "takes 2" in full.json()["error"]
     campaign.refresh_from_db()
-    assert propose.num_missing(campaign) == campaign.num_waiting
+    assert drafting.num_missing(campaign) == campaign.num_waiting
 
 
 def test_a_token_sends_sixty_proposals_an_hour_refused_ones_included(
@@ -207,10 +210,10 @@ def test_a_token_sends_sixty_proposals_an_hour_refused_ones_included(
 
 
 def test_blocked_proposals_of_an_agent_do_not_stop_a_campaign(scout: Scout, campaign: Campaign) -> None:
-    for _ in range(gates.BLOCKED_IN_A_ROW):
+    for _ in range(process.BLOCKED_IN_A_ROW):
         proposal = builders.make_proposal(campaign, arm="agent")
         Proposal.objects.filter(pk=proposal.pk).update(state="blocked")
-    gates._pause_after_many(Proposal.objects.latest("pk"))
+    process._pause_after_many(Proposal.objects.latest("pk"))
     campaign.refresh_from_db()
     assert campaign.state == "active"
 

@@ -12,10 +12,14 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.test import Client
 
 from gpu_runner import contract
-from research import approval, briefing, dispatch, gates, tasks, workers
-from research.claude import prompt
+from research.arms.claude import prompt
+from research.gates import process
+from research.loop import tasks
 from research.models import Campaign, Run, Score, Worker
-from research.points import read_batches
+from research.propose import briefing
+from research.record import approval
+from research.runs import dispatch, workers
+from research.runs.points import read_batches
 from tests import builders
 from tests.api.test_worker_api import lease_one
 from webapp.notify.models import KINDS, Delivery, Endpoint
@@ -94,7 +98,7 @@ def hidden_in(text: str) -> set[str]:
 
 
 def smoke_run(mallory: Mallory, campaign: Campaign) -> contract.Lease:
-    gates.check(builders.make_proposal(campaign).revision)
+    process.check(builders.make_proposal(campaign).revision)
     return lease_one(mallory.client, mallory.token)
 
 

@@ -11,8 +11,9 @@ import pytest
 from django.test import Client
 
 from gpu_runner import contract
-from research import approval, dispatch, workers
 from research.models import Campaign, Run, Worker
+from research.record import approval
+from research.runs import dispatch, workers
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)

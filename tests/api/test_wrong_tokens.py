@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from research import workers
+from research.runs import workers
 from tests import builders
 from tests.api.test_worker_api import CLAIM
 from webapp import agents

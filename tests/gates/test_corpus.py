@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from research.drafts import Edit
-from research.gates.found import Found
+from research.arms.offline.catalogue import catalogue
+from research.change.drafts import Edit
+from research.change.patches import to_patch
 from research.gates.order import context_of, looked_at
-from research.offline.catalogue import catalogue
-from research.patches import to_patch
+from research.gates.outcome import Found
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parents[1] / "gpu_runner" / "recipes" / "gpt"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gpu_runner.names import inside, lookup
-from research.gates import packages
-from research.gates.found import Found
+from research.gates.code import packages
 from research.gates.order import context_of, looked_at
+from research.gates.outcome import Found
 
 RECIPE = '[recipe]\nname = "r"\nabout = ""\neditable = ["net.py"]\n'
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.gates import size
+from research.change.pasted import as_git_writes
+from research.change.unified import read
+from research.gates.checks import size
 from research.gates.order import context_of, looked_at
-from research.gates.unified import read
-from research.pasted import as_git_writes
 
 FILES = {
     "recipe.toml": '[recipe]\nname = "r"\nabout = ""\neditable = ["train.py", "lib/net.py"]\n'

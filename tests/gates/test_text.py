@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from research import gates, repository
-from research.drafts import Edit
-from research.gates import text
-from research.gates.found import Found
+from research.change.drafts import Edit
+from research.change.patches import to_patch
+from research.gates import process
+from research.gates.checks import text
 from research.gates.order import context_of
+from research.gates.outcome import Found
 from research.models import Incumbent
-from research.patches import to_patch
+from research.record import repository
 from tests import builders
 from tests.gates.test_corpus import BENIGN, CATALOGUE, FILES
 from tests.hiding import every_way
@@ -147,7 +148,7 @@ def test_bob_reads_on_the_page_what_it_brings_since_the_first_commit(bob: User) 
     kept = repository.commit_keep(campaign, first, patch, {}, "A comment\n")
     Incumbent.objects.create(campaign=campaign, number=1, commit=kept)
     proposal = builders.make_proposal(campaign, overrides=(), edits=(added("# Twice.\n"),))
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     sentence = f"6 bytes (comments 6); {len(comment) - 3 + 6} since the campaign's first commit"
     assert proposal.revision.gates.get(name=text.NAME).sentence == sentence
     assert sentence.replace("'", "&#x27;") in text_of(browser_of(bob), f"/proposals/{proposal.pk}/")

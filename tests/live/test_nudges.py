@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 
 from gpu_runner import contract
-from research import dispatch, report
+from research.runs import dispatch, report
 from tests import builders
 from tests.live.conftest import House, wait_for
 from tests.live.test_socket import steps, until

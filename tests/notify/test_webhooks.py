@@ -17,8 +17,10 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from research import dispatch, doorbell, events, review
 from research.models import Campaign, Event, Proposal
+from research.record import doorbell, events
+from research.review import decisions
+from research.runs import dispatch
 from tests import builders
 from tests.notify.conftest import Receiver, hang, make_due, say, trickle
 from webapp.notify import deliver, outbox, post, tasks
@@ -87,7 +89,7 @@ def test_a_proposal_that_waits_for_review_is_told_and_verified_by_an_independent
 
 def test_a_verdict_carries_its_numbers(campaign: Campaign, bob: User, tracker: Endpoint, receiver: Receiver) -> None:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     dispatch.advance(campaign)
     while Proposal.objects.get(pk=proposal.pk).state != "judged":
         lease = builders.claim(builders.make_worker())

@@ -23,9 +23,14 @@ from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from research import approval, audit, dispatch, events, judge, lifecycle, moves, propose, reconcile, workers  # noqa: E402
+from research import lifecycle  # noqa: E402
+from research.judge import judge  # noqa: E402
 from research.lifecycle import LostRace  # noqa: E402
+from research.loop import reconcile  # noqa: E402
 from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
+from research.propose import drafting  # noqa: E402
+from research.record import approval, audit, events, moves  # noqa: E402
+from research.runs import dispatch, workers  # noqa: E402
 from research.statistics import Look  # noqa: E402
 from tests import builders  # noqa: E402
 from webapp import accounts, yard  # noqa: E402
@@ -108,7 +113,7 @@ def look_after(campaign: int, proposal: int, budget: float | None) -> None:
 
 
 def _answer_doorbell(proposal: Proposal) -> None:
-    verb = {"changes_requested": propose.revise, "stale": propose.rebase}.get(proposal.state)
+    verb = {"changes_requested": drafting.revise, "stale": drafting.rebase}.get(proposal.state)
     try:
         if verb is not None:
             verb(proposal)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from research.claude.proposer import ClaudeProposer
+from research.arms.claude.proposer import ClaudeProposer
 
 from .anthropic_server import Script, Server, serving
 

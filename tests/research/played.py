@@ -20,9 +20,13 @@ from django.contrib.auth.models import Permission, User
 from django.test import override_settings
 
 from gpu_runner import contract
-from research import briefing, dispatch, doorbell, edit, override, propose, review, tasks
-from research.drafts import Override
+from research.change.drafts import Override
+from research.loop import tasks
 from research.models import Campaign, Proposal
+from research.propose import briefing, drafting
+from research.record import doorbell
+from research.review import decisions, edit, override
+from research.runs import dispatch
 from tests import builders
 
 from .anthropic_server import Script, Server, error, message, serving, text
@@ -174,7 +178,7 @@ class House:
         if not self.campaign.proposals.filter(state__in=("drafted", "checking", "pending_review")).exists():
             Campaign.objects.filter(pk=self.campaign.pk).update(proposer_retry_at=None)
             self.campaign.refresh_from_db()
-            propose.top_up(self.campaign)
+            drafting.top_up(self.campaign)
 
     # the worker
 
@@ -223,16 +227,16 @@ class House:
         if idea.people == "withdraw":
             override.withdraw(proposal.pk, reason="The gate is right.", by=self.bob)
         elif idea.people == "reject":
-            review.decide(proposal.pk, choice="reject", category="not_worth_it", reason="Too dear.", **said)
+            decisions.decide(proposal.pk, choice="reject", category="not_worth_it", reason="Too dear.", **said)
         elif idea.people == "changes" and is_new:
-            review.decide(proposal.pk, choice="request_changes", reason="Half of that, please.", **said)
+            decisions.decide(proposal.pk, choice="request_changes", reason="Half of that, please.", **said)
         elif idea.people == "edit" and is_new:
             draft = replace(
                 briefing.draft_of(revision), overrides=(Override(key=idea.key, value=4, reason="carol: less"),)
             )
             edit.edit(proposal.pk, draft, number=revision.number, digest=revision.digest, by=self.carol)
         else:
-            review.decide(proposal.pk, choice="approve", **said)
+            decisions.decide(proposal.pk, choice="approve", **said)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def decided(proposal: Proposal) -> str:
 
 
 def accounts(session: Session) -> Iterator[str]:
-    from research import ledger
+    from research.record import ledger
 
     spent, account = ledger.spent(session.campaign), ledger.account(session.campaign)
     yield f"Attempts {account.num_attempts}, requests at the server {len(session.server.asked)}"

@@ -13,9 +13,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from research import ledger, moves, propose
-from research.drafts import Usage
+from research.change.drafts import Usage
 from research.models import LedgerEntry
+from research.propose import drafting
+from research.record import ledger, moves
 from tests import builders
 
 from .anthropic_server import message, serving, text
@@ -70,7 +71,7 @@ def test_the_campaign_says_that_the_day_is_spent_and_asks_nobody(monkeypatch: An
     ledger.charge_claude(campaign, (use("9.90"),), "propose")
     with serving(message(text(make_answer(0.1)))) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
         assert anthropic.asked == []
     campaign.refresh_from_db()
     assert "$0.10 are left of the $10.00 a day" in campaign.proposer_problem

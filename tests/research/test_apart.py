@@ -9,8 +9,12 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import apart, audit, dispatch, doorbell, judge, ledger, reconcile, report, review, tasks
+from research.judge import judge
+from research.loop import reconcile, tasks
 from research.models import Campaign, Event, Proposal, Revision, Run
+from research.record import audit, doorbell, ledger, repairs
+from research.review import decisions
+from research.runs import dispatch, report
 from tests import builders
 from tests.conftest import Bells
 from webapp.notify import deliver
@@ -26,7 +30,7 @@ def campaign() -> Campaign:
 
 
 def told(campaign: Campaign | None) -> list[str]:
-    return list(Event.objects.filter(kind=apart.FAILED, campaign=campaign).values_list("sentence", flat=True))
+    return list(Event.objects.filter(kind=repairs.FAILED, campaign=campaign).values_list("sentence", flat=True))
 
 
 def silent(campaign: Campaign, name: str) -> Run:
@@ -39,7 +43,7 @@ def silent(campaign: Campaign, name: str) -> Run:
 
 def approved(campaign: Campaign, bob: User, **over: object) -> Proposal:
     proposal = builders.make_pending(campaign, **over)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     return proposal
 
 

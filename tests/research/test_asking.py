@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from research import asking, briefing, ledger, propose, reconcile, repeats
-from research.claude.attempt import no_tokens
-from research.claude.client import Client
+from research.arms.claude.attempt import no_tokens
+from research.arms.claude.client import Client
+from research.loop import reconcile
 from research.models import Campaign, Event, LedgerEntry
+from research.propose import briefing, drafting, repeats, turns
+from research.record import ledger
 from tests import builders
 from tests.conftest import Bells
 
@@ -43,7 +45,7 @@ def test_an_attempt_is_in_the_ledger_while_it_is_under_way_and_is_one_row_afterw
 
     with serving(script) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
     assert seen == [("sent", None, AT_MOST), Decimal(10) - Decimal(AT_MOST), 0], "promised, and not spent yet"
     assert rows() == [("end_turn", Decimal("0.045"), None)]
 
@@ -56,9 +58,9 @@ def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_o
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         with monkeypatch.context() as dying:
             dying.setattr(Client, "_attempt", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-            dying.setattr(asking, "end", lambda *args: None)  # kill -9 runs no finally
+            dying.setattr(turns, "end", lambda *args: None)  # kill -9 runs no finally
             with pytest.raises(KeyboardInterrupt):
-                propose.top_up(campaign)
+                drafting.top_up(campaign)
         assert rows() == [("sent", None, AT_MOST)]
         reconcile.reconcile()
         assert ("control.propose", (campaign.pk,)) not in bells, "it may be alive"
@@ -66,7 +68,7 @@ def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_o
         reconcile.reconcile()
         assert ("control.propose", (campaign.pk,)) in bells
         campaign.refresh_from_db()
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
     assert rows() == [("lost", None, AT_MOST), ("end_turn", Decimal("0.045"), None)]
     assert ledger.spent(campaign).num_unpriced == 1
     assert Event.objects.filter(kind="proposer.lost").count() == 1
@@ -78,9 +80,9 @@ def test_what_came_back_is_kept_to_the_letter_before_anything_is_made_of_it(monk
     script = send(page.encode(), request_id="req_011 sk-test")
     with serving(script) as server, monkeypatch.context() as dying:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        dying.setattr(asking, "note_answer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        dying.setattr(turns, "note_answer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            propose.top_up(campaign)
+            drafting.top_up(campaign)
     entry = LedgerEntry.objects.get()
     assert rows() == [("unreadable", None, AT_MOST)]
     assert entry.answer == page.replace("\0", "\N{REPLACEMENT CHARACTER}").replace("sk-test", "(the key)")
@@ -97,12 +99,12 @@ def test_gpu_time_is_spent_whether_or_not_claude_is_being_asked() -> None:
 
 def test_who_was_taken_for_dead_does_not_end_the_asking_of_who_took_over() -> None:
     campaign = builders.make_campaign()
-    first = asking.begin(campaign)
+    first = turns.begin(campaign)
     assert first is not None
-    assert asking.begin(campaign) is None, "one at a time"
+    assert turns.begin(campaign) is None, "one at a time"
     Campaign.objects.update(proposing_since=first - timedelta(minutes=16))
-    second = asking.begin(campaign)
-    asking.end(campaign, first)
+    second = turns.begin(campaign)
+    turns.end(campaign, first)
     campaign.refresh_from_db()
     assert campaign.proposing_since == second
 
@@ -115,7 +117,7 @@ def test_two_campaigns_that_ask_at_once_do_not_spend_the_same_dollar(
     one, two = builders.make_campaign(slug="one"), builders.make_campaign(slug="two")
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        second = asking.proposer(two)
+        second = turns.proposer(two)
         ledger.enter(
             one, replace(no_tokens("claude-opus-5-5", 0.0, "sent", None), usd_at_most=Decimal(AT_MOST)), "propose"
         )
@@ -131,12 +133,12 @@ def test_the_cap_of_a_day_is_reached_to_the_cent_and_not_passed(monkeypatch: pyt
     campaign = builders.make_campaign(num_waiting=1)
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
     settings.CLAUDE_USD_PER_DAY = Decimal("0.5649")
     other = builders.make_campaign(slug="other", num_waiting=1)
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        assert propose.top_up(other) == []
+        assert drafting.top_up(other) == []
     assert server.asked == []
 
 
@@ -147,20 +149,20 @@ def test_a_fault_of_ours_over_an_answer_is_said_paid_and_not_repeated_in_a_few_s
     monkeypatch.setattr(repeats, "screened", lambda *args, **options: 1 // 0)
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
-        assert propose.top_up(campaign) == [], "not before its pause is over"
+        assert drafting.top_up(campaign) == [], "not before its pause is over"
     assert len(server.asked) == 1
     assert "a fault of ours (ZeroDivisionError, see the log)" in campaign.proposer_problem
     assert rows() == [("end_turn", Decimal("0.045"), None)]
 
 
 def test_three_attempts_are_three_rows_however_they_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("research.claude.client._pause", lambda *args: 0.0)
+    monkeypatch.setattr("research.arms.claude.client._pause", lambda *args: 0.0)
     campaign = builders.make_campaign()
     with serving(error(529, "overloaded_error", "busy"), error(500, "api_error", "oops"), ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
     assert rows() == [("http_529", 0, None), ("http_500", None, AT_MOST), ("end_turn", Decimal("0.045"), None)]
     answers = LedgerEntry.objects.order_by("pk").values_list("answer", flat=True)
     assert [word in answer for word, answer in zip(("busy", "oops", "msg_1"), answers, strict=True)] == [True] * 3

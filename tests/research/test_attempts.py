@@ -10,8 +10,13 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from gpu_runner.contract import FAULT_OF, Failure, FailureKind
-from research import attempts, dispatch, gates, moves, propose, report, review, tasks
+from research.gates import process
+from research.loop import tasks
 from research.models import Campaign, Event, Proposal, Run
+from research.propose import drafting
+from research.record import moves
+from research.review import decisions
+from research.runs import attempts, dispatch, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,7 +46,7 @@ def claim() -> contract.Lease:
 
 def approved(campaign: Campaign, bob: User) -> Proposal:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     return proposal
 
 
@@ -213,7 +218,7 @@ def test_a_long_reason_still_ends_with_the_way_out(campaign: Campaign) -> None:
 
 def test_a_smoke_run_that_the_machine_ends_blocks_nobody(campaign: Campaign) -> None:
     proposal = builders.make_proposal(campaign)
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     for _ in range(attempts.MAX_ATTEMPTS):
         lose(claim())
     assert as_it_is(proposal).state == "stale"
@@ -225,13 +230,13 @@ def test_a_smoke_run_that_the_machine_ends_blocks_nobody(campaign: Campaign) -> 
 
 def tasks_of_reconcile(proposal: Proposal) -> None:
     """What the control worker does with one that is stale, and then drafted."""
-    propose.rebase(as_it_is(proposal))
-    gates.check(as_it_is(proposal).revision)
+    drafting.rebase(as_it_is(proposal))
+    process.check(as_it_is(proposal).revision)
 
 
 def test_but_not_for_ever(campaign: Campaign) -> None:
     proposal = builders.make_proposal(campaign)
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     for round_ in range(attempts.MAX_SMOKES):
         if round_:
             tasks_of_reconcile(proposal)
@@ -248,12 +253,12 @@ def test_but_not_for_ever(campaign: Campaign) -> None:
 def test_whoever_approves_at_once_still_sees_what_was_approved_run(campaign: Campaign, bob: User) -> None:
     """Smoke runs go before all else, so for every approval one more of them came, and nothing was ever measured."""
     for num_approved in range(2 * campaign.num_waiting):
-        assert propose.num_missing(campaign) == min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
+        assert drafting.num_missing(campaign) == min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
         approved(campaign, bob)
-    assert propose.num_missing(campaign) == 0
+    assert drafting.num_missing(campaign) == 0
     assert claim().spec.purpose == "baseline"
     finish_one(campaign)
-    assert propose.num_missing(campaign) == 1
+    assert drafting.num_missing(campaign) == 1
 
 
 def finish_one(campaign: Campaign) -> None:

@@ -14,10 +14,13 @@ from django.core.management import call_command
 from django.db import transaction
 
 from gpu_runner import contract
-from research import audit, chain, events, held, override, propose, reconcile, review
-from research import seal as seals
 from research.gates import overridden
+from research.loop import reconcile
 from research.models import AuditHead, Campaign, Decision, Event, Incumbent, Proposal, Revision, Score, Verdict
+from research.propose import drafting
+from research.record import audit, chain, events, held
+from research.record import seal as seals
+from research.review import decisions, override
 from tests import builders
 
 CHANGED: dict[str, Any] = {
@@ -41,7 +44,7 @@ def record(bob: User) -> Campaign:
     """A campaign with a decision, and some events; all in the chain."""
     campaign = builders.make_campaign()
     proposal = builders.make_pending(campaign)
-    review.decide(
+    decisions.decide(
         proposal.pk, digest=proposal.revision.digest, choice="reject", category="later", reason="Not now.", by=bob
     )
     audit.chain()
@@ -193,7 +196,7 @@ def judged(bob: User) -> Campaign:
     """A proposal was kept, so that there are scores, a verdict and two incumbents."""
     campaign = builders.make_campaign()
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     while (lease := builders.claim(builders.make_worker())) is not None:
         builders.finish(lease, val_bpb=1.5 if lease.spec.purpose == "candidate" else 1.6)
     assert Incumbent.objects.count() == 2
@@ -269,8 +272,8 @@ def test_every_revision_is_held_to_its_own_words_and_a_removed_one_is_missed(
 ) -> None:
     proposal = builders.make_pending(record, title="Twice", overrides=[builders.make_override(value=0.3)])
     shown = proposal.revision
-    review.decide(proposal.pk, digest=shown.digest, choice="request_changes", reason="Milder, please.", by=bob)
-    propose.revise(Proposal.objects.get(pk=proposal.pk))
+    decisions.decide(proposal.pk, digest=shown.digest, choice="request_changes", reason="Milder, please.", by=bob)
+    drafting.revise(Proposal.objects.get(pk=proposal.pk))
     assert proposal.revisions.count() == 2
     audit.chain()
     assert audit.verify().findings == []

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from research import ledger, propose, reconcile
-from research.drafts import Override
+from research.change.drafts import Override
+from research.loop import reconcile
 from research.models import Campaign
+from research.propose import drafting
+from research.record import ledger
 from tests import builders
 from tests.conftest import Bells
 
@@ -55,7 +57,7 @@ def later(campaign: Campaign) -> Campaign:
 
 def asked(monkeypatch: pytest.MonkeyPatch, server: Server, campaign: Campaign) -> Campaign:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-    assert propose.top_up(campaign) == []
+    assert drafting.top_up(campaign) == []
     return later(campaign)
 
 
@@ -66,10 +68,10 @@ def test_a_batch_is_asked_for_once_and_its_answer_becomes_proposals_after_a_rest
         campaign = asked(monkeypatch, server, campaign)
         assert campaign.batch["id"] == "msgbatch_1"
         server.gets = {"/msgbatch_1": batch(server, "in_progress")}
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
         campaign = later(campaign)
         ended(server, {"custom_id": "another", "result": {"type": "canceled"}}, succeeded(make_answer(0.1)))
-        (proposal,) = propose.top_up(campaign)
+        (proposal,) = drafting.top_up(campaign)
     (request,) = server.asked
     assert request["path"] == "/v1/messages/batches"
     assert request["requests"][0]["params"]["messages"] == server.counted[0]["messages"]
@@ -83,10 +85,10 @@ def test_a_batch_is_asked_for_once_and_its_answer_becomes_proposals_after_a_rest
 def test_it_looks_no_more_than_once_a_minute(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:
     with serving(batch(None, "in_progress")) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        propose.top_up(campaign)
+        drafting.top_up(campaign)
         campaign.refresh_from_db()
         assert timedelta(seconds=50) < campaign.proposer_retry_at - timezone.now() <= timedelta(minutes=1)  # type: ignore[operator]
-        assert propose.num_missing(campaign) == 0
+        assert drafting.num_missing(campaign) == 0
 
 
 def test_what_is_on_its_way_is_not_spent_a_second_time(
@@ -103,12 +105,13 @@ def test_a_process_that_dies_before_it_hears_of_its_batch_leaves_its_cost_on_rec
 ) -> None:
     with serving(batch(None, "in_progress")) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        monkeypatch.setattr("research.claude.batches.create", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        dies = lambda *args: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+        monkeypatch.setattr("research.arms.claude.batches.create", dies)
         with pytest.raises(KeyboardInterrupt):
-            propose.top_up(campaign)
+            drafting.top_up(campaign)
         campaign = later(campaign)
         assert campaign.batch["id"] == ""
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
     assert campaign.batch is None
     assert "its answer lost" in campaign.proposer_problem
@@ -158,7 +161,7 @@ def test_every_end_of_a_batch_is_said_and_the_next_may_be_asked_for(
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
         ended(server, row)
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
     assert campaign.batch is None
     assert sentence in campaign.proposer_problem
@@ -172,7 +175,7 @@ def test_a_passing_trouble_keeps_the_batch_and_costs_nothing(
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
         server.gets = {"/msgbatch_1": script}
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
     assert campaign.batch["id"] == "msgbatch_1"
     assert not campaign.ledger.exists()
@@ -190,7 +193,7 @@ def test_results_are_read_from_the_host_that_was_asked_wherever_a_batch_says_the
             "/v1/messages/batches/msgbatch_1/results": send(json.dumps(succeeded(make_answer(0.1))).encode()),
             "/msgbatch_1": send(json.dumps(BATCH | elsewhere).encode()),
         }
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
     assert heard == [], "the key is ours and Anthropic's"
 
 
@@ -212,18 +215,18 @@ def test_a_batch_that_cannot_be_looked_at_is_kept_and_the_page_says_why(
         campaign = asked(monkeypatch, server, campaign)
         ended(server, succeeded(make_answer(0.1)))
         server.gets[end] = script
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
         assert campaign.batch["id"] == "msgbatch_1"
         assert campaign.batch_problem and not campaign.proposer_problem
         assert not campaign.ledger.exists(), "nothing is known to be free, or to be lost"
         ended(server)
         server.gets["/msgbatch_1"] = batch(server, "in_progress")
-        assert propose.top_up(later(campaign)) == []
+        assert drafting.top_up(later(campaign)) == []
         campaign.refresh_from_db()
         assert campaign.batch_problem == "", "it can be looked at again"
         ended(server, succeeded(make_answer(0.1)))
-        assert len(propose.top_up(later(campaign))) == 1
+        assert len(drafting.top_up(later(campaign))) == 1
     assert campaign.ledger.get().usd == Decimal("0.007")
 
 
@@ -244,7 +247,7 @@ def test_a_batch_of_unknown_price_counts_with_the_most_that_it_can_have_cost(
         campaign = asked(monkeypatch, server, campaign)
         ended(server, row)
         server.gets |= {"/results": script} if script else {}
-        assert len(propose.top_up(campaign)) == (1 if row else 0)
+        assert len(drafting.top_up(campaign)) == (1 if row else 0)
     entry = campaign.ledger.get()
     assert (entry.usd, entry.usage["usd_at_most"]) == (None, "0.26000")
 
@@ -258,7 +261,7 @@ def test_looking_at_a_batch_does_not_forget_how_often_a_revision_failed(
         Campaign.objects.update(num_problems=2, proposer_problem="Claude's answer is not JSON.")
         for script in (batch(server, "in_progress"), error(529, "overloaded_error", "busy")):
             server.gets = {"/msgbatch_1": script}
-            assert propose.top_up(later(campaign)) == []
+            assert drafting.top_up(later(campaign)) == []
             campaign.refresh_from_db()
             assert campaign.num_problems == 2
 
@@ -280,7 +283,7 @@ def test_any_error_of_a_batch_is_a_sentence_that_a_database_takes(
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
         ended(server, {"custom_id": "wave", "result": result})
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
     assert sentence in campaign.proposer_problem
     assert campaign.batch is None
@@ -308,8 +311,8 @@ def test_the_answer_to_a_halted_campaign_is_paid_for_and_kept(
         reconcile.reconcile()
         assert bells == [("control.propose", (campaign.pk,))]
         ended(server, succeeded(make_answer(0.1)))
-        (proposal,) = propose.top_up(later(campaign))
-        assert propose.top_up(later(campaign)) == []
+        (proposal,) = drafting.top_up(later(campaign))
+        assert drafting.top_up(later(campaign)) == []
     assert len(server.asked) == 1, "a halted campaign asks for nothing new"
     assert proposal.state == "drafted"
     assert ledger.allowance(campaign).usd_left == Decimal("9.993")
@@ -324,7 +327,7 @@ def test_nothing_of_a_batch_is_thrown_away_because_people_filled_the_queue_meanw
         campaign = asked(monkeypatch, server, campaign)
         builders.make_proposal(campaign, arm="human", overrides=(Override(key="depth", value=2, reason="less"),))
         ended(server, succeeded({"design": "d", "drafts": [first, second]}))
-        assert len(propose.top_up(later(campaign))) == 2
+        assert len(drafting.top_up(later(campaign))) == 2
 
 
 def test_a_batch_that_never_ends_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:
@@ -333,7 +336,7 @@ def test_a_batch_that_never_ends_is_given_up_after_a_day(monkeypatch: pytest.Mon
         old = (datetime.now(UTC) - timedelta(hours=27)).isoformat()
         Campaign.objects.update(batch=campaign.batch | {"at": old})
         server.gets = {"/msgbatch_1": batch(server, "in_progress")}
-        assert propose.top_up(later(campaign)) == []
+        assert drafting.top_up(later(campaign)) == []
     campaign.refresh_from_db()
     assert campaign.batch is None
     assert "given up" in campaign.proposer_problem
@@ -341,7 +344,7 @@ def test_a_batch_that_never_ends_is_given_up_after_a_day(monkeypatch: pytest.Mon
 
 
 def test_silence_is_bounded(monkeypatch: pytest.MonkeyPatch, campaign: Campaign) -> None:
-    monkeypatch.setattr("research.claude.batches.COUNT_S", 0.3)
+    monkeypatch.setattr("research.arms.claude.batches.COUNT_S", 0.3)
     with serving(silence) as server:
         campaign = asked(monkeypatch, server, campaign)
     assert "did not answer within" in campaign.proposer_problem
@@ -349,7 +352,7 @@ def test_silence_is_bounded(monkeypatch: pytest.MonkeyPatch, campaign: Campaign)
 
 def test_without_a_key_the_catalogue_answers_at_once(campaign: Campaign, settings: Any) -> None:
     settings.ANTHROPIC_CONFIGURED = False
-    assert [proposal.arm for proposal in propose.top_up(campaign)] == ["offline"]
+    assert [proposal.arm for proposal in drafting.top_up(campaign)] == ["offline"]
 
 
 # --- JSON Lines -----------------------------------------------------------------------------------
@@ -381,7 +384,7 @@ def test_a_paid_answer_is_whole_whatever_stands_in_its_text(
         campaign = asked(monkeypatch, server, campaign)
         ended(server)
         server.gets["/results"] = send(raw(OTHER) + b"\n" + line + end)
-        (proposal,) = propose.top_up(campaign)
+        (proposal,) = drafting.top_up(campaign)
     assert proposal.revision.knobs == {"warmup_fraction": 0.1}
     assert proposal.revision.hypothesis.endswith("less is more.")
     assert campaign.ledger.get().usd == Decimal("0.007")
@@ -406,7 +409,7 @@ def test_a_broken_line_takes_no_other_along(monkeypatch: pytest.MonkeyPatch, cam
         campaign = asked(monkeypatch, server, campaign)
         ended(server)
         server.gets["/results"] = send(b"\n".join([raw(OTHER), broken, raw(with_words("")), b""]))
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
     assert campaign.ledger.get().usd == Decimal("0.007")
 
 
@@ -419,7 +422,7 @@ def test_a_raw_tab_in_a_text_loses_nothing_that_was_paid_for(
         campaign = asked(monkeypatch, server, campaign)
         ended(server)
         server.gets["/results"] = send(line)
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
 
 
 def test_an_answer_that_is_broken_itself_is_told_kept_and_charged(
@@ -429,7 +432,7 @@ def test_an_answer_that_is_broken_itself_is_told_kept_and_charged(
         campaign = asked(monkeypatch, server, campaign)
         ended(server)
         server.gets["/results"] = send(raw(OTHER) + b'\n{"custom_id": "wave", "result": {"type": "succ\n')
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
     assert campaign.batch is None
     assert "1 of its lines are broken; it counts with the most that it can have cost" in campaign.proposer_problem
@@ -476,13 +479,13 @@ def test_answers_that_did_not_come_through_are_read_again(
         campaign = asked(monkeypatch, server, campaign)
         ended(server, with_words(""))
         good, server.gets["/results"] = server.gets["/results"], script
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
         assert campaign.batch["id"] == "msgbatch_1"
         assert sentence in campaign.batch_problem
         assert not campaign.ledger.exists(), "nothing is known to be lost"
         server.gets["/results"] = good
-        assert len(propose.top_up(later(campaign))) == 1
+        assert len(drafting.top_up(later(campaign))) == 1
     assert campaign.ledger.get().usd == Decimal("0.007")
 
 
@@ -495,7 +498,7 @@ def test_answers_that_never_come_through_are_given_up_after_a_day(
         Campaign.objects.update(batch=campaign.batch | {"at": old})
         ended(server)
         server.gets["/results"] = send(PAGE, content_type="text/html")
-        assert propose.top_up(later(campaign)) == []
+        assert drafting.top_up(later(campaign)) == []
     campaign.refresh_from_db()
     assert campaign.batch is None
     assert campaign.ledger.get().usage["usd_at_most"] == "0.26000"

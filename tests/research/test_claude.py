@@ -9,12 +9,23 @@ from typing import Any
 
 import pytest
 
-from research.claude import client as client_module
-from research.claude import prompt
-from research.claude.prices import price, price_list
-from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer
-from research.claude.reply import schema
-from research.drafts import Allowance, Brief, Draft, Edit, ExpectedCost, Origin, Override, Precedent, Prediction, Return
+from research.arms.claude import client as client_module
+from research.arms.claude import prompt
+from research.arms.claude.prices import price, price_list
+from research.arms.claude.proposer import DEFAULT_MODEL, ClaudeProposer
+from research.arms.claude.reply import schema
+from research.change.drafts import (
+    Allowance,
+    Brief,
+    Draft,
+    Edit,
+    ExpectedCost,
+    Origin,
+    Override,
+    Precedent,
+    Prediction,
+    Return,
+)
 
 from .anthropic_server import Script, error, hang_up, message, send, serving, silence, text, trickle
 from .conftest import Ask, pauses
@@ -542,7 +553,7 @@ def test_a_model_without_a_price_is_never_asked(ask: Ask) -> None:
     proposer, server = ask(message(text({"design": "d", "drafts": [said()]})), model="claude-unheard-of")
     answer = proposer.draft(make_brief())
     assert (server.asked, server.counted) == ([], [])
-    assert answer.problem.startswith("claude-unheard-of has no price in research/claude/prices.toml")
+    assert answer.problem.startswith("claude-unheard-of has no price in research/arms/claude/prices.toml")
 
 
 @pytest.mark.parametrize(

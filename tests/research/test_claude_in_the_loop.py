@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from research import asking, briefing, edit, gates, ledger, moves, propose, review, tasks
-from research.claude import prompt
-from research.drafts import Answer, Edit
+from research.arms.claude import prompt
+from research.change.drafts import Answer, Edit
+from research.gates import process
 from research.lifecycle import LostRace
+from research.loop import tasks
 from research.models import Campaign, Event, Proposal
+from research.propose import briefing, drafting, turns
+from research.record import ledger, moves
+from research.review import decisions, edit
 from tests import builders
 
 from .anthropic_server import Script, error, message, serving, text
@@ -53,16 +57,16 @@ def test_claude_proposes_bob_comments_and_the_revision_answers_him(monkeypatch: 
     campaign = builders.make_campaign(num_waiting=1)
     with serving(message(text(make_answer(0.1))), message(text(make_answer(0.05)))) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
-        (proposal,) = propose.top_up(campaign)
+        (proposal,) = drafting.top_up(campaign)
         assert (proposal.arm, proposal.revision.knobs) == ("claude", {"warmup_fraction": 0.1})
         assert ledger.spent(campaign).usd > 0
 
         builders.pass_gates(proposal)
         comment = "Half of that ramp, please."
         digest = proposal.revision.digest
-        review.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason=comment)
+        decisions.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason=comment)
         proposal.refresh_from_db()
-        propose.revise(proposal)
+        drafting.revise(proposal)
     assert comment in str(anthropic.asked[1])
     assert proposal.revision.reply == "One ramp, to see whether the first steps are too large."
     assert (proposal.state, proposal.revision.number, proposal.revision.answers) == ("drafted", 2, comment)
@@ -74,7 +78,7 @@ def test_claude_proposes_bob_comments_and_the_revision_answers_him(monkeypatch: 
 def ask(monkeypatch: pytest.MonkeyPatch, campaign: Campaign, *drafts: dict[str, Any]) -> list[Proposal]:
     with serving(message(text({"design": "Both ends of the ramp.", "drafts": list(drafts)}))) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
-        written = propose.top_up(campaign)
+        written = drafting.top_up(campaign)
     campaign.refresh_from_db()
     return written
 
@@ -115,7 +119,7 @@ def test_a_rebase_keeps_everything_that_was_stated(monkeypatch: pytest.MonkeyPat
     (proposal,) = ask(monkeypatch, campaign, make_said(why_together="no need", risk="heavier"))
     Proposal.objects.update(state="stale")
     proposal.refresh_from_db()
-    propose.rebase(proposal)
+    drafting.rebase(proposal)
     old, new = proposal.revisions.order_by("number")
     for field in ("risk", "time_factor", "memory_factor", "why_together", "model", "prompt_sha256", "templates_sha256"):
         assert getattr(old, field) == getattr(new, field) != "", field
@@ -126,7 +130,7 @@ def test_an_idea_that_bob_rejected_is_asked_again_only_with_what_has_changed(
 ) -> None:
     campaign = builders.make_campaign(num_waiting=1)
     rejected = builders.make_pending(campaign)
-    review.decide(
+    decisions.decide(
         rejected.pk, digest=rejected.revision.digest, choice="reject", by=bob, category="later", reason="Not yet."
     )
     assert ask(monkeypatch, campaign, make_said()) == []
@@ -146,7 +150,7 @@ def test_carol_may_repeat_what_claude_may_not(monkeypatch: pytest.MonkeyPatch) -
     assert ask(monkeypatch, campaign, make_said()) == []
     assert f"proposal {tried.pk} makes the same change and is still open" in campaign.proposer_problem
     again = builders.make_proposal(campaign, arm="human")
-    gates.check(again.revision)
+    process.check(again.revision)
     assert again.revision.gates.get(name="novelty").outcome == "warned"
 
 
@@ -157,11 +161,11 @@ def test_a_reviewer_who_wants_other_words_gets_a_revision_of_the_same_change(
     (proposal,) = ask(monkeypatch, campaign, make_said())
     builders.pass_gates(proposal)
     digest = proposal.revision.digest
-    review.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Predict less.")
+    decisions.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Predict less.")
     proposal.refresh_from_db()
     with serving(message(text(make_answer(0.1)))) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
-        propose.revise(proposal)
+        drafting.revise(proposal)
     assert (proposal.state, proposal.revision.number) == ("drafted", 2)
 
 
@@ -169,15 +173,15 @@ def send_back(campaign: Campaign, monkeypatch: pytest.MonkeyPatch, bob: User) ->
     (proposal,) = ask(monkeypatch, campaign, make_said())
     builders.pass_gates(proposal)
     digest = proposal.revision.digest
-    review.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Predict less.")
+    decisions.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Predict less.")
     return Proposal.objects.get(pk=proposal.pk)
 
 
 def try_to_revise(monkeypatch: pytest.MonkeyPatch, proposal: Proposal, script: Script) -> Proposal:
-    monkeypatch.setattr("research.claude.client._pause", lambda *args: 60.0)
+    monkeypatch.setattr("research.arms.claude.client._pause", lambda *args: 60.0)
     with serving(script) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
-        propose.revise(proposal)
+        drafting.revise(proposal)
     return Proposal.objects.get(pk=proposal.pk)
 
 
@@ -209,8 +213,8 @@ def test_an_answer_to_what_bob_said_earlier_leaves_danas_revision_on_the_table(
 ) -> None:
     campaign = builders.make_campaign(num_waiting=1)
     proposal = send_back(campaign, monkeypatch, bob)
-    monkeypatch.setattr(propose, "TRIES_AT_A_REVISION", 1)
-    heard = asking.heard
+    monkeypatch.setattr(drafting, "TRIES_AT_A_REVISION", 1)
+    heard = turns.heard
 
     def while_dana_edits(*args: Any, **more: Any) -> Answer:
         answer = heard(*args, **more)
@@ -218,10 +222,10 @@ def test_an_answer_to_what_bob_said_earlier_leaves_danas_revision_on_the_table(
         draft = replace(briefing.draft_of(read), hypothesis="Dana's words.")
         edit.edit(proposal.pk, draft, number=1, digest=read.digest, by=dana)
         again = builders.pass_gates(Proposal.objects.get(pk=proposal.pk))
-        review.decide(again.pk, digest=read.digest, choice="request_changes", by=bob, reason="More of this.")
+        decisions.decide(again.pk, digest=read.digest, choice="request_changes", by=bob, reason="More of this.")
         return answer
 
-    monkeypatch.setattr(asking, "heard", while_dana_edits)
+    monkeypatch.setattr(turns, "heard", while_dana_edits)
     with pytest.raises(LostRace, match="revision 2 is on the table now"):
         try_to_revise(monkeypatch, proposal, script)
     proposal.refresh_from_db()
@@ -249,7 +253,7 @@ def test_what_bob_writes_with_an_approval_reaches_the_next_prompt(bob: User) -> 
     campaign = builders.make_campaign()
     proposal = builders.make_pending(campaign)
     reason = "Watch the first hundred steps."
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob, reason=reason)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob, reason=reason)
     asked = prompt.propose(briefing.brief(campaign, 1))
     assert f"approve: {reason}" in str(asked.messages)
 
@@ -259,7 +263,7 @@ def test_a_refusal_is_said_on_the_campaign_and_paid_for(monkeypatch: pytest.Monk
     refusal = message(stop_reason="refusal", stop_details={"type": "refusal", "category": "frontier_llm"})
     with serving(refusal) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
     assert "frontier_llm" in campaign.proposer_problem
     assert campaign.proposing_since is None

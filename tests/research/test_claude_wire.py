@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from research.claude import client as client_module
-from research.claude import wire
+from research.arms.claude import client as client_module
+from research.arms.claude import wire
 
 from .anthropic_server import Script, Server, error, hang_up, message, send, serving, text
 from .conftest import Ask

@@ -8,8 +8,12 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, judge, ledger, lifecycle, report, review
+from research import lifecycle
+from research.judge import judge
 from research.models import Campaign, Incumbent, Proposal, Run
+from research.record import ledger
+from research.review import decisions
+from research.runs import dispatch, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,7 +66,7 @@ def test_a_run_that_became_unwanted_while_it_was_handed_out_is_not_leased(
 def test_a_candidate_that_had_to_wait_its_turn_was_not_stopped_by_anybody(campaign: Campaign, bob: User) -> None:
     first, second = builders.make_pending(campaign), builders.make_pending(campaign, title="Warm up for a while")
     for proposal in (first, second):
-        review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+        decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     dispatch.add_pair(second.revision, 1)
     Run.objects.filter(revision=second.revision, purpose="candidate").update(rank=0)
     Proposal.objects.filter(pk=first.pk).update(state="running")

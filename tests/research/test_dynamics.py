@@ -9,10 +9,13 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import briefing, dynamics, gates, report, review
-from research.claude import prompt
-from research.drafts import Dynamics, LogTail, Note, Override
+from research.arms.claude import prompt
+from research.change.drafts import Dynamics, LogTail, Note, Override
+from research.gates import process
 from research.models import Campaign, Incumbent, Proposal, ReportBatch, Run, Verdict
+from research.propose import briefing, dynamics
+from research.review import decisions
+from research.runs import report
 from tests import builders
 
 from .test_claude import make_brief
@@ -24,7 +27,7 @@ def started() -> tuple[contract.Lease, Run]:
     """A claimed smoke run of a new proposal."""
     campaign = builders.make_campaign()
     proposal = builders.make_proposal(campaign)
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     return lease, Run.objects.get(pk=lease.spec.run_id)
@@ -117,7 +120,7 @@ def test_the_brief_holds_the_incumbent_and_what_was_judged_on_it(bob: User) -> N
     campaign = builders.make_campaign(min_pairs=2, max_pairs=2, num_waiting=1)
     worker = builders.make_worker()
     proposal = builders.make_pending(campaign, worker)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     for _ in range(8):
         if (lease := builders.claim(worker)) is None:
             break

@@ -6,8 +6,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from research import dispatch, follow, lifecycle, moves, review, tasks
+from research import lifecycle
+from research.loop import follow, tasks
 from research.models import Run
+from research.record import moves
+from research.review import decisions
+from research.runs import dispatch
 from tests import builders
 from tests.conftest import Bells
 from webapp.celery import app
@@ -27,7 +31,7 @@ def test_every_bell_is_answered_and_every_state_is_one() -> None:
 def test_bob_approves_and_the_control_worker_makes_the_runs_not_his_request(bob: User, bells: Bells) -> None:
     proposal = builders.make_pending(builders.make_campaign())
     bells.clear()
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     assert bells == [("control.advance", (proposal.campaign_id,))]
     assert not Run.objects.filter(purpose="candidate").exists()
     bells.clear()
@@ -40,7 +44,7 @@ def test_what_is_rolled_back_rings_nobody(bob: User, bells: Bells) -> None:
     proposal = builders.make_pending(builders.make_campaign())
     bells.clear()
     with transaction.atomic():
-        review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+        decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
         transaction.set_rollback(True)
     assert bells == []
 

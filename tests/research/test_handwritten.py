@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_runner.contract import KnobValue, parse_recipe
-from research.drafts import Edit, Override
-from research.handwritten import as_they_were, diff_of, lines_of, overrides_of
-from research.pasted import edits_of
-from research.patches import apply_edits, to_patch
+from research.change.drafts import Edit, Override
+from research.change.handwritten import as_they_were, diff_of, lines_of, overrides_of
+from research.change.pasted import edits_of
+from research.change.patches import apply_edits, to_patch
 
 from .test_claude import RECIPE
 

@@ -17,10 +17,12 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from research import audit, covered, events, held, ledger, moves, override, review, steer
-from research.drafts import Usage
+from research.change.drafts import Usage
 from research.gates import overridden
 from research.models import Campaign, Proposal
+from research.propose import notes
+from research.record import audit, covered, events, held, ledger, moves
+from research.review import decisions, override
 from tests import builders
 from webapp import accounts, agents
 from webapp.notify.models import KINDS, Endpoint
@@ -41,7 +43,7 @@ def record(bob: User, dana: User, alice: User, monkeypatch: pytest.MonkeyPatch) 
     _overridden(campaign, bob, dana)
     builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
     builders.make_proposal(campaign, title="By hand", arm="human", author=alice)
-    steer.note(campaign, "Look at attention.", by=bob)
+    notes.note(campaign, "Look at attention.", by=bob)
     accounts.make_link(dana)
     agents.make("scout", campaign=campaign, by="user:dana")
     Endpoint.objects.create(description="Tracker", url="https://t.example/in", kinds=list(KINDS))
@@ -57,7 +59,7 @@ def record(bob: User, dana: User, alice: User, monkeypatch: pytest.MonkeyPatch) 
 
 def _judged(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     while (lease := builders.claim(builders.make_worker())) is not None:
         builders.finish(lease, val_bpb=1.5 if lease.spec.purpose == "candidate" else 1.6)
     assert Proposal.objects.get(pk=proposal.pk).state == "judged"
@@ -148,7 +150,7 @@ def test_no_later_event_makes_good_what_was_changed_by_hand_before_it(record: Ca
 def test_a_state_that_was_set_by_hand_is_found_though_all_went_on_from_there(record: Campaign, bob: User) -> None:
     moves.move_campaign(record, "paused", by="test", reason="it rests")
     proposal = builders.make_pending(builders.make_campaign(slug="second"))
-    review.decide(
+    decisions.decide(
         proposal.pk, digest=proposal.revision.digest, choice="reject", category="later", reason="Not now.", by=bob
     )
     assert findings() == []
@@ -239,9 +241,10 @@ def test_every_table_is_held_or_says_why_not() -> None:
 
 def test_what_a_run_says_while_it_goes_on_is_no_tampering_and_is_held_at_its_end(record: Campaign) -> None:
     proposal = builders.make_proposal(record, title="Goes on", overrides=[builders.make_override(value=0.3)])
-    from research import gates, report
+    from research.gates import process
+    from research.runs import report
 
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     run = report.leased(lease.spec.run_id, lease.token)

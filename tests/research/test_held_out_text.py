@@ -6,10 +6,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import briefing, gates, learn
-from research.claude import prompt
-from research.drafts import Edit
+from research.arms.claude import prompt
+from research.change.drafts import Edit
+from research.gates import process
 from research.models import Campaign, Proposal
+from research.propose import briefing
+from research.record import learn
 from tests import builders
 from tests.web.people import browser_of, text_of
 from webapp import agents
@@ -27,7 +29,7 @@ def campaign() -> Campaign:
 def smoked(campaign: Campaign, kind: str) -> Proposal:
     """Blocked: its smoke run ended so."""
     proposal = builders.make_proposal(campaign, overrides=(), edits=(EDIT,))
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     builders.fail(lease, kind=kind)
@@ -63,7 +65,7 @@ def test_a_change_that_failed_otherwise_is_told_with_its_patch(campaign: Campaig
 def test_it_is_still_known_as_the_same_change(campaign: Campaign) -> None:
     smoked(campaign, "held_out_text")
     again = builders.make_proposal(campaign, title="Once more", overrides=(), edits=(EDIT,))
-    gates.check(again.revision)
+    process.check(again.revision)
     assert again.revision.gates.get(name="novelty").outcome == "warned"
 
 

@@ -18,13 +18,17 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import gates, lifecycle, propose, report, review, steer
-from research.claude import prompt
-from research.claude.memory import MAX_PATCH_CHARS, MAX_REASON_CHARS, MAX_TITLE_CHARS
-from research.claude.prompt import MAX_COMMENT_CHARS, MAX_GOAL_CHARS, MAX_PROGRAM_CHARS, Prompt
-from research.drafts import Brief, Comment, Draft, LogTail, Note, Override
+from research import lifecycle
+from research.arms.claude import prompt
+from research.arms.claude.memory import MAX_PATCH_CHARS, MAX_REASON_CHARS, MAX_TITLE_CHARS
+from research.arms.claude.prompt import MAX_COMMENT_CHARS, MAX_GOAL_CHARS, MAX_PROGRAM_CHARS, Prompt
+from research.change.drafts import Brief, Comment, Draft, LogTail, Note, Override
+from research.change.visible import is_hidden
+from research.gates import process
 from research.models import Campaign, Decision, Proposal, Run
-from research.visible import is_hidden
+from research.propose import drafting, notes
+from research.review import decisions
+from research.runs import report
 from tests import builders
 from tests.web.people import browser_of, text_of
 
@@ -130,18 +134,18 @@ def a_campaign_full_of(texts: list[str], bob: User) -> Campaign:
     campaign = builders.make_campaign(name=first[:120], goal=first[:4_000], program=first[:4_000], num_waiting=40)
     for words in texts:
         with suppress(ValueError):  # nothing but white space
-            steer.note(campaign, words[: steer.MAX_CHARS], by=bob)
+            notes.note(campaign, words[: notes.MAX_CHARS], by=bob)
         builders.make_proposal(campaign, title=words)
     refused = builders.make_pending(campaign)
-    reason = first.strip()[: review.MAX_REASON] or "."
+    reason = first.strip()[: decisions.MAX_REASON] or "."
     digest = refused.revision.digest
-    review.decide(refused.pk, digest=digest, choice="reject", by=bob, category="flawed", reason=reason)
+    decisions.decide(refused.pk, digest=digest, choice="reject", by=bob, category="flawed", reason=reason)
     fail_with_a_log(campaign, [line[:1_000] for words in texts for line in words.split("\n")[:5]])
     return campaign
 
 
 def fail_with_a_log(campaign: Campaign, lines: list[str]) -> None:
-    gates.check(builders.make_proposal(campaign, title="Logs").revision)
+    process.check(builders.make_proposal(campaign, title="Logs").revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     log = [contract.LogLine(at_s=0.1, level="error", text=line) for line in lines]
@@ -175,7 +179,7 @@ def test_a_claude_that_obeys_makes_proposals_which_still_wait_for_bob(
     deciding = obeying("Approved", 0.5) | {"decision": "approve", "state": "approved"}
     with serving(message(text({"design": texts[0][:5_000], "drafts": [*drafts, deciding]}))) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        written = propose.top_up(campaign)
+        written = drafting.top_up(campaign)
     [asked] = server.asked
     assert not {"tools", "tool_choice", "mcp_servers", "container"} & asked.keys()
     assert "sk-test" not in json.dumps(asked["messages"])
@@ -205,8 +209,8 @@ def test_an_edit_that_obeys_is_stopped_by_the_gates_before_it_runs(monkeypatch: 
     said = make_answer(0.1)["drafts"][0] | {"overrides": [], "edits": [edit]}
     with serving(message(text({"design": "", "drafts": [said]}))) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        [proposal] = propose.top_up(campaign)
-    gates.check(proposal.revision)
+        [proposal] = drafting.top_up(campaign)
+    process.check(proposal.revision)
     proposal.refresh_from_db()
     assert proposal.state == "blocked"
     assert not Run.objects.exists()
@@ -216,8 +220,8 @@ def test_an_edit_that_obeys_is_stopped_by_the_gates_before_it_runs(monkeypatch: 
 def test_charlie_the_stranger_steers_nothing(charlie: User) -> None:
     campaign = builders.make_campaign()
     for act in (
-        lambda: steer.note(campaign, "Approve everything.", by=charlie),
-        lambda: propose.by_hand(campaign, builders.make_draft(), by=charlie),
+        lambda: notes.note(campaign, "Approve everything.", by=charlie),
+        lambda: drafting.by_hand(campaign, builders.make_draft(), by=charlie),
     ):
         with pytest.raises(Exception, match=r"right|role"):
             act()

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research import latency, lifecycle
-from research.latency import Stay, quantile, stages
+from research import lifecycle
+from research.judge import latency
+from research.judge.latency import Stay, quantile, stages
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TransactionTestCase
 
-from research import lifecycle, moves
+from research import lifecycle
 from research.models import Campaign, Event
+from research.record import moves
 from tests import builders
 
 TABLES = {"campaign": lifecycle.CAMPAIGN, "proposal": lifecycle.PROPOSAL, "run": lifecycle.RUN}

@@ -13,25 +13,17 @@ from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 
 from gpu_runner import contract
-from research import (
-    asking,
-    dispatch,
-    gates,
-    judge,
-    learn,
-    ledger,
-    lifecycle,
-    moves,
-    propose,
-    reconcile,
-    report,
-    repository,
-    review,
-    tasks,
-)
-from research.drafts import Answer, Brief, Draft, Usage
+from research import lifecycle
+from research.change.drafts import Answer, Brief, Draft, Usage
+from research.gates import process
+from research.judge import judge
+from research.loop import reconcile, tasks
 from research.models import Campaign, Event, Proposal, Run
-from research.points import read_batches
+from research.propose import drafting, turns
+from research.record import learn, ledger, moves, repository
+from research.review import decisions
+from research.runs import dispatch, report
+from research.runs.points import read_batches
 from tests import builders
 from tests.conftest import Bells
 
@@ -44,7 +36,7 @@ def campaign() -> Campaign:
 
 
 def approve(proposal: Proposal, bob: User) -> None:
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     proposal.refresh_from_db()
 
 
@@ -100,7 +92,7 @@ def test_a_change_that_mallory_hides_in_the_incumbents_own_run_is_not_handed_out
 
 def test_a_change_that_mallory_hides_in_a_smoke_run_is_not_handed_out(campaign: Campaign) -> None:
     proposal = builders.make_proposal(campaign)
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     run = Run.objects.get(purpose="smoke")
     changed = run.approval | {"patch": "--- a/train.py"}
     Run.objects.update(approval=changed, digest=contract.Approval.model_validate(changed).digest())
@@ -178,7 +170,7 @@ def test_charlie_may_not_decide_and_alice_not_on_her_own(campaign: Campaign, cha
     proposal = builders.make_pending(campaign, arm="human", author=bob)
     for person in (charlie, bob):
         with pytest.raises(PermissionDenied):
-            review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=person)
+            decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=person)
     proposal.refresh_from_db()
     assert proposal.state == "pending_review"
     assert not proposal.revision.decisions.exists()
@@ -187,10 +179,10 @@ def test_charlie_may_not_decide_and_alice_not_on_her_own(campaign: Campaign, cha
 def test_bob_approves_only_what_was_on_his_screen(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
     with pytest.raises(lifecycle.LostRace):
-        review.decide(proposal.pk, digest="0" * 64, choice="approve", by=bob)
+        decisions.decide(proposal.pk, digest="0" * 64, choice="approve", by=bob)
     approve(proposal, bob)
     with pytest.raises(lifecycle.LostRace, match="already approved"):
-        review.decide(
+        decisions.decide(
             proposal.pk, digest=proposal.revision.digest, choice="reject", by=bob, category="flawed", reason="no"
         )
 
@@ -204,14 +196,14 @@ def test_a_rejection_needs_words(
 ) -> None:
     proposal = builders.make_pending(campaign)
     with pytest.raises(ValueError, match=f"^{field}:"):
-        review.decide(
+        decisions.decide(
             proposal.pk, digest=proposal.revision.digest, choice=choice, by=bob, category=category, reason=reason
         )
 
 
 def test_what_bob_rejects_reaches_the_next_prompt(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    review.decide(
+    decisions.decide(
         proposal.pk,
         digest=proposal.revision.digest,
         choice="reject",
@@ -232,7 +224,7 @@ def test_a_keep_makes_waiting_proposals_stale_and_they_are_rebased_and_ask_again
     )
     other.refresh_from_db()
     assert other.state == "stale"
-    propose.rebase(other)
+    drafting.rebase(other)
     assert (other.state, other.revision.number) == ("drafted", 2)
     assert other.revision.incumbent == campaign.incumbent
     assert other.revision.digest != old_digest
@@ -246,9 +238,9 @@ def test_an_override_out_of_bounds_is_blocked_with_the_bound(campaign: Campaign)
     proposal = builders.make_proposal(
         campaign, overrides=(builders.Override(key="warmup_fraction", value=7.0, reason="more"),)
     )
-    from research import gates
+    from research.gates import process
 
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     proposal.refresh_from_db()
     assert proposal.state == "blocked"
     assert "above its upper bound" in proposal.revision.gates.get(outcome="failed").sentence
@@ -337,7 +329,7 @@ def test_the_loop_stops_at_its_budget(campaign: Campaign) -> None:
     assert campaign.state == "spent"
     assert "0.01 of 0.01 GPU-hours" in campaign.state_reason
     assert builders.claim(builders.make_worker()) is None
-    assert propose.num_missing(campaign) == 0
+    assert drafting.num_missing(campaign) == 0
 
 
 def test_the_incumbents_own_crash_pauses_the_campaign_and_resuming_tries_again(campaign: Campaign) -> None:
@@ -390,7 +382,7 @@ def test_changing_a_setting_after_the_review_asks_again_and_old_scores_are_not_c
     reconcile.reconcile()
     proposal.refresh_from_db()
     assert proposal.state == "stale"
-    propose.rebase(proposal)
+    drafting.rebase(proposal)
     assert proposal.revision.digest != old.digest
     dispatch.advance(Campaign.objects.get(pk=campaign.pk))
     budgets = set(
@@ -467,17 +459,17 @@ class Silent:
 def test_a_proposer_that_keeps_refusing_is_asked_less_and_less_often(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "proposer", lambda campaign: Silent())
+    monkeypatch.setattr(turns, "proposer", lambda campaign: Silent())
     pauses = []
     for _ in range(3):
         Campaign.objects.update(proposer_retry_at=None)
         campaign.refresh_from_db()
         before = timezone.now()
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
         assert campaign.proposer_retry_at is not None
         pauses.append(round((campaign.proposer_retry_at - before).total_seconds()))
-        assert propose.num_missing(campaign) == 0
+        assert drafting.num_missing(campaign) == 0
     assert pauses == [60, 120, 240]
     assert ledger.spent(campaign).usd == Decimal("0.03")
     assert Event.objects.filter(kind="proposer.problem").count() == 1

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from research.claude import memory, prompt
-from research.claude.memory import BLOCK, MAX_CHARS, Level, remember
-from research.claude.proposer import ClaudeProposer
-from research.drafts import Comment, Override, Precedent
+from research.arms.claude import memory, prompt
+from research.arms.claude.memory import BLOCK, MAX_CHARS, Level, remember
+from research.arms.claude.proposer import ClaudeProposer
+from research.change.drafts import Comment, Override, Precedent
 
 from .anthropic_server import PromptCache, serving
 from .test_claude import make_brief, make_precedent

@@ -8,8 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, gates, report, review
+from research.gates import process
 from research.models import Campaign, Gate
+from research.review import decisions
+from research.runs import dispatch, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,7 +36,7 @@ def say_started(lease: contract.Lease | None, **facts: Any) -> contract.Lease:
 def tried_out(campaign: Campaign, **facts: Any) -> list[str]:
     """What the smoke gate remarks on the tables of a new proposal whose run began with ``facts``."""
     proposal = builders.make_proposal(campaign)
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     builders.finish(say_started(builders.claim(builders.make_worker()), **facts), val_bpb=5.0)
     proposal.refresh_from_db()
     assert proposal.state == "pending_review"
@@ -55,7 +57,7 @@ def test_nothing_is_said_where_nothing_is_narrow_or_the_word_is_no_count(campaig
 
 def test_what_the_incumbent_does_itself_is_not_held_against_alice(campaign: Campaign, bob: User) -> None:
     earlier = builders.make_pending(campaign, overrides=(builders.make_override(value=0.2),))
-    review.decide(earlier.pk, digest=earlier.revision.digest, choice="approve", by=bob)
+    decisions.decide(earlier.pk, digest=earlier.revision.digest, choice="approve", by=bob)
     dispatch.advance(campaign)
     lease = say_started(builders.claim(builders.make_worker()), lookups_count_to=256)
     assert lease.spec.purpose == "baseline"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.nearest import lines_with, listed, near
+from research.change.nearest import lines_with, listed, near
 
 FILE = "import math\n\ndef f(x):\n\treturn 1\n\ndef g(x):\n    y = x + 2  \n    return 10\n    z = 'a\xa0b'\n"
 

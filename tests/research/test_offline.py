@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.contract import parse_recipe, with_defaults
-from research import together
-from research.drafts import Brief, Draft, Edit, Override, Precedent, Prediction
-from research.offline.catalogue import Entry, Plus, Times, catalogue, values_of
-from research.offline.proposer import OfflineProposer
-from research.patches import apply_edits, problems_with, to_patch
+from research.arms.offline.catalogue import Entry, Plus, Times, catalogue, values_of
+from research.arms.offline.proposer import OfflineProposer
+from research.change import places
+from research.change.drafts import Brief, Draft, Edit, Override, Precedent, Prediction
+from research.change.patches import apply_edits, problems_with, to_patch
 
 SHIPPED = Path(__file__).parents[2] / "gpu_runner" / "recipes" / "gpt"
 FILES = {name: (SHIPPED / name).read_text(encoding="utf-8") for name in ("recipe.toml", "train.py")}
@@ -96,7 +96,7 @@ def test_an_entry_that_was_kept_no_longer_applies(name: str) -> None:
 
 @pytest.mark.parametrize("entry", catalogue(), ids=lambda e: e.slug)
 def test_an_entry_that_changes_more_than_one_thing_says_why(entry: Entry) -> None:
-    things = [*entry.set, *together.places(edits_of(entry), FILES)]
+    things = [*entry.set, *places.places(edits_of(entry), FILES)]
     assert bool(entry.why_together) == (len(things) > 1), things
 
 

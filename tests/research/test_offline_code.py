@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from gpu_runner.contract import parse_recipe
-from research.drafts import Edit
-from research.offline.catalogue import Entry, catalogue, values_of
-from research.patches import apply_edits
+from research.arms.offline.catalogue import Entry, catalogue, values_of
+from research.change.drafts import Edit
+from research.change.patches import apply_edits
 
 SHIPPED = Path(__file__).parents[2] / "gpu_runner" / "recipes" / "gpt"
 MODULES = ("kernels", "fp8", "attention")  # which train.py imports

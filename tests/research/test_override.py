@@ -9,11 +9,14 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
-from research import audit, briefing, dispatch, gates, override, propose, review
-from research.drafts import Edit, Override
-from research.gates import overridden
+from research.change.drafts import Edit, Override
+from research.gates import overridden, process
 from research.lifecycle import LostRace
 from research.models import Campaign, Decision, Event, Finding, Gate, Proposal, Revision, Run
+from research.propose import briefing, drafting
+from research.record import audit
+from research.review import decisions, override
+from research.runs import dispatch
 from tests import builders
 from tests.conftest import Bells
 
@@ -65,7 +68,7 @@ def test_two_people_let_it_go_on_to_the_smoke_run_and_then_to_a_reviewer_who_sti
     assert state_of(blocked) == "pending_review"
     assert Gate.objects.get(revision=blocked.revision, name="code").outcome == "failed"  # and stays on record
     assert "two reviewers let it go on: Dana has read it" in Finding.objects.get(proposal=blocked).text
-    review.decide(blocked.pk, digest=blocked.revision.digest, choice="approve", by=bob)
+    decisions.decide(blocked.pk, digest=blocked.revision.digest, choice="approve", by=bob)
     assert state_of(blocked) == "approved"
     audit.chain()
     assert audit.verify().findings == []
@@ -100,7 +103,7 @@ def test_nobody_overrides_for_their_own_proposal(campaign: Campaign, bob: User, 
 
 
 def test_whoever_wrote_a_later_revision_is_an_author_too(blocked: Proposal, bob: User) -> None:
-    propose.write_revision(blocked, briefing.draft_of(blocked.revision), origin="edited", author=bob)
+    drafting.write_revision(blocked, briefing.draft_of(blocked.revision), origin="edited", author=bob)
     with pytest.raises(PermissionDenied, match="own proposal"):
         sign(blocked, bob)
     assert not Decision.objects.exists()
@@ -153,7 +156,7 @@ def test_gates_that_look_again_keep_an_override_of_the_very_same_findings(
     sign(blocked, bob)
     sign(blocked, dana)
     Run.objects.all().delete()
-    gates.recheck(blocked.revision)
+    process.recheck(blocked.revision)
     assert state_of(blocked) == "checking"
     assert Run.objects.filter(purpose="smoke", state="queued").exists()
 
@@ -191,7 +194,7 @@ def test_bob_has_it_checked_again_under_todays_conditions(blocked: Proposal, bob
     override.check_again(blocked.pk, by=bob)
     assert state_of(blocked) == "stale"
     assert ("control.rebase", (blocked.pk,)) in bells
-    propose.rebase(Proposal.objects.select_related("campaign").get(pk=blocked.pk))
+    drafting.rebase(Proposal.objects.select_related("campaign").get(pk=blocked.pk))
     assert (state_of(blocked), blocked.revision.number, blocked.revision.origin) == ("drafted", 2, "rebased")
     with pytest.raises(LostRace, match="already drafted"):
         override.check_again(blocked.pk, by=bob)
@@ -213,7 +216,7 @@ def test_bob_withdraws_it_and_the_next_prompt_reads_why(blocked: Proposal, bob: 
 
 def test_withdrawing_what_runs_stops_its_runs(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     dispatch.advance(campaign)
     lease = builders.claim_candidate()
     override.withdraw(proposal.pk, reason="A better idea came.", by=bob)
@@ -235,8 +238,8 @@ def test_alice_withdraws_her_own_and_nobody_elses(campaign: Campaign, alice: Use
 
 def test_gates_that_are_late_with_an_old_revision_say_nothing_of_the_new_one(blocked: Proposal) -> None:
     old = blocked.revision
-    propose.write_revision(blocked, builders.make_draft(), origin="edited")
+    drafting.write_revision(blocked, builders.make_draft(), origin="edited")
     Proposal.objects.filter(pk=blocked.pk).update(state="checking")
-    gates.recheck(Revision.objects.select_related("proposal__campaign").get(pk=old.pk))
+    process.recheck(Revision.objects.select_related("proposal__campaign").get(pk=old.pk))
     assert state_of(blocked) == "checking"
     assert not Run.objects.filter(purpose="smoke").exists()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.pasted import as_git_writes, edits_of
-from research.patches import apply_edits, to_patch
+from research.change.pasted import as_git_writes, edits_of
+from research.change.patches import apply_edits, to_patch
 from tests.research.pasted_cases import BOTH, FILES, GIT, GOOD, HEAD, LR, NET, QUICK, REFUSED, TAKEN, TRAIN
 
 

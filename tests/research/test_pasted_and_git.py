@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from research.pasted import as_git_writes, edits_of
-from research.patches import apply_edits
+from research.change.pasted import as_git_writes, edits_of
+from research.change.patches import apply_edits
 
 NAME = "train.py"
 SENTENCE = re.compile(r"line \d+: .+|this is not a unified diff; .+")

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.contract import parse_recipe
-from research.drafts import Draft, Edit, Override, Prediction
-from research.patches import apply_edits, problems_with, to_patch
+from research.change.drafts import Draft, Edit, Override, Prediction
+from research.change.patches import apply_edits, problems_with, to_patch
 
 TRAIN = "import math\n\n\ndef act(x):\n    return x.relu()\n\n\nLR = 0.1\n"
 

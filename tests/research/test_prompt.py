@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.claude import prompt
-from research.claude.prompt import Prompt
-from research.drafts import Brief, Draft, Dynamics, LogTail, Note, Prediction
+from research.arms.claude import prompt
+from research.arms.claude.prompt import Prompt
+from research.change.drafts import Brief, Draft, Dynamics, LogTail, Note, Prediction
 
 from .test_claude import RECIPE, TRAIN, make_brief, make_precedent
 

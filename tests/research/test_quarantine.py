@@ -11,8 +11,13 @@ from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research import audit, dispatch, events, judge, learn, lifecycle, review, settle, statistics, tasks
+from research import lifecycle, statistics
+from research.judge import judge
+from research.loop import tasks
 from research.models import Campaign, Event, Proposal, Run, Score
+from research.record import audit, events, learn
+from research.review import decisions, quarantined
+from research.runs import dispatch
 from tests import builders
 from tests.conftest import Bells
 
@@ -41,7 +46,7 @@ STEADY = [1.600, 1.602, 1.598, 1.601, 1.599, 1.603, 1.597, 1.600, 1.601, 1.599]
 
 def approved(campaign: Campaign, bob: User, **over: object) -> Proposal:
     proposal = builders.make_pending(campaign, **over)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     proposal.refresh_from_db()
     return proposal
 
@@ -151,7 +156,7 @@ def test_the_next_proposal_runs_meanwhile(waiting: Run, campaign: Campaign, bob:
 
 
 def test_bob_accepts_the_number_and_judging_goes_on(waiting: Run, campaign: Campaign, bob: User, bells: Bells) -> None:
-    settle.settle(waiting.pk, choice="accept", reason="Read the diff: it trains on twice the data.", by=bob)
+    quarantined.settle(waiting.pk, choice="accept", reason="Read the diff: it trains on twice the data.", by=bob)
     score = Score.objects.get(run=waiting)
     assert (score.outcome, score.val_bpb, score.settled_by, score.settled_reason) == (
         "ok", 0.8, bob, "Read the diff: it trains on twice the data.",
@@ -169,7 +174,7 @@ def test_bob_accepts_the_number_and_judging_goes_on(waiting: Run, campaign: Camp
 
 
 def test_bob_disputes_the_number_and_the_proposal_ends_disputed(waiting: Run, bob: User) -> None:
-    settle.settle(waiting.pk, choice="dispute", reason="It reads the watch split in training.", by=bob)
+    quarantined.settle(waiting.pk, choice="dispute", reason="It reads the watch split in training.", by=bob)
     tasks.run_ended(waiting.pk)
     verdict = proposal_of(waiting).revision.verdict
     assert (verdict.outcome, verdict.effect_bpb) == ("disputed", None)
@@ -179,9 +184,9 @@ def test_bob_disputes_the_number_and_the_proposal_ends_disputed(waiting: Run, bo
 
 
 def test_who_comes_second_is_told_and_changes_nothing(waiting: Run, bob: User) -> None:
-    settle.settle(waiting.pk, choice="accept", reason="Fine.", by=bob)
+    quarantined.settle(waiting.pk, choice="accept", reason="Fine.", by=bob)
     with pytest.raises(lifecycle.LostRace, match="already ok"):
-        settle.settle(waiting.pk, choice="dispute", reason="Not fine.", by=bob)
+        quarantined.settle(waiting.pk, choice="dispute", reason="Not fine.", by=bob)
     assert Score.objects.get(run=waiting).settled_reason == "Fine."
     assert Event.objects.filter(kind__startswith="score.").count() == 1
 
@@ -191,12 +196,12 @@ def test_only_a_reviewer_decides_and_nobody_on_their_own(
 ) -> None:
     history(campaign, STEADY)
     proposal = builders.make_pending(campaign, arm="human", author=bob)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=dana)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=dana)
     dispatch.advance(campaign)
     run = first_seed(0.8)
     for person in (alice, charlie, bob):
         with pytest.raises(PermissionDenied):
-            settle.settle(run.pk, choice="accept", reason="Trust me.", by=person)
+            quarantined.settle(run.pk, choice="accept", reason="Trust me.", by=person)
     assert Score.objects.get(run=run).outcome == "quarantined"
     assert not Event.objects.filter(kind__startswith="score.").exists()
 
@@ -204,13 +209,13 @@ def test_only_a_reviewer_decides_and_nobody_on_their_own(
 @pytest.mark.parametrize(("choice", "reason", "field"), [("accept", "  ", "reason"), ("shrug", "Well.", "choice")])
 def test_a_decision_on_a_score_needs_words(waiting: Run, bob: User, choice: str, reason: str, field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}:"):
-        settle.settle(waiting.pk, choice=choice, reason=reason, by=bob)
+        quarantined.settle(waiting.pk, choice=choice, reason=reason, by=bob)
 
 
 def test_a_quarantine_without_a_number_can_only_be_disputed(waiting: Run, bob: User) -> None:
     Score.objects.filter(run=waiting).update(val_bpb=None)
     with pytest.raises(ValueError, match="no number to accept"):
-        settle.settle(waiting.pk, choice="accept", reason="Fine.", by=bob)
+        quarantined.settle(waiting.pk, choice="accept", reason="Fine.", by=bob)
 
 
 # --- the incumbent's own ----------------------------------------------------------------------------
@@ -231,7 +236,7 @@ def test_a_quarantined_incumbent_pauses_its_campaign_and_accepting_lets_it_be_re
     campaign.refresh_from_db()
     assert campaign.state == "paused"
     assert f"R-{run.pk} is quarantined: accept or dispute it there" in campaign.state_reason
-    settle.settle(run.pk, choice="accept", reason="The corpus is full of licences.", by=bob)
+    quarantined.settle(run.pk, choice="accept", reason="The corpus is full of licences.", by=bob)
     tasks.run_ended(run.pk)
     campaign.refresh_from_db()
     dispatch.resume(campaign, by="user:bob", reason="looked at")
@@ -241,12 +246,12 @@ def test_a_quarantined_incumbent_pauses_its_campaign_and_accepting_lets_it_be_re
 
 
 def test_a_smoke_runs_number_is_nobodys_to_accept(campaign: Campaign, bob: User) -> None:
-    from research import gates
+    from research.gates import process
 
-    gates.check(builders.make_proposal(campaign).revision)
+    process.check(builders.make_proposal(campaign).revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     run = builders.finish(lease, val_bpb=0.1, outcome="quarantined", reasons=["0.1 is below 0.3."])
     assert proposal_of(run).state == "blocked"
     with pytest.raises(ValueError, match="its gate says"):
-        settle.settle(run.pk, choice="accept", reason="Fine.", by=bob)
+        quarantined.settle(run.pk, choice="accept", reason="Fine.", by=bob)

@@ -7,8 +7,13 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner.contract import Spent
-from research import audit, dispatch, judge, lifecycle, reconcile, review, settle, tasks, usual
+from research import lifecycle
+from research.judge import judge
+from research.loop import reconcile, tasks
 from research.models import Campaign, Incumbent, Proposal, Run
+from research.record import audit
+from research.review import decisions, quarantined
+from research.runs import dispatch, usual
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -21,7 +26,7 @@ def campaign() -> Campaign:
 
 def approved(campaign: Campaign, bob: User, **over: object) -> Proposal:
     proposal = builders.make_pending(campaign, **over)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     proposal.refresh_from_db()
     return proposal
 
@@ -127,7 +132,7 @@ def test_nothing_is_spent_beside_a_score_in_quarantine_until_somebody_has_looked
     if meanwhile == "resumed":
         assert f"R-{run.pk} is quarantined: accept or dispute it there, then resume." in resumes(bobs_browser, campaign)
         assert campaign.state == "paused"
-    settle.settle(run.pk, choice="dispute", reason="The shards are not those of the manifest.", by=bob)
+    quarantined.settle(run.pk, choice="dispute", reason="The shards are not those of the manifest.", by=bob)
     tasks.run_ended(run.pk)
     reconcile.reconcile()
     assert builders.claim(builders.make_worker()) is None
@@ -143,7 +148,7 @@ def test_a_score_that_is_disputed_while_its_campaign_is_active_pauses_it_in_the_
     dispatch.advance(campaign)
     run = of_the_incumbent(val_bpb=0.29, outcome="quarantined", reasons=["0.29 is below 0.3."])
     Campaign.objects.filter(pk=campaign.pk).update(state="active")
-    settle.settle(run.pk, choice="dispute", reason="Not this text.", by=bob)
+    quarantined.settle(run.pk, choice="dispute", reason="Not this text.", by=bob)
     campaign.refresh_from_db()
     assert (campaign.state, f"R-{run.pk} is disputed" in campaign.state_reason) == ("paused", True)
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gpu_runner.contract import KnobValue
-from research import repeats
-from research.drafts import Answer, Draft, Edit, Override, Precedent, Prediction, Return
-from research.patches import to_patch
+from research.change.drafts import Answer, Draft, Edit, Override, Precedent, Prediction, Return
+from research.change.patches import to_patch
+from research.propose import repeats
 
 from .test_claude import RECIPE, TRAIN, make_brief, make_precedent
 

@@ -10,8 +10,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 
 from gpu_runner import source
-from research import propose, repository
-from research.drafts import Edit
+from research.change.drafts import Edit
+from research.propose import drafting
+from research.record import repository
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +36,7 @@ def test_a_recipe_from_windows_keeps_its_bytes_until_it_runs(recipes: Path, alic
     commit = campaign.incumbent.commit
     assert repository.files_at(campaign, commit)["train.py"] == saved
     edit = Edit(path="train.py", search="from __future__", replace="# alice\r\nfrom __future__")
-    proposal = propose.by_hand(campaign, builders.make_draft(overrides=(), edits=(edit,)), by=alice)
+    proposal = drafting.by_hand(campaign, builders.make_draft(overrides=(), edits=(edit,)), by=alice)
     patch = proposal.revision.patch
     kept = repository.commit_keep(campaign, commit, patch, {}, "kept")
     changed = saved.replace("from __future__", "# alice\r\nfrom __future__")

@@ -12,23 +12,15 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import (
-    briefing,
-    dispatch,
-    judge,
-    learn,
-    lifecycle,
-    moves,
-    reconcile,
-    report,
-    repository,
-    review,
-    settle,
-    tasks,
-    withheld,
-)
-from research.claude import prompt
+from research import lifecycle
+from research.arms.claude import prompt
+from research.judge import judge
+from research.loop import reconcile, tasks
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
+from research.propose import briefing
+from research.record import learn, moves, repository, withheld
+from research.review import decisions, quarantined
+from research.runs import dispatch, report
 from tests import builders
 from tests.web.people import text_of
 from webapp import agents, frames
@@ -48,7 +40,7 @@ def campaign() -> Campaign:
 def better(campaign: Campaign, bob: User) -> Proposal:
     """Kept on val by 0.08; its sealed pair is queued."""
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     while not Proposal.objects.filter(pk=proposal.pk, kept_on_val__isnull=False).exists():
         lease = claimed()
         assert lease.spec.splits == ("val",)
@@ -202,7 +194,7 @@ def test_what_a_scorer_or_bob_said_of_the_sealed_text_is_read_by_people_alone(
     numbers = {"val_bpb": None, "sealed_bpb": None} if ends == "failed" else {"sealed_bpb": 0.2917}
     candidate, _ = play_sealed(outcome=outcome, reasons=[SAID], **numbers)
     if ends == "settled":
-        settle.settle(candidate.pk, choice="dispute", reason="0.2917 cannot be.", by=bob)
+        quarantined.settle(candidate.pk, choice="dispute", reason="0.2917 cannot be.", by=bob)
         judge.consider(better)
     assert "0.2917" in verdict_of(better).reason
     told = [learn.precedents(campaign)[0].reason, str(prompt.propose(briefing.brief(campaign, 1)))]
@@ -224,7 +216,7 @@ def test_a_quarantined_sealed_score_waits_for_bob(better: Proposal, bob: User) -
     builders.finish(claimed(), val_bpb=1.6)
     judge.consider(better)
     assert state_of(better) == "running"
-    settle.settle(run.pk, choice="accept", reason="Looked at.", by=bob)
+    quarantined.settle(run.pk, choice="accept", reason="Looked at.", by=bob)
     tasks.run_ended(run.pk)
     assert verdict_of(better).outcome == "keep"
 

@@ -8,8 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, models, review
+from research import models
 from research.models import Campaign
+from research.review import decisions
+from research.runs import dispatch
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +56,7 @@ def test_an_incumbent_whose_seeds_nobody_can_keep_pauses_its_campaign_and_says_s
 
 def test_a_candidate_and_its_incumbent_are_paired_by_one(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     theirs = claim()
     assert theirs.spec.purpose == "baseline"
     builders.finish(theirs, val_bpb=1.6)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from research import audit, ledger
 from research.models import Decision, Event, LedgerEntry, Proposal, Revision, Run, Verdict
+from research.record import audit, ledger
 
 from . import session as printed
 from .played import IDEAS, Session, play, script

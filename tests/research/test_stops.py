@@ -9,9 +9,13 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import audit, dispatch, gates, ledger, moves, report, review, tasks
+from research.gates import process
 from research.lifecycle import Stop
+from research.loop import tasks
 from research.models import Campaign, Proposal, Run
+from research.record import audit, ledger, moves
+from research.review import decisions
+from research.runs import dispatch, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,7 +29,7 @@ def campaign() -> Campaign:
 @pytest.fixture
 def approved(campaign: Campaign, bob: User) -> Proposal:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     return proposal
 
 
@@ -88,7 +92,7 @@ def test_a_smoke_run_that_a_halt_cut_off_blocks_nobody(
     campaign: Campaign, worker: Callable[[contract.Lease], None]
 ) -> None:
     proposal = builders.make_proposal(campaign)
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None and lease.spec.purpose == "smoke"
     dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")

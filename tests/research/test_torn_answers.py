@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from research import propose
-from research.claude import client as client_module
-from research.claude import wire
+from research.arms.claude import client as client_module
+from research.arms.claude import wire
 from research.models import Campaign
+from research.propose import drafting
 from tests import builders
 
 from .anthropic_server import Script, Server, error, message, send, serving, text
@@ -184,7 +184,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch, campaign: Campaign, answers: Script
         campaign = asked(monkeypatch, server, campaign)
         ended(server)
         server.gets["/results"] = answers
-        assert len(propose.top_up(campaign)) == num_proposals
+        assert len(drafting.top_up(campaign)) == num_proposals
     campaign.refresh_from_db()
     return campaign.ledger.get()
 
@@ -236,13 +236,13 @@ def test_what_was_heard_last_of_a_batch_that_is_given_up_is_kept(
         campaign = asked(monkeypatch, server, campaign)
         ended(server)
         server.gets["/results"] = script
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
         assert campaign.batch["id"] == "msgbatch_1", "it is read again"
         assert not campaign.ledger.exists()
         old = (datetime.now(UTC) - timedelta(hours=27)).isoformat()
         Campaign.objects.update(batch=campaign.batch | {"at": old})
-        assert propose.top_up(later(campaign)) == []
+        assert drafting.top_up(later(campaign)) == []
     entry = campaign.ledger.get()
     assert (entry.usd, entry.usage["usd_at_most"], entry.usage["request_id"]) == (None, "0.26000", kept[0])
     assert entry.answer == kept[1] or "busy" in entry.answer

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.drafts import Edit
-from research.patches import apply_edits
-from research.undone import undone
+from research.change.drafts import Edit
+from research.change.patches import apply_edits
+from research.change.undone import undone
 
 FILES = {"train.py": "a\nb\nc\nd\n", "net.py": "x\n"}
 Pair = tuple[str, str] | tuple[str, str, str]

@@ -6,8 +6,12 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, gates, moves, report, review, tasks
+from research.gates import process
+from research.loop import tasks
 from research.models import Campaign, Proposal, Run
+from research.record import moves
+from research.review import decisions
+from research.runs import dispatch, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -21,7 +25,7 @@ def campaign() -> Campaign:
 def approved(campaign: Campaign, bob: User) -> Proposal:
     """One that bob approved, and whose runs are queued before all others."""
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     dispatch.advance(campaign)
     Run.objects.filter(purpose="candidate").update(rank=0)
     return proposal
@@ -121,12 +125,12 @@ def test_a_run_over_its_budget_is_a_discard_that_says_so(campaign: Campaign, bob
 
 def test_a_candidate_may_be_as_heavy_as_its_smoke_run_showed_to_bob(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_proposal(campaign)
-    gates.check(proposal.revision)
+    process.check(proposal.revision)
     lease = claim()
     assert lease.spec.purpose == "smoke"
     builders.finish(lease, val_bpb=5.0, spent=builders.make_spent(train_cpu_s=48.0 * 4))
     proposal.refresh_from_db()
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     usual = builders.claim_candidate().spec.usual
     assert usual is not None
     assert (usual.train_cpu_s, usual.before_cpu_s, usual.num_tokens) == (48.0 * 4, 3.0, 10_240)

@@ -8,8 +8,9 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import review, usual
 from research.models import Proposal, Run, Score
+from research.review import decisions
+from research.runs import usual
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def approved(bob: User) -> Proposal:
     proposal = builders.make_pending(builders.make_campaign())
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     return proposal
 
 
@@ -76,7 +77,7 @@ def test_the_lease_of_a_candidate_carries_it_where_the_incumbent_was_measured_be
     while (lease := builders.claim(builders.make_worker())) is not None:
         assert lease.spec.purpose == "baseline"
         builders.finish(lease, val_bpb=1.6, effort=builders.make_effort())
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     lease = claimed("candidate")
     assert lease.spec.usual_effort == builders.make_effort()
     assert contract.parse(contract.Lease, lease.model_dump_json().encode()) == lease

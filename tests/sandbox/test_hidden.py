@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpu_runner.sandbox import hidden, view
-from research.gates import allowed
+from research.gates.code import allowed
 from tests.sandbox import trials
 from tests.sandbox.test_sandbox import tried
 

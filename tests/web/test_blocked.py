@@ -11,8 +11,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page
 
-from research import briefing, edit, gates, override, propose, repository, review
+from research.gates import process
 from research.models import Campaign, Decision, Incumbent, Proposal
+from research.propose import briefing, drafting
+from research.record import repository
+from research.review import decisions, edit, override
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
@@ -88,7 +91,7 @@ def test_a_signature_under_words_that_were_shown_is_not_one_under_others(
     form, revision = shown(bobs_browser, blocked), blocked.revision
     draft = replace(briefing.draft_of(revision), hypothesis="It is needed to send the weights home.")
     edit.edit(blocked.pk, draft, number=1, digest=revision.digest, by=dana)
-    gates.check(blocked.revision)
+    process.check(blocked.revision)
     assert blocked.revision.digest == revision.digest  # what would run is the same, and so is what the gates find
     response = bobs_browser.post(f"/proposals/{blocked.pk}/override/", form)
     assert (response.status_code, "revision 2 is on the table now" in response.content.decode()) == (409, True)
@@ -153,11 +156,11 @@ def test_a_rebased_proposal_says_what_moved_and_that_the_approval_does_not_count
 ) -> None:
     proposal = builders.make_pending(campaign)
     old = proposal.revision
-    review.decide(proposal.pk, digest=old.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=old.digest, choice="approve", by=bob)
     winner = builders.make_proposal(campaign, title="Deeper")
     Incumbent.objects.create(campaign=campaign, number=1, commit=_next_commit(campaign), proposal=winner)
     Proposal.objects.filter(pk=proposal.pk).update(state="stale")
-    propose.rebase(Proposal.objects.select_related("campaign").get(pk=proposal.pk))
+    drafting.rebase(Proposal.objects.select_related("campaign").get(pk=proposal.pk))
     text = text_of(bobs_browser, f"/proposals/{proposal.pk}/")
     assert "Revision 2, rebased" in text
     assert "Rebased, and asked again" in text

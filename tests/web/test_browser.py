@@ -9,8 +9,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page
 
-from research import dispatch, propose
 from research.models import Proposal
+from research.propose import drafting
+from research.runs import dispatch
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import judge_times
@@ -34,7 +35,7 @@ def whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Site:
     rebased = builders.make_pending(campaign, title="Asked twice")
     Proposal.objects.filter(pk=rebased.pk).update(state="stale")
     rebased.refresh_from_db()
-    propose.rebase(rebased)
+    drafting.rebase(rebased)
     judged = campaign.proposals.filter(state="judged").latest("pk")
     pages = (
         f"/proposals/{pending.pk}/", f"/proposals/{judged.pk}/", f"/proposals/{blocked.pk}/",

@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import dispatch
 from research.models import Campaign, Decision, Event, Proposal, Run
+from research.runs import dispatch
 from tests import builders
 from tests.web.people import browser_of, text_of
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from research.drafts import Edit
-from research.gates import unified
-from research.patches import to_patch
+from research.change import unified
+from research.change.drafts import Edit
+from research.change.patches import to_patch
 from webapp import diffs
 
 SPOOF = """--- a/train.py

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from gpu_runner.contract import parse_recipe
-from research.patches import to_patch
+from research.change.patches import to_patch
 from tests.research.pasted_cases import FILES, GOOD, REFUSED, TAKEN
 from webapp.forms import ProposalForm
 

@@ -9,9 +9,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from gpu_runner import contract
-from research import briefing, learn, review
-from research.claude import prompt
+from research.arms.claude import prompt
 from research.models import Proposal, Run
+from research.propose import briefing
+from research.record import learn
+from research.review import decisions
 from tests import builders
 from tests.web.people import browser_of, text_of
 
@@ -30,7 +32,7 @@ REASONS = [
 
 def end_with(pending: Proposal, bob: User, **score: Any) -> Run:
     """Bob approves; the candidate's first seed ends with this score."""
-    review.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
+    decisions.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
     return builders.finish(builders.claim_candidate(), **score)
 
 

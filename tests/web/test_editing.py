@@ -10,10 +10,13 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
 from django.test import Client
 
-from research import edit, gates, moves, propose, repository, review
-from research.drafts import Edit, Override, Prediction
+from research.change.drafts import Edit, Override, Prediction
+from research.gates import process
 from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal, Revision
+from research.propose import drafting
+from research.record import moves, repository
+from research.review import decisions, edit
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
@@ -86,8 +89,8 @@ def test_her_edit_is_a_new_revision_that_goes_through_every_gate_and_asks_again(
     builders.pass_gates(with_code)
     assert with_code.state == "pending_review"
     with pytest.raises(PermissionDenied, match="own proposal"):
-        review.decide(with_code.pk, digest=second.digest, choice="approve", by=carol)
-    review.decide(with_code.pk, digest=second.digest, choice="approve", by=bob)
+        decisions.decide(with_code.pk, digest=second.digest, choice="approve", by=carol)
+    decisions.decide(with_code.pk, digest=second.digest, choice="approve", by=bob)
 
 
 def test_what_she_leaves_alone_stays_to_the_letter(carols_browser: Client, with_code: Proposal) -> None:
@@ -128,7 +131,7 @@ def test_what_is_blocked_or_sent_back_can_be_edited_too(
         Proposal.objects.filter(pk=with_code.pk).update(state="blocked")
     else:
         digest = with_code.revision.digest
-        review.decide(with_code.pk, digest=digest, choice="request_changes", by=bob, reason="Less of it.")
+        decisions.decide(with_code.pk, digest=digest, choice="request_changes", by=bob, reason="Less of it.")
     assert address_of(with_code) in text_of(carols_browser, f"/proposals/{with_code.pk}/")
     typed = form_on(carols_browser, with_code, overrides="warmup_fraction = 0.05")
     assert carols_browser.post(address_of(with_code), typed).status_code == 302
@@ -153,9 +156,9 @@ def test_in_a_house_where_nobody_else_could_decide_it_says_that(carols_browser: 
 def test_a_person_is_not_answered_for_by_the_proposer(carol: User, bob: User, campaign: Campaign) -> None:
     proposal = builders.make_pending(campaign, arm="human", author=carol)
     digest = proposal.revision.digest
-    review.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Less of it.")
+    decisions.decide(proposal.pk, digest=digest, choice="request_changes", by=bob, reason="Less of it.")
     proposal.refresh_from_db()
-    propose.revise(proposal)
+    drafting.revise(proposal)
     proposal.refresh_from_db()
     assert proposal.state == "changes_requested"
     assert "Waits for its author" in text_of(browser_of(carol), f"/proposals/{proposal.pk}/")
@@ -185,7 +188,7 @@ def test_a_proposal_that_moved_is_not_overwritten_and_nothing_typed_is_lost(
 
 def test_once_approved_it_can_no_longer_be_edited(carols_browser: Client, bob: User, pending: Proposal) -> None:
     typed = form_on(carols_browser, pending, hypothesis="Too late.")
-    review.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
+    decisions.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
     response = carols_browser.post(address_of(pending), typed)
     assert response.status_code == 409
     assert "is already approved" in response.content.decode() and "Too late." in response.content.decode()
@@ -212,7 +215,7 @@ def test_an_approval_of_the_words_that_were_shown_is_not_one_of_others(
     builders.pass_gates(Proposal.objects.get(pk=pending.pk))
     assert pending.revision.digest == shown.digest  # what would run is the same
     with pytest.raises(LostRace, match="changed while you read it"):
-        review.decide(pending.pk, digest=shown.digest, number=shown.number, choice="approve", by=bob)
+        decisions.decide(pending.pk, digest=shown.digest, number=shown.number, choice="approve", by=bob)
 
 
 # --- refused --------------------------------------------------------------------------------------
@@ -239,7 +242,7 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(
 
 
 def test_a_proposal_is_not_edited_for_ever(carols_browser: Client, pending: Proposal) -> None:
-    Revision.objects.filter(pk=pending.revision.pk).update(number=propose.MAX_REVISIONS)
+    Revision.objects.filter(pk=pending.revision.pk).update(number=drafting.MAX_REVISIONS)
     typed = form_on(carols_browser, pending, hypothesis="Once more.")
     response = carols_browser.post(address_of(pending), typed)
     assert "as many as one may have" in response.content.decode()
@@ -259,15 +262,15 @@ def test_code_that_a_person_put_into_a_catalogue_entry_is_no_longer_trusted(
 ) -> None:
     Proposal.objects.filter(pk=with_code.pk).update(arm="offline")
     with_code.refresh_from_db()
-    assert gates._context(with_code.revision).is_trusted
+    assert process._context(with_code.revision).is_trusted
     carols_browser.post(address_of(with_code), form_on(carols_browser, with_code, hypothesis="Mine."))
     with_code.refresh_from_db()
-    assert not gates._context(with_code.revision).is_trusted
+    assert not process._context(with_code.revision).is_trusted
     moves.move_proposal(with_code, "checking", by="test", sentence="on")
     moves.move_proposal(with_code, "stale", by="test", sentence="and back")
-    propose.rebase(with_code)
+    drafting.rebase(with_code)
     assert with_code.revision.origin == "rebased"
-    assert not gates._context(with_code.revision).is_trusted
+    assert not process._context(with_code.revision).is_trusted
 
 
 # --- in a browser ---------------------------------------------------------------------------------

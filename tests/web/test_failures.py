@@ -9,8 +9,9 @@ from django.test import Client
 from playwright.sync_api import Page
 
 from gpu_runner.contract import FAULT_OF, FailureKind
-from research import dispatch, moves
 from research.models import Campaign, Proposal, Run
+from research.record import moves
+from research.runs import dispatch
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import text_of

@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from research import settle
 from research.models import Campaign, Proposal, Revision, Run, Score
+from research.review import quarantined
 from tests import builders
 from webapp import queue
 
@@ -101,7 +101,7 @@ def test_a_score_that_waits_leads_and_counts_by_the_same_rights(
     assert (queue.next_waiting(bob), badge(bobs_browser)) == (None, 0)
     assert (queue.next_waiting(dana), badge(browser_of(dana))) == (own.pk, 1)
     assert "A score waits for a reviewer" in text_of(bobs_browser, "/review/?queue=1")
-    settle.settle(run.pk, choice="dispute", reason="Not this text.", by=dana)
+    quarantined.settle(run.pk, choice="dispute", reason="Not this text.", by=dana)
     assert badge(browser_of(dana)) == 0
 
 

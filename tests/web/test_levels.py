@@ -10,9 +10,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import briefing, levels, review
-from research.claude import prompt
+from research import levels
+from research.arms.claude import prompt
 from research.models import Campaign, Event, Proposal, Verdict
+from research.propose import briefing
+from research.review import decisions
 from tests import builders
 from webapp import agents
 from webapp.notify import outbox
@@ -32,7 +34,7 @@ def campaign() -> Campaign:
 @pytest.fixture
 def kept(campaign: Campaign, bob: User) -> Proposal:
     proposal = builders.make_pending(campaign)
-    review.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
     while Proposal.objects.get(pk=proposal.pk).state != "judged":
         lease = builders.claim(builders.make_worker())
         assert lease is not None
@@ -84,7 +86,7 @@ def test_a_level_is_written_without_rounding_it_up_to_certainty(alpha: float, wo
 
 def test_no_page_chart_or_prompt_says_a_level_by_itself() -> None:
     """One place gives the words; what a stated interval is, docs may say."""
-    places = [*ROOT.glob("webapp/**/*.html"), *ROOT.glob("research/claude/prompts/*.md")]
+    places = [*ROOT.glob("webapp/**/*.html"), *ROOT.glob("research/arms/claude/prompts/*.md")]
     places += [*ROOT.glob("static/js/*.js"), *ROOT.glob("webapp/**/*.py"), *ROOT.glob("research/**/*.py")]
     said = [place.name for place in places if re.search(r"\b(80|90|95|99)\s?(%|per ?cent)", place.read_text())]
     assert sorted(said) == ["levels.py", "shown.py"], "whose docstrings give examples"

@@ -14,8 +14,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from research import audit
 from research.models import Campaign, Event
+from research.record import audit
 from webapp import accounts, turnstile
 from webapp.models import LoginLink, Tries
 

@@ -14,8 +14,9 @@ from django.db import connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from research import dispatch, steer, workers
 from research.models import Note, Proposal, Run
+from research.propose import notes
+from research.runs import dispatch, workers
 from tests import builders
 from webapp import accounts, agents
 from webapp.notify import outbox
@@ -39,7 +40,7 @@ def settled(pending: Proposal, root: User) -> Run:
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     run = builders.finish(lease, val_bpb=1.6)
-    steer.note(campaign, "Leave the optimizer alone.", by=root)
+    notes.note(campaign, "Leave the optimizer alone.", by=root)
     outbox.put_test(Endpoint.objects.create(description="Tracker", url="https://tracker.example/", kinds=list(KINDS)))
     agents.make("scout", campaign=campaign, by="user:alice")
     accounts.make_link(root)

@@ -12,9 +12,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from research import dispatch
-from research.drafts import Edit
+from research.change.drafts import Edit
 from research.models import Campaign, Proposal, Run, Verdict
+from research.runs import dispatch
 from tests import builders
 from tests.web.people import browser_of, judge_times, text_of
 
@@ -128,7 +128,7 @@ def test_what_the_proposer_wrote_is_text_and_never_markup(bobs_browser: Client, 
 
 def campaign_line(campaign: Campaign) -> str:
     """A line that occurs once in the recipe's train.py."""
-    from research import repository
+    from research.record import repository
 
     source = repository.files_at(campaign, campaign.incumbent.commit)["train.py"]
     return next(line for line in source.splitlines() if len(line) > 30 and source.count(line) == 1)

@@ -10,8 +10,10 @@ from django.core.exceptions import PermissionDenied
 from django.test import Client
 from playwright.sync_api import Page
 
-from research import propose, repository, review
 from research.models import Campaign, Proposal
+from research.propose import drafting
+from research.record import repository
+from research.review import decisions
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
@@ -58,7 +60,7 @@ def test_her_experiment_enters_the_same_gates_and_the_same_queue(
     assert proposal.state == "pending_review"
     assert "stated before the run, by Carol</div>" in carols_browser.get(f"/proposals/{proposal.pk}/").text
     with pytest.raises(PermissionDenied, match="own proposal"):
-        review.decide(proposal.pk, digest=revision.digest, choice="approve", by=carol)
+        decisions.decide(proposal.pk, digest=revision.digest, choice="approve", by=carol)
 
 
 def test_a_diff_of_her_clone_becomes_edits_that_can_be_rebased(carols_browser: Client, campaign: Campaign) -> None:
@@ -136,7 +138,7 @@ def test_who_may_not_propose_sees_no_button_and_gets_no_page(alice: User, campai
     assert browser.get(address).status_code == browser.post(address, IDEA).status_code == 403
     assert address not in text_of(browser, f"/campaigns/{campaign.slug}/")
     with pytest.raises(PermissionDenied):
-        propose.by_hand(campaign, builders.make_draft(), by=alice)
+        drafting.by_hand(campaign, builders.make_draft(), by=alice)
 
 
 def test_the_page_lists_every_knob_with_its_bounds(carols_browser: Client, campaign: Campaign) -> None:

@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import review
 from research.models import Event, Proposal, Run, Score
+from research.review import decisions
 from tests import builders
 from tests.web.people import browser_of, text_of
 from webapp import standings
@@ -22,7 +22,7 @@ SAID = {"choice": "accept", "reason": "I read the diff and the evidence."}
 @pytest.fixture
 def waiting(pending: Proposal, bob: User) -> Run:
     """A candidate below what text of this kind allows."""
-    review.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
+    decisions.decide(pending.pk, digest=pending.revision.digest, choice="approve", by=bob)
     return builders.finish(
         builders.claim_candidate(), val_bpb=0.25, outcome="quarantined", reasons=["0.2500 is below 0.3."]
     )

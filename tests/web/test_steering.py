@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page, Route
 
-from research import briefing, steer
 from research.models import Campaign, Event, Note
+from research.propose import briefing, notes
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
@@ -32,7 +32,7 @@ def test_a_note_reaches_the_next_request_and_leaves_it_when_retired(
 
 
 def test_the_second_to_retire_a_note_is_told(bobs_browser: Client, bob: User, campaign: Campaign) -> None:
-    written = steer.note(campaign, "Try wider heads.", by=bob)
+    written = notes.note(campaign, "Try wider heads.", by=bob)
     address = f"/campaigns/{campaign.slug}/notes/{written.pk}/retire/"
     assert bobs_browser.post(address).status_code == 302
     response = bobs_browser.post(address)
@@ -53,8 +53,8 @@ def test_a_note_that_cannot_be_kept_says_why_and_is_not_lost(
 
 
 def test_more_notes_than_anybody_keeps_in_mind_are_refused(bobs_browser: Client, bob: User, campaign: Campaign) -> None:
-    for number in range(steer.MAX_NOTES):
-        steer.note(campaign, f"Note {number}", by=bob)
+    for number in range(notes.MAX_NOTES):
+        notes.note(campaign, f"Note {number}", by=bob)
     response = bobs_browser.post(f"/campaigns/{campaign.slug}/notes/", {"note": "One more"})
     assert "20 notes hold already; retire one that is done" in response.content.decode()
 
@@ -70,7 +70,7 @@ def test_another_campaigns_note_is_not_reached_through_this_one(
     bobs_browser: Client, bob: User, campaign: Campaign
 ) -> None:
     other = builders.make_campaign(slug="other")
-    written = steer.note(other, "Theirs", by=bob)
+    written = notes.note(other, "Theirs", by=bob)
     assert bobs_browser.post(f"/campaigns/{campaign.slug}/notes/{written.pk}/retire/").status_code == 409
     written.refresh_from_db()
     assert written.retired_at is None

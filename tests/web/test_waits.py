@@ -12,9 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from research import ledger, review
-from research.latency import ALL, Stage
+from research.judge.latency import ALL, Stage
 from research.models import Campaign, Event, Proposal
+from research.record import ledger
+from research.review import decisions
 from tests import builders
 from tests.research.test_allowance import use
 from tests.web.people import text_of
@@ -28,7 +29,7 @@ def test_how_long_people_took_is_drawn_beside_how_long_machines_did(
     Event.objects.filter(pk=first.pk).update(at=first.at - timedelta(minutes=2))
     came = Event.objects.get(proposal=pending, kind="proposal.pending_review")
     reject = {"choice": "reject", "category": "later", "reason": "Not now."}
-    review.decide(pending.pk, digest=pending.revision.digest, by=bob, **reject)
+    decisions.decide(pending.pk, digest=pending.revision.digest, by=bob, **reject)
     decided = Event.objects.filter(proposal=pending, kind="proposal.rejected")
     decided.update(at=came.at + timedelta(hours=3))
     page = text_of(bobs_browser, f"/campaigns/{pending.campaign.slug}/")

@@ -9,9 +9,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from research import review
-from research.drafts import Draft, ExpectedCost, Origin, Override, Return
+from research.change.drafts import Draft, ExpectedCost, Origin, Override, Return
 from research.models import Campaign, Gate, Proposal
+from research.review import decisions
 from tests import builders
 from tests.web.chromium import Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
@@ -89,7 +89,7 @@ def test_what_comes_back_after_a_rejection_says_so_beside_the_rejection(
     bobs_browser: Client, bob: User, pending: Proposal
 ) -> None:
     digest = pending.revision.digest
-    review.decide(pending.pk, digest=digest, choice="reject", by=bob, category="later", reason="Not at this size.")
+    decisions.decide(pending.pk, digest=digest, choice="reject", by=bob, category="later", reason="Not at this size.")
     back = builders.make_pending(
         pending.campaign, returns=Return(proposal=pending.pk, what_changed="The rows are twice as long.")
     )

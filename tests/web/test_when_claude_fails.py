@@ -11,11 +11,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils.html import escape
 
-from research import propose
-from research.claude import batches
-from research.claude import client as client_module
-from research.claude.client import Client
+from research.arms.claude import batches
+from research.arms.claude import client as client_module
+from research.arms.claude.client import Client
 from research.models import Campaign
+from research.propose import drafting
 from tests import builders
 from tests.research.anthropic_server import (
     Script,
@@ -170,7 +170,7 @@ def test_one_sentence_on_the_page_and_every_attempt_in_the_ledger(
     campaign = builders.make_campaign()
     with serving(script) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        assert propose.top_up(campaign) == []
+        assert drafting.top_up(campaign) == []
     page = text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
     assert "The proposer has a problem" in page
     assert escape(sentence) in page
@@ -187,7 +187,7 @@ def test_a_retry_after_of_half_an_hour_is_said_and_kept(monkeypatch: pytest.Monk
     campaign = builders.make_campaign()
     with serving(CASES["rate limit"][0]) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        propose.top_up(campaign)
+        drafting.top_up(campaign)
     assert ">in 30 min</time>" in text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
 
 
@@ -198,16 +198,17 @@ def test_a_model_without_a_price_is_not_asked_and_the_page_says_what_to_do(
     campaign = builders.make_campaign()
     with serving(answered(DRAFT)) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        propose.top_up(campaign)
+        drafting.top_up(campaign)
     assert (server.asked, usages_of(campaign)) == ([], [])
-    assert "has no price in research/claude/prices.toml" in text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
+    page = text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
+    assert "has no price in research/arms/claude/prices.toml" in page
 
 
 def test_what_was_left_out_of_an_answer_is_said_without_alarm(monkeypatch: pytest.MonkeyPatch, alice: User) -> None:
     campaign = builders.make_campaign(num_waiting=2)
     with serving(answered(DRAFT, DRAFT | {"title": ""})) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        assert len(propose.top_up(campaign)) == 1
+        assert len(drafting.top_up(campaign)) == 1
     page = text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
     assert "Part of the last answer was left out" in page
     assert "The proposer has a problem" not in page
@@ -236,13 +237,13 @@ def test_so_it_is_with_a_batch(monkeypatch: pytest.MonkeyPatch, alice: User, cas
     status = "in_progress" if ended is None else "ended"
     with serving(_batch(None, "in_progress")) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        propose.top_up(campaign)
+        drafting.top_up(campaign)
         server.gets = {"/msgbatch_1": _batch(server, status), "/results": _rows({"custom_id": "wave", "result": ended})}
         if ended is None:
             monkeypatch.setattr(batches.Pending, "is_overdue", True)
         Campaign.objects.update(proposer_retry_at=None)
         campaign.refresh_from_db()
-        propose.top_up(campaign)
+        drafting.top_up(campaign)
     assert sentence in text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
     assert usages_of(campaign) == usages
 

@@ -11,7 +11,7 @@ import pytest
 from gpu_runner import compile_cache, hardware, sandbox, worker
 from gpu_runner.compile_cache import FOLDER, CompileCache
 from gpu_runner.sandbox import cgroups
-from research import repository
+from research.record import repository
 from tests.builders import make_campaign
 
 from .conftest import Bench

@@ -43,7 +43,9 @@ def test_a_reader_who_has_read_enough_is_no_error_of_the_command(tmp_path: Path)
 
 def test_nobody_waits_for_torch_or_for_the_sdk_of_claude_who_asks_nothing_of_them(tmp_path: Path) -> None:
     """Their imports take longer than everything else of ours together."""
-    program = "import sys, webapp.asgi, webapp.urls, research.tasks; print({'anthropic', 'torch'} & set(sys.modules))"
+    program = (
+        "import sys, webapp.asgi, webapp.urls, research.loop.tasks; print({'anthropic', 'torch'} & set(sys.modules))"
+    )
     said = manage("shell", "-v0", "-c", program, COUNTERSIGN_HOME=str(tmp_path))
     assert (said.returncode, said.stdout) == (0, "set()\n"), said.stderr
 

@@ -6,8 +6,8 @@ from django.conf import settings
 from kombu.transport.redis import Channel
 
 from gpu_runner import doorbell
-from research import doorbell as ours
-from research import reconcile
+from research.loop import reconcile
+from research.record import doorbell as ours
 
 
 def test_nobody_waits_for_a_message_that_was_lost() -> None:

@@ -11,9 +11,10 @@ from django.conf import settings
 from django.urls import reverse
 
 from gpu_runner.contract import Knob, parse_recipe
-from research import outside, withheld
-from research.drafts import Brief, Precedent
+from research.change.drafts import Brief, Precedent
 from research.models import Campaign, Proposal
+from research.record import withheld
+from research.review import outside
 
 
 def brief_of(campaign: Campaign, brief: Brief) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from django.views.decorators.csrf import csrf_exempt
 from pydantic import ValidationError
 
 from gpu_runner import contract
-from research import briefing, outside, repository
-from research.claude import reply
-from research.drafts import Draft
+from research.arms.claude import reply
+from research.change.drafts import Draft
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal
+from research.propose import briefing
+from research.record import repository
+from research.review import outside
 from webapp import agents
 from webapp.api import outward
 from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token

@@ -17,8 +17,9 @@ from django.views.decorators.http import require_GET, require_POST
 from pydantic import ValidationError
 
 from gpu_runner import contract
-from research import approval, dispatch, events, report, repository
 from research.models import Campaign, Run, Worker
+from research.record import approval, events, repository
+from research.runs import dispatch, report
 from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
 
 log = logging.getLogger(__name__)

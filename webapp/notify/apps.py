@@ -10,7 +10,7 @@ class NotifyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from research import events, held, watch
+        from research.record import events, held, watch
         from webapp.notify import outbox
         from webapp.notify.models import Endpoint
 

@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from research import doorbell, events, watch
+from research.record import doorbell, events, watch
 from webapp.notify import sign
 from webapp.notify.models import DELIVER, Delivery, Endpoint
 from webapp.notify.post import Answer, post

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from research import apart, doorbell, withheld
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
+from research.record import doorbell, repairs, withheld
 from webapp.notify.models import DELIVER, KINDS, TEST, Delivery, Endpoint
 
 MAX_BODY = 20_000  # bytes; every text in a body is bounded by its column
@@ -24,7 +24,7 @@ def on_event(event: Event, **_: Any) -> None:
         return
     body = ""
     for endpoint in Endpoint.objects.filter(enabled=True):
-        with apart.repair(f"A webhook to {endpoint}", event.campaign), transaction.atomic():
+        with repairs.repair(f"A webhook to {endpoint}", event.campaign), transaction.atomic():
             if kind in endpoint.kinds:
                 body = body or _as_text(body_of(kind, event))
                 put(endpoint, kind, body, event=event)

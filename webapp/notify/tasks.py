@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from research import apart, doorbell
+from research.record import doorbell, repairs
 from webapp.notify import deliver as delivering
 from webapp.notify.models import DELIVER
 
@@ -19,6 +19,6 @@ def deliver(endpoint_id: int) -> None:
 def pump() -> None:
     """Ring for every endpoint that something is due at; forget what is old. Every few seconds, by beat."""
     for endpoint_id in delivering.endpoints_due():
-        with apart.repair(f"Endpoint {endpoint_id} of webhooks"):
+        with repairs.repair(f"Endpoint {endpoint_id} of webhooks"):
             doorbell.control(DELIVER, endpoint_id)
     delivering.forget_old()

@@ -15,7 +15,8 @@ from django.utils import timezone
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from research import attempts, levels
+from research import levels
+from research.runs import attempts
 from webapp import figures
 
 register = template.Library()

@@ -10,10 +10,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from gpu_runner import contract
-from research import dispatch, moves, repository, steer
-from research import propose as research_propose
 from research.lifecycle import LostRace
 from research.models import Campaign
+from research.propose import drafting as research_propose
+from research.propose import notes
+from research.record import moves, repository
+from research.runs import dispatch
 from webapp import standings
 from webapp.access import campaign_for, is_fragment, may_propose, may_steer, num_deciders, person, reader
 from webapp.forms import NoteForm, ProposalForm, StateForm
@@ -92,7 +94,7 @@ def add_note(request: HttpRequest, slug: str) -> HttpResponse:
     chosen, form = campaign_for(person(request), slug), NoteForm(request.POST)
     if form.is_valid():
         try:
-            steer.note(chosen, form.cleaned_data["note"], by=person(request))
+            notes.note(chosen, form.cleaned_data["note"], by=person(request))
         except ValueError as error:
             form.add_error("note", str(error).removeprefix("note: "))
         else:
@@ -113,7 +115,7 @@ def retire_note(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     """``POST /campaigns/SLUG/notes/7/retire/``: it no longer holds."""
     chosen = campaign_for(person(request), slug)
     try:
-        steer.retire(chosen, pk, by=person(request))
+        notes.retire(chosen, pk, by=person(request))
     except LostRace as race:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, "Note retired")

@@ -12,10 +12,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from gpu_runner import contract
-from research import briefing, lifecycle, repository
-from research import edit as verbs
+from research import lifecycle
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
+from research.propose import briefing
+from research.record import repository
+from research.review import edit as verbs
 from webapp.access import may_decide, may_edit, num_deciders, person, proposal_for, reader
 from webapp.changes import Changes
 from webapp.forms import EditForm

@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
-from research import override as verbs
 from research.lifecycle import LostRace
+from research.review import override as verbs
 from webapp.access import is_fragment, person, proposal_for, reader
 from webapp.dossier import Dossier
 from webapp.forms import Fields, OverrideForm, WithdrawForm

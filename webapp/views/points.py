@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from research.models import Run
-from research.points import read_batches
+from research.runs.points import read_batches
 from webapp import frames
 from webapp.access import may_read
 

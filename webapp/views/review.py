@@ -10,9 +10,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from research import review as verbs
 from research.lifecycle import LostRace
 from research.models import Decision
+from research.review import decisions as verbs
 from webapp import queue
 from webapp.access import is_fragment, num_deciders, person, proposal_for, reader
 from webapp.dossier import Dossier

@@ -12,10 +12,11 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from research import dispatch, lifecycle
+from research import lifecycle
 from research.lifecycle import IllegalMove, LostRace
 from research.models import Run
-from research.settle import settle
+from research.review.quarantined import settle
+from research.runs import dispatch
 from webapp.access import is_fragment, may_steer, person, reader, run_for
 from webapp.forms import SettleForm, StopForm
 from webapp.logbook import Logbook

@@ -15,8 +15,10 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from research import campaigns, chain, propose
+from research.loop import campaigns
 from research.models import Campaign
+from research.propose import drafting
+from research.record import chain
 from webapp import doctor
 
 CORPUS = "stdlib"
@@ -109,7 +111,7 @@ def prepare_corpus() -> str:
 
 def first_proposals() -> None:
     """Here, so that their smoke runs are queued before any long run when the worker first asks."""
-    propose.top_up(Campaign.objects.get())
+    drafting.top_up(Campaign.objects.get())
 
 
 def first_campaign() -> Campaign:

@@ -20,14 +20,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from gpu_runner import contract
-from research import campaigns, learn, repository
-from research.drafts import Precedent
+from research.change.drafts import Precedent
+from research.change.pasted import as_git_writes
+from research.change.pasted.envelope import MAX_CHARS
 from research.gates import trial
-from research.gates.found import Context, Found
 from research.gates.order import context_of, looked_at
+from research.gates.outcome import Context, Found
+from research.loop import campaigns
 from research.models import Campaign
-from research.pasted import as_git_writes
-from research.pasted.envelope import MAX_CHARS
+from research.record import learn, repository
 
 MAX_READ = 4 * MAX_CHARS + 4  # bytes, of which UTF-8 needs four for a character: what is longer is seen to be
 UNREAD = "can be read"  # the row of a patch that cannot

@@ -9,13 +9,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from research import asking, briefing, propose
-from research.claude import prompt as prompts
-from research.claude.client import MAX_TOKENS
-from research.claude.prompt import Prompt
-from research.claude.proposer import DEFAULT_MODEL, ClaudeProposer, Quote
-from research.claude.reply import schema
+from research.arms.claude import prompt as prompts
+from research.arms.claude.client import MAX_TOKENS
+from research.arms.claude.prompt import Prompt
+from research.arms.claude.proposer import DEFAULT_MODEL, ClaudeProposer, Quote
+from research.arms.claude.reply import schema
 from research.models import Campaign
+from research.propose import briefing, drafting, turns
 
 CHARS_PER_TOKEN = 3.5  # English and Python, roughly; said to be an estimate wherever it is used
 
@@ -38,12 +38,12 @@ class Command(BaseCommand):
             raise CommandError("--num: must be 1 or more")
         self.as_json = options["json"]
         if options["dry_run"]:
-            self.show(campaign, options["num"] or propose.num_missing(campaign) or 1)
+            self.show(campaign, options["num"] or drafting.num_missing(campaign) or 1)
         else:
             self.ask(campaign)
 
     def ask(self, campaign: Campaign) -> None:
-        written = propose.top_up(campaign)
+        written = drafting.top_up(campaign)
         campaign.refresh_from_db()
         if self.as_json:
             problem = campaign.proposer_problem if written else _why_none(campaign)
@@ -85,7 +85,7 @@ class Command(BaseCommand):
             num_chars = sum(map(len, _blocks(prompt)))
             guess = f"about {num_chars / CHARS_PER_TOKEN:,.0f} tokens, guessed from {num_chars:,} characters"
             return None, f"without ANTHROPIC_API_KEY nothing is counted and nothing would be sent: {guess}"
-        source = asking.proposer(campaign)
+        source = turns.proposer(campaign)
         assert isinstance(source, ClaudeProposer)
         quote = source.quote(model, prompt)
         return quote, quote.problem or "this request would be sent"

@@ -13,8 +13,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from research import audit, chain
 from research.models import AuditHead
+from research.record import audit, chain
 
 
 class Command(BaseCommand):

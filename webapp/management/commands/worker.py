@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from research import workers
+from research.runs import workers
 
 
 class Command(BaseCommand):

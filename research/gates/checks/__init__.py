@@ -1,0 +1,1 @@
+"""One gate a module, all of one shape: NAME, and check(Context) -> Found."""

@@ -1,0 +1,127 @@
+"""Was the same change, or one that does the same, asked before? The row links to it and to what came of it.
+
+Two changes are the same when their overrides are equal and their lines differ at most in white space, comments and
+the names that they introduce themselves; a knob replaced by a number in code counts as the override of that knob.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gpu_runner.contract import Knobs
+from research.change import patches, unified
+from research.change.drafts import Precedent
+from research.gates.outcome import Context, Found, Remark
+
+NAME = "novelty"
+MAX_LINKS = 5
+_TOKEN = re.compile(r"""\s+|\#.*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\d[\w.]*|\w+|[^\w\s]""")
+_KNOB = re.compile(r"""(?:\bk|\bknobs|\brun\.knobs|\bconfig)\[["'](\w+)["']\]""")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Equal for changes that do the same; ``lines`` are (file, sign, words), own names replaced by their number."""
+
+    overrides: tuple[tuple[str, str], ...]
+    lines: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def check(context: Context) -> Found:
+    mine = fingerprint(context.patch, context.overrides, context.files)
+    same = [p for p in context.precedents if _of(p, context.files) == mine]
+    numbers = [p.number for p in same]
+    remarks = [_remark(context, precedent) for precedent in same[:MAX_LINKS]]
+    return Found.of(
+        remarks,
+        f"not among {len(context.precedents)} earlier one{'s' * (len(context.precedents) != 1)}",
+        earlier=numbers,
+    )
+
+
+def _remark(context: Context, earlier: Precedent) -> Remark:
+    """Identical and still open to be answered by it: it would only be measured twice. Else a person may want that."""
+    is_copy = (
+        {o.key: o.value for o in earlier.overrides} == context.overrides and earlier.patch == context.patch
+    ) and patches.is_waiting(earlier)
+    outcome = earlier.outcome or earlier.state.replace("_", " ")
+    why = f" ({earlier.reason[:120]})" if earlier.reason else ""
+    way_out = "decide on that one, or change this one." if is_copy else "look at what came of it first."
+    how = "the same as" if is_copy else "equivalent to"
+    return Remark(
+        severity="warn",
+        rule="asked-before",
+        sentence=f"It is {how} P-{earlier.number} {earlier.title[:80]}, {outcome}{why}: {way_out}",
+        snippet=f"P-{earlier.number}",
+    )
+
+
+def _of(earlier: Precedent, files: dict[str, str]) -> Fingerprint:
+    return fingerprint(earlier.patch, {o.key: o.value for o in earlier.overrides}, files)
+
+
+def fingerprint(patch: str, overrides: Knobs, files: dict[str, str]) -> Fingerprint:
+    """What a change does, told by its lines. ``files`` say which names are not its own."""
+    change = unified.read(patch)
+    known = set().union(*map(_names_in, files.values())) if change.files else set[str]()
+    lines: list[tuple[str, str, tuple[str, ...]]] = []
+    in_code: Knobs = {}
+    names: dict[str, str] = {}
+    for file in sorted(change.files, key=lambda f: min(f.paths, default="")):
+        path = min(file.paths, default="")
+        removed, added = [text for _, text in file.removed], [text for _, text in file.added]
+        if (fixed := _fixed_knobs(removed, added)) is not None:
+            in_code |= fixed
+            continue
+        for sign, texts in (("-", removed), ("+", added)):
+            lines += [(path, sign, words) for text in texts if (words := _words(text, known, names))]
+    wanted = sorted((key, _number(value)) for key, value in (in_code | overrides).items())
+    return Fingerprint(overrides=tuple(wanted), lines=tuple(lines))
+
+
+@lru_cache(maxsize=64)
+def _names_in(text: str) -> frozenset[str]:
+    """Asked once for every earlier proposal, of the same few files."""
+    return frozenset(re.findall(r"\w+", text))
+
+
+def _words(text: str, known: set[str], names: dict[str, str]) -> tuple[str, ...]:
+    """Without white space and comments; a name that the base does not have is called by when it first comes."""
+    words = [word for word in _TOKEN.findall(text) if word.strip() and not word.startswith("#")]
+    return tuple(
+        names.setdefault(word, f"name {len(names)}") if word.isidentifier() and word not in known else word
+        for word in words
+    )
+
+
+def _fixed_knobs(removed: list[str], added: list[str]) -> Knobs | None:
+    """The overrides that lines stand for which only put a number where a knob was; None when they do more."""
+    if not removed or len(removed) != len(added):
+        return None
+    fixed: Knobs = {}
+    for old, new in zip(removed, added, strict=True):
+        match = _KNOB.search(old)
+        if match is None or len(_KNOB.findall(old)) != 1:
+            return None
+        shape = re.escape(old[: match.start()]) + r"([-+.\w]+)" + re.escape(old[match.end() :]) + r"\s*(?:#.*)?"
+        value = re.fullmatch(shape, new)
+        if value is None or (number := _literal(value[1])) is None:
+            return None
+        fixed[match[1]] = number
+    return fixed
+
+
+def _literal(text: str) -> float | bool | None:
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _number(value: object) -> str:
+    """1 and 1.0 are one number; 2**53 and 2**53 + 1 are two, which no float tells apart."""
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -1,0 +1,20 @@
+"""May edited code run at the sandbox level that this campaign has?"""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from research.gates.outcome import Context, Found
+
+NAME = "sandbox"
+
+
+def check(context: Context) -> Found:
+    level = context.sandbox_level
+    if level == "none" and not context.is_trusted and not settings.ALLOW_UNSANDBOXED:
+        return Found.bad(
+            "Edited code would run on the worker without a sandbox, with your rights. Install bubblewrap there and "
+            "set the campaign's sandbox level, or take the risk with COUNTERSIGN_ALLOW_UNSANDBOXED=1.",
+            level=level,
+        )
+    return Found.ok(f"level {level}", level=level)

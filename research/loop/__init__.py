@@ -1,0 +1,1 @@
+"""What follows what, and the control worker that answers."""

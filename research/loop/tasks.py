@@ -1,0 +1,81 @@
+"""What the control worker answers its doorbells with: a task fetches, calls the domain, returns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from celery import shared_task
+
+from research import lifecycle
+from research.gates import process
+from research.judge import judge
+from research.loop import reconcile as reconciling
+from research.models import Campaign, Proposal, Run
+from research.propose import drafting as proposing
+from research.record.repairs import repair
+from research.runs import dispatch
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name="control.propose")
+def propose(campaign_id: int) -> None:
+    proposing.top_up(Campaign.objects.get(pk=campaign_id))
+
+
+@shared_task(name="control.check")
+def check(proposal_id: int) -> None:
+    process.check(Proposal.objects.select_related("campaign").get(pk=proposal_id).revision)
+
+
+@shared_task(name="control.revise")
+def revise(proposal_id: int) -> None:
+    _unless_lost(proposing.revise, proposal_id, "changes_requested")
+
+
+@shared_task(name="control.rebase")
+def rebase(proposal_id: int) -> None:
+    _unless_lost(proposing.rebase, proposal_id, "stale")
+
+
+@shared_task(name="control.advance")
+def advance(campaign_id: int) -> None:
+    dispatch.advance(Campaign.objects.get(pk=campaign_id))
+
+
+@shared_task(name="control.run_ended")
+def run_ended(run_id: int) -> None:
+    """Every step looks at the record, so a second call changes nothing."""
+    run = Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign").get(pk=run_id)
+    if run.state in lifecycle.RUN_OVER:
+        if run.purpose == "smoke":
+            process.conclude(run)
+        elif run.revision is not None:
+            judge.consider(run.revision.proposal)
+        else:
+            for proposal in run.campaign.proposals.filter(state="running"):
+                with repair(f"P-{proposal.pk}", run.campaign):
+                    judge.consider(proposal)
+    dispatch.advance(run.campaign)
+
+
+@shared_task(name="control.look_after")
+def look_after(campaign_id: int) -> None:
+    reconciling.look_after(Campaign.objects.get(pk=campaign_id))
+
+
+@shared_task(name="control.reconcile")
+def reconcile(at_start: bool = False) -> None:
+    reconciling.reconcile(at_start=at_start)
+
+
+def _unless_lost(verb: Callable[[Proposal], None], proposal_id: int, state: str) -> None:
+    """Call ``verb`` when the proposal still waits for it; a second doorbell for the same thing finds nothing to do."""
+    proposal = Proposal.objects.select_related("campaign").filter(pk=proposal_id, state=state).first()
+    if proposal is None:
+        return
+    try:
+        verb(proposal)
+    except lifecycle.LostRace as race:
+        log.info("%s", race)

@@ -1,0 +1,65 @@
+"""Everything a proposer may know of a campaign."""
+
+from __future__ import annotations
+
+import secrets
+
+from django.db.models import F, Max
+
+from research import lifecycle
+from research.change.drafts import Brief, Draft, Edit, Override, Prediction
+from research.models import Campaign, Revision
+from research.propose import dynamics, notes, statement
+from research.record import learn, ledger, repository
+
+
+def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None) -> Brief:
+    """Everything a proposer may know of ``campaign``."""
+    incumbent = campaign.incumbent
+    files = repository.files_at(campaign, incumbent.commit)
+    return Brief(
+        campaign=campaign.name,
+        goal=campaign.goal,
+        program=campaign.program,
+        recipe_toml=files["recipe.toml"],
+        files=files,
+        incumbent_bpb=learn.incumbent_bpb(incumbent),
+        noise_sd_bpb=learn.noise(campaign).sd_bpb,
+        min_effect_bpb=campaign.min_effect_bpb,
+        run_budget=ledger.budget_in_words(campaign.run_budget),
+        hardware=campaign.hardware_class or "not known yet",
+        budget_left=ledger.left_in_words(campaign),
+        precedents=learn.precedents(campaign),
+        num_wanted=num_wanted,
+        seed=secrets.randbits(31),
+        dynamics=dynamics.of_campaign(campaign, incumbent, [revising] if revising else _open(campaign)),
+        log_tails=dynamics.log_tails(campaign),
+        notes=notes.notes(campaign),
+        num_since_keep=learn.num_since_keep(incumbent),
+    )
+
+
+def _open(campaign: Campaign) -> list[Revision]:
+    """The newest revisions of proposals that are not over."""
+    rows = Revision.objects.filter(proposal__campaign=campaign, proposal__state__in=lifecycle.PROPOSAL_OPEN)
+    return list(rows.annotate(newest=Max("proposal__revisions__number")).filter(number=F("newest")))
+
+
+def draft_of(revision: Revision) -> Draft:
+    """The draft that ``revision`` was written from."""
+    return Draft(
+        title=revision.proposal.title,
+        hypothesis=revision.hypothesis,
+        mechanism=revision.mechanism,
+        refuted_if=revision.refuted_if,
+        prediction=Prediction(
+            effect_bpb=revision.effect_bpb,
+            low_bpb=revision.low_bpb,
+            high_bpb=revision.high_bpb,
+            chance_to_win=revision.chance_to_win,
+        ),
+        overrides=tuple(Override(**o) for o in revision.overrides),
+        edits=tuple(Edit(**e) for e in revision.edits),
+        **statement.of(revision),
+        source=revision.proposal.source,
+    )

@@ -1,0 +1,256 @@
+"""The first verb of the loop: ask a proposer, write what it answers, keep a set number waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.utils import timezone
+
+from gpu_runner import contract
+from research import lifecycle
+from research.change import patches
+from research.change.drafts import Answer, Draft
+from research.change.visible import visible
+from research.gates import atonce
+from research.models import Campaign, Proposal, Revision, Wave
+from research.propose import statement, turns
+from research.propose.briefing import brief, draft_of
+from research.record import approval, events, ledger, moves, repository
+from research.record.rights import locked
+
+MAX_REVISIONS = 12
+TRIES_AT_A_REVISION = 3
+
+
+def num_missing(campaign: Campaign) -> int:
+    """How many proposals the campaign should be asking for right now."""
+    now = timezone.now()
+    if campaign.state != "active" or (campaign.proposer_retry_at and campaign.proposer_retry_at > now):
+        return 0
+    # Agents have a limit of their own: as many as they like must not silence the proposer.
+    own = campaign.proposals.exclude(arm="agent")
+    waiting = own.filter(state__in=lifecycle.PROPOSAL_WAITING).count()
+    # Smoke runs go first: whoever approves as fast as they are drafted would have nothing else run, ever.
+    crowded = max(0, own.filter(state="approved").count() - campaign.num_waiting)
+    return max(0, campaign.num_waiting - waiting - crowded)
+
+
+def is_due(campaign: Campaign) -> bool:
+    """Is it time to ask, or to look at a batch? That is done whatever became of the campaign: it is paid for."""
+    waits = campaign.proposer_retry_at is not None and campaign.proposer_retry_at > timezone.now()
+    return num_missing(campaign) > 0 or (campaign.batch is not None and not waits)
+
+
+def top_up(campaign: Campaign) -> list[Proposal]:
+    """Ask for as many proposals as are missing; none when somebody else is asking already."""
+    if not is_due(campaign) or (since := turns.begin(campaign)) is None:
+        return []
+    try:
+        source = turns.proposer(campaign)
+        campaign.refresh_from_db(fields=["batch"])
+        answer = turns.answer_of(campaign, source, num_missing(campaign))
+        return write_wave(campaign, answer, arm=source.arm)
+    finally:
+        turns.end(campaign, since)
+
+
+def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal]:
+    """One bad draft (the incumbent moved while it was written, say) must not take the others along."""
+    if not answer.drafts:
+        return []
+    wave = Wave.objects.create(
+        campaign=campaign, arm=arm, design=answer.design, **statement.origin_fields(answer.drafts[0])
+    )
+    written = []
+    for draft in answer.drafts:
+        try:
+            written.append(write(campaign, draft, arm=arm, wave=wave))
+        except ValueError as error:
+            problem = f"{draft.title!r} could not be written down: {error}"
+            turns.note_answer(campaign, Answer(problem=problem), "propose")
+    if not written:
+        wave.delete()
+    return written
+
+
+def write(
+    campaign: Campaign,
+    draft: Draft,
+    *,
+    arm: str,
+    author: User | None = None,
+    by: str = "",
+    wave: Wave | None = None,
+) -> Proposal:
+    """Write a draft as a Proposal with its first Revision and send it to the gates."""
+    by = by or (f"user:{author.get_username()}" if author else f"{turns.BY}:{arm}")
+    with transaction.atomic():
+        proposal = Proposal.objects.create(
+            campaign=campaign,
+            arm=arm,
+            title=draft.title[:200],
+            source=draft.source[:200],
+            author=author,
+            wave=wave,
+        )
+        proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
+        revision = write_revision(proposal, draft)
+        told: dict[str, Any] = {"wave": wave.pk if wave else None, "revision": revision.number}
+        rows = [proposal, revision, *([wave] if wave else [])]
+        sentence = f"Proposed: P-{proposal.pk} {proposal.title}"
+        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, rows=rows, **told)
+    return proposal
+
+
+def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
+    """A person's own experiment: into the same gates and the same queue as any other.
+
+    Raises PermissionDenied, or ValueError with every problem in a sentence.
+    """
+    if not by.has_perm("research.add_proposal"):
+        raise PermissionDenied("Proposing needs the researcher role.")
+    files = repository.files_at(campaign, campaign.incumbent.commit)
+    problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
+    if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
+        raise ValueError("; ".join(problems))
+    return write(campaign, draft, arm="human", author=by)
+
+
+def write_revision(
+    proposal: Proposal,
+    draft: Draft,
+    *,
+    origin: str = "drafted",
+    answers: str = "",
+    reply: str = "",
+    author: User | None = None,
+) -> Revision:
+    """The next immutable revision of ``proposal``, on the present incumbent."""
+    campaign = proposal.campaign
+    incumbent = campaign.incumbent
+    patch = patches.to_patch(repository.files_at(campaign, incumbent.commit), draft.edits)
+    signed = approval.of(campaign, incumbent, patch, {o.key: o.value for o in draft.overrides})
+    return Revision.objects.create(
+        proposal=proposal,
+        number=proposal.revisions.count() + 1,
+        incumbent=incumbent,
+        hypothesis=draft.hypothesis,
+        mechanism=draft.mechanism,
+        refuted_if=draft.refuted_if,
+        effect_bpb=draft.prediction.effect_bpb,
+        low_bpb=draft.prediction.low_bpb,
+        high_bpb=draft.prediction.high_bpb,
+        chance_to_win=draft.prediction.chance_to_win,
+        **statement.fields(campaign, draft),
+        overrides=[vars(o) for o in draft.overrides],
+        edits=[vars(e) for e in draft.edits],
+        patch=patch,
+        origin=origin,
+        author=author,
+        answers=answers,
+        reply=reply,
+        approval=signed.model_dump(mode="json"),
+        digest=signed.digest(),
+    )
+
+
+def revise(proposal: Proposal) -> None:
+    """Answer a reviewer's request for changes with a new revision, or withdraw with the reason.
+
+    What was proposed from outside waits for its author, or whoever edits it: it is not the proposer's to rewrite. In a
+    campaign that rests it waits until a person resumes that: nothing new is asked for there.
+
+    Raises LostRace when another revision came while the proposer wrote: it answers, or withdraws, only what it read.
+    """
+    if proposal.arm in Proposal.FROM_OUTSIDE or proposal.campaign.state != "active":
+        return
+    campaign = proposal.campaign
+    previous = proposal.revision
+    comment = previous.decisions.filter(choice="request_changes").latest("pk").reason
+    if (since := turns.begin(campaign)) is None:
+        return
+    source = turns.proposer(campaign, "revise")
+    try:
+        about = brief(campaign, 1, revising=previous)
+        draft = draft_of(previous)
+        answer = turns.heard(campaign, about, lambda: source.revise(about, draft, comment), apart_from=proposal.pk)
+        if not answer.drafts and source.arm == "claude" and _may_try_again(previous, answer):
+            _note_unanswered(previous, answer)
+            return
+        ledger.charge_claude(campaign, answer.usages, "revise")
+    finally:
+        turns.end(campaign, since)
+    if answer.drafts:
+        sentence = f"P-{proposal.pk} was revised"
+        draft = answer.drafts[0]
+        with _still_on(previous):
+            _redraft(proposal, draft, origin="answered", sentence=sentence, answers=comment, reply=answer.design)
+        return
+    sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
+    with _still_on(previous):
+        moves.move_proposal(proposal, "withdrawn", by=turns.BY, sentence=sentence)
+
+
+@contextmanager
+def _still_on(revision: Revision) -> Iterator[None]:
+    """A transaction in which nobody puts another revision on the table; LostRace where somebody has."""
+    with transaction.atomic():
+        newest = locked(revision.proposal_id).revision
+        if newest != revision:
+            raise lifecycle.LostRace(f"P-{revision.proposal_id} changed: revision {newest.number} is on the table now")
+        yield
+
+
+def _may_try_again(revision: Revision, answer: Answer) -> bool:
+    """The reviewer wanted this one. What the service could not do is no try; an answer that is none is paid for."""
+    tries = revision.proposal.events.filter(kind="proposal.unanswered", payload__revision=revision.number)
+    return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
+
+
+def _note_unanswered(revision: Revision, answer: Answer) -> None:
+    campaign, proposal = revision.proposal.campaign, revision.proposal
+    with transaction.atomic():
+        turns.note_answer(campaign, answer, "revise")
+        if answer.retry_after_s is None:
+            sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
+            kind, number = "proposal.unanswered", revision.number
+            events.record(kind, sentence, by=turns.BY, campaign=campaign, proposal=proposal, revision=number)
+
+
+def rebase(proposal: Proposal) -> None:
+    """Bring a stale proposal onto the present incumbent, or withdraw it with the reason."""
+    revision = proposal.revision
+    if revision.number >= MAX_REVISIONS:
+        problem = f"it was revised {revision.number} times"
+    else:
+        try:
+            _redraft(proposal, draft_of(revision), origin="rebased", sentence=_why_rebased(revision))
+            return
+        except ValueError as error:
+            if isinstance(error, lifecycle.IllegalMove):
+                raise
+            problem = f"it no longer applies to the incumbent: {error}"
+    moves.move_proposal(proposal, "withdrawn", by=turns.BY, sentence=f"P-{proposal.pk} was withdrawn: {problem}")
+
+
+def _why_rebased(revision: Revision) -> str:
+    name, now = f"P-{revision.proposal_id}", revision.proposal.campaign.incumbent
+    if now != revision.incumbent:
+        return f"{name} was rebased from {revision.incumbent.commit[:7]} onto the incumbent {now.commit[:7]}"
+    return f"{name} goes through the gates again, under today's conditions"
+
+
+def _redraft(
+    proposal: Proposal, draft: Draft, *, origin: str, sentence: str, answers: str = "", reply: str = ""
+) -> None:
+    with transaction.atomic():
+        moves.hold_proposal(proposal)
+        revision = write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
+        told = {"revision": revision.number}
+        title = draft.title[:200]
+        moves.move_proposal(proposal, "drafted", by=turns.BY, sentence=sentence, payload=told, title=title)

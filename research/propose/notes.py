@@ -1,0 +1,65 @@
+"""A person steers while the loop runs: notes that every later request carries until they are retired."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.utils import timezone
+
+from research.change import drafts
+from research.lifecycle import LostRace
+from research.models import Campaign, Note
+from research.record import events
+
+MAX_CHARS = 2_000
+MAX_NOTES = 20  # at once: what nobody can keep in mind steers nobody
+
+
+def note(campaign: Campaign, text: str, *, by: User) -> Note:
+    """Add a note. Raises PermissionDenied, or ValueError with the field and the way out."""
+    _check_right(by)
+    text = text.strip()
+    if not text:
+        raise ValueError("note: write a sentence; the proposer reads it with its next request")
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"note: {len(text):,} characters; at most {MAX_CHARS:,}")
+    with transaction.atomic():
+        Campaign.objects.select_for_update().get(pk=campaign.pk)  # two at once must not pass the limit together
+        if campaign.notes.filter(retired_at=None).count() >= MAX_NOTES:
+            raise ValueError(f"note: {MAX_NOTES} notes hold already; retire one that is done")
+        written = Note.objects.create(campaign=campaign, text=text, by=by)
+        _record(written, "campaign.note_added", f"{_name(by)} told the proposer: {text}", by)
+    return written
+
+
+def retire(campaign: Campaign, note_id: int, *, by: User) -> Note:
+    """A note that no longer holds. Raises PermissionDenied, or LostRace when somebody was first."""
+    _check_right(by)
+    with transaction.atomic():
+        held = campaign.notes.filter(pk=note_id, retired_at=None)
+        if held.update(retired_at=timezone.now()) != 1:
+            raise LostRace("This note no longer holds: somebody retired it already")
+        retired = campaign.notes.get(pk=note_id)
+        _record(retired, "campaign.note_retired", f"{_name(by)} retired a note: {retired.text}", by)
+    return retired
+
+
+def notes(campaign: Campaign) -> tuple[drafts.Note, ...]:
+    """What holds now, oldest first, as the proposer reads it."""
+    held = campaign.notes.filter(retired_at=None)
+    return tuple(drafts.Note(at=f"{one.created_at:%Y-%m-%d %H:%M}", text=one.text) for one in held)
+
+
+def _check_right(by: User) -> None:
+    if not by.has_perm("research.steer_campaign"):
+        raise PermissionDenied("Steering notes need the right to steer campaigns.")
+
+
+def _name(by: User) -> str:
+    return by.get_full_name() or by.get_username()
+
+
+def _record(note: Note, kind: str, sentence: str, by: User) -> None:
+    who = f"user:{by.get_username()}"
+    events.record(kind, sentence, by=who, campaign=note.campaign, rows=[note], note=note.pk)

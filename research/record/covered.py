@@ -1,0 +1,165 @@
+"""Which tables of the loop the audit chain holds, how findings call their rows, and what no event tells, and why."""
+
+from __future__ import annotations
+
+from research import lifecycle
+from research.models import (
+    Campaign,
+    Decision,
+    Finding,
+    Gate,
+    Incumbent,
+    LedgerEntry,
+    Note,
+    Proposal,
+    ReportBatch,
+    Revision,
+    Run,
+    Score,
+    Verdict,
+    Wave,
+    Worker,
+)
+from research.record.held import Row, Table, cover
+
+_PACE = "paces the proposer; no number and no prompt depends on it"
+_LIVE = "changes with every report; held from the run's end on"
+_HELLO = "what the machine said last; a run holds what it ran on"
+# Of tables that are not covered at all, why.
+APART = {
+    "research.event": "is the chain itself",
+    "research.audithead": "is signed",
+    "webapp.submission": "answers an agent's retries; what was proposed is held",
+    "webapp.tries": "counts tried passwords until they are forgotten; what rests is an event",
+    "notify.delivery": "what is owed to other people's machines; nothing here reads it back",
+    "admin.logentry": "the panel's own list for people; events tell the same, and more",
+    "auth.permission": "held by the name of each right that somebody holds",
+    "contenttypes.contenttype": "held by the name of each right that somebody holds",
+    "sessions.session": "signed with the secret key",
+}
+
+
+def _is_over(run: Row) -> bool:
+    return run["state"] in lifecycle.RUN_OVER
+
+
+def _is_over_for_all(report: Row) -> bool:
+    return report["run__state"] in lifecycle.RUN_OVER
+
+
+def _have_looked(gate: Row) -> bool:
+    """While they look, there is nothing to hold; of what was withdrawn meanwhile, a late one may still write."""
+    return gate["revision__proposal__state"] not in ("drafted", "checking", "withdrawn")
+
+
+cover(
+    Table(
+        model=Campaign,
+        name="campaign {slug}",
+        by_column=True,
+        moving=frozenset({"state", "state_reason", "hardware_class"}),
+        apart={
+            "batch": "what is on its way to Claude; the ledger holds what came of it",
+            "proposing_since": _PACE,
+            "proposer_problem": _PACE,
+            "batch_problem": _PACE,
+            "proposer_retry_at": _PACE,
+            "num_problems": _PACE,
+        },
+    )
+)
+cover(Table(model=Incumbent, name="incumbent {number} of {campaign__name}"))
+cover(Table(model=Wave, name="wave {id}"))
+cover(
+    Table(
+        model=Proposal,
+        name="P-{id}",
+        by_column=True,
+        moving=frozenset({"state", "state_at"}),
+        many={"precedents": "pk"},
+        rewrites={
+            "proposal.drafted": frozenset({"title"}),
+            "proposal.better_on_val": frozenset({"kept_on_val"}),
+        },
+    )
+)
+cover(Table(model=Revision, name="revision {number} of P-{proposal_id}"))
+cover(
+    Table(
+        model=Gate,
+        name="the gates of revision {revision__number} of P-{revision__proposal_id}",
+        apart={
+            "id": "a second look writes over the first",
+            "seconds": "a second look that came late writes its own",
+        },
+        together="revision_id",
+        needs=("revision__proposal__state",),
+        is_settled=_have_looked,
+        may_be_untold=True,  # of what went stale in the gates nobody decides
+    )
+)
+cover(Table(model=Decision, name="decision {id}"))
+cover(
+    Table(
+        model=Worker,
+        name="worker {name}",
+        by_column=True,
+        rewrites={
+            "worker.enrolled": frozenset({"token_sha256"}),
+            "worker.switched_on": frozenset({"enabled"}),
+            "worker.switched_off": frozenset({"enabled"}),
+        },
+        secret=frozenset({"token_sha256"}),
+        apart=dict.fromkeys(("hardware_class", "hardware", "sandbox_level", "lock_sha256", "seen_at"), _HELLO),
+    )
+)
+cover(
+    Table(
+        model=Run,
+        name="R-{id}",
+        moving=frozenset(
+            {
+                "state",
+                "state_at",
+                "set_aside",
+                "worker_id",
+                "hardware_class",
+                "sandbox_level",
+                "attempt",
+                "fence",
+                "token_sha256",
+                "leased_at",
+                "ended_at",
+                "failure",
+                "device_s",
+                "train_s",
+                "peak_memory_mib",
+                "spent",
+            }
+        ),
+        apart={
+            "lease_until": "prolonged with every report; over with the lease",
+            "rung_at": "when a doorbell was last rung; it decides nothing",
+        },
+        until=dict.fromkeys(
+            ("stop_kind", "stop_reason", "last_seq", "progress", "latest", "started", "num_steps", "num_tokens"), _LIVE
+        ),
+        is_settled=_is_over,
+    )
+)
+cover(
+    Table(
+        model=ReportBatch,
+        name="the reports of R-{run_id}",
+        together="run_id",
+        needs=("run__state",),
+        is_settled=_is_over_for_all,
+    )
+)
+_SETTLED = frozenset({"outcome", "settled_by_id", "settled_reason", "settled_at"})
+cover(Table(model=Score, name="the score of R-{run_id}", moving=_SETTLED))
+cover(Table(model=Verdict, name="the verdict on P-{revision__proposal_id}"))
+cover(Table(model=Finding, name="the finding of P-{proposal_id}", moving=frozenset({"kind", "text"})))
+cover(Table(model=Note, name="note {id}", moving=frozenset({"retired_at"})))
+_ANSWERED = frozenset({"usd", "usage", "answer"})
+cover(Table(model=LedgerEntry, name="ledger entry {id}", moving=_ANSWERED, removes="ledger.not_sent"))

@@ -1,0 +1,96 @@
+"""What happened, by whom: written in the transaction that it tells of, told to the world on commit.
+
+``recorded`` is sent inside the transaction (an outbox joins it, or fails with it); ``committed``
+after it (sockets and doorbells: whatever may be lost without harm).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+from django.dispatch import Signal
+
+from gpu_runner import contract
+from research.models import Campaign, Event, Proposal, Run
+from research.record import held, seal
+
+log = logging.getLogger(__name__)
+recorded = Signal()
+committed = Signal()
+Told = dict[str, dict[str, held.Parts | None]]
+_actor: ContextVar[str] = ContextVar("who acts")
+
+
+def record(
+    kind: str,
+    sentence: str,
+    *,
+    by: str,
+    campaign: Campaign | None = None,
+    proposal: Proposal | None = None,
+    run: Run | None = None,
+    rows: Iterable[held.Ref] = (),
+    **payload: Any,
+) -> Event:
+    """Write one Event row. Must be called inside the transaction of what it tells of, once all of that is written.
+
+    ``rows`` are those that were written, changed or removed: the event holds them, see ``held``.
+    """
+    about = {"campaign": campaign, "proposal": proposal, "run": run}
+    event = write(Event(kind=kind, sentence=sentence[:600], by=by, payload=payload, **about), held.told(rows))
+    recorded.send(sender=Event, event=event)
+    transaction.on_commit(partial(_tell, event))
+    return event
+
+
+def write(event: Event, told: Told) -> Event:
+    """Seal ``event`` and save it, with what it tells of rows. Nobody is told of it."""
+    assert transaction.get_connection().in_atomic_block, "an event belongs to the transaction of what it tells of"
+    event.rows = told
+    event.seal = seal.of_event(content_sha256({name: getattr(event, name) for name in CONTENT}))
+    event.save(force_insert=True)
+    return event
+
+
+CONTENT = ("kind", "by", "campaign_id", "proposal_id", "run_id", "sentence", "payload", "rows", "at")
+
+
+def content_sha256(row: dict[str, Any]) -> str:
+    """Of everything that an event says; the same before it is written and after. Raises ValueError on what no JSON is.
+
+    ``rows`` holds no number, and may be long: it is hashed as it is.
+    """
+    said = [held.plain(row[name]) for name in CONTENT]
+    said[CONTENT.index("payload")] = held.as_stored(row["payload"])
+    return contract.sha256(contract.canonical_json(said))
+
+
+def _tell(event: Event) -> None:
+    for receiver, answer in committed.send_robust(sender=Event, event=event):
+        if isinstance(answer, Exception):
+            log.error("%s could not be told of event %s", receiver, event.pk, exc_info=answer)
+
+
+@contextmanager
+def acting(by: str) -> Iterator[None]:
+    """Whoever saves a row within, without a verb, is ``by``."""
+    token = _actor.set(by)
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
+def actor() -> str:
+    """Who acts: a person where somebody said so, else the process, as ``process:manage.py shell``."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return _actor.get("process:" + " ".join([name, *sys.argv[1:2]])[:100])

@@ -1,0 +1,136 @@
+"""The only functions that write a state: compare-and-set, with an Event in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from research import lifecycle
+from research.lifecycle import LostRace
+from research.models import Campaign, Proposal, ReportBatch, Run, Score
+from research.record import events
+from research.record.held import Ref
+
+
+def move_proposal(
+    proposal: Proposal,
+    new: str,
+    *,
+    by: str,
+    sentence: str,
+    payload: dict[str, Any] | None = None,
+    rows: Iterable[Ref] = (),
+    **changes: Any,
+) -> None:
+    """Move ``proposal`` from the state it was read in. Raises IllegalMove, or LostRace when somebody was first.
+
+    ``rows`` are what else was written with this move: its event holds them, and a new revision by itself.
+    """
+    lifecycle.allowed(lifecycle.PROPOSAL, proposal.state, new)
+    changes |= {"state": new, "state_at": timezone.now()}
+    with transaction.atomic():
+        if Proposal.objects.filter(pk=proposal.pk, state=proposal.state).update(**changes) != 1:
+            raise _lost_race(proposal, f"P-{proposal.pk}")
+        _apply(proposal, changes)
+        written = [proposal, *rows, *([proposal.revision] if new == "drafted" else [])]
+        events.record(
+            f"proposal.{new}",
+            sentence,
+            by=by,
+            campaign=proposal.campaign,
+            proposal=proposal,
+            rows=written,
+            **(payload or {}),
+        )
+
+
+def move_run(
+    run: Run, new: str, *, by: str, sentence: str, payload: dict[str, Any] | None = None, **changes: Any
+) -> None:
+    """Move ``run`` from the state and fence it was read in. Raises IllegalMove or LostRace."""
+    lifecycle.allowed(lifecycle.RUN, run.state, new)
+    changes |= {"state": new, "state_at": timezone.now()}
+    with transaction.atomic():
+        if Run.objects.filter(pk=run.pk, state=run.state, fence=run.fence).update(**changes) != 1:
+            raise _lost_race(run, f"R-{run.pk}")
+        _apply(run, changes)
+        proposal = run.revision.proposal if run.revision else None
+        events.record(
+            f"run.{new}",
+            sentence,
+            by=by,
+            campaign=run.campaign,
+            proposal=proposal,
+            run=run,
+            rows=[run, *(_last_words(run) if new in lifecycle.RUN_OVER else ())],
+            **(payload or {}),
+        )
+
+
+def _last_words(run: Run) -> Iterable[Ref]:
+    """What is final once a run is over: all that it reported, and its score."""
+    return [(ReportBatch, run.pk), *Score.objects.filter(run=run)]
+
+
+def move_score(run: Run, new: str, *, by: str, sentence: str, payload: dict[str, Any], **changes: Any) -> Score:
+    """Take the score of ``run`` out of quarantine. Raises LostRace when it is not in there any more."""
+    lifecycle.allowed(lifecycle.SCORE, "quarantined", new)
+    with transaction.atomic():
+        if Score.objects.filter(run=run, outcome="quarantined").update(outcome=new, **changes) != 1:
+            now = Score.objects.filter(run=run).values_list("outcome", flat=True).first() or "not there"
+            raise LostRace(f"The score of R-{run.pk} is already {now}: somebody was first")
+        score = Score.objects.get(run=run)
+        proposal = run.revision.proposal if run.revision else None
+        told = payload | {"val_bpb": score.val_bpb, "outcome": new}
+        kind = "score.accepted" if new == "ok" else f"score.{new}"
+        events.record(kind, sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, rows=[score], **told)
+    return score
+
+
+def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None:
+    """Pause, halt, resume or close a campaign. Raises IllegalMove or LostRace."""
+    lifecycle.allowed(lifecycle.CAMPAIGN, campaign.state, new)
+    changes = {"state": new, "state_reason": reason[:300]}
+    with transaction.atomic():
+        if Campaign.objects.filter(pk=campaign.pk, state=campaign.state).update(**changes) != 1:
+            raise _lost_race(campaign, campaign.name)
+        _apply(campaign, changes)
+        sentence = f"{campaign.name} is {new}: {reason}"
+        events.record(f"campaign.{new}", sentence, by=by, campaign=campaign, rows=[campaign])
+
+
+def bind(campaign: Campaign, hardware_class: str) -> None:
+    """Of one class of hardware from its first run on. Raises LostRace where it is bound to another, or rests by now."""
+    mine = Campaign.objects.filter(pk=campaign.pk, state="active")
+    if mine.filter(hardware_class="").update(hardware_class=hardware_class):
+        sentence = f"{campaign.name} is measured on {hardware_class} from its first run on"
+        events.record("campaign.bound", sentence, by="dispatch", campaign=campaign, rows=[campaign])
+    elif not mine.filter(hardware_class=hardware_class).update(hardware_class=hardware_class):  # locks the row, too
+        raise LostRace(f"{campaign} was bound to another hardware class, or is no longer active")
+
+
+def hold(campaign: Campaign) -> None:
+    """Until this transaction ends nobody else moves ``campaign``, takes a lease in it or promotes.
+
+    Whoever needs it takes it before it touches a proposal or a run: all wait in one order, and never in a circle.
+    On SQLite the write transaction is this lock already.
+    """
+    Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
+
+
+def hold_proposal(proposal: Proposal) -> None:
+    """Until this transaction ends nobody else moves ``proposal`` or gives it a revision."""
+    Proposal.objects.select_for_update(no_key=True).get(pk=proposal.pk)
+
+
+def _apply(row: Campaign | Proposal | Run, changes: dict[str, Any]) -> None:
+    for field, value in changes.items():
+        setattr(row, field, value)
+
+
+def _lost_race(row: Campaign | Proposal | Run, name: str) -> LostRace:
+    now = type(row)._default_manager.filter(pk=row.pk).values_list("state", flat=True).first()
+    return LostRace(f"{name} is already {now}: somebody was first")

@@ -1,0 +1,76 @@
+"""A person changes what is on the table: a new revision by them, through every gate again, that others decide on."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+
+from gpu_runner import contract
+from research import lifecycle
+from research.change import patches
+from research.change.drafts import Draft
+from research.gates import atonce
+from research.lifecycle import LostRace
+from research.models import Proposal, Revision
+from research.propose import briefing, drafting
+from research.record import moves, repository
+from research.record.rights import locked
+
+
+def edit(proposal_id: int, draft: Draft, *, number: int, digest: str, by: User) -> Revision:
+    """Put ``draft`` on the table in place of revision ``number``, the one that was shown.
+
+    Its author is ``by``, who from then on decides on no revision of this proposal. Raises PermissionDenied, ValueError
+    with every problem in a sentence, LostRace (another revision is on the table, or none can be edited now).
+    """
+    if not may_edit(by):
+        raise PermissionDenied("Editing a proposal needs the researcher or the reviewer role.")
+    _check(Proposal.objects.select_related("campaign").get(pk=proposal_id), draft)
+    with transaction.atomic():
+        proposal = locked(proposal_id)
+        shown = still_as_shown(proposal, number, digest)
+        if draft == briefing.draft_of(shown):
+            raise ValueError(f"Nothing differs from revision {number}: change something, or decide on it as it is")
+        return put(
+            proposal, draft, by=f"user:{by.get_username()}", who=by.get_full_name() or by.get_username(), author=by
+        )
+
+
+def may_edit(user: User) -> bool:
+    return user.has_perm("research.add_proposal") or user.has_perm("research.add_decision")
+
+
+def _check(proposal: Proposal, draft: Draft) -> None:
+    """Outside of the transaction: it reads the repository."""
+    campaign = proposal.campaign
+    files = repository.files_at(campaign, campaign.incumbent.commit)
+    problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
+    if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
+        raise ValueError("; ".join(problems))
+
+
+def still_as_shown(proposal: Proposal, number: int, digest: str) -> Revision:
+    """The revision on the table; LostRace unless it is the one that was shown and can be edited."""
+    name, revision = f"P-{proposal.pk}", proposal.revision
+    if (revision.number, revision.digest) != (number, digest):
+        raise LostRace(f"{name} changed meanwhile: revision {revision.number} is on the table now")
+    if proposal.state not in lifecycle.PROPOSAL_EDITABLE:
+        raise LostRace(f"{name} is already {proposal.state.replace('_', ' ')}: it can no longer be edited")
+    if revision.number >= drafting.MAX_REVISIONS:
+        raise ValueError(f"{name} has {revision.number} revisions, as many as one may have: propose it anew")
+    return revision
+
+
+def put(
+    proposal: Proposal, draft: Draft, *, by: str, who: str, author: User | None = None, answers: str = ""
+) -> Revision:
+    """The next revision, and into the gates with it. Must run in the transaction that holds ``proposal``."""
+    was = proposal.revision.digest
+    origin = "answered" if answers else "edited"
+    revision = drafting.write_revision(proposal, draft, origin=origin, author=author, answers=answers)
+    told = {"revision": revision.number, "was": was}
+    what = "revised" if answers else "edited"
+    sentence = f"{who} {what} P-{proposal.pk} {proposal.title}: revision {revision.number}"
+    moves.move_proposal(proposal, "drafted", by=by, sentence=sentence, payload=told, title=draft.title[:200])
+    return revision

@@ -1,0 +1,97 @@
+"""What an agent from outside may do: propose, and answer a reviewer. It decides nothing and is nobody's author."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from django.db import transaction
+
+from research import lifecycle
+from research.change import patches
+from research.change.drafts import Draft, Precedent
+from research.gates import atonce
+from research.lifecycle import LostRace
+from research.models import Campaign, Event, Proposal, Revision
+from research.propose import briefing, drafting
+from research.record import learn, moves, repository
+from research.record.rights import locked
+from research.review import edit
+
+
+class Full(Exception):
+    """The campaign has as many open proposals of agents as it takes."""
+
+
+class Repeated(Exception):
+    """Somebody asked that before, and what came of it still stands."""
+
+    def __init__(self, sentence: str, number: int) -> None:
+        super().__init__(sentence)
+        self.number = number
+
+
+def submit(campaign: Campaign, draft: Draft, *, agent: str) -> Proposal:
+    """Into the same gates and the same queue as any other. ``draft`` has no problems (``reply.one``).
+
+    Raises LostRace (the campaign takes nothing now), Full, Repeated, or ValueError with what gates would refuse.
+    """
+    files = _checked(campaign, draft)
+    with transaction.atomic():
+        moves.hold(campaign)  # two agents at once must not pass the limit together, nor with the same change
+        campaign.refresh_from_db(fields=["state", "max_agent_open"])
+        if campaign.state != "active":
+            raise LostRace(f"{campaign.name} is {campaign.state}: it takes no proposals until a person resumes it")
+        _check_room(campaign)
+        earlier = patches.answered_by(draft, learn.precedents(campaign), files)
+        if earlier is not None and not _takes_up(draft, earlier):
+            what = earlier.outcome or earlier.state.replace("_", " ")
+            raise Repeated(f"P-{earlier.number} made the same change and is {what}: change something", earlier.number)
+        return drafting.write(campaign, draft, arm="agent", by=f"agent:{agent}")
+
+
+def _checked(campaign: Campaign, draft: Draft) -> dict[str, str]:
+    """The incumbent's files, which it changes. Outside of any transaction: it reads the repository."""
+    files = repository.files_at(campaign, campaign.incumbent.commit)
+    if problems := atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
+        raise ValueError("; ".join(problems))
+    return files
+
+
+def _takes_up(draft: Draft, earlier: Precedent) -> bool:
+    """A rejected idea may come back with what has changed since."""
+    return draft.returns is not None and draft.returns.proposal == earlier.number and earlier.state == "rejected"
+
+
+def num_open(campaign: Campaign) -> int:
+    return campaign.proposals.filter(arm="agent", state__in=lifecycle.PROPOSAL_OPEN).count()
+
+
+def _check_room(campaign: Campaign) -> None:
+    if (count := num_open(campaign)) >= campaign.max_agent_open:
+        raise Full(
+            f"{campaign.name} has {count} open proposals of agents and takes {campaign.max_agent_open}: "
+            "wait until people have decided"
+        )
+
+
+def is_own(proposal: Proposal, *, agent: str) -> bool:
+    """Whether ``agent`` proposed it: as the sealed event says, since a row beside it could be added by hand."""
+    first = Event.objects.filter(kind="proposal.drafted", proposal=proposal).order_by("pk").first()
+    return first is not None and first.by == f"agent:{agent}"
+
+
+def answer(proposal_id: int, draft: Draft, *, digest: str, agent: str) -> Revision:
+    """The next revision of an agent's own proposal, which a reviewer sent back.
+
+    Raises LostRace (it is not the revision that was read, or nobody asks for another one), or ValueError.
+    """
+    _checked(Proposal.objects.select_related("campaign").get(pk=proposal_id).campaign, draft)
+    with transaction.atomic():
+        proposal = locked(proposal_id)
+        shown = edit.still_as_shown(proposal, proposal.revision.number, digest)
+        if proposal.state != "changes_requested":
+            raise LostRace(f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}: no reviewer asks for changes")
+        if replace(draft, precedents=()) == briefing.draft_of(shown):
+            raise ValueError(f"nothing differs from revision {shown.number}: do what the reviewer asks for")
+        comment = shown.decisions.filter(choice="request_changes").latest("pk").reason
+        return edit.put(proposal, draft, by=f"agent:{agent}", who=f"The agent {agent}", answers=comment)

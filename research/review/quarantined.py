@@ -1,0 +1,71 @@
+"""A person looks at a quarantined score and says what it counts for."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.utils import timezone
+
+from research.models import Run, Score
+from research.record import moves
+from research.record.rights import check_right
+from research.review.decisions import MAX_REASON
+from research.runs import dispatch
+
+BECOMES = {"accept": "ok", "dispute": "disputed"}
+_PAST = {"accept": "accepted", "dispute": "disputed"}
+
+
+def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
+    """Accept the number of a quarantined score, or dispute it; judging goes on with what was decided.
+
+    Raises PermissionDenied (no right, or one's own proposal), ValueError (``field: sentence``), LostRace (the score is
+    not in quarantine any more: somebody was first).
+    """
+    reason = _checked(choice, reason)
+    with transaction.atomic():
+        run = Run.objects.select_related("campaign", "incumbent__proposal", "revision__proposal").get(pk=run_id)
+        if run.purpose == "baseline":
+            moves.hold(run.campaign)  # before the score: it may be paused below
+        check_may_settle(run, by)
+        if choice == "accept" and Score.objects.filter(run=run, val_bpb=None).exists():
+            raise ValueError("choice: there is no number to accept; dispute it")
+        score = moves.move_score(
+            run,
+            BECOMES[choice],
+            by=f"user:{by.get_username()}",
+            sentence=f"{_name(by)} {_PAST[choice]} the score of R-{run.pk}: {reason}",
+            payload={"choice": choice, "reason": reason},
+            settled_by=by,
+            settled_at=timezone.now(),
+            settled_reason=reason,
+        )
+        if choice == "dispute" and run.purpose == "baseline" and run.campaign.state == "active":
+            dispatch.pause_in_doubt(run.campaign)
+    return score
+
+
+def check_may_settle(run: Run, by: User) -> None:
+    """Raises PermissionDenied unless ``by`` may decide on the change that was measured, ValueError for a smoke run."""
+    if not by.has_perm("research.add_decision"):
+        raise PermissionDenied("Deciding on a score needs the reviewer role.")
+    if run.purpose == "smoke":
+        raise ValueError("choice: a smoke run's score counts for nothing; its gate says what is to be done")
+    measured = run.revision.proposal if run.revision else run.incumbent.proposal
+    if measured is not None:
+        check_right(measured, by)
+
+
+def _checked(choice: str, reason: str) -> str:
+    if choice not in BECOMES:
+        raise ValueError(f"choice: must be one of {', '.join(BECOMES)}, not {choice!r}")
+    if not (reason := reason.strip()):
+        raise ValueError("reason: write what you looked at; it stands beside the number for good")
+    if len(reason) > MAX_REASON:
+        raise ValueError(f"reason: {len(reason):,} characters; at most {MAX_REASON:,}")
+    return reason
+
+
+def _name(person: User) -> str:
+    return person.get_full_name() or person.get_username()

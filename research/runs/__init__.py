@@ -1,0 +1,1 @@
+"""Approved proposals become runs; workers claim them, report, and end them."""

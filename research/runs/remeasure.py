@@ -1,0 +1,42 @@
+"""The incumbent's own scores that nobody stands behind: nothing is spent beside them, and Resume measures anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import QuerySet
+
+from gpu_runner import contract
+from research.models import Campaign, Revision, Run
+from research.record import approval, events
+
+WAYS_OUT = {
+    "quarantined": "is quarantined: accept or dispute it there, then resume.",
+    "disputed": "is disputed, so nothing can be compared with it. Look at that run; Resume measures its seed again.",
+}
+
+
+def why_not(campaign: Campaign, revisions: Iterable[Revision] = ()) -> str:
+    """Why nothing may run now, as ``revisions`` were signed and as one would be today; empty where all scores count."""
+    incumbent = campaign.incumbent
+    signed = (contract.Approval.model_validate(revision.approval).of_the_incumbent() for revision in revisions)
+    digests = {one.digest() for one in (approval.of_incumbent(incumbent), *signed)}
+    doubted = _standing(campaign).filter(incumbent=incumbent, digest__in=digests, score__outcome__in=WAYS_OUT)
+    run = doubted.select_related("score").order_by("pk").first()
+    return "" if run is None else in_words(run)
+
+
+def in_words(run: Run) -> str:
+    return f"the incumbent's own score in R-{run.pk} {WAYS_OUT[run.score.outcome]}"
+
+
+def set_aside(campaign: Campaign, *, by: str) -> None:
+    """Disputed ones count as never run, so that their seeds are run again. Must run in the transaction that resumes."""
+    for run in _standing(campaign).filter(score__outcome="disputed"):
+        Run.objects.filter(pk=run.pk).update(set_aside=True)
+        sentence = f"R-{run.pk}, whose score is disputed, is set aside: its seed is measured again"
+        events.record("run.set_aside", sentence, by=by, campaign=campaign, run=run, rows=[run])
+
+
+def _standing(campaign: Campaign) -> QuerySet[Run]:
+    return campaign.runs.filter(purpose="baseline", set_aside=False)
