@@ -11,7 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 
 app = Celery("countersign")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["research", "webapp.notify"])
+app.autodiscover_tasks(["research.loop", "webapp.notify"])
 
 
 @worker_ready.connect

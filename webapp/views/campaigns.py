@@ -12,8 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from gpu_runner import contract
 from research.lifecycle import LostRace
 from research.models import Campaign
-from research.propose import drafting as research_propose
-from research.propose import notes
+from research.propose import drafting, notes
 from research.record import moves, repository
 from research.runs import dispatch
 from webapp import standings
@@ -73,7 +72,7 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
     form = ProposalForm(request.POST or None, recipe=recipe, source=files)
     if request.method == "POST" and form.is_valid():
         try:
-            written = research_propose.by_hand(chosen, form.draft, by=person(request))
+            written = drafting.by_hand(chosen, form.draft, by=person(request))
         except ValueError as error:
             form.take(error)
         else:
