@@ -28,6 +28,7 @@ BEFORE_SLACK_S, TRAIN_SLACK_S, AFTER_SLACK_S = 1.0, 2.0, 1.0
 UNKNOWN_S, UNKNOWN_STEPS = 10.0, 20
 # A cold compile on two cores takes 40 to 63 s. Kernels are compiled where that may pay (harness/warm_up.py).
 COMPILE_SLACK_S, COMPILES_FROM_S = 120.0, 240.0
+PROCESSOR_TIME = "processor time"  # what a machine that stands still does not spend
 BUSY, BUSY_S = 4.0, 10.0  # by the clock, where processor seconds decide: a machine with other work takes so much longer
 
 
@@ -134,7 +135,7 @@ def _allowed(part: Part, usual: Spent, may_compile: bool) -> Used:
 def _excess(spent: Used, allowed: Used, part: Part, usual: Spent | None) -> str | None:
     theirs = used(usual, part) if usual else Used(math.nan, None)
     if spent.cpu_s is not None and allowed.cpu_s is not None and spent.cpu_s > allowed.cpu_s:
-        return _sentence(spent.cpu_s, allowed.cpu_s, "s of processor time", part, theirs.cpu_s)
+        return _sentence(spent.cpu_s, allowed.cpu_s, f"s of {PROCESSOR_TIME}", part, theirs.cpu_s)
     if spent.wall_s > allowed.wall_s:
         return _sentence(spent.wall_s, allowed.wall_s, "s", part, theirs.wall_s)
     return None

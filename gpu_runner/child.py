@@ -86,6 +86,10 @@ class Child:
                 start_new_session=True,
                 bufsize=0,
             )
+        except BaseException:
+            for fd in extra or ():
+                os.close(fd)
+            raise
         finally:
             for fd in pass_fds:
                 os.close(fd)

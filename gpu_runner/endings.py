@@ -12,6 +12,8 @@ from __future__ import annotations
 from gpu_runner.contract import Failure, FailureKind
 from gpu_runner.reporter import Stop
 
+SEE_LOG = "See the worker's log."
+
 
 class EarlyEnd(Exception):
     pass

@@ -3,7 +3,7 @@
     approval   what was countersigned, and this machine what it was countersigned for (admission.py)
     source     base commit from the bundle, patch on top; none of it may be held-out text (by_heart/)
     training   the harness in the sandbox; its reports go to the Reporter
-    scoring    the trusted scorer on the checkpoint
+    scoring    the trusted scorer on the checkpoint (scoring.py)
     end        finished | failed | timed_out | cancelled | lost, delivered once
 
 Whatever ends a run before that is an EarlyEnd (endings.py).
@@ -11,14 +11,15 @@ Whatever ends a run before that is an EarlyEnd (endings.py).
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gpu_runner import allowance, contract, sandbox, source
@@ -27,15 +28,16 @@ from gpu_runner.by_heart.ask import refuse_held_out_text
 from gpu_runner.child import Child, Lines
 from gpu_runner.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.compile_cache import CompileCache
-from gpu_runner.contract import FAULT_OF, Failure, LogLine, RunEnd, RunSpec, Score, Spent
+from gpu_runner.contract import FAULT_OF, Failure, RunEnd, RunSpec, Score, Spent
 from gpu_runner.data.manifest import TOKEN_BYTES
-from gpu_runner.endings import Cancelled, Dropped, GivenBack, RunFailure, early_end
+from gpu_runner.endings import SEE_LOG, Cancelled, Dropped, GivenBack, RunFailure, early_end
 from gpu_runner.folders import run_folder
 from gpu_runner.inquest import Inquest, refuse_excess
-from gpu_runner.machine_fault import MachineFault, is_machines, signal_of
+from gpu_runner.machine_fault import MachineFault, is_machines
 from gpu_runner.plain import plain
 from gpu_runner.ration import Ration
 from gpu_runner.reporter import Reporter, deliver
+from gpu_runner.scoring import score
 from gpu_runner.terminal import Terminal
 from gpu_runner.testimony import MAX_LINE_BYTES, Ended, Testimony
 
@@ -43,14 +45,7 @@ log = logging.getLogger(__name__)
 
 HARNESS = (sys.executable, "-m", "gpu_runner.harness")
 SCORER = (sys.executable, "-m", "gpu_runner.score")
-SCORING_DEADLINE_S = 900.0
-EX_TEMPFAIL = 75  # of a scorer whose machine failed (score.py)
-CHALLENGES, CHALLENGES_OF_A_SHORT_RUN, LONG_RUN_S = 2_048, 256, 120.0
-# No verdict reads a smoke run's score, and a process is asked each of its few rows once: more would be a process each.
-CHALLENGES_OF_A_SMOKE_RUN = 1  # a batch of them
-MAX_SCORE_BYTES = 1 << 20
 LEAST_TRAINING = 0.5  # of the time that a run has text; the rest may be its watch curve
-SEE_LOG = "See the worker's log."
 LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of its last two messages
 
 
@@ -69,6 +64,11 @@ class Machine:
     scorer: tuple[str, ...] = SCORER
     beat_s: float = contract.HEARTBEAT_S
     gives_up_s: float = contract.WORKER_GIVES_UP_S
+
+    @property
+    def device(self) -> str:
+        """What a run of this class trains and is scored on: a GPU that is gone is no reason to go on without one."""
+        return "cpu" if self.hardware_class.startswith("cpu-") else "cuda"
 
 
 @dataclass(kw_only=True)
@@ -146,24 +146,40 @@ def run_lease(
         gives_up_s=machine.gives_up_s,
     )
     line = front.line(lease)  # its own session: the reporter's belongs to the reporter's thread
-    reporter.start()
 
     def patience_s() -> float:
         return LEAVING_S if is_leaving() else machine.gives_up_s
 
+    heard_all, end = True, None
     try:
-        with run_folder(machine.runs, spec, num_kept=machine.num_kept) as folder:
-            end = _attempt(
-                Launch(spec=spec, machine=machine, line=line, reporter=reporter, folder=folder, is_leaving=is_leaving)
-            )
-    finally:
-        heard_all = reporter.close(within_s=patience_s())
+        reporter.start()
+    except RuntimeError as error:  # no thread is to be had here
+        end = _end_of_our_own(Tally(), spec, error)
+    else:
+        try:
+            end = _in_a_folder(spec, machine, line, reporter, is_leaving)
+        finally:
+            heard_all = reporter.close(within_s=patience_s())
     if end is None:
         return None
     if not heard_all:
         log.warning("run %d: its last reports were not acknowledged", spec.run_id)
     deliver(line, end, within_s=patience_s)
     return end
+
+
+def _in_a_folder(
+    spec: RunSpec, machine: Machine, line: RunLine, reporter: Reporter, is_leaving: Callable[[], bool]
+) -> RunEnd | None:
+    ends: list[RunEnd | None] = []
+    make = partial(Launch, spec=spec, machine=machine, line=line, reporter=reporter, is_leaving=is_leaving)
+    try:
+        with run_folder(machine.runs, spec, num_kept=machine.num_kept) as folder:
+            ends.append(_attempt(make(folder=folder)))
+    except OSError as error:  # it could not be made, or not be cleared away: the end of a run counts all the same
+        log.warning("run %d: its folder: %s", spec.run_id, error)
+        ends.append(_end_of_our_own(Tally(), spec, error))
+    return ends[0]
 
 
 def _attempt(launch: Launch) -> RunEnd | None:
@@ -182,9 +198,13 @@ def _attempt(launch: Launch) -> RunEnd | None:
         return None
     except Exception as error:  # a bug of ours must end this run loudly, and not the worker
         log.exception("run %d: the worker broke", spec.run_id)
-        failure = _of_our_own(error)
-        return tally.end(spec.fence, _outcome_of(failure), failure)
+        return _end_of_our_own(tally, spec, error)
     return tally.end(spec.fence, "finished")
+
+
+def _end_of_our_own(tally: Tally, spec: RunSpec, error: Exception) -> RunEnd:
+    failure = _of_our_own(error)
+    return tally.end(spec.fence, _outcome_of(failure), failure)
 
 
 def _outcome_of(failure: Failure) -> str:
@@ -196,14 +216,9 @@ def _outcome_of(failure: Failure) -> str:
 def _of_our_own(error: Exception) -> Failure:
     """Of what was raised under the worker's own hands, which no proposed code can make it raise."""
     said = f"{type(error).__name__}: {plain(str(error))}"[:2_000]
-    if isinstance(error, MachineFault | MemoryError) or is_machines(error) or _wants_memory(error):
+    if is_machines(error) or isinstance(error, subprocess.TimeoutExpired):  # a killed process that does not end
         return Failure(kind="machine_failed", message=f"The machine failed under the worker: {said}", todo=SEE_LOG)
     return Failure(kind="worker_error", message=f"The worker broke: {said}", todo=SEE_LOG)
-
-
-def _wants_memory(error: Exception) -> bool:
-    """No memory or no room for one more process, or no descriptors for one more file: of the worker, not of a run."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE)
 
 
 def train_and_score(launch: Launch) -> None:
@@ -249,32 +264,28 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
     launch.out.mkdir(mode=0o700)
     if launch.machine.kernels is not None:
         launch.machine.kernels.give(launch.out)
-    hearing, speaking = os.pipe()
     began_at = time.monotonic()
     testimony = Testimony(launch.reporter, clock=lambda: time.monotonic() - began_at)
-    ration = make_ration(launch, dataset)
-    command = [*launch.machine.harness, str(launch.folder), "--report-fd", str(speaking), "--text-fd", str(ration.fd)]
     shown = (recipe, spec_file, *what_is_told_of(dataset))
     cell = sandbox.Cell(level=launch.machine.sandbox_level, read_only=shown, writable=launch.out)
     inquest = Inquest(launch.folder, cell)
     launch.reporter.enter("training")
-    with (
-        cell,
-        ration,
-        Child(
-            cell.argv(command),
+    with cell, make_ration(launch, dataset) as ration:
+        hearing, speaking = os.pipe()
+        fds = ("--report-fd", str(speaking), "--text-fd", str(ration.fd))
+        with Child(
+            cell.argv([*launch.machine.harness, str(launch.folder), *fds]),
             env=sandbox.child_environment(),
             cwd=launch.folder,
             stdout=Terminal(lambda line: testimony.printed(line, "info"), MAX_LINE_BYTES),
             stderr=Terminal(lambda line: testimony.printed(line, "warning"), MAX_LINE_BYTES),
             pass_fds=(speaking, ration.fd),
             extra={hearing: Lines(testimony.report_line, MAX_LINE_BYTES)},
-        ) as child,
-    ):
-        ration.follow(lambda: cell.spent(child.process.pid).cpu_s)
-        exit_code = child.follow(lambda: watch(launch, inquest, child, testimony, ration))
-        refuse_excess(cell, child)  # the kernel may have been quicker than the last look
-        refuse_over_budget(launch, ration)
+        ) as child:
+            ration.follow(lambda: cell.spent(child.process.pid).cpu_s)
+            exit_code = child.follow(lambda: watch(launch, inquest, child, testimony, ration))
+            refuse_excess(cell, child)  # the kernel may have been quicker than the last look
+            refuse_over_budget(launch, ration)
     testimony.close()
     launch.tally.ended = testimony.ended
     inquest.refuse_unless_trained(exit_code, testimony, is_done=ration.is_done, recipe_ran=ration.recipe_ran)
@@ -315,7 +326,7 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
         "dataset_sha256": spec.approval.dataset_sha256,
         "max_steps": spec.max_steps,
         "threads": None,
-        "device": "auto",
+        "device": launch.machine.device,
     }
     path = launch.folder / "spec.json"
     path.write_text(json.dumps(body, allow_nan=False))
@@ -325,12 +336,13 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
 def watch(launch: Launch, inquest: Inquest, child: Child, testimony: Testimony, ration: Ration) -> None:
     """Everything that may end a living child, asked on every tick."""
     launch.check()
-    refuse_overrun(launch.spec, now_s=testimony.clock())
-    refuse_over_budget(launch, ration)
-    if ration.is_done:  # the clock has ended: nothing that it left running may touch the checkpoint any more
-        return child.kill()
-    refuse_excess(inquest.cell, child)
-    inquest.refuse_full_disk()
+    with inquest.tick():
+        refuse_overrun(launch.spec, now_s=testimony.clock())
+        refuse_over_budget(launch, ration)
+        if ration.is_done:  # the clock has ended: nothing that it left running may touch the checkpoint any more
+            return child.kill()
+        refuse_excess(inquest.cell, child)
+        inquest.refuse_full_disk(child.process.pid)
     return None
 
 
@@ -367,91 +379,3 @@ def refuse_other_claims(ended: Ended | None, spent: Spent | None) -> None:
                 f"Over budget: it says that it took {claimed:,} {what}, and was given text for {given:,}.",
                 "Leave the counting to run.batches and run.report.",
             )
-
-
-# --- scoring --------------------------------------------------------------------------------
-
-
-def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
-    """The trusted scorer in a process of its own, so that an order or a signal can end it too."""
-    checkpoint = launch.out / "checkpoint"
-    if not checkpoint.is_dir() or checkpoint.is_symlink():
-        raise RunFailure(
-            "no_checkpoint", "Training ended well but left no checkpoint.", "Call run.save(model, config)."
-        )
-    launch.reporter.enter("scoring")
-    said = bytearray()
-    exit_code = _run_scorer(launch, recipe, checkpoint, dataset, said)
-    try:
-        measured = contract.parse(Score, bytes(said))
-    except ValueError as error:
-        raise _no_score(exit_code) from error
-    if measured.outcome == "failed" and exit_code == EX_TEMPFAIL:
-        raise RunFailure("machine_failed", "; ".join(measured.reasons), SEE_LOG)
-    if measured.outcome == "failed":
-        raise RunFailure(
-            "scorer_failed",
-            "; ".join(measured.reasons) or "The scorer failed and gave no reason.",
-            "See what the model's process said and mend build_model or forward; by hand, on a kept run folder"
-            " (COUNTERSIGN_KEEP_RUNS=1): python -m gpu_runner.score --recipe DIR --checkpoint DIR --dataset NAME.",
-        )
-    if measured.outcome == "ok" and "sealed" in launch.spec.splits and measured.sealed_bpb is None:
-        raise RunFailure("scorer_failed", "The scorer was asked for the sealed text and gave no number on it.")
-    ended = launch.tally.ended
-    return measured.model_copy(update={"self_reported_bpb": ended.self_reported_bpb if ended else None})
-
-
-def _no_score(exit_code: int) -> RunFailure:
-    """The scorer is ours, and lies out of the model's reach: who killed it was no proposal."""
-    if (number := signal_of(exit_code)) is not None:
-        said = f"The scorer was ended by signal {number.value} ({number.name}) from outside, and gave no score."
-        return RunFailure("killed", said, SEE_LOG)
-    return RunFailure("scorer_failed", f"The scorer ended with exit code {exit_code} and no score.")
-
-
-def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, said: bytearray) -> int:
-    """Fills ``said`` with the scorer's stdout and returns its exit code."""
-    began_at = time.monotonic()
-
-    def complain(line: bytes | None) -> None:
-        text = "(a very long line is left out)" if line is None else plain(line.decode(errors="replace"))
-        launch.reporter.log(LogLine(at_s=time.monotonic() - began_at, level="warning", text=f"scorer: {text}"[:2_000]))
-
-    def check() -> None:
-        launch.check()
-        if time.monotonic() - began_at > (limit_s := SCORING_DEADLINE_S * len(launch.spec.splits)):
-            raise RunFailure("scorer_failed", f"Scoring did not end within {limit_s:g} s.")
-
-    # Trusted, so not sandboxed; but limited, and killed with this worker, like everything that it starts.
-    with (
-        sandbox.Cell(level="none") as cell,
-        Child(
-            cell.argv(_scorer_command(launch, recipe, checkpoint, dataset)),
-            env=sandbox.child_environment(),
-            cwd=Path("/"),  # nothing that the run wrote may be imported by the trusted side
-            stdout=Lines(lambda line: said.extend(line or b""), MAX_SCORE_BYTES),
-            stderr=Terminal(complain, MAX_LINE_BYTES),
-        ) as child,
-    ):
-        return child.follow(check)
-
-
-def _num_challenges(launch: Launch) -> int:
-    """All that the scorer would ask where the run was long enough to pay for it; a verdict reads several short runs."""
-    if launch.spec.purpose == "smoke":
-        return CHALLENGES_OF_A_SMOKE_RUN
-    spent = launch.tally.spent
-    long = spent is not None and spent.train_s >= LONG_RUN_S
-    return CHALLENGES if long else CHALLENGES_OF_A_SHORT_RUN
-
-
-def _scorer_command(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path) -> list[str]:
-    where = ["--recipe", str(recipe), "--checkpoint", str(checkpoint), "--dataset", str(dataset.resolve())]
-    spec, budget = launch.spec, launch.spec.approval.budget
-    how = [
-        *("--split", "val", "--num-tokens", str(spec.score_tokens), "--challenges", str(_num_challenges(launch))),
-        *(["--sealed"] if "sealed" in spec.splits else []),
-        *(["--usual", spec.usual_effort.model_dump_json()] if spec.usual_effort else []),
-        *(["--trained-s", str(budget.amount)] if budget.kind == "seconds" and spec.purpose != "smoke" else []),
-    ]
-    return [*launch.machine.scorer, *where, *how, "--sandbox", launch.machine.sandbox_level, "--json"]

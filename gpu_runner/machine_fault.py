@@ -43,6 +43,8 @@ MACHINE = _known(
 )
 # What the sandbox allows one run (meter.Bounds), unless the machine allows its worker even less.
 LIMITS = _known(EFBIG="a file became larger than a run's may be", EMFILE="it has more files open than a run may have")
+NO_THREAD = "it has more processes or threads than a run may have"
+EVERYWHERE = Path("/")  # may be written by our own processes
 PROBE_BYTES = 1 << 20
 
 
@@ -74,9 +76,20 @@ def cause_of(error: BaseException, writable: Path | None = None) -> Cause | None
 
 
 def is_machines(error: BaseException) -> bool:
-    """Of an error in our own processes, which write where they like."""
-    found = cause_of(error, Path("/"))
-    return found is not None and found.kind == "machine_failed"
+    """Of an error in our own processes: they write where they like, and what they want for is the machine's to give."""
+    if isinstance(error, MachineFault):
+        return True
+    found = cause_of(error, EVERYWHERE)
+    return (found is not None and found.kind != "killed") or any(map(_wants, _chain(error)))
+
+
+def _wants(error: BaseException) -> bool:
+    """Memory, one more process or thread, or the end of one that was killed."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EBUSY)
+    return _WANTING.search(str(error)) is not None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -93,6 +106,8 @@ def _cause_of_one(error: BaseException, writable: Path | None) -> Cause | None:
     if isinstance(error, OSError) and error.errno is not None:
         return _by_number(error.errno, str(error.filename or ""), writable)
     said = str(error)
+    if "can't start new thread" in said:
+        return Cause("over_limit", NO_THREAD)
     if _CUT_SHORT.search(said):
         return Cause("machine_failed", "a file could not be written to its end")
     if (number := _number_in(said)) is not None:
@@ -105,9 +120,10 @@ def _by_number(number: int, place: str, writable: Path | None) -> Cause | None:
         return Cause("over_limit", LIMITS[number])
     if number not in MACHINE:
         return None
-    if number == errno.EROFS and not (writable and place and Path(place).is_relative_to(writable)):
+    is_ours = writable == EVERYWHERE or bool(writable and place and Path(place).absolute().is_relative_to(writable))
+    if number == errno.EROFS and not is_ours:
         return None  # the sandbox lets it write nowhere else
-    if number == errno.ENOSPC and _is_private(place):
+    if number == errno.ENOSPC and not is_ours and _is_full_private(place):
         return Cause("over_limit", f"{TMPFS_BYTES >> 20:,} MiB in memory, below {' and '.join(PRIVATE)}, are full")
     return Cause("machine_failed", MACHINE[number])
 
@@ -116,6 +132,10 @@ def _by_number(number: int, place: str, writable: Path | None) -> Cause | None:
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written|inline_container.*unexpected pos|failed writing file")
 _NUMBERED = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _PLACED = re.compile(r'at path "([^"]+)"')
+# Of Python, glibc and git, which hands on what the C library says.
+_WANTING = re.compile(
+    rf"can't start new thread|\b[Oo]ut of memory\b|MemoryError|{os.strerror(errno.ENOMEM)}|{os.strerror(errno.EAGAIN)}"
+)
 _WORDS = {os.strerror(number): number for number in (*MACHINE, *LIMITS)}
 # torch's words where shared memory is full: the error of a worker process, a bus error, has no number.
 _SHARED = re.compile(r"</torch_|shared memory|killed by signal: Bus error")
@@ -136,12 +156,16 @@ def _place_in(said: str) -> str:
     return "/dev/shm" if _SHARED.search(said) else ""  # noqa: S108
 
 
-def _is_private(place: str) -> bool:
-    """Is that place the sandbox's own, of its size? Elsewhere it is the machine's."""
+def _is_full_private(place: str) -> bool:
+    """Is it the sandbox's own memory, of its size? A write names no place: then one that is full now is what it met."""
     for private in PRIVATE:
-        if place.startswith(private):
+        if place and not Path(place).is_relative_to(private):
+            continue
+        with contextlib.suppress(OSError):  # there is none, in a container without shared memory
             about = os.statvfs(private)
-            return about.f_blocks * about.f_frsize == TMPFS_BYTES
+            is_full = bool(place) or about.f_bavail * about.f_frsize < PROBE_BYTES
+            if is_full and about.f_blocks * about.f_frsize == TMPFS_BYTES:
+                return True
     return False
 
 
@@ -161,8 +185,13 @@ def _helper_of(error: BaseException, said: str) -> Cause | None:
 
 
 def cause_in(said: str) -> Cause | None:
-    """The same of words alone, such as git's or those of a process that is gone."""
-    return _cause_of_one(RuntimeError(said), Path("/"))
+    """The same of words alone, such as those of a model's process that is gone."""
+    return _cause_of_one(RuntimeError(said), None)
+
+
+def are_machines(said: str) -> bool:
+    """Of the words of our own helpers, such as git."""
+    return is_machines(RuntimeError(said))
 
 
 # --- a GPU ------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ from gpu_runner.plain import plain, shortened
 from gpu_runner.sandbox import tally
 from gpu_runner.terminal import shown
 
-START_S = 120.0  # import torch, build, load: a cold disk is slow
+START_S = 120.0  # Python and torch, before any of the recipe: a cold disk is slow
+LOAD_S = 120.0  # build, load
 ANSWER_S = 120.0  # one batch
 DIE_S = 60.0  # a killed process, which may have much memory to give back
 LOOK_S = 0.5  # between two looks at what it uses up
@@ -47,7 +48,8 @@ class ModelFailed(Exception):
     """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence.
 
     ``withheld``: it said more, but after it had seen held-out text, of which its words could be full.
-    ``is_machines``: somebody killed it, or it says that its machine failed: another attempt may tell.
+    ``is_machines``: somebody killed it, it says that its machine failed, or it never came so far as to run any of the
+    recipe: another attempt may tell.
     """
 
     def __init__(self, sentence: str, *, withheld: bool = False, is_machines: bool = False) -> None:
@@ -61,9 +63,11 @@ class Deadline(NamedTuple):
 
     @classmethod
     def to_start(cls) -> Deadline:
-        return cls(
-            time.monotonic() + START_S, f"The model could not be built and loaded in time (limit {START_S:g} s)."
-        )
+        return cls(time.monotonic() + START_S, f"Python and torch did not start in time (limit {START_S:g} s).")
+
+    @classmethod
+    def to_load(cls) -> Deadline:
+        return cls(time.monotonic() + LOAD_S, f"The model could not be built and loaded in time (limit {LOAD_S:g} s).")
 
     @classmethod
     def to_answer(cls) -> Deadline:
@@ -123,7 +127,8 @@ class ModelProcess:
         )
         try:
             self._pipes = _Pipes(self._process, self._refuse_excess)
-            self.about = self._hello(min(Deadline.to_start(), self._last))
+            self._await_ready()
+            self.about = self._hello(min(Deadline.to_load(), self._last))
         except BaseException:
             self.__exit__()
             raise
@@ -214,15 +219,27 @@ class ModelProcess:
             body = self._pipes.read(num * self._vocab * 4, deadline)
             yield np.frombuffer(body, dtype="<f4").reshape(num, self._vocab)
 
+    def _await_ready(self) -> None:
+        """Nothing of the recipe runs until then: whatever goes wrong, it was not the model."""
+        deadline = min(Deadline.to_start(), self._last)
+        try:
+            magic = self._pipes.read(4, deadline)
+            if magic != frames.READY:
+                said = f": {self._text(deadline)}" if magic == frames.ERROR else ""
+                raise ModelFailed(f"The model's process could not start{said}")
+            self._pipes.read(4, deadline)
+        except ModelFailed as failed:
+            if str(failed) == self._last.late:  # which others before it may have used up
+                raise
+            said = f"{str(failed).rstrip('.')}. None of the recipe had run."
+            raise ModelFailed(said, is_machines=True) from failed
+        self.stages.ready = self._spent()
+
     def _hello(self, deadline: Deadline) -> dict[str, str | int]:
         magic = self._pipes.read(4, deadline)
-        if magic == frames.READY:
-            self._pipes.read(4, deadline)
-            self.stages.ready = self._spent()
-            magic = self._pipes.read(4, deadline)
         if magic == frames.ERROR:
             raise self._pipes.failed("The model could not be loaded", self._text(deadline))
-        if magic != frames.HELLO or self.stages.ready is None:
+        if magic != frames.HELLO:
             raise ModelFailed("The model's process answered with a malformed frame.")
         about = _checked_about(self._text(deadline), self._vocab)
         if about["device"] == "cuda" and not self._may_have_gpu():
@@ -266,7 +283,7 @@ def _end(watched: Sequence[int]) -> None:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         if not poll.poll(1_000 * max(give_up_at - time.monotonic(), 0)):
-            raise ModelFailed("The model's process was killed and does not end.")
+            raise ModelFailed("The model's process was killed and does not end.", is_machines=True)
 
 
 def _machines_cause(said: str) -> str | None:

@@ -126,8 +126,8 @@ class Ration:
         """The present moment, or the one when all was done. Notes when a budget in seconds is spent."""
         if self.is_done and self._last is not None:
             return self._last
-        cpu_s = self._cpu_s() if self.counts_processors else None
-        self._last = Mark(at_s=time.monotonic(), cpu_s=cpu_s)
+        cpu_s = self._cpu_s()  # asked for on a GPU, too: whoever counts it looks at the run's memory as well
+        self._last = Mark(at_s=time.monotonic(), cpu_s=cpu_s if self.counts_processors else None)
         if self._over is None and self._is_out_of_time(self._last.at_s):
             self._over = self._last
         return self._last

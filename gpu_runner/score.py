@@ -276,7 +276,10 @@ def _measure(
 
     What all of its processes spent is noted in ``efforts``.
     """
-    rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
+    try:
+        rows = cut_rows(held_out, seq_len=seq_len, num_tokens=num_tokens)
+    except ValueError as error:  # the model asks for rows of that length
+        raise ModelFailed(str(error)) from error
     num_bytes = _num_bytes(held_out, rows)
     try:
         asking = Asking(start, rows, held_out.foreign, held_out.vocab)
@@ -354,11 +357,14 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         measured = _chosen_score(chosen)
-    except (ValueError, OSError, MachineFault) as error:
-        print(f"score: {error}", file=sys.stderr)
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError) and not is_machines(error):
+            raise  # a bug of ours, with its traceback
+        said = str(error) or type(error).__name__
+        print(f"score: {said}", file=sys.stderr)
         if chosen.json:
-            print(_scored([], plain(str(error))[:2_000], {}, time.monotonic() - began).model_dump_json(indent=2))
-        return EX_TEMPFAIL if isinstance(error, MachineFault) or is_machines(error) else 2
+            print(_scored([], plain(said)[:2_000], {}, time.monotonic() - began).model_dump_json(indent=2))
+        return EX_TEMPFAIL if is_machines(error) else 2
     print(measured.model_dump_json(indent=2) if chosen.json else _in_words(measured))
     return 0 if measured.outcome == "ok" else 1
 

@@ -8,7 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from gpu_runner.machine_fault import MachineFault, cause_in
+from gpu_runner.machine_fault import MachineFault, are_machines
 
 GIT_S = 120.0
 EARLIER = "earlier"  # beside the source: what it was before the change, and when the campaign began
@@ -122,8 +122,8 @@ def _refuse_machines_failure(step: str, done: subprocess.CompletedProcess[bytes]
     """git that was killed, or that found a full disk, says nothing about a bundle or a patch. MachineFault."""
     if done.returncode < 0:
         raise MachineFault(f"git {step} was ended by signal {-done.returncode} from outside")
-    if done.returncode and (cause := cause_in(_said(done))) is not None:
-        raise MachineFault(f"git {step}: {cause.why}: {_said(done)}")
+    if done.returncode and are_machines(_said(done)):
+        raise MachineFault(f"git {step}: {_said(done)}")
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -31,9 +31,10 @@ from gpu_runner.child import Child, Lines
 from gpu_runner.contract import Failure, LogLine, Progress, Score
 from gpu_runner.endings import RunFailure
 from gpu_runner.inquest import Inquest, refuse_excess
-from gpu_runner.launch import MAX_SCORE_BYTES, SCORER, SCORING_DEADLINE_S
+from gpu_runner.launch import SCORER
 from gpu_runner.plain import plain
 from gpu_runner.reporter import Point
+from gpu_runner.scoring import MAX_SCORE_BYTES, SCORING_DEADLINE_S
 from gpu_runner.standalone.folder import has_snapshot, run_folder
 from gpu_runner.standalone.plan import Plan, make_plan
 from gpu_runner.standalone.process import Training, tell_to_stop, training_process

@@ -28,6 +28,7 @@ from gpu_runner.data.verify import refuse_open, refuse_shown
 from gpu_runner.doorbell import Doorbell
 from gpu_runner.inquest import MIN_FREE_BYTES
 from gpu_runner.launch import Machine, run_lease
+from gpu_runner.machine_fault import disk_problem
 from gpu_runner.reporter import SLICE_S
 from gpu_runner.sandbox import cgroups
 
@@ -207,9 +208,17 @@ class Worker:
 
 
 def no_room(home: Path) -> str | None:
-    """Why a run would be given back as soon as it began here; None: there is room for it."""
-    free = shutil.disk_usage(home).free if home.exists() else MIN_FREE_BYTES
-    return None if free >= MIN_FREE_BYTES else f"less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {home}"
+    """Why a run would be given back as soon as it began here; None: there is room for it, and it can be written to."""
+    if not home.exists():
+        return None
+    try:
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        return f"the disk of {home} does not answer: {error.strerror}"
+    if free < MIN_FREE_BYTES:
+        return f"less than {MIN_FREE_BYTES >> 20} MiB are left on the disk of {home}"
+    problem = disk_problem(home)
+    return f"nothing can be written to {home}: {problem}" if problem is not None else None
 
 
 def this_machine(settings: Settings) -> Machine:

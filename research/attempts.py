@@ -38,8 +38,6 @@ def fault_of(failure: dict[str, Any]) -> Fault:
 
 def last_failure(run: Run, *, why: str, kind: FailureKind, todo: str) -> Failure | None:
     """Why ``run``, which was just lost, is not tried again; None: it is."""
-    if run.stop_reason:
-        return Failure(kind="lost_contact", message=f"Stopped: {run.stop_reason}")
     if why_not := _not_believed(run, why):
         return Failure(kind="unexplained", message=why_not, todo="If it was the machine, propose it again.")
     if run.attempt >= MAX_ATTEMPTS:

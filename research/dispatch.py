@@ -41,9 +41,14 @@ def advance(campaign: Campaign) -> None:
     if campaign.state != "active":
         return
     if reason := ledger.exhausted(campaign):
-        _close_budget(campaign, reason)
+        _end(campaign, "spent", reason)
         return
     incumbent = campaign.incumbent
+    if not incumbent.has_seeds:
+        _end(
+            campaign, "paused", "this house has no seeds left that no other run has: begin a new one (COUNTERSIGN_HOME)"
+        )
+        return
     today = approval.of_incumbent(incumbent)
     for pair in range(1, campaign.min_pairs + 1):  # measured while nobody waits: every verdict needs them
         queue(incumbent, purpose="baseline", pair=pair, signed=today)
@@ -57,9 +62,9 @@ def advance(campaign: Campaign) -> None:
     ring_waiting(campaign)
 
 
-def _close_budget(campaign: Campaign, reason: str) -> None:
+def _end(campaign: Campaign, state: str, reason: str) -> None:
     try:
-        moves.move_campaign(campaign, "spent", by=BY, reason=reason)
+        moves.move_campaign(campaign, state, by=BY, reason=reason)
     except lifecycle.LostRace as race:
         log.info("%s", race)
 
@@ -282,12 +287,19 @@ def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
 
 
 def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost_contact", todo: str = "") -> None:
-    """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec."""
+    """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec.
+
+    One that was to stop is as good as stopped, and is asked for anew where it was only halted.
+    """
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: it may be paused below
         told = {"cause": kind, "attempt": run.attempt}
         moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", payload=told, lease_until=None)
+        if run.stop_reason:
+            told_to = f"R-{run.pk} was cancelled: {run.stop_reason}"
+            moves.move_run(run, "cancelled", by=by, sentence=told_to, ended_at=timezone.now())
+            return
         if (failure := attempts.last_failure(run, why=why, kind=kind, todo=todo)) is None:
             moves.move_run(
                 run, "queued", by=by, sentence=f"R-{run.pk} is queued again, attempt {run.attempt + 1}", rung_at=None

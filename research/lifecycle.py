@@ -51,7 +51,7 @@ RUN = _table("""
     leased   -> training | lost | cancelled | failed
     training -> scoring | lost | cancelled | failed | timed_out
     scoring  -> finished | lost | cancelled | failed
-    lost     -> queued | failed
+    lost     -> queued | cancelled | failed
 """)
 
 SCORE = _table("quarantined -> ok | disputed")  # by a person; whatever else the scorer said stays said

@@ -106,6 +106,9 @@ class Campaign(models.Model):
         return self.incumbents.latest("number")
 
 
+MAX_KEPT = 2**31 - 1  # of PostgreSQL's integer
+
+
 class Incumbent(models.Model):
     """A commit that was the best, from its promotion until the next. Number 0 is the base recipe."""
 
@@ -122,6 +125,11 @@ class Incumbent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.campaign.slug}@{self.commit[:7]}"
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether all of its seeds can be kept in a database and read by torch."""
+        return self.pk * contract.SEEDS_OF_AN_INCUMBENT <= MAX_KEPT
 
     def seed(self, pair: int) -> int:
         """Seed of pair 1, 2, ...: fresh for every incumbent, so that a keep does not carry its seeds' luck along.

@@ -30,8 +30,11 @@ def num_missing(campaign: Campaign) -> int:
     if campaign.state != "active" or (campaign.proposer_retry_at and campaign.proposer_retry_at > now):
         return 0
     # Agents have a limit of their own: as many as they like must not silence the proposer.
-    waiting = campaign.proposals.filter(state__in=lifecycle.PROPOSAL_WAITING).exclude(arm="agent").count()
-    return max(0, campaign.num_waiting - waiting)
+    own = campaign.proposals.exclude(arm="agent")
+    waiting = own.filter(state__in=lifecycle.PROPOSAL_WAITING).count()
+    # Smoke runs go first: whoever approves as fast as they are drafted would have nothing else run, ever.
+    crowded = max(0, own.filter(state="approved").count() - campaign.num_waiting)
+    return max(0, campaign.num_waiting - waiting - crowded)
 
 
 def is_due(campaign: Campaign) -> bool:

@@ -15,7 +15,7 @@ from gpu_runner.child import Child, Lines
 from gpu_runner.compile_cache import is_shipped
 from gpu_runner.contract import LogLine, RunSpec
 from gpu_runner.endings import RunFailure
-from gpu_runner.machine_fault import SENT, cause_in, signal_of
+from gpu_runner.machine_fault import SENT, are_machines, signal_of
 from gpu_runner.plain import plain
 from gpu_runner.source import EARLIER
 
@@ -140,7 +140,7 @@ def _asked(recipe: Path, earlier: Path, dataset: Path, check: Callable[[], None]
     except ValueError as error:
         # Its complaints may quote what it read: they are for the worker's own log, not for a page.
         log.warning("comparing with the held-out text: %s", plain(complaints.decode(errors="replace"))[:2_000])
-        number, is_machines = signal_of(exit_code), cause_in(complaints.decode(errors="replace")) is not None
+        number, is_machines = signal_of(exit_code), are_machines(complaints.decode(errors="replace"))
         raise RunFailure(
             "killed" if number in SENT else "machine_failed" if is_machines else "worker_error",
             f"Comparing the source with the held-out text ended with exit code {exit_code} and without an answer.",

@@ -16,7 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpu_runner.harness.failures import RecipeError, RunFailed, SpecError, Stopped, from_exception, told, wire
+from gpu_runner.harness.failures import (
+    DeviceLost,
+    RecipeError,
+    RunFailed,
+    Stopped,
+    before_the_recipe,
+    from_exception,
+    told,
+    wire,
+)
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.harness.pipe import Pipe
 from gpu_runner.harness.spec import HarnessSpec, effective_knobs, identity, load_spec
@@ -70,13 +79,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_recipe(run_dir: Path, pipe: Pipe, text_fd: int | None = None) -> Ending:
     """Everything between the first and the last line."""
-    source, run = run_dir / "source", None
+    source, run, explained = run_dir / "source", None, before_the_recipe
     try:
         spec = load_spec(run_dir)
         knobs = effective_knobs(source, spec.overrides)
         _keep_caches_inside(run_dir / "out")
         run, attention = _make_run(spec, knobs, pipe, run_dir, text_fd)
         run._supply.ready()  # up to here nobody but us has run: the supervisor counts from now
+        explained = from_exception
         recipe = load_recipe(source)
         with attention, _stopping_at_sigterm(run, spec):
             recipe.train(run)
@@ -86,7 +96,7 @@ def run_recipe(run_dir: Path, pipe: Pipe, text_fd: int | None = None) -> Ending:
     except BrokenPipeError:
         raise  # nobody listens any more: there is nobody to explain it to
     except BaseException as error:  # noqa: BLE001  # the recipe may raise anything, SystemExit included
-        failure = from_exception(error, source)
+        failure = explained(error, source)
         return Ending(failure, run._ended(), run._supply) if run else Ending(failure, NEVER_STARTED, None)
     return Ending(None, run._ended(), run._supply)
 
@@ -95,6 +105,7 @@ def _make_run(
     spec: HarnessSpec, knobs: dict[str, Any], pipe: Pipe, run_dir: Path, text_fd: int | None
 ) -> tuple[Any, Any]:
     with _uncollected():
+        import numpy as np
         import torch  # a second or two: only after the cheap checks
 
         from gpu_runner.harness.machine import attention_kernels, detect
@@ -104,10 +115,11 @@ def _make_run(
     try:
         machine = detect(spec.device, spec.threads, spec.dtype)
     except ValueError as error:
-        raise SpecError(str(error)) from error
+        raise DeviceLost(str(error)) from error
     team = join(machine.device)
     torch.manual_seed(spec.seed)
     random.seed(spec.seed)
+    np.random.seed(spec.seed)  # the global one, which recipes and their libraries may draw from
     of_run = identity(spec, knobs, run_dir / "source", team.size)
     run = Run(spec, knobs, machine, pipe, run_dir / "out", team=team, of_run=of_run, text_fd=text_fd)
     return run, attention_kernels(machine)

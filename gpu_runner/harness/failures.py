@@ -135,6 +135,14 @@ def from_exception(error: BaseException, source: Path) -> RunFailed:
     return RecipeError(_traceback(error, source))
 
 
+def before_the_recipe(error: BaseException, source: Path) -> RunFailed:
+    """The same while none of the recipe has run: an installation that broke, no memory for torch, no more threads."""
+    failure = from_exception(error, source)
+    if isinstance(error, RunFailed) or failure.kind not in ("recipe_error", "out_of_memory", "over_limit"):
+        return failure
+    return MachineFailed(f"The machine failed before any of the recipe ran: {_traceback(error, source)}")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """torch says it in three ways: its own class on CUDA, a RuntimeError on the CPU, MemoryError; Linux by ENOMEM."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

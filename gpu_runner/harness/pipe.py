@@ -18,8 +18,10 @@ import select
 import time
 from typing import Any
 
+from gpu_runner.contract import LEASE_S
+
 MAX_WAITING = 8 << 20  # bytes kept for a reader that has fallen behind; then points are dropped
-LAST_WORDS_S = 10.0  # how long the last line may take to leave
+LAST_WORDS_S = LEASE_S  # how long the last line may take to leave: a supervisor that stood still for longer lost us
 
 
 class Pipe:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gpu_runner.harness.failures import SnapshotUnfit
@@ -36,7 +37,7 @@ def save(out: Path, team: Team, *, step: int, tensors: Sequence[torch.Tensor], n
     team.meet()
     held = {f"{i}": tensor.detach().cpu().contiguous() for i, tensor in enumerate(tensors)}
     save_file(held | _random_states(), scratch / f"rank-{team.rank}.safetensors")
-    body = numbers | {"step": step, "python_random": random.getstate()}
+    body = numbers | {"step": step, "python_random": random.getstate(), "numpy_random": _of_numpy()}
     (scratch / f"rank-{team.rank}.json").write_text(json.dumps(body, allow_nan=False))
     team.meet()
     if team.leads:
@@ -74,6 +75,7 @@ def load(folder: Path, team: Team, *, tensors: Sequence[torch.Tensor], of_run: s
         torch.cuda.set_rng_state(held["cuda_random"])
     version, state, gauss = numbers["python_random"]
     random.setstate((version, tuple(state), gauss))
+    np.random.set_state(numbers["numpy_random"])
     return numbers
 
 
@@ -81,6 +83,10 @@ def drop(out: Path) -> None:
     """Remove every snapshot: the run has ended, its checkpoint stands."""
     for folder in out.glob(f"{PREFIX}*"):
         shutil.rmtree(folder)
+
+
+def _of_numpy() -> list[Any]:
+    return [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state(legacy=True)]
 
 
 def _random_states() -> dict[str, torch.Tensor]:

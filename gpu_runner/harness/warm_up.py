@@ -61,10 +61,12 @@ class WarmUp:
         began = time.monotonic()
         # On the host: a second copy of weights and state would raise a GPU's peak memory.
         kept = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
-        if self.mode != "never" and self.compiled and self._pays(step, num_planned):
-            self._compile(step, lambda: put_back(tensors, kept))
-        elif math.isinf(self.eager_s):
-            self._steps(step)
+        # How many dummy steps there are is told by the clock: drawn numbers, such as dropout's, must not follow it.
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if self.device == "cuda" else []):
+            if self.mode != "never" and self.compiled and self._pays(step, num_planned):
+                self._compile(step, lambda: put_back(tensors, kept))
+            elif math.isinf(self.eager_s):
+                self._steps(step)
         put_back(tensors, kept)
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()

@@ -46,6 +46,7 @@ class Cell:
         self.group: cgroups.ControlGroup | None = None
         self._meter = Meter(writable, self.bounds)
         self._account = Account()
+        self._num_oom_kills = 0
         self._entered = ExitStack()
 
     def __enter__(self) -> Cell:
@@ -58,6 +59,7 @@ class Cell:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._num_oom_kills = self.num_oom_kills  # the group goes
         self._entered.close()
 
     def argv(self, command: Sequence[str]) -> list[str]:
@@ -118,6 +120,11 @@ class Cell:
     def peak_bytes(self) -> int:
         """The most memory that the tree had, as far as ``spent`` was asked for."""
         return self._account.peak_bytes
+
+    @property
+    def num_oom_kills(self) -> int:
+        """Processes inside that the kernel ended for want of memory; 0 where no control group counts them."""
+        return max(self._num_oom_kills, self.group.num_oom_kills if self.group is not None else 0)
 
     def spent(self, pid: int) -> Spent:
         """What ``pid`` and the tree below it have spent until now."""

@@ -7,6 +7,7 @@ Version 2 beside the supervisor's own group (root, or a systemd user session wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -33,11 +34,22 @@ class ControlGroup:
     cpu: Path | None = None
 
     def ran_out_of_memory(self) -> bool:
-        """Did the kernel kill one of the group because its memory was spent?"""
-        for name in ("memory.events", "memory.oom_control"):
-            if (told := self.memory / name).exists():
-                return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in _lines(told))
-        return False
+        """Did the kernel kill one of the group because its memory was spent?
+
+        A run is what the kernel ends first when the whole machine, or its container, runs out: then the group is not
+        at its limit, whoever was killed in it.
+        """
+        return self.num_oom_kills > 0 and self._told("memory.events", "oom") + self._told("memory.failcnt") > 0
+
+    @property
+    def num_oom_kills(self) -> int:
+        """Processes of the group that the kernel has ended for want of memory, its own or everybody's."""
+        return self._told("memory.events", "oom_kill") + self._told("memory.oom_control", "oom_kill")
+
+    def _told(self, file: str, name: str = "") -> int:
+        """A number that stands alone in a file of the group, or behind ``name``; 0 where the kernel has none."""
+        found = [line.split() for line in _lines(self.memory / file)]
+        return next((int(words[-1]) for words in found if words[:-1] == ([name] if name else [])), 0)
 
     def cpu_s(self) -> float | None:
         """Processor time of all that ever ran in the group, the dead as well; None where the kernel does not say."""
@@ -60,7 +72,7 @@ class ControlGroup:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 if time.monotonic() > give_up_at:
-                    raise OSError(f"{folder}: {len(members)} processes do not end")
+                    raise OSError(errno.EBUSY, f"{len(members)} processes do not end", str(folder))
                 time.sleep(0.005)
             _remove(folder, give_up_at)
 
@@ -88,6 +100,27 @@ def _remove(folder: Path, give_up_at: float) -> None:
             if time.monotonic() > give_up_at:
                 raise
         time.sleep(0.005)
+
+
+@cache
+def memory_granted() -> int:
+    """Bytes of main memory that this account's processes may have together: the machine's, or less in a container."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_limits("memory", "memory.max", "memory.limit_in_bytes")])
+
+
+def processes_granted() -> float:
+    """Processes and threads, all of those in the container together."""
+    return min([float("inf"), *_limits("pids", "pids.max")])
+
+
+def _limits(controller: str, *names: str) -> Iterator[int]:
+    """Of our own group and of all that it lies in."""
+    for held, folder in _own_groups().items():
+        if held in (controller, ""):
+            for group in (folder, *folder.parents):
+                if group.is_relative_to(ROOT):
+                    yield from (int(line) for name in names for line in _lines(group / name)[:1] if line.isdigit())
 
 
 def make(*, memory_bytes: int, processes: int) -> ControlGroup | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from gpu_runner.sandbox import tally
+from gpu_runner.sandbox import cgroups, tally
 
 GIB = 1 << 30
 OUTPUT_LOOK_S, OUTPUT_LOOK_SHARE = 1.0, 20  # look at the folder at most every second, and at most 5 % of the time
@@ -20,7 +20,7 @@ WORDS = {"memory": "memory", "processes": "processes", "output": "disk space for
 class Bounds:
     """What one process tree may use up."""
 
-    memory_bytes: int | None = None  # of main memory, not of a GPU's; None: seven eighths of the machine's
+    memory_bytes: int | None = None  # of main memory, not of a GPU's; None: seven eighths of what is granted here
     processes: int = 4096  # threads count: a compiling torch on a large machine has hundreds
     open_files: int = 4096
     file_bytes: int = 32 * GIB
@@ -31,7 +31,7 @@ class Bounds:
     def memory(self) -> int:
         if self.memory_bytes is not None:
             return self.memory_bytes
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 7 // 8
+        return cgroups.memory_granted() * 7 // 8
 
 
 class Excess(NamedTuple):

@@ -134,7 +134,7 @@ def test_a_traceback_begins_in_the_proposed_code(dataset: Path, tmp_path: Path) 
         ({"overrides": {"depth": 99}}, "bad_override", "depth: 99 is above its upper bound 32"),
         ({"dataset_sha256": "0" * 64}, "dataset_missing", "was approved"),
         ({"max_steps": None, "budget": {"kind": "tokens", "amount": 100}}, "bad_override", "lower batch_size"),
-        ({"device": "cuda"}, "worker_error", "torch sees no GPU"),
+        ({"device": "cuda"}, "device_lost", "torch sees no GPU"),
         ({"seed": -1}, "worker_error", "seed"),
         ({"seed": 2**32}, "worker_error", "seed"),
     ],

@@ -20,7 +20,7 @@ from gpu_runner import machine_fault
 from gpu_runner.contract import FAULT_OF, FailureKind
 from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import failures
-from gpu_runner.machine_fault import cause_in, cause_of, disk_problem, signal_of
+from gpu_runner.machine_fault import are_machines, cause_in, cause_of, disk_problem, signal_of
 from gpu_runner.sandbox.bubblewrap import TMPFS_BYTES
 from tests.gpu_runner.training import Heard, listen, make_run_dir
 
@@ -186,6 +186,7 @@ def test_a_recipes_own_memory_that_is_full_is_its_own_where_the_sandbox_gave_it_
     """What lies below /tmp and /dev/shm is a run's own at level bubblewrap, 2 GiB each; elsewhere the machine's."""
     errors = (
         os_error(errno.ENOSPC, "/tmp/statistics"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),  # of a write, which names no file
         RuntimeError("unable to write to file </torch_71_2_0>: No space left on device (28)"),
         RuntimeError("DataLoader worker (pid 71) is killed by signal: Bus error. It is possible that dataloader's"
                      " workers are out of shared memory."),
@@ -195,6 +196,31 @@ def test_a_recipes_own_memory_that_is_full_is_its_own_where_the_sandbox_gave_it_
     monkeypatch.setattr(machine_fault.os, "statvfs", lambda _: own)
     mine = {failures.from_exception(error, SOURCE).kind for error in errors}
     assert (theirs, mine) == ({"machine_failed"}, {"over_limit"})
+    below = Path("/tmp/house/run-1/source")
+    assert failures.from_exception(os_error(errno.ENOSPC, "/tmp/house/run-1/out/x"), below).kind == "machine_failed"
+
+
+def test_a_machine_without_shared_memory_has_none_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(place: str) -> os.statvfs_result:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
+
+    monkeypatch.setattr(machine_fault.os, "statvfs", nowhere)
+    error = RuntimeError("unable to write to file </torch_71_2_0>: No space left on device (28)")
+    assert failures.from_exception(error, SOURCE).kind == "machine_failed"
+
+
+FILLS_ITS_OWN = """
+    fill = open("/dev/shm/much", "wb", buffering=0)
+    for _ in range(2_100):
+        fill.write(bytes(1 << 20))
+    model = build_model("""
+
+
+def test_a_recipe_that_fills_its_own_memory_answers_for_that(dataset: Path, tmp_path: Path) -> None:
+    edit = (("    model = build_model(", FILLS_ITS_OWN),)
+    folder = make_run_dir(tmp_path / "run", dataset, edits=edit)
+    failure = train(folder, lambda _: on_a_small_disk(TMPFS_BYTES, Path("/dev/shm"))).ended["failure"]
+    assert failure["kind"] == "over_limit", failure
 
 
 def save_badly() -> None:
@@ -221,6 +247,21 @@ def test_an_exit_code_tells_the_signal_through_a_shim_as_well(code: int, number:
     assert signal_of(code) == number
 
 
-def test_words_of_git_are_read_by_the_same_table() -> None:
-    assert cause_in("fatal: write error: No space left on device") is not None
-    assert cause_in("error: patch failed: train.py:3") is None
+@pytest.mark.parametrize(
+    ("said", "is_machines"),
+    [
+        ("fatal: write error: No space left on device", True),
+        ("error: unable to create file train.py: Read-only file system", True),
+        ("fatal: Out of memory, malloc failed (tried to allocate 65536 bytes)", True),
+        ("fatal: mmap failed: Cannot allocate memory", True),
+        ("error: cannot fork() for index-pack: Resource temporarily unavailable", True),
+        ("fatal: unable to open object pack directory: Too many open files", True),
+        ("error: patch failed: train.py:3", False),
+    ],
+)
+def test_what_git_says_of_its_machine_is_told_from_what_it_says_of_a_patch(said: str, is_machines: bool) -> None:
+    assert are_machines(said) == is_machines
+
+
+def test_a_model_that_writes_where_nobody_may_blames_no_machine() -> None:
+    assert cause_in("OSError: [Errno 30] Read-only file system: '/usr/lib/x'") is None

@@ -497,6 +497,44 @@ def test_a_models_process_that_its_machine_failed_says_nothing_of_the_model(
     assert (told.outcome, told.val_bpb) == ("failed", None)
 
 
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (["-c", "import os; os._exit(127)"], "ended with exit code 127"),
+        (["-c", "import time; time.sleep(600)"], r"did not start in time \(limit 0.5 s\)"),
+        (["-m", "gpu_runner.harness.model_server", "nowhere", "nowhere", "--device", "cuda"], "torch sees no GPU"),
+    ],
+    ids=["no bwrap", "cold disk", "no gpu"],
+)
+def test_a_models_process_that_never_came_to_the_model_says_nothing_of_it(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: list[str], said: str
+) -> None:
+    if torch.cuda.is_available() and "cuda" in server:
+        pytest.skip("this machine has a GPU")
+    if "time" in said:
+        monkeypatch.setattr(model_process, "START_S", 0.5)
+    monkeypatch.setattr(sandbox.Cell, "argv", lambda *_: [sys.executable, *server])
+    with pytest.raises(MachineFault, match=f"{said}.*None of the recipe had run"):
+        measure(make_model(tmp_path / "run"), dataset)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("can't start new thread"), OSError(24, "Too many open files"), OSError(11, "again")],
+    ids=repr,
+)
+def test_a_scorer_that_its_machine_fails_asks_for_another_attempt(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(score, "open_held_out", fails)
+    folder = make_model(tmp_path / "run")
+    argv = ["--recipe", folder / "source", "--checkpoint", folder / "out" / "checkpoint", "--dataset", dataset]
+    assert score.main([*map(str, argv), "--sandbox", "none", "--json"]) == score.EX_TEMPFAIL
+
+
 SAYS = "import __main__ as server; about = server._about; server._about = lambda *a: about(*a) | "
 
 
@@ -569,7 +607,7 @@ def test_what_a_model_says_of_held_out_text_is_told_to_nobody(
 def test_a_model_that_is_never_ready_is_told_from_one_that_never_answers(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_process, "START_S", 0.5)
+    monkeypatch.setattr(model_process, "LOAD_S", 0.5)
     measured = measure(make_model(tmp_path / "run", build="time.sleep(600)"), dataset)
     assert measured.reasons == ["The model could not be built and loaded in time (limit 0.5 s)."]
 

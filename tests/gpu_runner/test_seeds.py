@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from ast import literal_eval
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from gpu_runner.contract import MAX_SEED
 from gpu_runner.data.order import row_starts
+from gpu_runner.data.prepare import prepare
+from gpu_runner.harness.warm_up import Compiled, Mode, WarmUp
+from tests.gpu_runner.training import listen, make_run_dir
 
 
 def weights(seed: int) -> list[float]:
@@ -27,6 +33,35 @@ def test_torch_reads_the_lower_32_bits_of_a_seed_on_a_cpu(seed: int) -> None:
 def test_a_seed_below_zero_is_anothers_to_torch_and_to_python() -> None:
     assert weights(-1) == weights(MAX_SEED)
     assert [random.Random(seed).random() for seed in (-3, 3)] == [random.Random(3).random()] * 2
+
+
+DRAWS = """
+    import numpy, random
+    drawn = [float(torch.rand(1)), random.random(), float(numpy.random.rand())]
+    (run._out / "drawn").write_text(repr(drawn))
+    model = build_model("""
+
+
+def test_all_that_a_recipe_may_draw_from_follows_its_runs_seed(tmp_path: Path) -> None:
+    dataset, edit = prepare(tmp_path / "datasets"), ("    model = build_model(", DRAWS)
+    folders = [
+        make_run_dir(tmp_path / f"run-{i}", dataset, edits=(edit,), seed=seed, max_steps=1)
+        for i, seed in enumerate((5, 5, 6))
+    ]
+    assert [listen(folder).code for folder in folders] == [0, 0, 0]
+    first, again, other = (literal_eval((folder / "out" / "drawn").read_text()) for folder in folders)
+    assert first == again
+    assert not set(first) & set(other)
+
+
+@pytest.mark.parametrize("mode", ["never", "auto"])
+def test_dummy_steps_however_many_draw_nothing_that_training_would(mode: Mode) -> None:
+    """Whether compiling is tried is told by the clock, and with it how many of them there are."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    pipe: Any = None  # nothing is said
+    WarmUp([Compiled(torch.rand)], mode=mode, device="cpu", pipe=pipe).take(lambda: torch.rand(3), [], 1.0)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_neighbouring_seeds_share_nothing() -> None:

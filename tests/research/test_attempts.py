@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from gpu_runner.contract import FAULT_OF, Failure, FailureKind
-from research import attempts, dispatch, gates, moves, report, review, tasks
+from research import attempts, dispatch, gates, judge, moves, propose, report, review, tasks
 from research.models import Campaign, Event, Proposal, Run
 from tests import builders
 
@@ -143,6 +143,39 @@ def test_workers_that_leave_or_fall_silent_are_nobodys_chances(campaign: Campaig
     assert attempts.num_unexplained(proposal.pk) == 0
 
 
+@pytest.mark.parametrize("how", ["silent", "gave it back"])
+def test_a_worker_that_dies_while_the_campaign_is_halted_costs_no_proposal_its_verdict(
+    campaign: Campaign, bob: User, how: str
+) -> None:
+    proposal = approved(campaign, bob)
+    lease = builders.claim_candidate()
+    dispatch.halt(campaign, by="user:bob", reason="the power goes off")
+    if how == "silent":
+        Run.objects.filter(pk=lease.spec.run_id).update(lease_until=timezone.now() - timedelta(seconds=1))
+        dispatch.expire_leases()
+        report.follow_up(lease.spec.run_id)
+    else:
+        lose(lease, "worker_stopped")
+    assert Run.objects.get(pk=lease.spec.run_id).state == "cancelled"
+    campaign.refresh_from_db()
+    moves.move_campaign(campaign, "active", by="user:bob", reason="it is back")
+    dispatch.advance(campaign)
+    judge.consider(proposal)
+    assert as_it_is(proposal).state == "running"
+    again = builders.claim_candidate()
+    assert (again.spec.seed, again.spec.approval) == (lease.spec.seed, lease.spec.approval)
+
+
+def test_one_that_dies_with_a_run_that_somebody_stopped_says_who(campaign: Campaign, bob: User) -> None:
+    proposal = approved(campaign, bob)
+    lease = builders.claim_candidate()
+    dispatch.stop_run(Run.objects.get(pk=lease.spec.run_id), by="user:bob", reason="bob stopped it: too dear")
+    lose(lease, "lost_contact")
+    verdict = as_it_is(proposal).revision.verdict
+    assert verdict.outcome == "inconclusive"
+    assert "was stopped: bob stopped it: too dear" in verdict.reason
+
+
 # --- the incumbent's own ----------------------------------------------------------------------------
 
 
@@ -230,8 +263,6 @@ def test_a_smoke_run_that_the_machine_ends_blocks_nobody(campaign: Campaign) -> 
 
 def tasks_of_reconcile(proposal: Proposal) -> None:
     """What the control worker does with one that is stale, and then drafted."""
-    from research import propose
-
     propose.rebase(as_it_is(proposal))
     gates.check(as_it_is(proposal).revision)
 
@@ -247,6 +278,25 @@ def test_but_not_for_ever(campaign: Campaign) -> None:
     assert as_it_is(proposal).state == "blocked"
     sentence = as_it_is(proposal).revision.gates.get(outcome="failed").sentence
     assert "That is no fault of the change." in sentence
+
+
+# --- a queue ----------------------------------------------------------------------------------------
+
+
+def test_whoever_approves_at_once_still_sees_what_was_approved_run(campaign: Campaign, bob: User) -> None:
+    """Smoke runs go before all else, so for every approval one more of them came, and nothing was ever measured."""
+    for num_approved in range(2 * campaign.num_waiting):
+        assert propose.num_missing(campaign) == min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
+        approved(campaign, bob)
+    assert propose.num_missing(campaign) == 0
+    assert claim().spec.purpose == "baseline"
+    finish_one(campaign)
+    assert propose.num_missing(campaign) == 1
+
+
+def finish_one(campaign: Campaign) -> None:
+    first = campaign.proposals.filter(state="approved").earliest("pk")
+    moves.move_proposal(first, "running", by="worker:gpu-1", sentence="it runs")
 
 
 # --- clocks -----------------------------------------------------------------------------------------

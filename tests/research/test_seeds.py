@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import dispatch, review, tasks
+from research import dispatch, models, review, tasks
 from research.models import Campaign
 from tests import builders
 
@@ -39,6 +39,22 @@ def test_no_two_campaigns_incumbents_or_pairs_share_a_seed(campaign: Campaign) -
     seeds = [incumbent.seed(pair) for incumbent in incumbents for pair in pairs]
     assert len(set(seeds)) == len(seeds)
     assert 0 <= min(seeds) <= max(seeds) <= contract.MAX_SEED
+
+
+def test_an_incumbent_whose_seeds_nobody_can_keep_pauses_its_campaign_and_says_so(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = campaign.incumbent
+    assert models.MAX_KEPT < 2**31, "what PostgreSQL's integer keeps"
+    monkeypatch.setattr(models, "MAX_KEPT", first.pk * contract.SEEDS_OF_AN_INCUMBENT)
+    dispatch.advance(campaign)
+    assert campaign.runs.latest("seed").seed <= models.MAX_KEPT
+    campaign.incumbents.create(number=1, commit="b" * 40)
+    dispatch.advance(campaign)
+    campaign.refresh_from_db()
+    assert campaign.state == "paused"
+    assert "no seeds left" in campaign.state_reason
+    assert not campaign.runs.filter(incumbent__number=1).exists()
 
 
 def test_a_candidate_and_its_incumbent_are_paired_by_one(campaign: Campaign, bob: User) -> None:

@@ -355,14 +355,14 @@ def test_a_run_that_fails_says_why(bench: Bench, train: str, kind: str, message:
 def test_a_scorer_that_fails_or_babbles_is_no_score(bench: Bench) -> None:
     repository = bench.recipe(GOOD)
     failed = {"val_bpb": None, "outcome": "failed", "reasons": ["frame of 3 bytes"], "provenance": {}, "seconds": 0.1}
-    for scorer, said in (
-        (scorer_that_says(failed), "frame of 3 bytes"),
-        (scorer_that_says({"val_bpb": 0}), "no score"),
+    for scorer, kind, said in (
+        (scorer_that_says(failed), "scorer_failed", "frame of 3 bytes"),
+        (scorer_that_says({"val_bpb": 0}), "worker_error", "no score"),
     ):
         end = bench.run(bench.lease(repository), scorer=scorer)
         assert end is not None
         assert end.failure is not None
-        assert end.failure.kind == "scorer_failed"
+        assert end.failure.kind == kind
         assert said in end.failure.message
 
 
