@@ -45,6 +45,8 @@ def test_five_steps_under_one_seed_are_the_same_to_the_last_bit(dataset: Path, t
     assert first.curve("train_loss") == second.curve("train_loss")
     assert first.curve("watch_bpb") == second.curve("watch_bpb")
     assert first.curve("train_loss")[0] != other.curve("train_loss")[0]
+    started = listen(make_run_dir(tmp_path / "d", dataset, seed=1), before=["env"])
+    assert (started.code, started.curve("train_loss")) == (0, first.curve("train_loss")), "not forked, but as ever"
 
 
 def test_a_smoke_run_says_all_that_the_page_shows(dataset: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from research.gates.code.flows import Target, flows, names_bound
@@ -45,6 +45,7 @@ class Sighting:
         return getattr(self.node, "col_offset", 0) + 1
 
 
+@lru_cache(maxsize=8)  # of a recipe's files a patch changes one or two; nobody writes into a tree
 def parse(text: str) -> ast.Module:
     """Parsed, never run. Raises SyntaxError, ValueError, RecursionError or MemoryError as ``ast.parse`` does."""
     with warnings.catch_warnings():
