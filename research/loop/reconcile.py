@@ -42,6 +42,8 @@ def _chain() -> None:
     """Nothing waits for the chain. Where it is broken a person has to look, and the loop is theirs to pause."""
     try:
         chain.chain()
+    except chain.Busy as busy:
+        log.info("the record is not chained yet: %s", busy)
     except chain.Broken as broken:
         log.error("the record is not chained: %s", broken)
     except OSError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain as _chain
@@ -21,7 +22,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from gpu_runner import contract
@@ -30,6 +31,7 @@ from research.record import events, held, seal
 
 log = logging.getLogger(__name__)
 BATCH = 2_000
+ALONE_WITHIN_S = 2.0
 BEGUN = "audit.begun"
 _BEFORE_SEALS = ("pk", "position", "kind", "by", "campaign_id", "proposal_id", "run_id", "sentence", "payload")
 COLUMNS = (*_BEFORE_SEALS, "rows", "at", "seal", "sha256")
@@ -37,6 +39,10 @@ COLUMNS = (*_BEFORE_SEALS, "rows", "at", "seal", "sha256")
 
 class Broken(Exception):
     """The chain cannot go on before a person has looked: why, and the way out."""
+
+
+class Busy(Exception):
+    """Others write to what is held, and it cannot be held still to begin with. Harmless: try again."""
 
 
 # --- one link ------------------------------------------------------------------------------------
@@ -280,9 +286,20 @@ def _begun(sentence: str, by: str, was: dict[str, Any], findings: list[str]) -> 
 
 
 def _alone() -> None:
-    """Nobody writes to what is held until this transaction ends: on SQLite nobody does anyway."""
-    if connection.vendor == "postgresql":
-        names = ", ".join(connection.ops.quote_name(table.model._meta.db_table) for table in held.TABLES.values())
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '10s'")
-            cursor.execute(f"LOCK TABLE {names} IN SHARE MODE")
+    """Nobody writes to what is held until this transaction ends: on SQLite nobody does anyway.
+
+    All tables or none: whoever waits for one with others in hand meets, in a circle, somebody who does the same.
+    """
+    if connection.vendor != "postgresql":
+        return
+    names = ", ".join(connection.ops.quote_name(table.model._meta.db_table) for table in held.TABLES.values())
+    until = time.monotonic() + ALONE_WITHIN_S
+    while True:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {names} IN SHARE MODE NOWAIT")
+            return
+        except OperationalError as error:
+            if time.monotonic() > until:
+                raise Busy("somebody writes to the record at every moment; try again") from error
+            time.sleep(0.02)

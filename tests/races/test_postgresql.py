@@ -78,6 +78,18 @@ def test_a_crashed_baseline_and_a_halt_do_not_wait_for_each_other_in_a_circle(to
     assert town.stage.do("told_of_run", run=there["run"])["state"] == "failed"
 
 
+def test_who_begins_the_record_never_waits_with_tables_in_hand_for_somebody_who_writes(town: Town) -> None:
+    with psycopg.connect(town.database) as bob, ThreadPoolExecutor(1) as people:
+        bob.execute("LOCK TABLE research_worker IN ROW EXCLUSIVE MODE")  # as his first write does
+        beginning = people.submit(town.stage.do, "begin_anew")
+        while not beginning.done():
+            with bob.transaction(force_rollback=True):
+                for table in ("campaign", "proposal", "revision", "decision", "run"):
+                    bob.execute(f"LOCK TABLE research_{table} IN ROW EXCLUSIVE MODE")
+        assert "try again" in beginning.result()
+    assert town.stage.do("begin_anew") == "begun"
+
+
 def test_the_rules_hold_on_it_as_they_do_on_sqlite(server: str) -> None:
     """The tests of the lifecycle and of what is held, once more: its database is made from the first migration on."""
     told = os.environ | {"TEST_DATABASE_URL": make_database(server, "rules"), "OMP_NUM_THREADS": "1"}

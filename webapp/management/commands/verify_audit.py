@@ -70,8 +70,8 @@ class Command(BaseCommand):
         """What is broken is among the findings, too."""
         try:
             chain.chain()
-        except chain.Broken as broken:
-            self.stderr.write(f"the last seconds are not in the chain: {broken}")
+        except (chain.Broken, chain.Busy) as why:
+            self.stderr.write(f"the last seconds are not in the chain: {why}")
 
     def begin_anew(self, reason: str) -> None:
         """What is wrong until now is said once more: from here on it counts as it is."""
@@ -79,11 +79,11 @@ class Command(BaseCommand):
         for finding in findings:
             self.stdout.write(self.style.WARNING(f"until now: {finding}"))
         who = getpass.getuser()
-        chain.begin(
-            f"The record was begun anew by {who}, at the command line: {reason}",
-            by=f"operator:{who}",
-            findings=findings,
-        )
+        sentence = f"The record was begun anew by {who}, at the command line: {reason}"
+        try:
+            chain.begin(sentence, by=f"operator:{who}", findings=findings)
+        except chain.Busy as busy:
+            self.refuse(f"--begin-anew: {busy}, or pause the campaigns and stop the control worker first")
 
     def tell(self, found: audit.Audit, export: bool) -> None:
         for finding in found.findings:
