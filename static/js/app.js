@@ -56,13 +56,17 @@ const watchToasts = () => {
 };
 watchToasts();
 // A click leaves the focus on the summary, where the first space of a sentence would close the panel, and an a in the
-// next word approve what was to be rejected: the field takes it.
-const focusField = panel => panel.querySelector('select, textarea, input:not([type=hidden])')?.focus();
-document.addEventListener('toggle', event => {
-  const panel = event.target;
-  if (!panel.matches?.('details.ask') || !panel.open) return;
-  if (!panel.querySelector('.panel')?.contains(document.activeElement)) focusField(panel);
-}, true);
+// next word approve what was to be rejected: the field takes it, at once. The toggle event comes after the next key.
+const openPanel = panel => {
+  panel.open = true;
+  panel.querySelector('select, textarea, input:not([type=hidden])')?.focus();
+};
+document.addEventListener('click', event => {
+  const panel = event.target.closest('details.ask > summary')?.parentElement;
+  if (!panel || panel.open) return;
+  event.preventDefault();
+  openPanel(panel);
+});
 
 // --- keyboard: single keys are off while typing, with modifiers, and when switched off on this device (WCAG 2.1.4)
 const keys = document.getElementById('keys');
@@ -111,10 +115,7 @@ document.addEventListener('htmx:after:swap', () => { if (document.activeElement?
 const press = key => {
   const control = document.querySelector(`[aria-keyshortcuts="${CSS.escape(key)}"]`);
   if (!control || Date.now() - arrivedAt < UNREAD_MS) return false;
-  if (control.tagName === 'SUMMARY') {
-    control.parentElement.open = true;
-    focusField(control.parentElement); // at once: the toggle event comes after the next key
-  }
+  if (control.tagName === 'SUMMARY') openPanel(control.parentElement);
   else control.click();
   return true;
 };

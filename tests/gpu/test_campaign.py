@@ -47,7 +47,8 @@ SCRIPT = """
 from pathlib import Path
 from django.conf import settings
 from gpu_runner.data.manifest import manifest_sha256
-from research import campaigns, dispatch
+from research.loop import campaigns
+from research.runs import dispatch
 from research.models import Campaign, Proposal
 from webapp import doctor
 from webapp.management.commands.bootstrap import administrator

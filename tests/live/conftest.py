@@ -27,7 +27,9 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 from gpu_runner import contract
-from research import campaigns, dispatch, moves, report
+from research.loop import campaigns
+from research.record import moves
+from research.runs import dispatch, report
 from research.models import Campaign, Event, Run
 from tests import builders
 

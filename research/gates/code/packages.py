@@ -23,7 +23,7 @@ from typing import IO, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 COMMAND = [sys.executable, "-m", "gpu_runner.names"]
-HOUSE = Path(__file__).resolve().parents[2]
+HOUSE = Path(__file__).resolve().parents[3]
 START_S = 120.0  # to import torch from a cold disk
 DIE_S = 10.0
 MAX_ANSWER = 1 << 20  # bytes of a line
