@@ -14,7 +14,7 @@ from research.gates import process
 from research.loop import campaigns, tasks
 from research.models import Campaign, Proposal, Run, Worker
 from research.propose import drafting
-from research.runs import dispatch, report
+from research.runs import leasing, report
 
 LOCK = "0" * 64
 
@@ -112,7 +112,7 @@ def ask(
 ) -> contract.Lease | None:
     """What ``worker`` is handed of what is queued."""
     wanted = contract.Claim(run_id=None, hardware_class=hardware_class, sandbox_level=sandbox_level, lock_sha256=LOCK)
-    return dispatch.claim(worker, wanted)
+    return leasing.claim(worker, wanted)
 
 
 def claim_candidate(worker: Worker | None = None, *, incumbent_bpb: float = 1.6) -> contract.Lease:

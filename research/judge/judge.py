@@ -19,7 +19,7 @@ from gpu_runner import contract
 from research import lifecycle, statistics
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
 from research.record import events, learn, moves, repository, withheld
-from research.runs import attempts, dispatch, quarantine
+from research.runs import attempts, dispatch, ending, quarantine
 
 log = logging.getLogger(__name__)
 BY = "judge"
@@ -293,7 +293,7 @@ def conclude(
             effect_bpb=verdict.effect_bpb, low_bpb=verdict.low_bpb, high_bpb=verdict.high_bpb, num_pairs=len(rows),
             rows=[verdict], **told_so,
         )  # fmt: skip
-        dispatch.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
+        ending.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
     return verdict
@@ -336,4 +336,4 @@ def _promote(revision: Revision, commit: str) -> None:
     for other in campaign.proposals.filter(state__in=("pending_review", "approved")):
         moves.move_proposal(other, "stale", by=BY, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved")
     for run in old.runs.filter(purpose="baseline", state__in={"queued", *lifecycle.RUN_LIVE}):
-        dispatch.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=BY, reason="the incumbent moved")
+        ending.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=BY, reason="the incumbent moved")

@@ -16,7 +16,7 @@ AFTER = {
     "proposal.changes_requested": ("control.revise", "proposal_id"),
     "proposal.stale": ("control.rebase", "proposal_id"),
     "proposal.rejected": ("control.propose", "campaign_id"),
-    "proposal.withdrawn": ("control.propose", "campaign_id"),
+    "proposal.withdrawn": ("control.look_after", "campaign_id"),
     "proposal.blocked": ("control.propose", "campaign_id"),
     "run.queued": ("workers", "run_id"),
     "run.finished": ("control.run_ended", "run_id"),

@@ -18,7 +18,7 @@ from research.models import Campaign, Proposal
 from research.propose import drafting, turns
 from research.record import approval, chain, doorbell, moves, repository
 from research.record.repairs import repair
-from research.runs import dispatch
+from research.runs import dispatch, ending
 
 log = logging.getLogger(__name__)
 OVERDUE = timedelta(seconds=20)  # a doorbell that has not been answered for so long was lost
@@ -30,7 +30,7 @@ def reconcile(*, at_start: bool = False) -> None:
     ``at_start`` of the control worker nothing that was asked for before can still be on its way.
     """
     with repair("The leases of silent workers"):
-        dispatch.expire_leases()
+        ending.expire_leases()
     with repair("The audit chain"):
         _chain()
     for campaign in Campaign.objects.all():

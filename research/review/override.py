@@ -15,7 +15,7 @@ from research.models import Decision, Gate, Proposal, Revision
 from research.record import approval, events, learn, moves
 from research.record.rights import check_right, locked
 from research.review.decisions import MAX_REASON
-from research.runs import dispatch
+from research.runs import ending
 
 
 def sign(
@@ -110,7 +110,7 @@ def withdraw(proposal_id: int, *, reason: str, by: User) -> None:
         who = f"user:{by.get_username()}"
         sentence = f"{_name(by)} withdrew P-{proposal.pk} {proposal.title}: {reason}"
         moves.move_proposal(proposal, "withdrawn", by=who, sentence=sentence, payload={"reason": reason})
-        dispatch.cancel_queued(proposal.revision, by=who, reason=f"P-{proposal.pk} was withdrawn")
+        ending.cancel_queued(proposal.revision, by=who, reason=f"P-{proposal.pk} was withdrawn")
         learn.record(proposal, "withdrawn", f"Withdrawn by a person: {reason}")
 
 

@@ -21,7 +21,7 @@ from gpu_runner import contract
 from research import lifecycle
 from research.models import ReportBatch, Run, Score
 from research.record import ledger, moves, withheld
-from research.runs import dispatch, quarantine
+from research.runs import ending, quarantine
 
 log = logging.getLogger(__name__)
 WATCHED = frozenset({"watch_bpb", "watch_loss", "logit_rms"})  # measured a few times in a whole run
@@ -154,7 +154,7 @@ def end(run: Run, last: contract.RunEnd) -> contract.Order:
         _update(run, **_measured(last))
         if last.outcome == "lost":
             given_back = last.failure or contract.Failure(kind="worker_stopped", message="the worker gave it back")
-            dispatch.give_back(run, by=by, why=given_back.message, kind=given_back.kind, todo=given_back.todo)
+            ending.give_back(run, by=by, why=given_back.message, kind=given_back.kind, todo=given_back.todo)
         else:
             _close(run, last, by)
     return contract.Order(order="stop", reason="the run is over", acked_seq=run.last_seq)
@@ -194,7 +194,7 @@ def _close(run: Run, last: contract.RunEnd, by: str) -> None:
         lease_until=None,
     )
     if run.state != "finished" or run.score.outcome != "ok":
-        dispatch.pause_for_baseline(run)
+        ending.pause_for_baseline(run)
 
 
 def _payload(run: Run, last: contract.RunEnd) -> dict[str, Any]:

@@ -48,13 +48,13 @@ from pathlib import Path
 from django.conf import settings
 from gpu_runner.data.manifest import manifest_sha256
 from research.loop import campaigns
-from research.runs import dispatch
+from research.runs import ending
 from research.models import Campaign, Proposal
 from webapp import doctor
 from webapp.management.commands.bootstrap import administrator
 
 Proposal.objects.all().delete()
-dispatch.halt(Campaign.objects.get(), by="make gpu", reason="another campaign is measured here")
+ending.halt(Campaign.objects.get(), by="make gpu", reason="another campaign is measured here")
 settings.RECIPES = Path({recipes!r})
 campaigns.create(
     by="make gpu", created_by=administrator(), slug={slug!r}, name="GPU", recipe="gpt",

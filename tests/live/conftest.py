@@ -29,7 +29,7 @@ from django.test import Client
 from gpu_runner import contract
 from research.loop import campaigns
 from research.record import moves
-from research.runs import dispatch, report
+from research.runs import dispatch, ending, report
 from research.models import Campaign, Event, Run
 from tests import builders
 

@@ -96,7 +96,7 @@ async def test_what_a_person_does_is_seen_without_a_new_measurement(house: House
     async with connect(house.address(f"/live/runs/{run_id}/"), additional_headers=house.browser("alice")) as socket:
         await until(socket, 0)
         house.say(
-            "dispatch.stop_run(Run.objects.select_related('campaign', 'revision__proposal').get(pk=lease.spec.run_id),"
+            "ending.stop_run(Run.objects.select_related('campaign', 'revision__proposal').get(pk=lease.spec.run_id),"
             " kind='person', by='user:bob', reason='too slow')"
         )
         house.say("tell(lease, 1)")

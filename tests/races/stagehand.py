@@ -30,7 +30,7 @@ from research.loop import reconcile  # noqa: E402
 from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
 from research.propose import drafting  # noqa: E402
 from research.record import approval, audit, chain, events, moves  # noqa: E402
-from research.runs import dispatch, workers  # noqa: E402
+from research.runs import dispatch, ending, workers  # noqa: E402
 from research.statistics import Look  # noqa: E402
 from tests import builders  # noqa: E402
 from webapp import accounts, yard  # noqa: E402
@@ -204,13 +204,13 @@ def fall_silent(run: int) -> None:
 
 
 def expire_leases() -> None:
-    dispatch.expire_leases()
+    ending.expire_leases()
 
 
 def halt_slowly(campaign: int, for_s: float) -> None:
     """A halt whose transaction is still open for ``for_s`` after its last statement."""
     with transaction.atomic():
-        dispatch.halt(Campaign.objects.get(pk=campaign), by="user:carol", reason="the data is wrong")
+        ending.halt(Campaign.objects.get(pk=campaign), by="user:carol", reason="the data is wrong")
         time.sleep(for_s)
 
 

@@ -14,7 +14,7 @@ from research.loop import reconcile, tasks
 from research.models import Campaign, Event, Proposal, Revision, Run
 from research.record import audit, doorbell, ledger, repairs
 from research.review import decisions
-from research.runs import dispatch, report
+from research.runs import dispatch, ending, report
 from tests import builders
 from tests.conftest import Bells
 from webapp.notify import deliver
@@ -79,7 +79,7 @@ def test_leases_that_cannot_even_be_read_stop_no_campaign(campaign: Campaign, mo
     def broken() -> list[Run]:
         raise OSError("gone")
 
-    monkeypatch.setattr(dispatch, "expire_leases", broken)
+    monkeypatch.setattr(ending, "expire_leases", broken)
     monkeypatch.setattr(reconcile, "_chain", broken)
     reconcile.reconcile()
     assert campaign.runs.filter(purpose="baseline").count() == campaign.min_pairs

@@ -16,7 +16,7 @@ from research.models import Campaign, Event, Proposal, Run
 from research.propose import drafting
 from research.record import moves
 from research.review import decisions
-from research.runs import attempts, dispatch, report
+from research.runs import attempts, dispatch, ending, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -273,7 +273,7 @@ def test_a_clock_that_was_set_back_does_not_hold_a_silent_workers_run_for_as_lon
     dispatch.advance(campaign)
     lease = claim()
     Run.objects.filter(pk=lease.spec.run_id).update(lease_until=timezone.now() + timedelta(hours=1))
-    assert dispatch.expire_leases() == []
+    assert ending.expire_leases() == []
     until = Run.objects.get(pk=lease.spec.run_id).lease_until
     assert until is not None
     assert until <= timezone.now() + timedelta(seconds=contract.LEASE_S)
@@ -284,7 +284,7 @@ def test_one_set_forward_costs_an_attempt_and_no_verdict(campaign: Campaign, bob
     proposal = approved(campaign, bob)
     lease = builders.claim_candidate()
     Run.objects.filter(pk=lease.spec.run_id).update(lease_until=timezone.now() - timedelta(hours=1))
-    dispatch.expire_leases()
+    ending.expire_leases()
     run = Run.objects.get(pk=lease.spec.run_id)
     assert (run.state, run.attempt, as_it_is(proposal).state) == ("queued", 1, "running")
     assert attempts.num_unexplained(proposal.pk) == 0

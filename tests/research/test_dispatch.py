@@ -13,7 +13,7 @@ from research.judge import judge
 from research.models import Campaign, Incumbent, Proposal, Run
 from research.record import ledger
 from research.review import decisions
-from research.runs import dispatch, report
+from research.runs import dispatch, ending, leasing, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,7 +40,7 @@ def test_a_worker_that_speaks_while_its_lease_is_being_taken_back_keeps_it(
             report.beat(report.leased(slow.spec.run_id, slow.token), slow.spec.fence)
 
     monkeypatch.setattr(ledger, "charge_run", meanwhile_the_slow_one_speaks)
-    dispatch.expire_leases()
+    ending.expire_leases()
     states = {lease.spec.run_id: Run.objects.get(pk=lease.spec.run_id).state for lease in (silent, slow)}
     assert states == {silent.spec.run_id: "queued", slow.spec.run_id: "leased"}
     assert report.beat(report.leased(slow.spec.run_id, slow.token), slow.spec.fence).order == "continue"
@@ -50,14 +50,14 @@ def test_a_run_that_became_unwanted_while_it_was_handed_out_is_not_leased(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatch.advance(campaign)
-    lease, moved = dispatch._lease, []
+    lease, moved = leasing._lease, []
 
     def after_the_incumbent_moved(run: Run, *args: Any) -> contract.Lease:
         if not moved:
             moved.append(Incumbent.objects.create(campaign=campaign, number=1, commit="b" * 40))
         return lease(run, *args)
 
-    monkeypatch.setattr(dispatch, "_lease", after_the_incumbent_moved)
+    monkeypatch.setattr(leasing, "_lease", after_the_incumbent_moved)
     assert builders.claim(builders.make_worker()) is None
     assert not campaign.runs.filter(state__in=lifecycle.RUN_LIVE).exists()
     assert set(campaign.runs.values_list("stop_reason", flat=True)) == {"the incumbent moved"}

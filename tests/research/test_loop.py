@@ -22,7 +22,7 @@ from research.models import Campaign, Event, Proposal, Run
 from research.propose import drafting, turns
 from research.record import learn, ledger, moves, repository
 from research.review import decisions
-from research.runs import dispatch, report
+from research.runs import dispatch, ending, report
 from research.runs.points import read_batches
 from tests import builders
 from tests.conftest import Bells
@@ -252,7 +252,7 @@ def test_a_silent_worker_loses_its_run_and_its_late_words_are_refused(campaign: 
     assert lease is not None
     run = report.leased(lease.spec.run_id, lease.token)
     Run.objects.filter(pk=run.pk).update(lease_until="2020-01-01T00:00Z")
-    dispatch.expire_leases()
+    ending.expire_leases()
     run.refresh_from_db()
     assert (run.state, run.attempt) == ("queued", 1)
     with pytest.raises(report.Superseded):
@@ -281,7 +281,7 @@ def test_halt_tells_a_live_run_to_stop_and_nobody_claims(campaign: Campaign) -> 
     worker = builders.make_worker()
     lease = builders.claim(worker)
     assert lease is not None
-    dispatch.halt(campaign, by="user:bob", reason="wrong corpus")
+    ending.halt(campaign, by="user:bob", reason="wrong corpus")
     run = report.leased(lease.spec.run_id, lease.token)
     order = report.beat(run, lease.spec.fence)
     assert (order.order, order.reason) == ("stop", "wrong corpus")
@@ -292,7 +292,7 @@ def test_after_a_halt_the_loop_goes_on_with_the_runs_that_it_cut_off(campaign: C
     proposal = builders.make_pending(campaign)
     approve(proposal, bob)
     lease = builders.claim_candidate()
-    dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
     tasks.run_ended(run.pk)
@@ -310,7 +310,7 @@ def test_a_run_that_bob_stops_ends_its_proposal_without_a_number(campaign: Campa
     approve(proposal, bob)
     lease = builders.claim_candidate()
     run = report.leased(lease.spec.run_id, lease.token)
-    dispatch.stop_run(run, kind=lifecycle.Stop.PERSON, by="user:bob", reason="the curve is flat")
+    ending.stop_run(run, kind=lifecycle.Stop.PERSON, by="user:bob", reason="the curve is flat")
     assert report.beat(run, lease.spec.fence).order == "stop"
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
     tasks.run_ended(run.pk)

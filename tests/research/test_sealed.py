@@ -20,7 +20,7 @@ from research.models import Campaign, Event, Proposal, Run, Score, Verdict
 from research.propose import briefing
 from research.record import learn, moves, repository, withheld
 from research.review import decisions, quarantined
-from research.runs import dispatch, report
+from research.runs import dispatch, ending, report
 from tests import builders
 from tests.web.people import text_of
 from webapp import agents, frames
@@ -256,7 +256,7 @@ def test_what_was_decided_on_val_is_not_looked_at_again(better: Proposal, monkey
 
 def test_after_a_halt_the_sealed_pair_is_run_again(better: Proposal, campaign: Campaign) -> None:
     lease = claimed()
-    dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
     tasks.run_ended(run.pk)

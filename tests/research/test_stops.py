@@ -15,7 +15,7 @@ from research.loop import tasks
 from research.models import Campaign, Proposal, Run
 from research.record import audit, ledger, moves
 from research.review import decisions
-from research.runs import dispatch, report
+from research.runs import dispatch, ending, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,7 +43,7 @@ def run_of(lease: contract.Lease) -> Run:
 
 def falls_silent(lease: contract.Lease) -> None:
     Run.objects.filter(pk=lease.spec.run_id).update(lease_until="2020-01-01T00:00Z")
-    assert [run.pk for run in dispatch.expire_leases()] == [lease.spec.run_id]
+    assert [run.pk for run in ending.expire_leases()] == [lease.spec.run_id]
 
 
 def leaves(lease: contract.Lease) -> None:
@@ -75,7 +75,7 @@ def test_what_bob_approved_goes_on_after_a_halt_whatever_its_worker_did_meanwhil
     approved: Proposal, campaign: Campaign, worker: Callable[[contract.Lease], None]
 ) -> None:
     lease = builders.claim_candidate()
-    dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     worker(lease)
     tasks.run_ended(lease.spec.run_id)
     assert now(approved).state == "running"
@@ -95,7 +95,7 @@ def test_a_smoke_run_that_a_halt_cut_off_blocks_nobody(
     process.check(proposal.revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None and lease.spec.purpose == "smoke"
-    dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     worker(lease)
     tasks.run_ended(lease.spec.run_id)
     assert now(proposal).state == "stale"
@@ -106,7 +106,7 @@ def test_a_run_that_bob_stopped_ends_the_same_way_whatever_its_worker_did_meanwh
     approved: Proposal, worker: Callable[[contract.Lease], None]
 ) -> None:
     lease = builders.claim_candidate()
-    dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="the curve is flat")
+    ending.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="the curve is flat")
     worker(lease)
     tasks.run_ended(lease.spec.run_id)
     verdict = now(approved).revision.verdict
@@ -124,10 +124,10 @@ def test_a_stop_that_meets_the_end_of_a_lease_is_obeyed(campaign: Campaign, monk
     def meanwhile_bob_stops_the_second(run: Run, device_s: float) -> None:
         charge(run, device_s)
         if run.pk == first.pk:
-            dispatch.stop_run(second, kind=Stop.PERSON, by="user:bob", reason="wrong seed")
+            ending.stop_run(second, kind=Stop.PERSON, by="user:bob", reason="wrong seed")
 
     monkeypatch.setattr(ledger, "charge_run", meanwhile_bob_stops_the_second)
-    dispatch.expire_leases()
+    ending.expire_leases()
     assert [Run.objects.get(pk=run.pk).state for run in (first, second)] == ["queued", "cancelled"]
 
 
@@ -139,7 +139,7 @@ def test_a_run_that_bob_stops_is_over_however_his_sentence_begins(
     approved: Proposal, campaign: Campaign, words: str
 ) -> None:
     lease = builders.claim_candidate()
-    dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason=words)
+    ending.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason=words)
     obeys(lease)
     tasks.run_ended(lease.spec.run_id)
     dispatch.advance(campaign)
@@ -151,8 +151,8 @@ def test_what_bob_stopped_stays_stopped_though_dana_halts_its_campaign_a_moment_
     approved: Proposal, campaign: Campaign
 ) -> None:
     lease = builders.claim_candidate()
-    dispatch.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="wrong seed")
-    dispatch.halt(campaign, by="user:dana", reason="power is needed elsewhere")
+    ending.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="wrong seed")
+    ending.halt(campaign, by="user:dana", reason="power is needed elsewhere")
     obeys(lease)
     tasks.run_ended(lease.spec.run_id)
     assert (run_of(lease).stop_kind, run_of(lease).stop_reason) == ("person", "wrong seed")
@@ -163,7 +163,7 @@ def test_an_operator_reads_what_kind_of_stop_it_was(campaign: Campaign, bobs_bro
     dispatch.advance(campaign)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
-    dispatch.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
     obeys(lease)
     page = bobs_browser.get(f"/runs/{lease.spec.run_id}/").content.decode()
     assert "Stopped with its campaign: it is run again when that goes on" in page

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gpu_runner import contract
 from research.models import Campaign, Run, Worker
 from research.record import approval, events, repository
-from research.runs import dispatch, report
+from research.runs import leasing, report
 from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def claim(request: HttpRequest) -> HttpResponse:
     if wanted.lock_sha256 != approval.lock_sha256():  # it would take runs only to refuse them
         raise Refused(403, f"{worker.name} is installed from another constraints.txt: check out the web side's commit")
     Worker.objects.filter(pk=worker.pk).update(seen_at=timezone.now())
-    lease = dispatch.claim(worker, wanted)
+    lease = leasing.claim(worker, wanted)
     return HttpResponse(status=204) if lease is None else _json(lease)
 
 

@@ -14,7 +14,7 @@ from research.lifecycle import LostRace
 from research.models import Campaign
 from research.propose import drafting, notes
 from research.record import moves, repository
-from research.runs import dispatch
+from research.runs import ending
 from webapp import standings
 from webapp.access import campaign_for, is_fragment, may_propose, may_steer, num_deciders, person, reader
 from webapp.forms import NoteForm, ProposalForm, StateForm
@@ -124,8 +124,8 @@ def retire_note(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 def _steer(chosen: Campaign, new: str, name: str, reason: str) -> None:
     by, words = f"user:{name}", reason or f"asked for by {name}"
     if new == "halted":
-        dispatch.halt(chosen, by=by, reason=words)
+        ending.halt(chosen, by=by, reason=words)
     elif new == "active":
-        dispatch.resume(chosen, by=by, reason=words)
+        ending.resume(chosen, by=by, reason=words)
     else:
         moves.move_campaign(chosen, new, by=by, reason=words)

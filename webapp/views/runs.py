@@ -16,7 +16,7 @@ from research import lifecycle
 from research.lifecycle import IllegalMove, LostRace
 from research.models import Run
 from research.review.quarantined import settle
-from research.runs import dispatch
+from research.runs import ending
 from webapp.access import is_fragment, may_steer, person, reader, run_for
 from webapp.forms import SettleForm, StopForm
 from webapp.logbook import Logbook
@@ -93,7 +93,7 @@ def stop(request: HttpRequest, pk: int) -> HttpResponse:
     name = person(request).get_username()
     try:
         words = reason or f"stopped by {name}"
-        dispatch.stop_run(chosen, kind=lifecycle.Stop.PERSON, by=f"user:{name}", reason=words)
+        ending.stop_run(chosen, kind=lifecycle.Stop.PERSON, by=f"user:{name}", reason=words)
     except (LostRace, IllegalMove) as race:
         return lost_race(request, str(race), reverse("run", args=[pk]))
     messages.success(request, f"R-{pk} is told to stop")

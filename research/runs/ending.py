@@ -1,0 +1,153 @@
+"""Runs that end before their time: stopped, given back by a worker, or taken from one that fell silent."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from gpu_runner import contract
+from research import lifecycle
+from research.lifecycle import Stop
+from research.models import Campaign, Revision, Run, Score
+from research.record import ledger, moves, repairs
+from research.runs import attempts, remeasure
+
+log = logging.getLogger(__name__)
+CLOCKS_APART = timedelta(seconds=5)  # those of several web machines
+BY = "dispatch"
+
+
+def stop_run(run: Run, *, kind: Stop, by: str, reason: str) -> None:
+    """Cancel a queued run now; tell a live one to stop with its next report (ten seconds at most)."""
+    told: dict[str, Any] = {"stop_kind": kind, "stop_reason": reason[:200]}
+    if run.state == "queued":
+        moves.move_run(run, "cancelled", by=by, sentence=f"R-{run.pk} was cancelled: {reason}", **told)
+        return
+    live = Run.objects.filter(pk=run.pk, fence=run.fence, state__in=lifecycle.RUN_LIVE)
+    if live.update(**told) != 1:
+        raise lifecycle.LostRace(f"R-{run.pk} is already over")
+
+
+def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
+    """Cancel what is still queued, and stop what still runs, for a proposal that is decided."""
+    for run in revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE}):
+        try:
+            stop_run(run, kind=Stop.UNWANTED, by=by, reason=reason)
+        except lifecycle.LostRace as race:
+            log.info("%s", race)
+
+
+def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost_contact", todo: str = "") -> None:
+    """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec.
+
+    One that was to stop is as good as stopped, and is asked for anew where it was only halted.
+    """
+    with transaction.atomic():
+        if run.purpose == "baseline":
+            moves.hold(run.campaign)  # before the run: it may be paused below
+        if run.stop_kind:
+            _stop_without_its_worker(run, by=by, why=why)
+            return
+        told = {"cause": kind, "attempt": run.attempt}
+        moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", payload=told, lease_until=None)
+        if (failure := attempts.last_failure(run, why=why, kind=kind, todo=todo)) is None:
+            moves.move_run(
+                run,
+                "queued",
+                by=by,
+                sentence=f"R-{run.pk} is queued again, attempt {run.attempt + 1}",
+                rung_at=timezone.now(),
+            )
+            return
+        moves.move_run(
+            run,
+            "failed",
+            by=by,
+            sentence=f"R-{run.pk} failed: {failure.message}",
+            failure=failure.model_dump(),
+            ended_at=timezone.now(),
+        )
+        pause_for_baseline(run)
+
+
+def _stop_without_its_worker(run: Run, *, by: str, why: str) -> None:
+    """It was told to stop, and nobody came back to say that it has: what the stop meant counts, not who was lost."""
+    sentence = f"R-{run.pk} was cancelled: {run.stop_reason}. Nobody waited for its worker: {why}"
+    moves.move_run(run, "cancelled", by=by, sentence=sentence, lease_until=None, ended_at=timezone.now())
+
+
+def pause_for_baseline(run: Run) -> None:
+    """Without the incumbent's own score nothing can be compared: pause, in the transaction that ended ``run``.
+
+    Not where the machine failed, while it may be tried anew: ``advance`` asks for that seed again.
+    """
+    campaign = run.campaign
+    if run.purpose != "baseline" or campaign.state != "active" or attempts.may_be_asked_anew(run):
+        return
+    message = (run.failure or {}).get("message", "")
+    score = Score.objects.filter(run=run).first()
+    if score is not None and score.outcome in remeasure.WAYS_OUT:
+        reason = remeasure.in_words(run)
+    elif attempts.is_machines(run.failure):
+        reason = (
+            f"the machine ended {attempts.MAX_BASELINES} of the incumbent's own runs in a row, at last R-{run.pk}:"
+            f" {message[:100]} See to the GPU machine, then resume."
+        )
+    else:
+        reason = f"the incumbent's own run R-{run.pk} gave no score: {message}"[:270] + " Resume to try again."
+    moves.move_campaign(campaign, "paused", by=BY, reason=reason)
+
+
+def expire_leases() -> list[Run]:
+    """Take back every run whose worker fell silent."""
+    late = Run.objects.select_related("campaign", "worker", "revision__proposal__campaign").filter(
+        state__in=lifecycle.RUN_LIVE, lease_until__lt=timezone.now()
+    )
+    _shorten_leases()
+    expired = list(late)
+    for run in expired:
+        silent = f"{run.worker or 'its worker'} was silent for {contract.LEASE_S:.0f} s"
+        with repairs.repair(f"The lease of R-{run.pk}", run.campaign), transaction.atomic():
+            _take_lease(run)
+            give_back(run, by=BY, why=silent)
+            ledger.charge_run(run, (timezone.now() - (run.leased_at or run.created_at)).total_seconds())
+    return expired
+
+
+def _shorten_leases() -> None:
+    """No lease is longer than LEASE_S, unless this machine's clock was set back: then it would not end for as long."""
+    longest = timezone.now() + timedelta(seconds=contract.LEASE_S)
+    ahead = Run.objects.filter(state__in=lifecycle.RUN_LIVE, lease_until__gt=longest + CLOCKS_APART)
+    if num := ahead.update(lease_until=longest):
+        log.warning("%d leases ended later than any can: was this machine's clock set back?", num)
+
+
+def _take_lease(run: Run) -> None:
+    """Raises LostRace unless the lease is still the one that was seen to be over: a report prolongs it at any time."""
+    if run.purpose == "baseline":
+        moves.hold(run.campaign)  # before the run: see give_back
+    held = Run.objects.filter(pk=run.pk, fence=run.fence, state=run.state, lease_until=run.lease_until)
+    if held.update(lease_until=None) != 1:
+        raise lifecycle.LostRace(f"the worker of R-{run.pk} spoke while its lease was being taken back")
+    run.refresh_from_db(fields=["stop_kind", "stop_reason"])  # perhaps told to stop since it was read; held from now
+
+
+def halt(campaign: Campaign, *, by: str, reason: str) -> None:
+    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop. Other stops stand."""
+    with transaction.atomic():
+        moves.move_campaign(campaign, "halted", by=by, reason=reason)
+        live = campaign.runs.filter(state__in=lifecycle.RUN_LIVE, stop_kind="")
+        live.update(stop_kind=Stop.HALTED, stop_reason=reason[:200])
+
+
+def resume(campaign: Campaign, *, by: str, reason: str) -> None:
+    """Go on, and measure disputed scores of the incumbent again. Raises ValueError where one waits in quarantine."""
+    with transaction.atomic():
+        moves.move_campaign(campaign, "active", by=by, reason=reason)
+        remeasure.set_aside(campaign, by=by)
+        if why := remeasure.why_not(campaign):
+            raise ValueError(f"{campaign} cannot go on: {why}")
