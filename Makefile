@@ -12,7 +12,7 @@ NEWER_OR_OLDER = Countersign needs Python 3.11, 3.12 or 3.13 and found none. Ins
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in $(BIN)/python python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
-INSTALL = $(PYTHON) webapp/install.py $(VENV)
+INSTALL = $(PYTHON) webapp/house/install.py $(VENV)
 
 .PHONY: run worker doctor test check benchmarks gpu lock clean help python browser
 
@@ -48,7 +48,7 @@ gpu: python ## the whole loop on an NVIDIA GPU in GPU_MINUTES=30 (docs/gpu.md); 
 	PEERS="$(PEERS)" TEXT="$(TEXT)" DRY_RUN="$(DRY_RUN)" GPU_MINUTES="$(GPU_MINUTES)" $(BIN)/python -m pytest -m gpu tests/gpu -p no:randomly -s $(ARGS)
 
 lock: python ## constraints.txt anew, from what pyproject.toml allows today
-	@$(PYTHON) webapp/install.py --lock
+	@$(PYTHON) webapp/house/install.py --lock
 
 clean: ## removes what can be made again; never .countersign, the record
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results

@@ -43,7 +43,7 @@ from research.models import (
     Worker,
 )
 from research.record import events, watch
-from webapp import agents
+from webapp.api import tokens
 from webapp.models import AgentToken, LoginLink
 
 admin.site.site_header = admin.site.site_title = "Countersign"
@@ -366,7 +366,7 @@ class LoginLinkAdmin(RecordAdmin):
 
 class AgentTokenForm(AnyForm):
     days = forms.IntegerField(
-        min_value=1, max_value=agents.MAX_DAYS, initial=agents.DAYS, help_text="Until it expires."
+        min_value=1, max_value=tokens.MAX_DAYS, initial=tokens.DAYS, help_text="Until it expires."
     )
 
     class Meta:
@@ -376,7 +376,7 @@ class AgentTokenForm(AnyForm):
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         try:
-            agents.check_name(name)
+            tokens.check_name(name)
         except ValueError as error:
             raise ValidationError(str(error)) from error
         return name
@@ -412,7 +412,7 @@ class AgentTokenAdmin(RecordAdmin):
         assert not change, "a token is replaced or revoked, not changed"
         said = form.cleaned_data
         by = f"user:{request.user}"
-        request.META[SHOWN] = agents.make(
+        request.META[SHOWN] = tokens.make(
             said["name"], campaign=said["campaign"], by=by, scope=said["scope"], days=said["days"]
         )
         obj.pk = AgentToken.objects.get(name=said["name"]).pk
@@ -438,14 +438,14 @@ class AgentTokenAdmin(RecordAdmin):
         if row is None or queryset.count() != 1:
             self.message_user(request, "Choose exactly one token to replace.", messages.ERROR)
             return None
-        token = agents.make(row.name, campaign=row.campaign, by=f"user:{request.user}", scope=row.scope)
+        token = tokens.make(row.name, campaign=row.campaign, by=f"user:{request.user}", scope=row.scope)
         return self._show(request, row, token)
 
     @admin.action(description="Revoke", permissions=["add"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[AgentToken]) -> None:
         for row in queryset:
             try:
-                agents.revoke(row, by=f"user:{request.user}")
+                tokens.revoke(row, by=f"user:{request.user}")
             except ValueError as error:
                 self.message_user(request, str(error), messages.ERROR)
             else:

@@ -11,10 +11,12 @@ class WebappConfig(AppConfig):
 
     def ready(self) -> None:
         # The Celery app has to exist wherever a task is sent from, web process included.
-        from webapp import celery, covered, live, turnstile
+        from webapp import celery, covered
+        from webapp.live import nudges
+        from webapp.pages.accounts import turnstile
 
         assert celery.app
-        live.connect()
+        nudges.connect()
         turnstile.connect()
         covered.connect()
 

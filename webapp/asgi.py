@@ -7,7 +7,7 @@ import warnings
 
 from django.core.asgi import get_asgi_application
 
-from webapp import logs
+from webapp.house import logs
 
 # WhiteNoise serves our few small static files by plain iterators, which Django reads whole: what we want of them.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
@@ -19,9 +19,9 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-from webapp.door import Door  # noqa: E402
-from webapp.origins import OwnOrigin  # noqa: E402
-from webapp.routing import websocket_urlpatterns  # noqa: E402
+from webapp.house.door import Door  # noqa: E402
+from webapp.live.origins import OwnOrigin  # noqa: E402
+from webapp.live.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {

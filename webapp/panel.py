@@ -22,7 +22,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from research.record import events
-from webapp import turnstile
+from webapp.pages.accounts import turnstile
 
 if TYPE_CHECKING:
     from django.contrib.admin.sites import _ViewType as View

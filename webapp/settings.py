@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from celery.schedules import schedule
 
-from webapp import whence
+from webapp.house import whence
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("COUNTERSIGN_HOME", BASE_DIR / ".countersign")).resolve()
@@ -133,7 +133,7 @@ ALLOWED_HOSTS = [
     "[::1]",
 ]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
-CSRF_FAILURE_VIEW = "webapp.views.errors.csrf_refused"
+CSRF_FAILURE_VIEW = "webapp.pages.errors.csrf_refused"
 ANTHROPIC_CONFIGURED = bool(os.environ.get("ANTHROPIC_API_KEY", "").strip())
 ANTHROPIC_MODEL = os.environ.get("COUNTERSIGN_MODEL", "")
 ANTHROPIC_FALLBACK_MODEL = os.environ.get("COUNTERSIGN_FALLBACK_MODEL", "")  # asked when the first one declines
@@ -186,7 +186,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "webapp.context.chrome",
+                "webapp.pages.context.chrome",
             ]
         },
     }
@@ -222,7 +222,7 @@ CELERY_BEAT_SCHEDULE = {
     "deliver": {"task": "notify.pump", "schedule": schedule(5.0), "options": {"expires": 5}},
 }
 
-AUTHENTICATION_BACKENDS = ["webapp.turnstile.Turnstile", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["webapp.pages.accounts.turnstile.Turnstile", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -268,7 +268,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 2**20
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "webapp.logs.Line"}},
+    "formatters": {"line": {"()": "webapp.house.logs.Line"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("COUNTERSIGN_LOG_LEVEL", "INFO").upper()},
     "loggers": {

@@ -37,9 +37,10 @@ from research.record import audit
 from research.review import decisions
 from research.runs import dispatch
 from tests import builders
-from webapp import accounts, agents
+from webapp.api import tokens
 from webapp.models import AgentToken
 from webapp.notify.models import KINDS, Delivery, Endpoint
+from webapp.pages.accounts import links
 
 pytestmark = pytest.mark.django_db
 AUDIT = [Event, Decision, Verdict, Gate, Revision, Score, ReportBatch, LedgerEntry, Note, Wave]
@@ -83,8 +84,8 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
     builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
     audit.chain()
     notes.note(campaign, "Look at attention.", by=dana)
-    accounts.make_link(dana)
-    agents.make("scout", campaign=campaign, by="user:dana")
+    links.make_link(dana)
+    tokens.make("scout", campaign=campaign, by="user:dana")
     Group.objects.create(name="Reviewers")
     return campaign
 
@@ -301,14 +302,14 @@ def test_an_agents_token_is_shown_once_replaced_and_revoked(campaign: Campaign, 
     answer = danas_browser.post(page(AgentToken, "add"), fields)
     first, row = token_in(answer), AgentToken.objects.get()
     assert "no-store" in answer["Cache-Control"]
-    assert agents.find(first) == row
+    assert tokens.find(first) == row
     for url in (page(AgentToken, "changelist"), page(AgentToken, "change", row.pk)):
         assert first not in danas_browser.get(url).content.decode()
         assert row.token_sha256 not in danas_browser.get(url).content.decode()
     second = token_in(act(danas_browser, "replace", row))
-    assert (agents.find(first), agents.find(second)) == (None, row)
+    assert (tokens.find(first), tokens.find(second)) == (None, row)
     act(danas_browser, "revoke", row)
-    assert agents.find(second) is None
+    assert tokens.find(second) is None
     assert "revoked already" in act(danas_browser, "revoke", row).content.decode()
     assert set(Event.objects.filter(kind__startswith="agent.").values_list("by", flat=True)) == {"user:dana"}
 

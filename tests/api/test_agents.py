@@ -21,8 +21,7 @@ from research.record import learn
 from research.review import decisions
 from tests import builders
 from tests.research.test_claude_in_the_loop import make_answer
-from webapp import agents
-from webapp.api import v1
+from webapp.api import tokens, v1
 from webapp.models import AgentToken, Submission
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +35,7 @@ def campaign() -> Campaign:
 
 @pytest.fixture
 def token(campaign: Campaign) -> str:
-    return agents.make("scout", campaign=campaign, by="user:dana")
+    return tokens.make("scout", campaign=campaign, by="user:dana")
 
 
 def make_body(**over: Any) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def test_the_queue_cannot_be_flooded_and_claude_is_still_asked(scout: Scout, cam
 def test_a_token_sends_sixty_proposals_an_hour_refused_ones_included(
     scout: Scout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents, "PROPOSALS_AN_HOUR", 3)
+    monkeypatch.setattr(tokens, "PROPOSALS_AN_HOUR", 3)
     assert [scout.propose("{").status_code for _ in range(4)] == [422, 422, 422, 429]
     again = scout.propose(make_body())
     assert again.status_code == 429 and 0 < int(again["Retry-After"]) <= 3600
@@ -272,13 +271,13 @@ def test_without_a_token_that_works_nothing_opens(scout: Scout, client: Client, 
     assert scout.get("campaigns/first/brief").status_code == 401
     AgentToken.objects.update(expires_at=timezone.now() + timedelta(days=1))
     assert scout.get("campaigns/first/brief").status_code == 200
-    agents.revoke(AgentToken.objects.get(), by="user:dana")
+    tokens.revoke(AgentToken.objects.get(), by="user:dana")
     assert "revoked" in scout.propose(make_body()).json()["error"]
     assert not Proposal.objects.exists()
 
 
 def test_a_reader_may_not_propose(client: Client, campaign: Campaign) -> None:
-    reader = Scout(client, agents.make("eye", campaign=None, by="user:dana", scope="read"))
+    reader = Scout(client, tokens.make("eye", campaign=None, by="user:dana", scope="read"))
     assert reader.get("campaigns/first/brief").status_code == 200
     answer = reader.propose(make_body())
     assert (answer.status_code, "may only read" in answer.json()["error"]) == (403, True)

@@ -10,7 +10,7 @@ from django.test import Client
 from research.runs import workers
 from tests import builders
 from tests.api.test_worker_api import CLAIM
-from webapp import agents
+from webapp.api import tokens
 from webapp.api.spoken import WRONG_TOKENS
 
 pytestmark = pytest.mark.django_db
@@ -41,5 +41,5 @@ def test_a_right_token_is_let_in_from_beside_whoever_guesses() -> None:
     for n in range(WRONG_TOKENS + 5):
         ask("/api/worker/claim", f"guess-{n}")
     assert ask("/api/worker/claim", workers.enrol("box", by="user:alice")).status_code in (200, 204)
-    token = agents.make("scout", campaign=campaign, by="user:dana")
+    token = tokens.make("scout", campaign=campaign, by="user:dana")
     assert ask("/api/v1/campaigns/first/brief", token).status_code == 200

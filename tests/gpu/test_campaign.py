@@ -50,7 +50,7 @@ from gpu_runner.data.manifest import manifest_sha256
 from research.loop import campaigns
 from research.runs import ending
 from research.models import Campaign, Proposal
-from webapp import doctor
+from webapp.house import doctor
 from webapp.management.commands.bootstrap import administrator
 
 Proposal.objects.all().delete()

@@ -139,7 +139,7 @@ except ValueError as error:
     print(error)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert "webapp/install.py .venv data" in said.stdout
+    assert "webapp/house/install.py .venv data" in said.stdout
 
 
 def test_more_blanks_in_a_row_than_tiktoken_can_cut_are_named_with_their_file(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from webapp import redis_server
+from webapp.house import redis_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = """
@@ -123,7 +123,7 @@ class House:
 
     def serve(self) -> None:
         assert self._web is None
-        command = self.say("from webapp import yard; answer = yard.web({}).command")
+        command = self.say("from webapp.house import processes; answer = processes.web({}).command")
         self._web = subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=self._log, stderr=self._log)
         wait_for(self._listens, f"uvicorn on port {self.port}", 40)
 

@@ -24,7 +24,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.live.conftest import House
 from tests.live.test_doorstep import until
 from tests.live.test_socket import PATIENCE_S
-from webapp import doorstep, seats
+from webapp.house import doorstep
+from webapp.live import seats
 
 PIECE = b"a" * 65_536
 PLACES = ["/login/", "/api/v1/campaigns/first/proposals", "/api/worker/claim", "/nowhere", "/static/nothing.css"]

@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
-from webapp import doorstep
+from webapp.house import doorstep
 
 PATIENCE_S = 20.0
 LONG = 40 * 2**20

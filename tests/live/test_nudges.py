@@ -22,8 +22,9 @@ from research.runs import dispatch, report
 from tests import builders
 from tests.live.conftest import House, wait_for
 from tests.live.test_socket import steps, until
-from webapp import frames, live, redis_server
-from webapp.consumers import RunConsumer
+from webapp.house import redis_server
+from webapp.live import frames, nudges
+from webapp.live.consumers import RunConsumer
 
 PATIENCE_S = 10.0
 
@@ -75,11 +76,11 @@ def tell(lease: contract.Lease, seq: int) -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_lost_nudge_costs_one_heartbeat(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "HEARTBEAT_S", 0.4)
+    monkeypatch.setattr(nudges, "HEARTBEAT_S", 0.4)
     lease = await database_sync_to_async(lease_a_run)()
     browser = Browser(lease.spec.run_id, alice)
     await eventually(lambda: browser.frames, "the first frame")
-    monkeypatch.setattr(live, "nudge", lambda topic, seq: None)
+    monkeypatch.setattr(nudges, "nudge", lambda topic, seq: None)
     await database_sync_to_async(tell)(lease, 1)
     await eventually(lambda: browser.frames[-1]["seq"] == 1, "the heartbeat reads what no nudge announced")
     await browser.leave()
@@ -116,12 +117,12 @@ async def test_many_browsers_share_one_read_of_the_database(alice: User, monkeyp
     assert len(asked) < 20, f"{len(asked)} reads for 40 frames"
     for browser in browsers:
         await browser.leave()
-    assert live.hub()._rooms == {}, "nobody is left, nothing is kept"
+    assert nudges.hub()._rooms == {}, "nobody is left, nothing is kept"
 
 
 @pytest.mark.django_db(transaction=True)
 async def test_whoever_is_switched_off_while_looking_is_shown_out(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webapp.consumers.RECHECK_S", 0.0)
+    monkeypatch.setattr("webapp.live.consumers.RECHECK_S", 0.0)
     lease = await database_sync_to_async(lease_a_run)()
     browser = Browser(lease.spec.run_id, alice)
     await eventually(lambda: browser.frames, "the first frame")
@@ -146,13 +147,13 @@ def test_a_dead_redis_neither_delays_nor_fails_who_reports(
     hosts = [f"unix://{tmp_path}/nobody-listens.sock"]
     backend = "channels_redis.pubsub.RedisPubSubChannelLayer"
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": {"hosts": hosts}}}
-    with caplog.at_level(logging.WARNING, "webapp.live"):
+    with caplog.at_level(logging.WARNING, "webapp.live.nudges"):
         started = time.monotonic()
         for seq in range(2_000):
-            live.nudge(f"run.{seq % 7}", seq)
+            nudges.nudge(f"run.{seq % 7}", seq)
         assert time.monotonic() - started < 1.0
         wait_for(lambda: caplog.records, "a warning")
-    assert live._publisher()._pending.keys() <= {f"run.{n}" for n in range(7)}
+    assert nudges._publisher()._pending.keys() <= {f"run.{n}" for n in range(7)}
     assert len(caplog.records) == 1, "once a minute, however often it fails"
     assert "channel layer does not answer" in caplog.text
 
@@ -177,7 +178,7 @@ async def test_nudges_come_through_again_after_redis_was_restarted(tmp_path_fact
                 if (await asyncio.wait({arrived}, timeout=0.3))[0]:
                     break
             assert steps(await arrived)[0] == 10, "the report that nobody announced comes with the next"
-            assert time.monotonic() - started < live.HEARTBEAT_S - 3, "carried by a nudge, not by the heartbeat"
+            assert time.monotonic() - started < nudges.HEARTBEAT_S - 3, "carried by a nudge, not by the heartbeat"
     finally:
         await socket.close()
         house.close()

@@ -33,7 +33,8 @@ from research.record import approval, audit, chain, events, moves  # noqa: E402
 from research.runs import dispatch, ending, workers  # noqa: E402
 from research.statistics import Look  # noqa: E402
 from tests import builders  # noqa: E402
-from webapp import accounts, yard  # noqa: E402
+from webapp.house import processes  # noqa: E402
+from webapp.pages.accounts import links  # noqa: E402
 
 
 def manage(words: list[str]) -> str:
@@ -44,7 +45,7 @@ def manage(words: list[str]) -> str:
 
 
 def web_command() -> list[str]:
-    return yard.web({}).command
+    return processes.web({}).command
 
 
 def enrol_people(names: list[str]) -> dict[str, str]:
@@ -53,7 +54,7 @@ def enrol_people(names: list[str]) -> dict[str, str]:
     for name in names:
         user = User.objects.create_user(name, f"{name}@lab.example", is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=["add_decision", "steer_campaign"]))
-        tokens[name] = accounts.make_link(user)
+        tokens[name] = links.make_link(user)
     return tokens
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from webapp import turnstile
+from webapp.pages.accounts import turnstile
 
 from .town import PATIENCE_S, Town, at_once
 

@@ -24,8 +24,9 @@ from research.propose import notes
 from research.record import audit, covered, events, held, ledger, moves
 from research.review import decisions, override
 from tests import builders
-from webapp import accounts, agents
+from webapp.api import tokens
 from webapp.notify.models import KINDS, Endpoint
+from webapp.pages.accounts import links
 
 pytestmark = pytest.mark.django_db
 SENT = Usage(
@@ -44,8 +45,8 @@ def record(bob: User, dana: User, alice: User, monkeypatch: pytest.MonkeyPatch) 
     builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
     builders.make_proposal(campaign, title="By hand", arm="human", author=alice)
     notes.note(campaign, "Look at attention.", by=bob)
-    accounts.make_link(dana)
-    agents.make("scout", campaign=campaign, by="user:dana")
+    links.make_link(dana)
+    tokens.make("scout", campaign=campaign, by="user:dana")
     Endpoint.objects.create(description="Tracker", url="https://t.example/in", kinds=list(KINDS))
     reviewers = Group.objects.create(name="Reviewers")
     reviewers.permissions.add(Permission.objects.get(codename="add_decision"))

@@ -14,7 +14,7 @@ from research.propose import briefing
 from research.record import learn
 from tests import builders
 from tests.web.people import browser_of, text_of
-from webapp import agents
+from webapp.api import tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LEARNED = "the quick brown fox of the sealed split"
@@ -43,7 +43,7 @@ def read_by_claude(campaign: Campaign) -> str:
 
 
 def read_by_an_agent(campaign: Campaign, alice: User) -> str:
-    token = agents.make("scout", campaign=campaign, by=f"user:{alice.username}")
+    token = tokens.make("scout", campaign=campaign, by=f"user:{alice.username}")
     answer = Client().get(f"/api/v1/campaigns/{campaign.slug}/brief", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 200
     return answer.content.decode()

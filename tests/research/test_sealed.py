@@ -23,7 +23,8 @@ from research.review import decisions, quarantined
 from research.runs import dispatch, ending, report
 from tests import builders
 from tests.web.people import text_of
-from webapp import agents, frames
+from webapp.api import tokens
+from webapp.live import frames
 from webapp.notify import outbox
 from webapp.notify.models import KINDS
 
@@ -158,7 +159,7 @@ def test_the_proposer_reads_the_outcome_and_the_val_effect_and_no_sealed_number(
     assert "-0.08000 bpb over 3 pairs" in asked
     secret = f"{gap - 0.08:+.5f}"
     assert secret in verdict.reason, "people read it"
-    scout = {"authorization": f"Bearer {agents.make('scout', campaign=campaign, by='user:dana')}"}
+    scout = {"authorization": f"Bearer {tokens.make('scout', campaign=campaign, by='user:dana')}"}
     answers = [
         client.get(f"/api/v1/{path}", headers=scout) for path in (f"proposals/{better.pk}", "campaigns/first/brief")
     ]

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.test import Client
 from playwright.sync_api import Page, Route, sync_playwright
 
-from webapp.access import PART
+from webapp.pages.access import PART
 
 HOST = "http://countersign.test"
 QUIET = [

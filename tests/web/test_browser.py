@@ -15,7 +15,7 @@ from research.runs import dispatch
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import judge_times
-from webapp import accounts
+from webapp.pages.accounts import links
 
 pytestmark = pytest.mark.browser
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -43,7 +43,7 @@ def whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Site:
         "/campaigns/", f"/campaigns/{campaign.slug}/", "/nowhere/",
     )  # fmt: skip
     answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0")
-    return Site(answers | rendered(Client(), "/login/", f"/login/{accounts.make_link(bob)}/", "/login/used/"))
+    return Site(answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/"))
 
 
 def problems_of(page: Page, address: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_every_page_is_accessible_and_fits(whole_site: Site, theme: str, width: 
 
 
 def test_bob_opens_his_link_and_one_key_presses_its_button(bob: User) -> None:
-    address = f"/login/{accounts.make_link(bob)}/"
+    address = f"/login/{links.make_link(bob)}/"
     site = Site(rendered(Client(), address))
 
     def visit(page: Page) -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Route
 
 from research.models import Proposal
 from tests.web.chromium import HOST, Answer, Site, in_browser, rendered
-from webapp.access import PART
+from webapp.pages.access import PART
 
 pytestmark = pytest.mark.browser
 
@@ -258,7 +258,7 @@ def test_a_part_that_breaks_on_our_side_is_a_part_and_names_its_number(
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("oops")
 
-    monkeypatch.setattr("webapp.views.campaigns.render", broken)
+    monkeypatch.setattr("webapp.pages.campaigns.campaigns.render", broken)
     bobs_browser.raise_request_exception = False
     whole = bobs_browser.get("/campaigns/")
     part = bobs_browser.get("/campaigns/", headers={"HX-Request": "true"})

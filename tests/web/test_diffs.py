@@ -7,7 +7,7 @@ import pytest
 from research.change import unified
 from research.change.drafts import Edit
 from research.change.patches import to_patch
-from webapp import diffs
+from webapp.drawing import diffs
 
 SPOOF = """--- a/train.py
 +++ b/train.py

@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from webapp import door, settings, whence, yard
+from webapp import settings
+from webapp.house import door, processes, whence
 
 
 class Sender:
@@ -114,9 +115,9 @@ def test_proxies_are_believed_where_they_are_named_and_beside_an_https_address(
     assert _proxies("https://lab.example") == ["127.0.0.1", "::1"]
     monkeypatch.setenv("COUNTERSIGN_PROXIES", "10.0.0.7, 10.1.0.0/16")
     settings.PROXIES = _proxies("http://lab.example")
-    assert yard.proxies() == ["--forwarded-allow-ips", "10.0.0.7,10.1.0.0/16"]
+    assert processes.proxies() == ["--forwarded-allow-ips", "10.0.0.7,10.1.0.0/16"]
     settings.PROXIES = []
-    assert yard.proxies() == ["--no-proxy-headers"]
+    assert processes.proxies() == ["--no-proxy-headers"]
     monkeypatch.setenv("COUNTERSIGN_PROXIES", "*")
     with pytest.raises(ValueError) as refused:
         _proxies("http://lab.example")

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from gpu_runner.contract import parse_recipe
 from research.change.patches import to_patch
 from tests.research.pasted_cases import FILES, GOOD, REFUSED, TAKEN
-from webapp.forms import ProposalForm
+from webapp.pages.forms import ProposalForm
 
 SAID = {
     "title": "t", "hypothesis": "h", "refuted_if": "r", "effect_bpb": "-0.01", "low_bpb": "-0.02", "high_bpb": "0.01",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_runner.contract import Place
-from webapp import apart, figures, progression
+from webapp.drawing import apart, figures, progression
 from webapp.templatetags import shown
 
 bpb = st.floats(-5, 5, allow_nan=False).map(lambda v: round(v, 6))

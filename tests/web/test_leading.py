@@ -11,7 +11,7 @@ from django.test import Client
 from research.models import Campaign, Proposal, Revision, Run, Score
 from research.review import quarantined
 from tests import builders
-from webapp import queue
+from webapp.pages.review import queue
 
 from .people import browser_of, text_of
 

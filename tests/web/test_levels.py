@@ -16,7 +16,7 @@ from research.models import Campaign, Event, Proposal, Verdict
 from research.propose import briefing
 from research.review import decisions
 from tests import builders
-from webapp import agents
+from webapp.api import tokens
 from webapp.notify import outbox
 
 from .people import judge_times, text_of
@@ -69,7 +69,7 @@ def test_claude_agents_and_webhooks_are_told_how_sure_it_is(kept: Proposal, camp
     asked = str(prompt.propose(briefing.brief(campaign, 1)))
     assert '"interval_percent": 90.0' in asked.replace('\\"', '"')
     assert "an interval of 80 %, and the chance" in asked
-    scout = {"authorization": f"Bearer {agents.make('scout', campaign=campaign, by='user:dana')}"}
+    scout = {"authorization": f"Bearer {tokens.make('scout', campaign=campaign, by='user:dana')}"}
     verdict = client.get(f"/api/v1/proposals/{kept.pk}", headers=scout).json()["verdict"]
     (row,) = client.get("/api/v1/campaigns/first/brief", headers=scout).json()["ledger"]
     body = json.loads(json.dumps(outbox.body_of("verdict", Event.objects.get(kind="verdict"))))

@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from research.models import Campaign, Event
 from research.record import audit
-from webapp import accounts, turnstile
 from webapp.models import LoginLink, Tries
+from webapp.pages.accounts import links, turnstile
 
 SIGN = "correct horse battery"
 FULLWIDTH_BOB = "\uff42ob"  # a form makes "bob" of it
@@ -42,7 +42,7 @@ def codes(client: Client, name: str, times: int, **over: Any) -> list[int]:
 
 
 def test_a_login_link_works_once_and_then_says_how_to_get_another(bob: User) -> None:
-    token = accounts.make_link(bob)
+    token = links.make_link(bob)
     browser = Client()
     assert "Sign in as bob" in browser.get(f"/login/{token}/").content.decode()
     assert browser.post(f"/login/{token}/")["Location"] == "/"
@@ -65,7 +65,7 @@ def test_a_login_link_works_once_and_then_says_how_to_get_another(bob: User) -> 
     ],
 )
 def test_whatever_only_looks_at_a_login_link_leaves_it_as_it_was(bob: User, method: str, told: dict[str, str]) -> None:
-    token = accounts.make_link(bob)
+    token = links.make_link(bob)
     preview = Client()
     answer = getattr(preview, method)(f"/login/{token}/", headers=told)
     assert answer.status_code in (200, 405)
@@ -76,22 +76,22 @@ def test_whatever_only_looks_at_a_login_link_leaves_it_as_it_was(bob: User, meth
 
 
 def test_another_sites_form_does_not_press_the_button(bob: User) -> None:
-    token = accounts.make_link(bob)
+    token = links.make_link(bob)
     assert Client(enforce_csrf_checks=True).post(f"/login/{token}/").status_code == 403
     assert LoginLink.objects.get().used_at is None
 
 
 def test_a_link_that_is_too_old_or_of_somebody_who_left_opens_nothing(bob: User) -> None:
-    token = accounts.make_link(bob)
+    token = links.make_link(bob)
     LoginLink.objects.update(expires_at=timezone.now())
     assert [Client().get(f"/login/{token}/").status_code, Client().post(f"/login/{token}/").status_code] == [410, 410]
-    token = accounts.make_link(bob)
+    token = links.make_link(bob)
     User.objects.update(is_active=False)
     assert [Client().get(f"/login/{token}/").status_code, Client().post(f"/login/{token}/").status_code] == [410, 410]
 
 
 def test_no_cache_keeps_a_login_link(bob: User) -> None:
-    assert "no-store" in Client().get(f"/login/{accounts.make_link(bob)}/")["Cache-Control"]
+    assert "no-store" in Client().get(f"/login/{links.make_link(bob)}/")["Cache-Control"]
 
 
 def test_bob_signs_in_goes_where_he_wanted_and_signs_out(bob: User, campaign: Campaign) -> None:
@@ -129,7 +129,7 @@ def test_what_rests_says_for_how_long_and_how_to_get_in_by_link(bob: User) -> No
     assert "Sign-in as bob rests here for 15 more minutes: no password is looked at" in words
     assert "manage.py loginlink bob" in words
     assert 880 < int(answer["Retry-After"]) <= 900
-    link = accounts.make_link(bob)
+    link = links.make_link(bob)
     assert Client().post(f"/login/{link}/", REMOTE_ADDR="203.0.113.7")["Location"] == "/"
 
 
@@ -168,7 +168,7 @@ def test_many_addresses_that_guess_one_name_let_it_rest_but_not_for_bobs_own_bro
 
 def test_an_address_that_tries_many_names_rests_for_new_browsers_only(bob: User) -> None:
     bobs = Client()
-    assert bobs.post(f"/login/{accounts.make_link(bob)}/").status_code == 302, "a link makes a browser known as well"
+    assert bobs.post(f"/login/{links.make_link(bob)}/").status_code == 302, "a link makes a browser known as well"
     bobs.post("/logout/")
     seen = [tries(Client(), f"nobody-{n}").status_code for n in range(turnstile.FROM_ADDRESS + 1)]
     assert seen == [422] * turnstile.FROM_ADDRESS + [429]

@@ -9,8 +9,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from research.models import Campaign
-from webapp import accounts, logs
-from webapp.views import campaigns
+from webapp.house import logs
+from webapp.pages.accounts import links
+from webapp.pages.campaigns import campaigns
 
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -62,7 +63,7 @@ def test_a_fault_of_ours_keeps_its_traceback(
     bobs_browser.raise_request_exception = False
     assert bobs_browser.get("/campaigns/").status_code == 500
     number, fault = lines_of(caplog)
-    assert " ERROR webapp.views.errors error " in number
+    assert " ERROR webapp.pages.errors error " in number
     assert "Traceback (most recent call last):" in fault
     assert fault.splitlines()[-2:] == [
         "  RuntimeError: first",
@@ -74,7 +75,7 @@ def test_a_login_link_is_never_in_the_log_whatever_becomes_of_it(
     bob: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    token = accounts.make_link(bob)
+    token = links.make_link(bob)
     browser = Client(raise_request_exception=False)
     for look in (browser.get, browser.head, browser.put, browser.post, browser.get):
         look(f"/login/{token}/")
@@ -82,7 +83,7 @@ def test_a_login_link_is_never_in_the_log_whatever_becomes_of_it(
     browser.get(f"/login/{token}/more/")
     browser.get(f"/login/{token}/", headers={"host": "evil.example"})
     Client(enforce_csrf_checks=True).post(f"/login/{token}/")
-    monkeypatch.setattr(accounts, "holder", lambda token: 1 / 0)
+    monkeypatch.setattr(links, "holder", lambda token: 1 / 0)
     assert browser.get(f"/login/{token}/").status_code == 500
     written = "\n".join(lines_of(caplog))
     assert "Internal Server Error: /login/…/" in written

@@ -18,9 +18,10 @@ from research.models import Note, Proposal, Run
 from research.propose import notes
 from research.runs import dispatch, workers
 from tests import builders
-from webapp import accounts, agents
+from webapp.api import tokens
 from webapp.notify import outbox
 from webapp.notify.models import KINDS, Endpoint
+from webapp.pages.accounts import links
 
 LOOKS = ("get", "head", "options")
 
@@ -42,8 +43,8 @@ def settled(pending: Proposal, root: User) -> Run:
     run = builders.finish(lease, val_bpb=1.6)
     notes.note(campaign, "Leave the optimizer alone.", by=root)
     outbox.put_test(Endpoint.objects.create(description="Tracker", url="https://tracker.example/", kinds=list(KINDS)))
-    agents.make("scout", campaign=campaign, by="user:alice")
-    accounts.make_link(root)
+    tokens.make("scout", campaign=campaign, by="user:alice")
+    links.make_link(root)
     return run
 
 
@@ -63,7 +64,7 @@ def addresses_of(run: Run, *spaces: str) -> dict[str, str]:
         "slug": run.campaign.slug,
         "run_id": run.pk,
         "number": proposal.pk,
-        "token": accounts.make_link(person),
+        "token": links.make_link(person),
         "app_label": "research",
         "content_type_id": ContentType.objects.get_for_model(Proposal).pk,
         "id": person.pk,
@@ -123,7 +124,7 @@ def test_no_address_changes_anything_by_being_looked_at(settled: Run, root: User
 def test_no_address_of_a_machine_changes_anything_by_being_looked_at(settled: Run, look: str) -> None:
     worker, agent = (
         workers.enrol("box-2", by="user:alice"),
-        agents.make("reader", scope="read", campaign=None, by="user:alice"),
+        tokens.make("reader", scope="read", campaign=None, by="user:alice"),
     )
     for space, token in (("worker:", worker), ("v1:", agent)):
         addresses = addresses_of(settled, space)  # which makes a login link, too

@@ -12,7 +12,7 @@ from research.models import Event, Proposal, Run, Score
 from research.review import decisions
 from tests import builders
 from tests.web.people import browser_of, text_of
-from webapp import standings
+from webapp.pages.campaigns import standings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HTMX = {"HX-Request": "true"}

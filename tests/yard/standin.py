@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from webapp.supervisor import Child, Supervisor, only_one
+from webapp.house.supervisor import Child, Supervisor, only_one
 
 
 def child(name: str, code: str) -> Child:

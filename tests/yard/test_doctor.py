@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.yard.processes import ROOT
-from webapp import doctor
+from webapp.house import doctor
 
 
 def manage(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

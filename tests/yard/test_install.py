@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.yard.processes import ROOT
-from webapp import install
+from webapp.house import install
 
 PIN = re.compile(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*")
 
@@ -62,7 +62,7 @@ def test_an_unreachable_index_is_one_sentence(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=60)
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | nowhere
-    line = [sys.executable, str(ROOT / "webapp" / "install.py"), str(tmp_path / "venv")]
+    line = [sys.executable, str(ROOT / "webapp" / "house" / "install.py"), str(tmp_path / "venv")]
     said = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
     assert said.returncode == 1
     assert "Traceback" not in said.stderr

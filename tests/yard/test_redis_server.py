@@ -10,7 +10,7 @@ import pytest
 import redis
 from kombu import Connection
 
-from webapp import redis_server
+from webapp.house import redis_server
 
 
 @pytest.mark.parametrize(

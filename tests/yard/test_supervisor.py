@@ -132,7 +132,7 @@ def test_a_second_supervisor_of_the_same_home_is_refused_with_the_first_ones_num
 
 
 def test_a_child_that_never_answers_ends_the_start_with_its_last_words(house: House, tmp_path: Path) -> None:
-    from webapp.supervisor import Child, Stillborn, Supervisor
+    from webapp.house.supervisor import Child, Stillborn, Supervisor
 
     command = [sys.executable, "-c", "import sys; sys.exit('port 8321 is taken')"]
     child = Child(name="web", command=command, environment=dict(os.environ), answers=lambda: False)
@@ -143,7 +143,7 @@ def test_a_child_that_never_answers_ends_the_start_with_its_last_words(house: Ho
 
 
 def test_the_logs_of_the_last_starts_are_kept(tmp_path: Path) -> None:
-    from webapp.supervisor import LOGS_KEPT, put_aside
+    from webapp.house.supervisor import LOGS_KEPT, put_aside
 
     log = tmp_path / "web.log"
     for start in range(6):

@@ -6,7 +6,7 @@ from django.core.cache import cache
 from django.http import HttpRequest
 from pydantic import ValidationError
 
-from webapp.turnstile import address_of
+from webapp.pages.accounts.turnstile import address_of
 
 WRONG_TOKENS, WRONG_WITHIN_S = 60, 60
 

@@ -24,8 +24,7 @@ from research.models import Campaign, Proposal
 from research.propose import briefing
 from research.record import repository
 from research.review import outside
-from webapp import agents
-from webapp.api import outward
+from webapp.api import outward, tokens
 from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
 from webapp.models import AgentToken, Submission
 
@@ -67,7 +66,7 @@ def spoken(method: str) -> Callable[[View], View]:
 
 
 def _token(request: HttpRequest, *, to_propose: bool = False) -> AgentToken:
-    token = agents.find(bearer(request))
+    token = tokens.find(bearer(request))
     if token is None:
         raise wrong_token(
             request, "no such token, or it has expired or was revoked; `manage.py token NAME` makes another"
@@ -106,8 +105,8 @@ def _body(request: HttpRequest) -> bytes:
 
 def _count(token: AgentToken) -> None:
     try:
-        agents.count(token)
-    except agents.TooMany as many:
+        tokens.count(token)
+    except tokens.TooMany as many:
         raise Refused(429, f"{many}; wait {many.wait_s} s", headers={"Retry-After": str(many.wait_s)}) from many
 
 

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from research import levels
 from research.runs import attempts
-from webapp import figures
+from webapp.drawing import figures
 
 register = template.Library()
 

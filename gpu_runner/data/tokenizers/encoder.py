@@ -29,7 +29,7 @@ BEGIN_OF_TEXT = ("<|bos|>", "<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of
 # Of tiktoken's patterns the blanks keep a place on a stack for each character of a run, and the stack has a million
 # places: beyond them the library ends in a panic of Rust, which is no Exception.
 MAX_BLANKS = 900_000
-WAY_OUT = "install it with `python3 webapp/install.py .venv data`, in the checkout"
+WAY_OUT = "install it with `python3 webapp/house/install.py .venv data`, in the checkout"
 
 
 class Unencodable(ValueError):

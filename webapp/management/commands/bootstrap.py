@@ -19,7 +19,7 @@ from research.loop import campaigns
 from research.models import Campaign
 from research.propose import drafting
 from research.record import chain
-from webapp import doctor
+from webapp.house import doctor
 
 CORPUS = "stdlib"
 CORPUS_WITHIN_S = 300.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from webapp import doctor
+from webapp.house import doctor
 
 
 class Command(BaseCommand):

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from webapp import accounts
+from webapp.pages.accounts import links
 
 
 class Command(BaseCommand):
@@ -28,4 +28,4 @@ class Command(BaseCommand):
             raise CommandError(
                 f"name: there is no active user {options['name'] or 'who administers'}; there are: {names}"
             )
-        self.stdout.write(f"{settings.PUBLIC_URL}/login/{accounts.make_link(user)}/")
+        self.stdout.write(f"{settings.PUBLIC_URL}/login/{links.make_link(user)}/")

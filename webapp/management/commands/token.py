@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from research.models import Campaign
-from webapp import agents
+from webapp.api import tokens
 from webapp.models import AgentToken
 
 BY = "command line"
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         where.add_argument("--revoke", action="store_true", help="its token opens nothing any more")
         parser.add_argument("--scope", choices=[scope for scope, _ in AgentToken.SCOPES], default="propose")
         parser.add_argument(
-            "--days", type=int, default=agents.DAYS, help=f"until it expires; at most {agents.MAX_DAYS}"
+            "--days", type=int, default=tokens.DAYS, help=f"until it expires; at most {tokens.MAX_DAYS}"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,12 +42,12 @@ class Command(BaseCommand):
         token = AgentToken.objects.filter(name=name).first()
         if token is None:
             raise ValueError(f"name: there is no token of an agent {name!r}")
-        agents.revoke(token, by=BY)
+        tokens.revoke(token, by=BY)
         self.stdout.write(f"The token of {name} is revoked.")
 
     def _make(self, options: dict[str, Any]) -> None:
         campaign = _campaign(options["campaign"])
-        token = agents.make(options["name"], campaign=campaign, by=BY, scope=options["scope"], days=options["days"])
+        token = tokens.make(options["name"], campaign=campaign, by=BY, scope=options["scope"], days=options["days"])
         self.stdout.write(f"export COUNTERSIGN_URL={settings.PUBLIC_URL}")
         self.stdout.write(f"export COUNTERSIGN_AGENT_TOKEN={token}")
 

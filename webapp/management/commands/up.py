@@ -14,9 +14,10 @@ from django.db import DatabaseError
 from rich.console import Console
 from rich.live import Live
 
-from webapp import accounts, doctor, supervisor, terminal, yard
+from webapp.house import doctor, processes, supervisor, terminal
+from webapp.house.supervisor import Supervisor
 from webapp.management.commands.bootstrap import administrator
-from webapp.supervisor import Supervisor
+from webapp.pages.accounts import links
 
 
 class Command(BaseCommand):
@@ -53,7 +54,10 @@ class Command(BaseCommand):
                 self.stdout.write(self.style.WARNING(lack))
                 without = without | {"worker"}
             house = Supervisor(
-                children=yard.children(without=without), logs=yard.log_dir(), inherited=lock, say=self.stdout.write
+                children=processes.children(without=without),
+                logs=processes.log_dir(),
+                inherited=lock,
+                say=self.stdout.write,
             )
             house.listen()
             try:
@@ -67,7 +71,7 @@ class Command(BaseCommand):
 
     def watch(self, house: Supervisor) -> None:
         """Until somebody ends it: a live view on a terminal, plain lines elsewhere."""
-        link = f"{settings.PUBLIC_URL}/login/{accounts.make_link(administrator())}/"
+        link = f"{settings.PUBLIC_URL}/login/{links.make_link(administrator())}/"
         console = Console()
         if not terminal.is_a_screen(console):
             self.stdout.write(f"Countersign is up: {settings.PUBLIC_URL}\nSign in once, within the hour: {link}")

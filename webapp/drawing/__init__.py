@@ -1,0 +1,1 @@
+"""Geometry of the charts that do not stream, and diffs as rows of a table. No database."""

@@ -1,0 +1,1 @@
+"""What people open in a browser: one folder a page, and what pages share."""

@@ -1,0 +1,1 @@
+"""Campaigns: all of them, and where one stands."""

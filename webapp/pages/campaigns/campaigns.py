@@ -1,0 +1,131 @@
+"""Campaigns: all of them, one of them, and its state."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from gpu_runner import contract
+from research.lifecycle import LostRace
+from research.models import Campaign
+from research.propose import drafting, notes
+from research.record import moves, repository
+from research.runs import ending
+from webapp.pages.access import campaign_for, is_fragment, may_propose, may_steer, num_deciders, person, reader
+from webapp.pages.campaigns import standings
+from webapp.pages.errors import lost_race
+from webapp.pages.forms import NoteForm, ProposalForm, StateForm
+
+PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
+
+
+@require_safe
+@reader
+def campaigns(request: HttpRequest) -> HttpResponse:
+    spent = standings.spent_by_campaign()
+    rows = [(campaign, *spent[campaign.pk]) for campaign in standings.campaigns()]
+    template = "campaigns/_campaigns.html" if is_fragment(request) else "campaigns/campaigns.html"
+    return render(request, template, {"section": "campaigns", "rows": rows})
+
+
+@require_safe
+@reader
+def campaign(request: HttpRequest, slug: str) -> HttpResponse:
+    chosen = campaign_for(person(request), slug)
+    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen, person(request))}
+    template = "campaigns/_campaign.html" if is_fragment(request) else "campaigns/campaign.html"
+    return render(request, template, context)
+
+
+@require_POST
+@reader
+def state(request: HttpRequest, slug: str) -> HttpResponse:
+    """``POST /campaigns/SLUG/state/``: pause, resume or halt."""
+    if not may_steer(request.user):
+        raise PermissionDenied("Pausing and halting a campaign needs the right to steer it.")
+    chosen = campaign_for(person(request), slug)
+    form = StateForm(request.POST)
+    if not form.is_valid():
+        sentence = "The reason is too long" if "reason" in form.errors else "Choose Resume, Pause or Halt"
+        return lost_race(request, sentence, reverse("campaign", args=[slug]))
+    try:
+        _steer(chosen, form.cleaned_data["state"], person(request).get_username(), form.cleaned_data["reason"])
+    except (LostRace, ValueError) as race:
+        return lost_race(request, str(race), reverse("campaign", args=[slug]))
+    messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
+    return redirect("campaign", slug)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@reader
+def propose(request: HttpRequest, slug: str) -> HttpResponse:
+    """``/campaigns/SLUG/propose/``: a person's own experiment, through the same gates as any other."""
+    if not may_propose(request.user):
+        raise PermissionDenied("Proposing needs the researcher role. An administrator can give it to you.")
+    chosen = campaign_for(person(request), slug)
+    files = repository.files_at(chosen, chosen.incumbent.commit)
+    recipe = contract.parse_recipe(files["recipe.toml"])
+    form = ProposalForm(request.POST or None, recipe=recipe, source=files)
+    if request.method == "POST" and form.is_valid():
+        try:
+            written = drafting.by_hand(chosen, form.draft, by=person(request))
+        except ValueError as error:
+            form.take(error)
+        else:
+            messages.success(request, f"P-{written.pk} is in the gates")
+            return redirect("proposal", written.pk)
+    context = {
+        "section": "campaigns", "campaign": chosen, "form": form, "recipe": recipe,
+        "clone_from": standings.Standings(chosen, person(request)).clone_from,
+        "num_others": num_deciders({person(request).pk}),
+    }  # fmt: skip
+    return render(request, "campaigns/propose.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+@reader
+def add_note(request: HttpRequest, slug: str) -> HttpResponse:
+    """``POST /campaigns/SLUG/notes/``: tell the proposer something."""
+    chosen, form = campaign_for(person(request), slug), NoteForm(request.POST)
+    if form.is_valid():
+        try:
+            notes.note(chosen, form.cleaned_data["note"], by=person(request))
+        except ValueError as error:
+            form.add_error("note", str(error).removeprefix("note: "))
+        else:
+            messages.success(request, "The proposer reads it with its next request")
+            return redirect(f"{reverse('campaign', args=[slug])}#notes")
+    context = {
+        "section": "campaigns",
+        "campaign": chosen,
+        "standings": standings.Standings(chosen, person(request)),
+        "note_form": form,
+    }
+    return render(request, "campaigns/campaign.html", context, status=422)
+
+
+@require_POST
+@reader
+def retire_note(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """``POST /campaigns/SLUG/notes/7/retire/``: it no longer holds."""
+    chosen = campaign_for(person(request), slug)
+    try:
+        notes.retire(chosen, pk, by=person(request))
+    except LostRace as race:
+        return lost_race(request, str(race), reverse("campaign", args=[slug]))
+    messages.success(request, "Note retired")
+    return redirect(f"{reverse('campaign', args=[slug])}#notes")
+
+
+def _steer(chosen: Campaign, new: str, name: str, reason: str) -> None:
+    by, words = f"user:{name}", reason or f"asked for by {name}"
+    if new == "halted":
+        ending.halt(chosen, by=by, reason=words)
+    elif new == "active":
+        ending.resume(chosen, by=by, reason=words)
+    else:
+        moves.move_campaign(chosen, new, by=by, reason=words)

@@ -1,0 +1,1 @@
+"""The queue, one proposal beside it, and what people do with it."""

@@ -1,0 +1,101 @@
+"""A proposal in a person's hands: the hand form, filled in with what is on the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from gpu_runner import contract
+from research import lifecycle
+from research.lifecycle import LostRace
+from research.models import Proposal, Revision
+from research.propose import briefing
+from research.record import repository
+from research.review import edit as verbs
+from webapp.pages.access import may_decide, may_edit, num_deciders, person, proposal_for, reader
+from webapp.pages.campaigns.standings import Standings
+from webapp.pages.errors import lost_race
+from webapp.pages.forms import EditForm
+from webapp.pages.review.changes import Changes
+from webapp.pages.review.objection import authors_of
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@reader
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    """``/proposals/7/edit/``: a new revision by whoever saves it, through every gate again."""
+    if not may_edit(request.user):
+        raise PermissionDenied("Editing a proposal needs the researcher or the reviewer role.")
+    proposal = proposal_for(person(request), pk)
+    if request.method == "POST":
+        return _save(request, proposal)
+    if proposal.state not in lifecycle.PROPOSAL_EDITABLE:
+        sentence = f"P-{pk} is {proposal.state.replace('_', ' ')}: only what waits for a decision can be edited"
+        return lost_race(request, sentence, reverse("proposal", args=[pk]))
+    return _page(request, proposal, _form(proposal, proposal.revision))
+
+
+def _save(request: HttpRequest, proposal: Proposal) -> HttpResponse:
+    """What was typed is laid over the revision that it was typed on, even if another is on the table by now."""
+    form = _form(proposal, _shown(proposal, request), request.POST)
+    if not form.is_valid():
+        return _page(request, proposal, form, status=422)
+    said = form.cleaned_data
+    try:
+        verbs.edit(proposal.pk, form.draft, number=said["number"], digest=said["digest"], by=person(request))
+    except LostRace as race:
+        return _page(request, proposal_for(person(request), proposal.pk), form, lost=str(race), status=409)
+    except ValueError as error:
+        form.take(error)
+        return _page(request, proposal, form, status=422)
+    messages.success(request, f"P-{proposal.pk} goes through the gates again, as edited by you")
+    return redirect("proposal", proposal.pk)
+
+
+def _shown(proposal: Proposal, request: HttpRequest) -> Revision:
+    number = request.POST.get("number", "")
+    found = proposal.revisions.filter(number=int(number)).first() if number.isdecimal() and len(number) < 6 else None
+    return found or proposal.revision
+
+
+def _form(proposal: Proposal, shown: Revision, data: Any = None) -> EditForm:
+    campaign = proposal.campaign
+    files = repository.files_at(campaign, campaign.incumbent.commit)
+    return EditForm(
+        data,
+        shown=briefing.draft_of(shown),
+        recipe=contract.parse_recipe(files["recipe.toml"]),
+        source=files,
+        initial={"number": shown.number, "digest": shown.digest},
+    )
+
+
+def _page(
+    request: HttpRequest, proposal: Proposal, form: EditForm, *, lost: str = "", status: int = 200
+) -> HttpResponse:
+    """``lost``: somebody was first; the form then stands on what is on the table now, with what was typed into it."""
+    newest, shown = proposal.revision, _shown(proposal, request)
+    context = {
+        "section": "review",
+        "proposal": proposal,
+        "campaign": proposal.campaign,
+        "revision": newest,
+        "form": form,
+        "recipe": form.recipe,
+        "clone_from": Standings(proposal.campaign, person(request)).clone_from,
+        "on": newest if lost else shown,
+        "lost": lost,
+        "changes": Changes(shown, newest) if lost and shown != newest else None,
+        "can_save": (can_save := proposal.state in lifecycle.PROPOSAL_EDITABLE),
+        "cannot_save": not can_save,
+        "diff_is_lost": bool(form.shown.edits) and not form.initial["patch"],
+        "num_others": num_deciders(without={*authors_of(proposal), person(request).pk}),
+        "may_decide_now": may_decide(request.user) and person(request).pk not in authors_of(proposal),
+    }
+    return render(request, "review/edit.html", context, status=status)

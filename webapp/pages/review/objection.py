@@ -1,0 +1,76 @@
+"""What the gates have against a proposal, and who has signed to let it go on all the same."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from django.contrib.auth.models import User
+
+from research.gates import overridden
+from research.models import Decision, Gate, Proposal, Revision
+from research.record import approval
+from webapp.pages.access import num_deciders
+
+
+class Objection:
+    """The failed gates of one revision. Lazy, and without queries for a proposal that no gate failed."""
+
+    def __init__(self, proposal: Proposal, revision: Revision, gates: list[Gate], decisions: list[Decision]) -> None:
+        self.proposal, self.revision = proposal, revision
+        self.failed = [gate for gate in gates if gate.outcome == "failed"]
+        self.signed = [d for d in decisions if d.choice == "override" and d.revision_id == revision.pk]
+
+    @cached_property
+    def sha256(self) -> str:
+        """What a signature is on."""
+        return overridden.sha256_of(self.failed)
+
+    @cached_property
+    def signatures(self) -> list[Decision]:
+        """Under the override of the gates as they stand now, first one first."""
+        if not self.signed:
+            return []
+        mine = [decision for decision in self.signed if decision.gates_sha256 == self.sha256]
+        return sorted(mine, key=lambda decision: decision.pk)
+
+    @property
+    def seen(self) -> str:
+        """Changes with what the gates found and with who signed."""
+        return f"{self.sha256[:8]}{len(self.signatures)}"
+
+    @property
+    def is_overridden(self) -> bool:
+        return len(self.signatures) >= overridden.NUM_PEOPLE
+
+    @property
+    def final_gate(self) -> str:
+        """A failed gate that nobody can override; empty when there is none."""
+        return next((gate.name for gate in self.failed if gate.name in overridden.FINAL), "")
+
+    @cached_property
+    def is_fresh(self) -> bool:
+        """Would the proposal be signed under the same conditions today?"""
+        return not approval.is_stale(self.revision)
+
+    @cached_property
+    def authors(self) -> set[int]:
+        """People who wrote any part of it."""
+        return authors_of(self.proposal)
+
+    @cached_property
+    def num_signers(self) -> int:
+        """Reviewers of this house who could sign."""
+        return num_deciders(without=self.authors)
+
+    def may_sign(self, user: User) -> bool:
+        """May ``user`` sign here and now?"""
+        if self.proposal.state != "blocked" or self.final_gate or not self.is_fresh:
+            return False
+        signed = any(signature.by_id == user.pk for signature in self.signatures)
+        return not signed and user.has_perm("research.add_decision") and user.pk not in self.authors
+
+
+def authors_of(proposal: Proposal) -> set[int]:
+    """Accounts that wrote any revision of ``proposal``: none of them decides on it."""
+    wrote = {proposal.author_id, *proposal.revisions.values_list("author", flat=True)}
+    return {number for number in wrote if number is not None}

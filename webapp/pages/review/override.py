@@ -1,0 +1,56 @@
+"""A blocked proposal: two signatures let it go on, one person has it checked again, or it is withdrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_POST
+
+from research.lifecycle import LostRace
+from research.review import override as verbs
+from webapp.pages.access import is_fragment, person, proposal_for, reader
+from webapp.pages.forms import Fields, OverrideForm, WithdrawForm
+from webapp.pages.review.dossier import Dossier
+from webapp.pages.review.review import page
+
+
+@require_POST
+@reader
+def override(request: HttpRequest, pk: int) -> HttpResponse:
+    """``POST /proposals/7/override/``: a signature under the override of what the gates found."""
+    return _ask(request, pk, OverrideForm(request.POST), verbs.sign, "P-{} carries your signature")
+
+
+@require_POST
+@reader
+def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
+    """``POST /proposals/7/withdraw/``: nobody wants it any more; what runs for it is stopped."""
+    return _ask(request, pk, WithdrawForm(request.POST), verbs.withdraw, "P-{} is withdrawn")
+
+
+@require_POST
+@reader
+def again(request: HttpRequest, pk: int) -> HttpResponse:
+    """``POST /proposals/7/again/``: through the gates once more, as a new revision on today's incumbent."""
+    return _ask(request, pk, Fields(request.POST), verbs.check_again, "P-{} goes through the gates again")
+
+
+def _ask(request: HttpRequest, pk: int, form: Fields, verb: Callable[..., Any], said: str) -> HttpResponse:
+    dossier = Dossier(proposal_for(person(request), pk))
+    if not form.is_valid():
+        return page(request, dossier, form=form, status=422)
+    try:
+        verb(pk, by=person(request), **form.cleaned_data)
+    except LostRace as race:
+        return page(request, Dossier(proposal_for(person(request), pk)), form=form, lost=str(race), status=409)
+    except ValueError as error:
+        form.take(error)
+        return page(request, dossier, form=form, status=422)
+    messages.success(request, said.format(pk))
+    if not is_fragment(request):
+        return redirect("proposal", pk)
+    return page(request, Dossier(proposal_for(person(request), pk)), arrived=True)

@@ -1,0 +1,36 @@
+"""Addresses of the pages that people open."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from webapp.pages import home
+from webapp.pages.accounts import login
+from webapp.pages.campaigns import campaigns
+from webapp.pages.review import edit, override, review
+from webapp.pages.runs import runs
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("navigation/", home.navigation, name="navigation"),
+    path("login/", login.SignInView.as_view(), name="login"),
+    path("login/<str:token>/", login.login_link, name="login-link"),
+    path("logout/", login.SignOutView.as_view(), name="logout"),
+    path("review/", review.review, name="review"),
+    path("proposals/<int:pk>/", review.proposal, name="proposal"),
+    path("proposals/<int:pk>/decision/", review.decide, name="decide"),
+    path("proposals/<int:pk>/edit/", edit.edit, name="edit"),
+    path("proposals/<int:pk>/override/", override.override, name="override"),
+    path("proposals/<int:pk>/again/", override.again, name="check-again"),
+    path("proposals/<int:pk>/withdraw/", override.withdraw, name="withdraw"),
+    path("runs/", runs.runs, name="runs"),
+    path("runs/<int:pk>/", runs.run, name="run"),
+    path("runs/<int:pk>/stop/", runs.stop, name="stop-run"),
+    path("runs/<int:pk>/score/", runs.score, name="run-score"),
+    path("campaigns/", campaigns.campaigns, name="campaigns"),
+    path("campaigns/<slug:slug>/", campaigns.campaign, name="campaign"),
+    path("campaigns/<slug:slug>/propose/", campaigns.propose, name="campaign-propose"),
+    path("campaigns/<slug:slug>/state/", campaigns.state, name="campaign-state"),
+    path("campaigns/<slug:slug>/notes/", campaigns.add_note, name="campaign-notes"),
+    path("campaigns/<slug:slug>/notes/<int:pk>/retire/", campaigns.retire_note, name="campaign-note-retire"),
+]
