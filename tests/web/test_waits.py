@@ -19,7 +19,7 @@ from research.review import decisions
 from tests import builders
 from tests.research.test_allowance import use
 from tests.web.people import text_of
-from webapp.drawing import waits
+from webapp.pages.campaigns import waits
 
 
 def test_how_long_people_took_is_drawn_beside_how_long_machines_did(

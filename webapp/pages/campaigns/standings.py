@@ -16,7 +16,8 @@ from research.judge import latency
 from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
 from research.record import learn, ledger, repository
 from research.review import decisions
-from webapp.drawing import figures, progression, waits
+from webapp.drawing import figures, progression
+from webapp.pages.campaigns import waits
 
 ENOUGH_TO_SAY = 10  # judged proposals; under it a win rate is mostly noise
 MAX_LEDGER = 60
