@@ -374,9 +374,8 @@ Facts = Annotated[dict[Line, Scalar], Field(max_length=200)]
 
 
 class Claim(Wire):
-    """A worker asks for work. ``run_id`` is the one its doorbell named, if one rang."""
+    """A worker asks for work, and says what it is."""
 
-    run_id: int | None
     hardware_class: HardwareClass
     sandbox_level: SandboxLevel
     lock_sha256: Sha256

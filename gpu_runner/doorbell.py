@@ -74,13 +74,12 @@ class Doorbell:
     def __init__(self, broker_url: str) -> None:
         self._app = make_app(broker_url)
         self._rung = threading.Event()
-        self._run_id: int | None = None
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
         self._listens_since = float("-inf")
 
     def ring(self, run_id: int) -> None:
-        self._run_id = run_id
+        """Which run it names is nothing to us: the most urgent one is claimed."""
         self._rung.set()
 
     def wait(self, timeout_s: float) -> bool:
@@ -94,11 +93,6 @@ class Doorbell:
             return False
         self._rung.clear()
         return True
-
-    def take_run_id(self) -> int | None:
-        """The run that the latest ring named, once."""
-        run_id, self._run_id = self._run_id, None
-        return run_id
 
     def close(self) -> None:
         if self._listener is not None and self._thread is not None:

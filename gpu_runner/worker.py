@@ -102,13 +102,13 @@ class Worker:
         """Until a signal comes (0), or the web side will never have us (1)."""
         try:
             self.say_hello()
-            self.drain(None)
+            self.drain()
             look_at = time.monotonic() + LOOK_S
             while not self.leaving:
                 if self.doorbell.wait(SLICE_S):
                     look_at = self.rests_until
                 if time.monotonic() >= look_at:
-                    self.drain(self.doorbell.take_run_id())
+                    self.drain()
                     look_at = max(time.monotonic() + LOOK_S, self.rests_until)
         except Refused as error:
             log.error("the web side refuses this worker: %s", error)
@@ -158,14 +158,14 @@ class Worker:
             if here != wanted:
                 log.warning("dataset %s: campaigns use %s, this worker has %s", name, wanted[:12], here[:12])
 
-    def drain(self, run_id: int | None) -> None:
+    def drain(self) -> None:
         """Claim and carry out runs until there is none, the web side is away, or it is time to leave."""
         while not self.leaving:
             if (why := no_room(self.settings.home)) is not None:
                 log.error("no claim: %s; asking again within %g s", why, LOOK_S)
                 return
             try:
-                lease = self.front.claim(self.claim(run_id))
+                lease = self.front.claim(self.claim())
             except (Unreachable, Superseded) as error:
                 wait_s = error.retry_after_s if isinstance(error, Unreachable) else 0.0
                 self.rests_until = time.monotonic() + wait_s
@@ -179,11 +179,9 @@ class Worker:
             if lease is None:
                 return
             self.carry_out(lease)
-            run_id = None
 
-    def claim(self, run_id: int | None) -> contract.Claim:
+    def claim(self) -> contract.Claim:
         return contract.Claim(
-            run_id=run_id,
             hardware_class=self.machine.hardware_class,
             sandbox_level=self.machine.sandbox_level,
             lock_sha256=self.machine.lock_sha256,

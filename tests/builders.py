@@ -111,7 +111,7 @@ def ask(
     worker: Worker, *, hardware_class: str = "cpu-x86_64", sandbox_level: str = "bubblewrap"
 ) -> contract.Lease | None:
     """What ``worker`` is handed of what is queued."""
-    wanted = contract.Claim(run_id=None, hardware_class=hardware_class, sandbox_level=sandbox_level, lock_sha256=LOCK)
+    wanted = contract.Claim(hardware_class=hardware_class, sandbox_level=sandbox_level, lock_sha256=LOCK)
     return leasing.claim(worker, wanted)
 
 

@@ -30,7 +30,7 @@ BY = "dispatch"
 def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
     """Lease the most urgent run that ``worker`` may execute; None when there is none.
 
-    The run that a doorbell named is not privileged: a smoke run that came later goes first.
+    Whichever run a doorbell named: a smoke run that came later goes first.
     """
     for _ in range(CLAIM_TRIES):
         run = _claimable(wanted)

@@ -17,9 +17,7 @@ from research.runs import dispatch, workers
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
-CLAIM = contract.Claim(
-    run_id=None, hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=approval.lock_sha256()
-)
+CLAIM = contract.Claim(hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=approval.lock_sha256())
 
 
 @pytest.fixture

@@ -163,9 +163,7 @@ class Box:
 
     def __init__(self, url: str, token: str, lock_sha256: str) -> None:
         self.url, self.token = f"{url}/api/worker/", token
-        self.wanted = contract.Claim(
-            run_id=None, hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=lock_sha256
-        )
+        self.wanted = contract.Claim(hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=lock_sha256)
 
     def say(self, what: str, said: contract.Wire, token: str) -> requests.Response:
         return requests.post(

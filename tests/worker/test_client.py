@@ -16,7 +16,7 @@ from gpu_runner.client import Front, Refused, Superseded, Unreachable, Wire, Wir
 from .web import WORKER_TOKEN, Web
 from .world import make_lease
 
-CLAIM = contract.Claim(run_id=None, hardware_class="cpu-x86_64", sandbox_level="none", lock_sha256="")
+CLAIM = contract.Claim(hardware_class="cpu-x86_64", sandbox_level="none", lock_sha256="")
 HELLO = contract.Hello(name="gpu-1", hardware_class="cpu-x86_64", hardware={}, sandbox_level="none", lock_sha256="")
 END = contract.RunEnd(fence=1, outcome="cancelled", device_s=1.0)
 

@@ -102,7 +102,6 @@ def test_a_ring_at_the_door_wakes_it_and_it_drains_the_queue(bench: Bench, worki
     with make_app(redis) as sender:
         sender.send_task(TASK, args=(7,), queue=QUEUE, ignore_result=True)
     web.until(lambda: len(web.ends) == 2 and len(web.claims) == 4)
-    assert [claim.run_id for claim in web.claims] == [None, 7, None, None]
     assert [end.outcome for end in web.ends] == ["finished", "finished"]
 
 

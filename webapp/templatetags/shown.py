@@ -316,8 +316,6 @@ EVENT_ICONS = {
     "worker": ("server", "dim"),
     "campaign": ("flask-conical", "dim"),
     "repair": ("triangle-alert", "warn"),
-    "gate.passed": ("circle-check", "good"),
-    "gate.failed": ("circle-x", "bad"),
     "proposal.drafted": ("sparkles", "cl"),
     "proposal.checking": ("list-checks", "dim"),
     "proposal.pending_review": ("inbox", "runc"),

@@ -24,7 +24,7 @@ MAX_LEDGER = 60
 MAX_EVENTS = 20
 # Left out of the feed: steps of runs and gates, and what a verdict or a decision says already.
 QUIET_EVENTS = (
-    "run.queued", "run.leased", "run.training", "run.scoring", "gate.passed", "proposal.checking", "proposal.judged",
+    "run.queued", "run.leased", "run.training", "run.scoring", "proposal.checking", "proposal.judged",
     "finding.recorded", "ledger.entered", "ledger.not_sent", "ledger.charged", "ledger.written_off",
 )  # fmt: skip
 MAX_STEMS = 9

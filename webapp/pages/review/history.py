@@ -8,7 +8,7 @@ from research.models import Decision, Event, Proposal
 
 # Left out of the history: steps of runs that have pages of their own, and what another line says already.
 QUIET_EVENTS = (
-    "run.queued", "run.leased", "run.training", "run.scoring", "proposal.checking", "gate.passed", "verdict",
+    "run.queued", "run.leased", "run.training", "run.scoring", "proposal.checking", "verdict",
     "finding.recorded", "ledger.entered", "ledger.not_sent", "ledger.charged", "ledger.written_off",
 )  # fmt: skip
 MAX_EVENTS = 80
