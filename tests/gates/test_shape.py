@@ -187,6 +187,8 @@ def test_code_below_a_byte_order_mark_is_read_by_every_gate() -> None:
 
 
 WINDOWS = FILES | {"train.py": FILES["train.py"].replace("\n", "\r\n")}
+NO_END = "\\ No newline at end of file\n"
+ONE = NET.replace("+1,2", "+1")
 ENDS = swapped(HUNK, HUNK.replace("\n", "\r\n").replace("@@\r\n", "@@\n"))
 
 
@@ -200,6 +202,7 @@ ENDS = swapped(HUNK, HUNK.replace("\n", "\r\n").replace("@@\r\n", "@@\n"))
         (WINDOWS, ENDS.replace("+LR = 0.2\r", "+LR = 0.2\r\r"), True),
         (WINDOWS, f"{ENDS}{NET} WIDTH = 4\n+DEPTH = 2\r\n", True),  # a file that has none gets one
         (FILES, swapped("+LR = 0.2", "+LR = 0.2\r"), True),
+        (FILES | {"lib/net.py": "W = 4"}, f"{ONE}-W = 4\n{NO_END}+W = 5\r\n", True),  # it had no end to keep
     ],
 )
 def test_ends_of_lines_may_stay_as_windows_wrote_them_and_nothing_else(
@@ -208,6 +211,13 @@ def test_ends_of_lines_may_stay_as_windows_wrote_them_and_nothing_else(
     context = context_of(patch, {}, files, commit="c", sandbox_level="bubblewrap", is_trusted=False)
     assert context.after is not None
     assert ("hidden-character" in {r["rule"] for r in size.check(context).remarks}) == is_hidden
+
+
+def test_ends_of_lines_of_a_patch_that_does_not_apply_hide_nothing_either() -> None:
+    patch = ENDS.replace("-LR = 0.1", "-LR = 7")
+    context = context_of(patch, {}, WINDOWS, commit="c", sandbox_level="bubblewrap", is_trusted=False)
+    assert context.after is None
+    assert {r["rule"] for r in size.check(context).remarks} == {"hidden-character"}
 
 
 def test_code_with_ends_from_windows_is_read_by_every_gate() -> None:

@@ -88,15 +88,17 @@ def _first_lines_with_a_mark(context: Context) -> set[str]:
 
 def _keeps_its_ends(context: Context) -> bool:
     """Does every changed file end its lines as before, all of them alike? Then the CR of a CRLF hides nothing."""
-    texts = [(context.files.get(path, ""), (context.after or {}).get(path, "")) for path in context.change.paths]
+    if context.after is None:
+        return False
+    texts = [(context.files.get(path, ""), context.after.get(path, "")) for path in context.change.paths]
     return all(_ends(before) == _ends(after) != "mixed" for before, after in texts)
 
 
 def _ends(text: str) -> str:
+    if "\r" not in text:
+        return "LF"
     num_crlf = text.count("\r\n")
-    if text.count("\r") != num_crlf:
-        return "mixed"
-    return {0: "LF", text.count("\n"): "CRLF"}.get(num_crlf, "mixed")
+    return "CRLF" if num_crlf == text.count("\r") == text.count("\n") else "mixed"
 
 
 def _lines(context: Context) -> Iterator[Remark]:
