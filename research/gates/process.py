@@ -50,7 +50,8 @@ def recheck(revision: Revision) -> None:
     with transaction.atomic():
         moves.hold(revision.proposal.campaign)  # before the proposal: many blocked ones pause it
         moves.hold_proposal(revision.proposal)  # an edit may have put another revision into the gates meanwhile
-        if revision != revision.proposal.revision:
+        revision.proposal.refresh_from_db(fields=["state"])  # a second look may have ended long before this one
+        if revision != revision.proposal.revision or revision.proposal.state != "checking":
             return
         if failed and not overridden.by_two(revision):
             _block(revision, failed)

@@ -51,8 +51,10 @@ def top_up(campaign: Campaign) -> list[Proposal]:
     if not is_due(campaign) or (since := turns.begin(campaign)) is None:
         return []
     try:
+        campaign.refresh_from_db()
+        if not is_due(campaign):  # somebody asked while we waited for our turn
+            return []
         source = turns.proposer(campaign)
-        campaign.refresh_from_db(fields=["batch"])
         answer = turns.answer_of(campaign, source, num_missing(campaign))
         return write_wave(campaign, answer, arm=source.arm)
     finally:

@@ -32,6 +32,7 @@ from research.record import events, held, seal
 log = logging.getLogger(__name__)
 BATCH = 2_000
 ALONE_WITHIN_S = 2.0
+LOCK_NOT_AVAILABLE = "55P03"  # of PostgreSQL
 BEGUN = "audit.begun"
 _BEFORE_SEALS = ("pk", "position", "kind", "by", "campaign_id", "proposal_id", "run_id", "sentence", "payload")
 COLUMNS = (*_BEFORE_SEALS, "rows", "at", "seal", "sha256")
@@ -300,6 +301,8 @@ def _alone() -> None:
                 cursor.execute(f"LOCK TABLE {names} IN SHARE MODE NOWAIT")
             return
         except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") != LOCK_NOT_AVAILABLE:
+                raise
             if time.monotonic() > until:
                 raise Busy("somebody writes to the record at every moment; try again") from error
             time.sleep(0.02)

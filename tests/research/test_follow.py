@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.utils import timezone
 
 from research import lifecycle
+from research.gates import process
 from research.loop import follow, tasks
-from research.models import Run
+from research.models import Campaign, Revision, Run
+from research.propose import drafting, turns
 from research.record import moves
 from research.review import decisions
 from research.runs import dispatch
@@ -66,3 +71,30 @@ def test_bob_resumes_and_the_campaign_goes_on_at_once(bells: Bells) -> None:
     assert bells == []
     moves.move_campaign(campaign, "active", by="user:bob", reason="seen")
     assert bells == [("control.look_after", (campaign.pk,))]
+
+
+def test_a_second_look_of_the_gates_that_ends_late_changes_nothing_any_more(bells: Bells) -> None:
+    campaign = builders.make_campaign()
+    early = builders.make_proposal(campaign)
+    process.check(early.revision)
+    late = Revision.objects.select_related("proposal__campaign").get(proposal=early)
+    late.proposal.state = "checking"  # as it was when the second one began
+    builders.finish(builders.claim(builders.make_worker()), val_bpb=5.0)
+    process.recheck(late)
+    early.refresh_from_db()
+    assert early.state == "pending_review"
+    assert not early.revision.gates.filter(outcome="pending").exists()
+
+
+def test_who_waited_for_a_turn_to_ask_looks_again_whether_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign, begin = builders.make_campaign(), turns.begin
+
+    def after_somebody_else(mine: Campaign) -> object:
+        Campaign.objects.update(proposer_retry_at=timezone.now() + timedelta(hours=1))
+        return begin(mine)
+
+    monkeypatch.setattr(turns, "begin", after_somebody_else)
+    assert drafting.top_up(campaign) == []
+    assert not campaign.proposals.exists()
+    campaign.refresh_from_db()
+    assert campaign.proposing_since is None

@@ -53,8 +53,8 @@ class Command(BaseCommand):
             chain.begin_where_the_version_changed()
         except chain.Broken as broken:  # for people to look into; nothing that runs needs the chain
             self.stderr.write(f"The record is not what this home has signed: {broken}.")
-        except chain.Busy as busy:  # the control worker begins it, with one of its next looks
-            self.stderr.write(f"The record is not signed yet: {busy}.")
+        except chain.Busy as busy:
+            self.stderr.write(f"The record was not begun: {busy}, with `manage.py bootstrap`.")
 
     def step(self, sentence: str, act: Any) -> None:
         self.stdout.write(f"{sentence} ...")
