@@ -16,7 +16,7 @@ import pytest
 import requests
 from playwright.sync_api import sync_playwright
 
-from gpu_runner import compile_cache
+from gpu_runner.worker import compile_cache
 from tests.benchmarks.record import FOLDER, Record
 from tests.doors import walk_in
 from tests.gpu import inside

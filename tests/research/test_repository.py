@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 
-from gpu_runner import source
+from gpu_runner.worker import source
 from research.change.drafts import Edit
 from research.propose import drafting
 from research.record import repository
