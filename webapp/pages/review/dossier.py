@@ -164,6 +164,18 @@ class Dossier:
         author = self.revision.author
         return "" if author is None else author.get_full_name() or author.get_username()
 
+    @property
+    def how_it_came(self) -> str:
+        """The number of this revision, and why there is another one."""
+        revision = self.revision
+        if self.editor:
+            why = f", edited by {self.editor}"
+        elif revision.origin == "rebased":
+            why = ", rebased"
+        else:
+            why = ", answers a comment" if revision.answers else ""
+        return f"Revision {revision.number}{why}"
+
     @cached_property
     def co_authors(self) -> str:
         """People who edited earlier revisions, which this one goes on from."""

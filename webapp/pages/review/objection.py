@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 
 from django.contrib.auth.models import User
+from django.utils.text import capfirst
 
 from research.gates import overridden
 from research.models import Decision, Gate, Proposal, Revision
 from research.record import approval
 from webapp.pages.access import num_deciders
+from webapp.templatetags.shown import person, plural
 
 
 class Objection:
@@ -51,6 +53,26 @@ class Objection:
     def is_fresh(self) -> bool:
         """Would the proposal be signed under the same conditions today?"""
         return not approval.is_stale(self.revision)
+
+    @property
+    def says(self) -> str:
+        """What holds the proposal back."""
+        gates = plural(len(self.failed), "gate")
+        if not self.signatures:
+            return f"Blocked by {gates}"
+        return f"{person(self.signatures[0].by)} signed to override {gates}; a second person has to sign"
+
+    @property
+    def way_out(self) -> str:
+        """What has to happen before it can go on."""
+        if self.final_gate:
+            return f"“{capfirst(self.final_gate)}” cannot be overridden: what it says has to be mended first"
+        if not self.is_fresh:
+            return "Made under other conditions than today's: have it checked again before anybody overrides"
+        people = "An override takes two reviewers, neither of them its author"
+        if self.num_signers < overridden.NUM_PEOPLE:
+            return f"{people}; here {'is one' if self.num_signers else 'is none'}. An administrator can add another"
+        return f"{people}. A person still reviews it afterwards"
 
     @cached_property
     def authors(self) -> set[int]:
