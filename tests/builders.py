@@ -11,9 +11,10 @@ from django.contrib.auth.models import User
 from gpu_runner import contract
 from research.change.drafts import Answer, Draft, Edit, Override, Prediction
 from research.gates import process
-from research.loop import campaigns, tasks
+from research.loop import tasks
 from research.models import Campaign, Proposal, Run, Worker
 from research.propose import drafting
+from research.record import campaigns
 from research.runs import leasing, report
 
 LOCK = "0" * 64

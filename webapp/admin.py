@@ -120,7 +120,7 @@ class CampaignAdmin(RecordAdmin):
     """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
 
     That needs ``research.change_campaign``: they say what is asked for and what a result means. Who may steer sets how
-    much waits for people, and reads the rest. A campaign is begun by ``research.loop.campaigns.create``, which makes
+    much waits for people, and reads the rest. A campaign is begun by ``research.record.campaigns.create``, which makes
     its repository, too. What is saved leaves an event with the old and the new values: see ``research.record.watch``.
     """
 

@@ -47,7 +47,7 @@ SCRIPT = """
 from pathlib import Path
 from django.conf import settings
 from gpu_runner.data.manifest import manifest_sha256
-from research.loop import campaigns
+from research.record import campaigns
 from research.runs import ending
 from research.models import Campaign, Proposal
 from webapp.house import doctor

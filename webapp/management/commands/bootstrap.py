@@ -15,10 +15,9 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from research.loop import campaigns
 from research.models import Campaign
 from research.propose import drafting
-from research.record import chain
+from research.record import campaigns, chain
 from webapp.house import doctor
 
 CORPUS = "stdlib"
