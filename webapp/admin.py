@@ -42,9 +42,11 @@ from research.models import (
     Wave,
     Worker,
 )
-from research.record import events, watch
+from research.record import campaigns, rights
+from research.runs import workers
 from webapp.api import tokens
 from webapp.models import AgentToken, LoginLink
+from webapp.pages.access import person
 
 admin.site.site_header = admin.site.site_title = "Countersign"
 admin.site.index_title = "Administration"
@@ -127,19 +129,15 @@ class CampaignAdmin(RecordAdmin):
     list_display = ("name", "slug", "state", "recipe", "dataset", "hardware_class", "budget_gpu_hours", "budget_usd")
     list_filter = ("state", "recipe")
     search_fields = ("name", "slug", "goal")
-    GOAL = ("name", "goal", "program", "target_bpb")
-    BUDGET = ("budget_gpu_hours", "budget_usd", "usd_per_gpu_hour")
-    POLICY = ("min_pairs", "max_pairs", "alpha", "min_effect_bpb", "approval_ttl_h", "deadline_s")
-    PACE = ("num_waiting", "max_agent_open", "in_batches")
     MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
     MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
     PROBLEMS = ("proposer_problem", "batch_problem", "proposer_retry_at")
     NOW = ("state", "state_reason", *PROBLEMS, "created_by", "created_at")
     fieldsets = (
-        (None, {"fields": ("slug", *GOAL)}),
-        ("Budget", {"fields": BUDGET}),
-        ("Policy", {"fields": POLICY}),
-        ("Pace", {"fields": PACE}),
+        (None, {"fields": ("slug", *campaigns.GOAL)}),
+        ("Budget", {"fields": campaigns.BUDGET}),
+        ("Policy", {"fields": campaigns.POLICY}),
+        ("Pace", {"fields": campaigns.PACE}),
         ("Fixed when it began", {"fields": MEASURED + MACHINE}),
         ("Now", {"fields": NOW}),
     )
@@ -148,21 +146,21 @@ class CampaignAdmin(RecordAdmin):
     formfield_overrides: ClassVar[dict[type[models.Field[Any, Any]], Any]] = {models.TextField: {"form_class": Prose}}
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
-        return any(map(request.user.has_perm, ("research.change_campaign", "research.steer_campaign")))
+        return any(rights.may(person(request), right, obj) for right in (rights.set_policy, rights.set_pace))
 
     def has_view_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return super().has_view_permission(request, obj) or self.has_change_permission(request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Campaign | None = None) -> tuple[str, ...]:
-        if request.user.has_perm("research.change_campaign"):
+        if rights.may(person(request), rights.set_policy, obj):
             return self.readonly_fields
-        return (*self.readonly_fields, *self.GOAL, *self.BUDGET, *self.POLICY)
+        return (*self.readonly_fields, *campaigns.GOAL, *campaigns.BUDGET, *campaigns.POLICY)
 
     def save_model(self, request: HttpRequest, obj: Campaign, form: ModelForm[Campaign], change: bool) -> None:
-        """Only what was changed is written: a verb may have moved the state since the form was opened."""
         assert change, "campaigns are not added here"
         if form.changed_data:
-            obj.save(update_fields=form.changed_data)
+            wanted = {name: form.cleaned_data[name] for name in form.changed_data}
+            campaigns.change(obj, by=person(request), **wanted)
 
 
 @admin.register(Worker)
@@ -180,11 +178,7 @@ class WorkerAdmin(RecordAdmin):
     def save_model(self, request: HttpRequest, obj: Worker, form: ModelForm[Worker], change: bool) -> None:
         assert change, "workers are not added here"
         if form.changed_data:
-            word = "on" if obj.enabled else "off"
-            with watch.told_by_a_verb():
-                obj.save(update_fields=form.changed_data)
-                sentence = f"Worker {obj.name} is switched {word}"
-                events.record(f"worker.switched_{word}", sentence, by=f"user:{request.user}", rows=[obj])
+            workers.switch(obj, form.cleaned_data["enabled"], by=person(request))
 
 
 @admin.register(Incumbent)
@@ -411,9 +405,8 @@ class AgentTokenAdmin(RecordAdmin):
     def save_model(self, request: HttpRequest, obj: AgentToken, form: ModelForm[AgentToken], change: bool) -> None:
         assert not change, "a token is replaced or revoked, not changed"
         said = form.cleaned_data
-        by = f"user:{request.user}"
         request.META[SHOWN] = tokens.make(
-            said["name"], campaign=said["campaign"], by=by, scope=said["scope"], days=said["days"]
+            said["name"], campaign=said["campaign"], by=person(request), scope=said["scope"], days=said["days"]
         )
         obj.pk = AgentToken.objects.get(name=said["name"]).pk
 
@@ -438,14 +431,14 @@ class AgentTokenAdmin(RecordAdmin):
         if row is None or queryset.count() != 1:
             self.message_user(request, "Choose exactly one token to replace.", messages.ERROR)
             return None
-        token = tokens.make(row.name, campaign=row.campaign, by=f"user:{request.user}", scope=row.scope)
+        token = tokens.make(row.name, campaign=row.campaign, by=person(request), scope=row.scope)
         return self._show(request, row, token)
 
     @admin.action(description="Revoke", permissions=["add"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[AgentToken]) -> None:
         for row in queryset:
             try:
-                tokens.revoke(row, by=f"user:{request.user}")
+                tokens.revoke(row, by=person(request))
             except ValueError as error:
                 self.message_user(request, str(error), messages.ERROR)
             else:

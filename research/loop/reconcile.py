@@ -16,7 +16,7 @@ from research.gates import process
 from research.judge import judge
 from research.models import Campaign, Proposal
 from research.propose import drafting, turns
-from research.record import approval, chain, doorbell, moves, repository
+from research.record import approval, chain, doorbell, moves, repository, rights
 from research.record.repairs import repair
 from research.runs import dispatch, ending
 
@@ -104,7 +104,7 @@ def _expire_approvals(campaign: Campaign) -> None:
         with _repair_of(proposal):
             if why := _why_stale(proposal, old):
                 sentence = f"P-{proposal.pk} {proposal.title} is stale: {why}"
-                moves.move_proposal(proposal, "stale", by="reconcile", sentence=sentence)
+                moves.move_proposal(proposal, "stale", by=rights.RECONCILE, sentence=sentence)
 
 
 def _why_stale(proposal: Proposal, old: datetime) -> str:

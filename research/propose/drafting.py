@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
@@ -20,8 +19,8 @@ from research.gates import atonce
 from research.models import Campaign, Proposal, Revision, Wave
 from research.propose import statement, turns
 from research.propose.briefing import brief, draft_of
-from research.record import approval, events, ledger, moves, repository
-from research.record.rights import locked
+from research.record import approval, events, ledger, moves, repository, rights
+from research.record.rights import Actor
 
 MAX_REVISIONS = 12
 TRIES_AT_A_REVISION = 3
@@ -71,7 +70,7 @@ def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal
     written = []
     for draft in answer.drafts:
         try:
-            written.append(write(campaign, draft, arm=arm, wave=wave))
+            written.append(write(campaign, draft, arm=arm, by=rights.proposer(arm), wave=wave))
         except ValueError as error:
             problem = f"{draft.title!r} could not be written down: {error}"
             turns.note_answer(campaign, Answer(problem=problem), "propose")
@@ -85,12 +84,12 @@ def write(
     draft: Draft,
     *,
     arm: str,
+    by: Actor,
     author: User | None = None,
-    by: str = "",
     wave: Wave | None = None,
 ) -> Proposal:
-    """Write a draft as a Proposal with its first Revision and send it to the gates."""
-    by = by or (f"user:{author.get_username()}" if author else f"{turns.BY}:{arm}")
+    """Write a draft as a Proposal with its first Revision and send it to the gates. Raises PermissionDenied."""
+    rights.check(by, rights.propose, campaign)
     with transaction.atomic():
         proposal = Proposal.objects.create(
             campaign=campaign,
@@ -105,7 +104,8 @@ def write(
         told: dict[str, Any] = {"wave": wave.pk if wave else None, "revision": revision.number}
         rows = [proposal, revision, *([wave] if wave else [])]
         sentence = f"Proposed: P-{proposal.pk} {proposal.title}"
-        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, rows=rows, **told)
+        who = rights.name_of(by)
+        events.record("proposal.drafted", sentence, by=who, campaign=campaign, proposal=proposal, rows=rows, **told)
     return proposal
 
 
@@ -114,13 +114,12 @@ def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
 
     Raises PermissionDenied, or ValueError with every problem in a sentence.
     """
-    if not by.has_perm("research.add_proposal"):
-        raise PermissionDenied("Proposing needs the researcher role.")
+    rights.check(by, rights.propose_by_hand, campaign)
     files = repository.files_at(campaign, campaign.incumbent.commit)
     problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
     if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
-    return write(campaign, draft, arm="human", author=by)
+    return write(campaign, draft, arm="human", by=by, author=by)
 
 
 def write_revision(
@@ -195,14 +194,14 @@ def revise(proposal: Proposal) -> None:
         return
     sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
     with _still_on(previous):
-        moves.move_proposal(proposal, "withdrawn", by=turns.BY, sentence=sentence)
+        moves.move_proposal(proposal, "withdrawn", by=rights.PROPOSER, sentence=sentence)
 
 
 @contextmanager
 def _still_on(revision: Revision) -> Iterator[None]:
     """A transaction in which nobody puts another revision on the table; LostRace where somebody has."""
     with transaction.atomic():
-        newest = locked(revision.proposal_id).revision
+        newest = moves.locked(revision.proposal_id).revision
         if newest != revision:
             raise lifecycle.LostRace(f"P-{revision.proposal_id} changed: revision {newest.number} is on the table now")
         yield
@@ -221,7 +220,7 @@ def _note_unanswered(revision: Revision, answer: Answer) -> None:
         if answer.retry_after_s is None:
             sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
             kind, number = "proposal.unanswered", revision.number
-            events.record(kind, sentence, by=turns.BY, campaign=campaign, proposal=proposal, revision=number)
+            events.record(kind, sentence, by=rights.PROPOSER, campaign=campaign, proposal=proposal, revision=number)
 
 
 def rebase(proposal: Proposal) -> None:
@@ -237,7 +236,7 @@ def rebase(proposal: Proposal) -> None:
             if isinstance(error, lifecycle.IllegalMove):
                 raise
             problem = f"it no longer applies to the incumbent: {error}"
-    moves.move_proposal(proposal, "withdrawn", by=turns.BY, sentence=f"P-{proposal.pk} was withdrawn: {problem}")
+    moves.move_proposal(proposal, "withdrawn", by=rights.PROPOSER, sentence=f"P-{proposal.pk} was withdrawn: {problem}")
 
 
 def _why_rebased(revision: Revision) -> str:
@@ -255,4 +254,4 @@ def _redraft(
         revision = write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
         told = {"revision": revision.number}
         title = draft.title[:200]
-        moves.move_proposal(proposal, "drafted", by=turns.BY, sentence=sentence, payload=told, title=title)
+        moves.move_proposal(proposal, "drafted", by=rights.PROPOSER, sentence=sentence, payload=told, title=title)

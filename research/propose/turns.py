@@ -25,14 +25,13 @@ from research.change.visible import visible
 from research.models import Campaign
 from research.propose import repeats
 from research.propose.briefing import brief
-from research.record import events, ledger
+from research.record import events, ledger, rights
 
 log = logging.getLogger(__name__)
 ASKING_FOR_AT_MOST = timedelta(minutes=15)
 RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
 RETRY_AFTER_AT_MOST_S = 3600.0
 LOOK_AGAIN_AFTER = timedelta(minutes=1)  # at a batch
-BY = "proposer"
 
 
 def proposer(campaign: Campaign, purpose: str = "propose") -> Proposer:
@@ -68,7 +67,7 @@ def begin(campaign: Campaign) -> datetime | None:
             sentence = (
                 f"Requests to Claude left without an answer by a restart: {num}, counted with the most they can cost"
             )
-            events.record("proposer.lost", sentence, by=BY, campaign=campaign)
+            events.record("proposer.lost", sentence, by=rights.PROPOSER, campaign=campaign)
     return now
 
 
@@ -122,7 +121,7 @@ def _submit(campaign: Campaign, source: BatchProposer, num_wanted: int) -> Answe
         return answer
     with transaction.atomic():
         sentence = f"Claude was asked for {num_wanted} in a batch, at half price; the answer comes within a day"
-        events.record("proposer.batch", sentence, by=BY, campaign=campaign, batch=pending.id)
+        events.record("proposer.batch", sentence, by=rights.PROPOSER, campaign=campaign, batch=pending.id)
         _update(campaign, batch=vars(pending), proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER, proposer_problem="")
     return answer
 
@@ -147,7 +146,12 @@ def _look_later(campaign: Campaign, late: Answer | None) -> None:
     pause = timedelta(seconds=late.retry_after_s or 0) if late else LOOK_AGAIN_AFTER
     with transaction.atomic():
         if problem and problem != campaign.batch_problem:
-            events.record("proposer.problem", f"The batch could not be looked at: {problem}", by=BY, campaign=campaign)
+            events.record(
+                "proposer.problem",
+                f"The batch could not be looked at: {problem}",
+                by=rights.PROPOSER,
+                campaign=campaign,
+            )
         _update(campaign, batch_problem=problem, proposer_retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
 
 
@@ -159,7 +163,7 @@ def note_answer(campaign: Campaign, answer: Answer, purpose: str) -> None:
     with transaction.atomic():
         ledger.charge_claude(campaign, answer.usages, purpose)
         if problem and problem[:500] != campaign.proposer_problem:
-            events.record("proposer.problem", problem, by=BY, campaign=campaign)
+            events.record("proposer.problem", problem, by=rights.PROPOSER, campaign=campaign)
         _update(
             campaign,
             proposer_problem=problem[:500],

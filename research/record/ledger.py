@@ -17,7 +17,7 @@ from django.utils import timezone
 from gpu_runner import contract
 from research.change.drafts import Allowance, OverCap, Usage
 from research.models import Campaign, LedgerEntry, Run
-from research.record import events
+from research.record import events, rights
 
 _APART = ("usd", "usd_at_most", "row", "body")  # of a Usage: not in the JSON of its row
 SENT = "sent"  # an attempt under way: not spent yet, and of no allowance any more
@@ -69,7 +69,7 @@ def charge_run(run: Run, device_s: float) -> None:
 
 
 def _tell(campaign: Campaign, kind: str, sentence: str, *entries: LedgerEntry) -> None:
-    events.record(kind, sentence, by="ledger", campaign=campaign, rows=entries)
+    events.record(kind, sentence, by=rights.LEDGER, campaign=campaign, rows=entries)
 
 
 def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:

@@ -34,6 +34,7 @@ from research.models import (
 )
 from research.propose import notes
 from research.record import audit
+from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from research.runs import dispatch
 from tests import builders
@@ -85,7 +86,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
     audit.chain()
     notes.note(campaign, "Look at attention.", by=dana)
     links.make_link(dana)
-    tokens.make("scout", campaign=campaign, by="user:dana")
+    tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     Group.objects.create(name="Reviewers")
     return campaign
 

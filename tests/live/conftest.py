@@ -29,6 +29,7 @@ from django.test import Client
 from gpu_runner import contract
 from research.record import campaigns
 from research.record import moves
+from research.record.rights import Part
 from research.runs import dispatch, ending, report
 from research.models import Campaign, Event, Run
 from tests import builders

@@ -10,6 +10,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -143,9 +144,9 @@ def test_a_campaign_that_is_not_there_is_named_beside_those_that_are() -> None:
 
 
 @pytest.mark.parametrize("state", ["paused", "halted"])
-def test_a_campaign_that_rests_says_so_when_proposals_are_asked_for(state: str) -> None:
+def test_a_campaign_that_rests_says_so_when_proposals_are_asked_for(bob: User, state: str) -> None:
     campaign = builders.make_campaign()
-    moves.move_campaign(campaign, state, by="user:bob", reason="Let us think.")
+    moves.move_campaign(campaign, state, by=bob, reason="Let us think.")
     sentence = f"First campaign is {state}: nothing is asked for until a person resumes it."
     assert run(campaign.slug).strip() == sentence
     assert json.loads(run(campaign.slug, "--json")) == {"proposals": [], "problem": sentence}

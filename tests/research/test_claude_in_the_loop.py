@@ -239,12 +239,12 @@ def test_claude_revises_nothing_while_the_campaign_rests(
 ) -> None:
     campaign = builders.make_campaign(num_waiting=1)
     proposal = send_back(campaign, monkeypatch, bob)
-    moves.move_campaign(campaign, state, by="user:bob", reason="Let us think.")
+    moves.move_campaign(campaign, state, by=bob, reason="Let us think.")
     with serving(message(text(make_answer(0.05)))) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
         tasks.revise(proposal.pk)
         assert anthropic.asked == []
-        moves.move_campaign(Campaign.objects.get(), "active", by="user:bob", reason="Go on.")
+        moves.move_campaign(Campaign.objects.get(), "active", by=bob, reason="Go on.")
         tasks.revise(proposal.pk)
     assert Proposal.objects.get(pk=proposal.pk).revision.number == 2
 

@@ -65,11 +65,11 @@ def test_a_queued_run_that_no_worker_came_for_rings_again_and_not_before(bells: 
     assert [name for name, _ in bells] == ["gpu_runner.ring"]
 
 
-def test_bob_resumes_and_the_campaign_goes_on_at_once(bells: Bells) -> None:
+def test_bob_resumes_and_the_campaign_goes_on_at_once(bob: User, bells: Bells) -> None:
     campaign = builders.make_campaign()
-    moves.move_campaign(campaign, "paused", by="user:bob", reason="a look")
+    moves.move_campaign(campaign, "paused", by=bob, reason="a look")
     assert bells == []
-    moves.move_campaign(campaign, "active", by="user:bob", reason="seen")
+    moves.move_campaign(campaign, "active", by=bob, reason="seen")
     assert bells == [("control.look_after", (campaign.pk,))]
 
 
