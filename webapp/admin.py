@@ -8,6 +8,7 @@ policy and budget, whether a worker is trusted) is listed field by field.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
@@ -38,10 +39,12 @@ from research.models import (
     Revision,
     Run,
     Score,
+    Turn,
     Verdict,
     Wave,
     Worker,
 )
+from research.propose import turns
 from research.record import campaigns, rights
 from research.runs import workers
 from webapp.api import tokens
@@ -131,7 +134,7 @@ class CampaignAdmin(RecordAdmin):
     search_fields = ("name", "slug", "goal")
     MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
     MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
-    PROBLEMS = ("proposer_problem", "batch_problem", "proposer_retry_at")
+    PROBLEMS = ("proposer_problem", "batch_problem", "proposer_retry_at")  # of the arm that is asked now
     NOW = ("state", "state_reason", *PROBLEMS, "created_by", "created_at")
     fieldsets = (
         (None, {"fields": ("slug", *campaigns.GOAL)}),
@@ -144,6 +147,18 @@ class CampaignAdmin(RecordAdmin):
     readonly_fields = ("slug", *MEASURED, *MACHINE, *NOW)
     form = CampaignForm
     formfield_overrides: ClassVar[dict[type[models.Field[Any, Any]], Any]] = {models.TextField: {"form_class": Prose}}
+
+    @admin.display(empty_value="–")
+    def proposer_problem(self, campaign: Campaign) -> str:
+        return turns.of(campaign).problem
+
+    @admin.display(empty_value="–")
+    def batch_problem(self, campaign: Campaign) -> str:
+        return turns.of(campaign).batch_problem
+
+    @admin.display(empty_value="–")
+    def proposer_retry_at(self, campaign: Campaign) -> datetime | None:
+        return turns.of(campaign).retry_at
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return any(rights.may(person(request), right, obj) for right in (rights.set_policy, rights.set_pace))
@@ -196,6 +211,14 @@ class ProposalAdmin(RecordAdmin):
     list_filter = ("state", "arm", "campaign")
     list_select_related = ("campaign", "wave")
     search_fields = ("=id", "title", "source")
+
+
+@admin.register(Turn)
+class TurnAdmin(RecordAdmin):
+    list_display = ("campaign", "arm", "taken_at", "retry_at", "problem", "batch_problem")
+    list_filter = ("arm", "campaign")
+    list_select_related = ("campaign",)
+    date_hierarchy = None
 
 
 @admin.register(Wave)

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.utils import timezone
 
 from gpu_runner import contract
 from research import lifecycle
@@ -16,7 +15,7 @@ from research.change import patches
 from research.change.drafts import Answer, Draft
 from research.change.visible import visible
 from research.gates import atonce
-from research.models import Campaign, Proposal, Revision, Wave
+from research.models import Campaign, Proposal, Revision, Turn, Wave
 from research.propose import statement, turns
 from research.propose.briefing import brief, draft_of
 from research.record import approval, events, ledger, moves, repository, rights
@@ -26,10 +25,10 @@ MAX_REVISIONS = 12
 TRIES_AT_A_REVISION = 3
 
 
-def num_missing(campaign: Campaign) -> int:
-    """How many proposals the campaign should be asking for right now."""
-    now = timezone.now()
-    if campaign.state != "active" or (campaign.proposer_retry_at and campaign.proposer_retry_at > now):
+def num_missing(turn: Turn) -> int:
+    """How many proposals should be asked for right now."""
+    campaign = turn.campaign
+    if campaign.state != "active" or turns.rests(turn):
         return 0
     # Agents have a limit of their own: as many as they like must not silence the proposer.
     own = campaign.proposals.exclude(arm="agent")
@@ -39,25 +38,24 @@ def num_missing(campaign: Campaign) -> int:
     return max(0, campaign.num_waiting - waiting - crowded)
 
 
-def is_due(campaign: Campaign) -> bool:
+def is_due(turn: Turn) -> bool:
     """Is it time to ask, or to look at a batch? That is done whatever became of the campaign: it is paid for."""
-    waits = campaign.proposer_retry_at is not None and campaign.proposer_retry_at > timezone.now()
-    return num_missing(campaign) > 0 or (campaign.batch is not None and not waits)
+    return num_missing(turn) > 0 or (turn.batch is not None and not turns.rests(turn))
 
 
 def top_up(campaign: Campaign) -> list[Proposal]:
     """Ask for as many proposals as are missing; none when somebody else is asking already."""
-    if not is_due(campaign) or (since := turns.begin(campaign)) is None:
+    if not is_due(turns.of(campaign)) or (turn := turns.begin(campaign)) is None:
         return []
     try:
         campaign.refresh_from_db()
-        if not is_due(campaign):  # somebody asked while we waited for our turn
+        if not is_due(turn):  # somebody asked while we waited for our turn
             return []
-        source = turns.proposer(campaign)
-        answer = turns.answer_of(campaign, source, num_missing(campaign))
+        source = turns.proposer(turn)
+        answer = turns.answer_of(turn, source, num_missing(turn))
         return write_wave(campaign, answer, arm=source.arm)
     finally:
-        turns.end(campaign, since)
+        turns.end(turn)
 
 
 def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal]:
@@ -73,7 +71,7 @@ def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal
             written.append(write(campaign, draft, arm=arm, by=rights.proposer(arm), wave=wave))
         except ValueError as error:
             problem = f"{draft.title!r} could not be written down: {error}"
-            turns.note_answer(campaign, Answer(problem=problem), "propose")
+            turns.note_answer(turns.of(campaign, arm), Answer(problem=problem), "propose")
     if not written:
         wave.delete()
     return written
@@ -173,19 +171,19 @@ def revise(proposal: Proposal) -> None:
     campaign = proposal.campaign
     previous = proposal.revision
     comment = previous.decisions.filter(choice="request_changes").latest("pk").reason
-    if (since := turns.begin(campaign)) is None:
+    if (turn := turns.begin(campaign)) is None:
         return
-    source = turns.proposer(campaign, "revise")
+    source = turns.proposer(turn, "revise")
     try:
         about = brief(campaign, 1, revising=previous)
         draft = draft_of(previous)
-        answer = turns.heard(campaign, about, lambda: source.revise(about, draft, comment), apart_from=proposal.pk)
+        answer = turns.heard(turn, about, lambda: source.revise(about, draft, comment), apart_from=proposal.pk)
         if not answer.drafts and source.arm == "claude" and _may_try_again(previous, answer):
-            _note_unanswered(previous, answer)
+            _note_unanswered(turn, previous, answer)
             return
         ledger.charge_claude(campaign, answer.usages, "revise")
     finally:
-        turns.end(campaign, since)
+        turns.end(turn)
     if answer.drafts:
         sentence = f"P-{proposal.pk} was revised"
         draft = answer.drafts[0]
@@ -213,10 +211,10 @@ def _may_try_again(revision: Revision, answer: Answer) -> bool:
     return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
 
 
-def _note_unanswered(revision: Revision, answer: Answer) -> None:
+def _note_unanswered(turn: Turn, revision: Revision, answer: Answer) -> None:
     campaign, proposal = revision.proposal.campaign, revision.proposal
     with transaction.atomic():
-        turns.note_answer(campaign, answer, "revise")
+        turns.note_answer(turn, answer, "revise")
         if answer.retry_after_s is None:
             sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
             kind, number = "proposal.unanswered", revision.number

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from research.gates import process
 from research.models import Campaign, Event, Proposal
-from research.propose import drafting
+from research.propose import drafting, turns
 from research.record import learn
 from research.record.rights import COMMAND_LINE
 from research.review import decisions
@@ -195,7 +195,7 @@ def test_the_queue_cannot_be_flooded_and_claude_is_still_asked(scout: Scout, cam
     assert (full.status_code, full["Retry-After"]) == (429, "600")
     assert "takes 2" in full.json()["error"]
     campaign.refresh_from_db()
-    assert drafting.num_missing(campaign) == campaign.num_waiting
+    assert drafting.num_missing(turns.of(campaign)) == campaign.num_waiting
 
 
 def test_a_token_sends_sixty_proposals_an_hour_refused_ones_included(

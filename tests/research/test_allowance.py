@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from research.change.drafts import Usage
 from research.models import LedgerEntry
-from research.propose import drafting
+from research.propose import drafting, turns
 from research.record import ledger, moves
 from tests import builders
 
@@ -75,8 +75,8 @@ def test_the_campaign_says_that_the_day_is_spent_and_asks_nobody(monkeypatch: An
         assert drafting.top_up(campaign) == []
         assert anthropic.asked == []
     campaign.refresh_from_db()
-    assert "$0.10 are left of the $10.00 a day" in campaign.proposer_problem
-    assert campaign.proposer_retry_at is not None
+    assert "$0.10 are left of the $10.00 a day" in turns.of(campaign).problem
+    assert turns.of(campaign).retry_at is not None
 
 
 def test_the_account_says_what_claude_cost_and_how_much_it_read_from_the_cache() -> None:

@@ -13,7 +13,7 @@ from gpu_runner.contract import FAULT_OF, Failure, FailureKind
 from research.gates import process
 from research.loop import tasks
 from research.models import Campaign, Event, Proposal, Run
-from research.propose import drafting
+from research.propose import drafting, turns
 from research.record import moves
 from research.record.rights import Part
 from research.review import decisions
@@ -254,12 +254,13 @@ def test_but_not_for_ever(campaign: Campaign) -> None:
 def test_whoever_approves_at_once_still_sees_what_was_approved_run(campaign: Campaign, bob: User) -> None:
     """Smoke runs go before all else, so for every approval one more of them came, and nothing was ever measured."""
     for num_approved in range(2 * campaign.num_waiting):
-        assert drafting.num_missing(campaign) == min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
+        missing = min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
+        assert drafting.num_missing(turns.of(campaign)) == missing
         approved(campaign, bob)
-    assert drafting.num_missing(campaign) == 0
+    assert drafting.num_missing(turns.of(campaign)) == 0
     assert claim().spec.purpose == "baseline"
     finish_one(campaign)
-    assert drafting.num_missing(campaign) == 1
+    assert drafting.num_missing(turns.of(campaign)) == 1
 
 
 def finish_one(campaign: Campaign) -> None:

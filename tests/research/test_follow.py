@@ -12,7 +12,7 @@ from django.utils import timezone
 from research import lifecycle
 from research.gates import process
 from research.loop import follow, tasks
-from research.models import Campaign, Revision, Run
+from research.models import Campaign, Revision, Run, Turn
 from research.propose import drafting, turns
 from research.record import moves
 from research.review import decisions
@@ -90,11 +90,11 @@ def test_who_waited_for_a_turn_to_ask_looks_again_whether_it_is_due(monkeypatch:
     campaign, begin = builders.make_campaign(), turns.begin
 
     def after_somebody_else(mine: Campaign) -> object:
-        Campaign.objects.update(proposer_retry_at=timezone.now() + timedelta(hours=1))
+        Turn.objects.update(retry_at=timezone.now() + timedelta(hours=1))
         return begin(mine)
 
     monkeypatch.setattr(turns, "begin", after_somebody_else)
     assert drafting.top_up(campaign) == []
     assert not campaign.proposals.exists()
     campaign.refresh_from_db()
-    assert campaign.proposing_since is None
+    assert turns.of(campaign).taken_at is None

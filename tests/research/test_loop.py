@@ -18,7 +18,7 @@ from research.change.drafts import Answer, Brief, Draft, Usage
 from research.gates import process
 from research.judge import judge
 from research.loop import reconcile, tasks
-from research.models import Campaign, Event, Proposal, Run
+from research.models import Campaign, Event, Proposal, Run, Turn
 from research.propose import drafting, turns
 from research.record import learn, ledger, moves, repository
 from research.review import decisions
@@ -329,7 +329,7 @@ def test_the_loop_stops_at_its_budget(campaign: Campaign) -> None:
     assert campaign.state == "spent"
     assert "0.01 of 0.01 GPU-hours" in campaign.state_reason
     assert builders.claim(builders.make_worker()) is None
-    assert drafting.num_missing(campaign) == 0
+    assert drafting.num_missing(turns.of(campaign)) == 0
 
 
 def test_the_incumbents_own_crash_pauses_the_campaign_and_resuming_tries_again(bob: User, campaign: Campaign) -> None:
@@ -462,14 +462,14 @@ def test_a_proposer_that_keeps_refusing_is_asked_less_and_less_often(
     monkeypatch.setattr(turns, "proposer", lambda campaign: Silent())
     pauses = []
     for _ in range(3):
-        Campaign.objects.update(proposer_retry_at=None)
+        Turn.objects.update(retry_at=None)
         campaign.refresh_from_db()
         before = timezone.now()
         assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
-        assert campaign.proposer_retry_at is not None
-        pauses.append(round((campaign.proposer_retry_at - before).total_seconds()))
-        assert drafting.num_missing(campaign) == 0
+        assert turns.of(campaign).retry_at is not None
+        pauses.append(round((turns.of(campaign).retry_at - before).total_seconds()))
+        assert drafting.num_missing(turns.of(campaign)) == 0
     assert pauses == [60, 120, 240]
     assert ledger.spent(campaign).usd == Decimal("0.03")
     assert Event.objects.filter(kind="proposer.problem").count() == 1

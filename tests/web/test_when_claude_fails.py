@@ -14,8 +14,8 @@ from django.utils.html import escape
 from research.arms.claude import batches
 from research.arms.claude import client as client_module
 from research.arms.claude.client import Client
-from research.models import Campaign
-from research.propose import drafting
+from research.models import Campaign, Turn
+from research.propose import drafting, turns
 from tests import builders
 from tests.research.anthropic_server import (
     Script,
@@ -178,7 +178,7 @@ def test_one_sentence_on_the_page_and_every_attempt_in_the_ledger(
     assert usages_of(campaign) == usages
     campaign.refresh_from_db()
     assert campaign.state == "active"
-    assert campaign.proposing_since is None
+    assert turns.of(campaign).taken_at is None
     unpriced = campaign.ledger.filter(usd=None)
     assert all(Decimal(entry.usage["usd_at_most"]) > 0 for entry in unpriced), "caps need a bound"
 
@@ -241,7 +241,7 @@ def test_so_it_is_with_a_batch(monkeypatch: pytest.MonkeyPatch, alice: User, cas
         server.gets = {"/msgbatch_1": _batch(server, status), "/results": _rows({"custom_id": "wave", "result": ended})}
         if ended is None:
             monkeypatch.setattr(batches.Pending, "is_overdue", True)
-        Campaign.objects.update(proposer_retry_at=None)
+        Turn.objects.update(retry_at=None)
         campaign.refresh_from_db()
         drafting.top_up(campaign)
     assert sentence in text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
