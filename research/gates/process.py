@@ -38,21 +38,20 @@ def check(revision: Revision) -> None:
 
 
 def recheck(revision: Revision) -> None:
-    """The gates of a proposal in *checking*; also after a crash half-way, so every write can be repeated."""
+    """The gates of a proposal in *checking*; also after a crash. All that they found is written, or nothing."""
     if approval.is_stale(revision):
         _outdated(revision)
         return
-    failed: dict[str, str] = {}
-    for order, (name, found, seconds) in enumerate(looked_at(_context(revision)), start=1):
-        _write(revision, order, name, found, seconds)
-        if not found.passed:
-            failed[name] = found.sentence
+    looks = list(looked_at(_context(revision)))
     with transaction.atomic():
         moves.hold(revision.proposal.campaign)  # before the proposal: many blocked ones pause it
         moves.hold_proposal(revision.proposal)  # an edit may have put another revision into the gates meanwhile
         revision.proposal.refresh_from_db(fields=["state"])  # a second look may have ended long before this one
         if revision != revision.proposal.revision or revision.proposal.state != "checking":
             return
+        for order, (name, found, seconds) in enumerate(looks, start=1):
+            _write(revision, order, name, found, seconds)
+        failed = {name: found.sentence for name, found, _ in looks if not found.passed}
         if failed and not overridden.by_two(revision):
             _block(revision, failed)
         else:
