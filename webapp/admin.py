@@ -134,7 +134,7 @@ class CampaignAdmin(RecordAdmin):
     search_fields = ("name", "slug", "goal")
     MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
     MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
-    PROBLEMS = ("proposer_problem", "batch_problem", "proposer_retry_at")  # of the arm that is asked now
+    PROBLEMS = ("proposer_problem", "batch_problem", "proposer_retry_at")
     NOW = ("state", "state_reason", *PROBLEMS, "created_by", "created_at")
     fieldsets = (
         (None, {"fields": ("slug", *campaigns.GOAL)}),
@@ -148,17 +148,17 @@ class CampaignAdmin(RecordAdmin):
     form = CampaignForm
     formfield_overrides: ClassVar[dict[type[models.Field[Any, Any]], Any]] = {models.TextField: {"form_class": Prose}}
 
-    @admin.display(empty_value="–")
+    @admin.display
     def proposer_problem(self, campaign: Campaign) -> str:
-        return turns.of(campaign).problem
+        return " ".join(turn.problem for turn in turns.shown(campaign))
 
-    @admin.display(empty_value="–")
+    @admin.display
     def batch_problem(self, campaign: Campaign) -> str:
-        return turns.of(campaign).batch_problem
+        return " ".join(turn.batch_problem for turn in turns.shown(campaign))
 
-    @admin.display(empty_value="–")
+    @admin.display
     def proposer_retry_at(self, campaign: Campaign) -> datetime | None:
-        return turns.of(campaign).retry_at
+        return next((turn.retry_at for turn in turns.shown(campaign)), None)
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return any(rights.may(person(request), right, obj) for right in (rights.set_policy, rights.set_pace))

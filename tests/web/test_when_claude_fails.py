@@ -256,3 +256,12 @@ def _batch(server: Server | None, status: str) -> Script:
 
 def _rows(*rows: object) -> Script:
     return send("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def test_alice_reads_of_a_batch_that_is_on_its_way_and_of_why_it_cannot_be_looked_at(alice: User) -> None:
+    campaign = builders.make_campaign(in_batches=True)
+    pending = {"id": "msgbatch_1", "num_wanted": 3, "usd_at_most": "0.52"}
+    Turn.objects.create(campaign=campaign, arm="claude", batch=pending, batch_problem="It answers 529.")
+    page = text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
+    assert "A batch is on its way" in page and "3 proposals" in page
+    assert "It answers 529." in page
