@@ -70,7 +70,8 @@ def change(campaign: Campaign, *, by: Actor, **wanted: Any) -> None:
         if name not in (*GOAL, *BUDGET, *POLICY, *PACE):
             raise ValueError(f"{name}: is fixed when a campaign begins")
         rights.check(by, rights.set_pace if name in PACE else rights.set_policy, campaign)
-        setattr(campaign, name, wanted[name])
+    for name, value in wanted.items():
+        setattr(campaign, name, value)
     with events.acting(rights.name_of(by)):  # the save leaves an event with the old and the new values: see ``watch``
         campaign.save(update_fields=wanted)
 
