@@ -22,9 +22,12 @@ PACE = ("num_waiting", "max_agent_open", "in_batches")
 
 
 def create(*, by: Actor, created_by: User | None = None, **fields: Any) -> Campaign:
-    """Create a campaign on the recipe it names. Raises PermissionDenied, or ValueError naming the bad field."""
+    """Create a campaign on the recipe it names, in the name of ``created_by`` where no person acts.
+
+    Raises PermissionDenied, or ValueError naming the bad field.
+    """
     rights.check(by, rights.begin, None)
-    campaign = Campaign(created_by=created_by, **fields)
+    campaign = Campaign(created_by=by if isinstance(by, User) else created_by, **fields)
     _check(campaign)
     recipe_dir = recipe_folder(campaign.recipe)
     contract.parse_recipe((recipe_dir / "recipe.toml").read_text())

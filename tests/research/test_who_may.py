@@ -218,6 +218,13 @@ def test_whoever_has_the_right_does_it(scene: Scene) -> None:
             scene.as_it_was()
 
 
+def test_whoever_begins_a_campaign_stands_on_it(db: None) -> None:
+    root = User.objects.create_superuser("root")
+    campaign = builders.make_campaign(by=root)
+    assert Campaign.objects.get(created_by=root) == campaign
+    assert campaign.events.get(kind="campaign.created").by == "user:root"
+
+
 def test_another_agent_answers_nothing_that_scout_proposed(scene: Scene) -> None:
     stranger = Agent(name="eye", campaign=None, may_propose=True)
     with pytest.raises(PermissionDenied, match="is not of the agent eye: only its own can be revised"):
