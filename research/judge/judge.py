@@ -18,11 +18,10 @@ from django.db.models import QuerySet
 from gpu_runner import contract
 from research import lifecycle, statistics
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
-from research.record import events, learn, moves, repository, withheld
+from research.record import events, learn, moves, repository, rights, withheld
 from research.runs import attempts, dispatch, ending, quarantine
 
 log = logging.getLogger(__name__)
-BY = "judge"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +179,9 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
             raise lifecycle.LostRace(f"P-{proposal.pk} was found better already")
         sentence = f"P-{proposal.pk} {proposal.title} is better on val; one more pair reads the sealed text"
         about: dict[str, Any] = {"final": final, "rows": [proposal]}
-        events.record("proposal.better_on_val", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, **about)
+        events.record(
+            "proposal.better_on_val", sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, **about
+        )
         dispatch.add_pair(revision, dispatch.SEALED_PAIR)
 
 
@@ -269,7 +270,7 @@ def conclude(
         moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
         told_so: dict[str, Any] = {"told": f"P-{proposal.pk} {proposal.title}: {outcome}. {told}"[:600]}
-        moves.move_proposal(proposal, "judged", by=BY, sentence=sentence, payload=told_so)
+        moves.move_proposal(proposal, "judged", by=rights.JUDGE, sentence=sentence, payload=told_so)
         verdict = Verdict.objects.create(
             revision=revision,
             outcome=outcome,
@@ -289,11 +290,11 @@ def conclude(
         kind = _kind(outcome, crashed)
         learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")  # first: it is told with the verdict
         events.record(
-            "verdict", sentence, by=BY, campaign=proposal.campaign, proposal=proposal, outcome=outcome,
+            "verdict", sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, outcome=outcome,
             effect_bpb=verdict.effect_bpb, low_bpb=verdict.low_bpb, high_bpb=verdict.high_bpb, num_pairs=len(rows),
             rows=[verdict], **told_so,
         )  # fmt: skip
-        ending.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
+        ending.cancel_queued(revision, by=rights.JUDGE, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
     return verdict
@@ -332,8 +333,10 @@ def _promote(revision: Revision, commit: str) -> None:
     new = Incumbent.objects.create(campaign=campaign, number=old.number + 1, commit=commit, proposal=proposal)
     sentence = f"P-{proposal.pk} {proposal.title} is the new incumbent, {commit[:7]}"
     told: dict[str, Any] = {"commit": commit, "number": new.number, "rows": [new]}
-    events.record("incumbent.promoted", sentence, by=BY, campaign=campaign, proposal=proposal, **told)
+    events.record("incumbent.promoted", sentence, by=rights.JUDGE, campaign=campaign, proposal=proposal, **told)
     for other in campaign.proposals.filter(state__in=("pending_review", "approved")):
-        moves.move_proposal(other, "stale", by=BY, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved")
+        moves.move_proposal(
+            other, "stale", by=rights.JUDGE, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved"
+        )
     for run in old.runs.filter(purpose="baseline", state__in={"queued", *lifecycle.RUN_LIVE}):
-        ending.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=BY, reason="the incumbent moved")
+        ending.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=rights.JUDGE, reason="the incumbent moved")

@@ -11,7 +11,7 @@ from django.db.models import Avg, F, Max
 from research import levels, statistics
 from research.change.drafts import Comment, Override, Precedent
 from research.models import Campaign, Decision, Finding, Incumbent, Proposal, Revision, Run, Verdict
-from research.record import events
+from research.record import events, rights
 
 MAX_PRECEDENTS = 5_000
 
@@ -61,7 +61,7 @@ def record(proposal: Proposal, kind: str, text: str) -> Finding:
         proposal=proposal, defaults={"campaign": proposal.campaign, "kind": kind, "text": text}
     )
     told: dict[str, Any] = {"finding": finding.pk, "rows": [finding]}
-    events.record("finding.recorded", text, by="learn", campaign=proposal.campaign, proposal=proposal, **told)
+    events.record("finding.recorded", text, by=rights.LEARN, campaign=proposal.campaign, proposal=proposal, **told)
     return finding
 
 

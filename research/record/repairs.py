@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from research.lifecycle import LostRace
 from research.models import Campaign, Event
-from research.record import events
+from research.record import events, rights
 
 log = logging.getLogger(__name__)
 FAILED = "repair.failed"
@@ -41,6 +41,6 @@ def _tell(what: str, campaign: Campaign | None, error: Exception) -> None:
         if said.filter(at__gt=timezone.now() - SAID_AGAIN_AFTER).exists():
             return
         with transaction.atomic():
-            events.record(FAILED, sentence, by="reconcile", campaign=campaign)
+            events.record(FAILED, sentence, by=rights.RECONCILE, campaign=campaign)
     except Exception:  # the database itself: the log has both
         log.exception("that %s could not be seen to could not be written down", what)

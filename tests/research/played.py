@@ -22,7 +22,7 @@ from django.test import override_settings
 from gpu_runner import contract
 from research.change.drafts import Override
 from research.loop import tasks
-from research.models import Campaign, Proposal
+from research.models import Campaign, Proposal, Turn
 from research.propose import briefing, drafting
 from research.record import doorbell
 from research.review import decisions, edit, override
@@ -176,7 +176,7 @@ class House:
         """As much later as it takes: pauses between calls are the clock's."""
         self.campaign.refresh_from_db()
         if not self.campaign.proposals.filter(state__in=("drafted", "checking", "pending_review")).exists():
-            Campaign.objects.filter(pk=self.campaign.pk).update(proposer_retry_at=None)
+            Turn.objects.filter(campaign=self.campaign).update(retry_at=None)
             self.campaign.refresh_from_db()
             drafting.top_up(self.campaign)
 

@@ -14,7 +14,8 @@ from django.urls import reverse
 
 from research import levels, lifecycle, statistics
 from research.judge import latency
-from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
+from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Turn, Verdict
+from research.propose import turns
 from research.record import learn, ledger, repository
 from research.review import decisions
 from webapp.drawing import figures, progression
@@ -202,6 +203,10 @@ class Standings:
     def notes(self) -> list[Note]:
         """What people told the proposer and still holds, oldest first."""
         return list(self.campaign.notes.filter(retired_at=None).select_related("by"))
+
+    @cached_property
+    def turns(self) -> list[Turn]:
+        return turns.shown(self.campaign)
 
     @property
     def clone_from(self) -> str:

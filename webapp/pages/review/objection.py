@@ -9,8 +9,7 @@ from django.utils.text import capfirst
 
 from research.gates import overridden
 from research.models import Decision, Gate, Proposal, Revision
-from research.record import approval
-from webapp.pages.access import num_deciders
+from research.record import approval, rights
 from webapp.templatetags.shown import person, plural
 
 
@@ -77,22 +76,16 @@ class Objection:
     @cached_property
     def authors(self) -> set[int]:
         """People who wrote any part of it."""
-        return authors_of(self.proposal)
+        return rights.authors_of(self.proposal)
 
     @cached_property
     def num_signers(self) -> int:
         """Reviewers of this house who could sign."""
-        return num_deciders(without=self.authors)
+        return rights.num_deciders(without=self.authors)
 
     def may_sign(self, user: User) -> bool:
         """May ``user`` sign here and now?"""
         if self.proposal.state != "blocked" or self.final_gate or not self.is_fresh:
             return False
         signed = any(signature.by_id == user.pk for signature in self.signatures)
-        return not signed and user.has_perm("research.add_decision") and user.pk not in self.authors
-
-
-def authors_of(proposal: Proposal) -> set[int]:
-    """Accounts that wrote any revision of ``proposal``: none of them decides on it."""
-    wrote = {proposal.author_id, *proposal.revisions.values_list("author", flat=True)}
-    return {number for number in wrote if number is not None}
+        return not signed and rights.may(user, rights.override, self.proposal)

@@ -7,14 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db.models import Avg, Count
 from django.utils import timezone
 
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Decision, Event, Run, Score
-from research.review.quarantined import check_may_settle
+from research.record import rights
 from webapp.pages.runs.doubt import Doubt, doubts
 from webapp.pages.runs.measured import Stretch, stretches
 from webapp.pages.runs.spent import in_words
@@ -77,13 +76,7 @@ class Logbook:
 
     def may_settle(self, user: User) -> bool:
         """May ``user`` say what its quarantined score counts for?"""
-        if not any(doubt.is_open for doubt in self.doubts):
-            return False
-        try:
-            check_may_settle(self.run, user)
-        except PermissionDenied:
-            return False
-        return True
+        return any(doubt.is_open for doubt in self.doubts) and rights.may(user, rights.settle, self.run)
 
     # --- progress
 
