@@ -25,7 +25,7 @@ from .world import Repository, make_machine, processes_with
 PROGRAM = """
 import sys
 from pathlib import Path
-from gpu_runner import worker
+from gpu_runner.worker import serve as worker
 from tests.worker.world import make_machine
 slow = (sys.executable, "-c", "import time; time.sleep(600)")
 worker.this_machine = lambda settings: make_machine(Path(sys.argv[1]), sandbox_level=sys.argv[2], scorer=slow)
