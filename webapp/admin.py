@@ -42,7 +42,7 @@ from research.models import (
     Wave,
     Worker,
 )
-from research.record import events, watch
+from research.record import events, kinds, watch
 from webapp.api import tokens
 from webapp.models import AgentToken, LoginLink
 
@@ -180,11 +180,11 @@ class WorkerAdmin(RecordAdmin):
     def save_model(self, request: HttpRequest, obj: Worker, form: ModelForm[Worker], change: bool) -> None:
         assert change, "workers are not added here"
         if form.changed_data:
-            word = "on" if obj.enabled else "off"
+            fact = kinds.WORKER_SWITCHED_ON() if obj.enabled else kinds.WORKER_SWITCHED_OFF()
             with watch.told_by_a_verb():
                 obj.save(update_fields=form.changed_data)
-                sentence = f"Worker {obj.name} is switched {word}"
-                events.record(f"worker.switched_{word}", sentence, by=f"user:{request.user}", rows=[obj])
+                sentence = f"Worker {obj.name} is switched {'on' if obj.enabled else 'off'}"
+                events.record(fact, sentence, by=f"user:{request.user}", rows=[obj])
 
 
 @admin.register(Incumbent)

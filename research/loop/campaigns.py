@@ -11,7 +11,7 @@ from django.db import transaction
 
 from gpu_runner import contract
 from research.models import Campaign, Incumbent
-from research.record import events, repository, watch
+from research.record import events, kinds, repository, watch
 
 
 def create(*, by: str, created_by: User | None = None, **fields: Any) -> Campaign:
@@ -26,7 +26,8 @@ def create(*, by: str, created_by: User | None = None, **fields: Any) -> Campaig
     with transaction.atomic(), watch.told_by_a_verb():
         campaign.save()
         rows = [campaign, Incumbent.objects.create(campaign=campaign, number=0, commit=commit)]
-        events.record("campaign.created", f"{campaign.name} began", by=by, campaign=campaign, rows=rows, commit=commit)
+        fact = kinds.CAMPAIGN_CREATED(commit=commit)
+        events.record(fact, f"{campaign.name} began", by=by, campaign=campaign, rows=rows)
     return campaign
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -20,7 +19,7 @@ from research.gates import atonce
 from research.models import Campaign, Proposal, Revision, Wave
 from research.propose import statement, turns
 from research.propose.briefing import brief, draft_of
-from research.record import approval, events, ledger, moves, repository
+from research.record import approval, events, kinds, ledger, moves, repository
 from research.record.rights import locked
 
 MAX_REVISIONS = 12
@@ -102,10 +101,10 @@ def write(
         )
         proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
         revision = write_revision(proposal, draft)
-        told: dict[str, Any] = {"wave": wave.pk if wave else None, "revision": revision.number}
+        fact = kinds.PROPOSAL["drafted"].of(kinds.Drafted(wave=wave.pk if wave else None, revision=revision.number))
         rows = [proposal, revision, *([wave] if wave else [])]
         sentence = f"Proposed: P-{proposal.pk} {proposal.title}"
-        events.record("proposal.drafted", sentence, by=by, campaign=campaign, proposal=proposal, rows=rows, **told)
+        events.record(fact, sentence, by=by, campaign=campaign, proposal=proposal, rows=rows)
     return proposal
 
 
@@ -210,7 +209,7 @@ def _still_on(revision: Revision) -> Iterator[None]:
 
 def _may_try_again(revision: Revision, answer: Answer) -> bool:
     """The reviewer wanted this one. What the service could not do is no try; an answer that is none is paid for."""
-    tries = revision.proposal.events.filter(kind="proposal.unanswered", payload__revision=revision.number)
+    tries = revision.proposal.events.filter(kind=kinds.UNANSWERED, payload__revision=revision.number)
     return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
 
 
@@ -220,8 +219,8 @@ def _note_unanswered(revision: Revision, answer: Answer) -> None:
         turns.note_answer(campaign, answer, "revise")
         if answer.retry_after_s is None:
             sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
-            kind, number = "proposal.unanswered", revision.number
-            events.record(kind, sentence, by=turns.BY, campaign=campaign, proposal=proposal, revision=number)
+            fact = kinds.UNANSWERED(revision=revision.number)
+            events.record(fact, sentence, by=turns.BY, campaign=campaign, proposal=proposal)
 
 
 def rebase(proposal: Proposal) -> None:
@@ -253,6 +252,6 @@ def _redraft(
     with transaction.atomic():
         moves.hold_proposal(proposal)
         revision = write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
-        told = {"revision": revision.number}
+        told = kinds.Drafted(revision=revision.number)
         title = draft.title[:200]
         moves.move_proposal(proposal, "drafted", by=turns.BY, sentence=sentence, payload=told, title=title)

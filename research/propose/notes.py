@@ -10,7 +10,8 @@ from django.utils import timezone
 from research.change import drafts
 from research.lifecycle import LostRace
 from research.models import Campaign, Note
-from research.record import events
+from research.record import events, kinds
+from research.record.kinds import Fact
 
 MAX_CHARS = 2_000
 MAX_NOTES = 20  # at once: what nobody can keep in mind steers nobody
@@ -29,7 +30,7 @@ def note(campaign: Campaign, text: str, *, by: User) -> Note:
         if campaign.notes.filter(retired_at=None).count() >= MAX_NOTES:
             raise ValueError(f"note: {MAX_NOTES} notes hold already; retire one that is done")
         written = Note.objects.create(campaign=campaign, text=text, by=by)
-        _record(written, "campaign.note_added", f"{_name(by)} told the proposer: {text}", by)
+        _record(written, kinds.NOTE_ADDED(note=written.pk), f"{_name(by)} told the proposer: {text}", by)
     return written
 
 
@@ -41,7 +42,7 @@ def retire(campaign: Campaign, note_id: int, *, by: User) -> Note:
         if held.update(retired_at=timezone.now()) != 1:
             raise LostRace("This note no longer holds: somebody retired it already")
         retired = campaign.notes.get(pk=note_id)
-        _record(retired, "campaign.note_retired", f"{_name(by)} retired a note: {retired.text}", by)
+        _record(retired, kinds.NOTE_RETIRED(note=retired.pk), f"{_name(by)} retired a note: {retired.text}", by)
     return retired
 
 
@@ -60,6 +61,6 @@ def _name(by: User) -> str:
     return by.get_full_name() or by.get_username()
 
 
-def _record(note: Note, kind: str, sentence: str, by: User) -> None:
+def _record(note: Note, fact: Fact, sentence: str, by: User) -> None:
     who = f"user:{by.get_username()}"
-    events.record(kind, sentence, by=who, campaign=note.campaign, rows=[note], note=note.pk)
+    events.record(fact, sentence, by=who, campaign=note.campaign, rows=[note])

@@ -25,7 +25,7 @@ from research.change.visible import visible
 from research.models import Campaign
 from research.propose import repeats
 from research.propose.briefing import brief
-from research.record import events, ledger
+from research.record import events, kinds, ledger
 
 log = logging.getLogger(__name__)
 ASKING_FOR_AT_MOST = timedelta(minutes=15)
@@ -68,7 +68,7 @@ def begin(campaign: Campaign) -> datetime | None:
             sentence = (
                 f"Requests to Claude left without an answer by a restart: {num}, counted with the most they can cost"
             )
-            events.record("proposer.lost", sentence, by=BY, campaign=campaign)
+            events.record(kinds.PROPOSER_LOST(), sentence, by=BY, campaign=campaign)
     return now
 
 
@@ -122,7 +122,7 @@ def _submit(campaign: Campaign, source: BatchProposer, num_wanted: int) -> Answe
         return answer
     with transaction.atomic():
         sentence = f"Claude was asked for {num_wanted} in a batch, at half price; the answer comes within a day"
-        events.record("proposer.batch", sentence, by=BY, campaign=campaign, batch=pending.id)
+        events.record(kinds.PROPOSER_BATCH(batch=pending.id), sentence, by=BY, campaign=campaign)
         _update(campaign, batch=vars(pending), proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER, proposer_problem="")
     return answer
 
@@ -147,7 +147,8 @@ def _look_later(campaign: Campaign, late: Answer | None) -> None:
     pause = timedelta(seconds=late.retry_after_s or 0) if late else LOOK_AGAIN_AFTER
     with transaction.atomic():
         if problem and problem != campaign.batch_problem:
-            events.record("proposer.problem", f"The batch could not be looked at: {problem}", by=BY, campaign=campaign)
+            sentence = f"The batch could not be looked at: {problem}"
+            events.record(kinds.PROPOSER_PROBLEM(), sentence, by=BY, campaign=campaign)
         _update(campaign, batch_problem=problem, proposer_retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
 
 
@@ -159,7 +160,7 @@ def note_answer(campaign: Campaign, answer: Answer, purpose: str) -> None:
     with transaction.atomic():
         ledger.charge_claude(campaign, answer.usages, purpose)
         if problem and problem[:500] != campaign.proposer_problem:
-            events.record("proposer.problem", problem, by=BY, campaign=campaign)
+            events.record(kinds.PROPOSER_PROBLEM(), problem, by=BY, campaign=campaign)
         _update(
             campaign,
             proposer_problem=problem[:500],

@@ -11,8 +11,9 @@ from django.utils import timezone
 from research import lifecycle
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal, ReportBatch, Run, Score
-from research.record import events
+from research.record import events, kinds
 from research.record.held import Ref
+from research.record.kinds import Payload
 
 
 def move_proposal(
@@ -21,7 +22,7 @@ def move_proposal(
     *,
     by: str,
     sentence: str,
-    payload: dict[str, Any] | None = None,
+    payload: Payload | None = None,
     rows: Iterable[Ref] = (),
     **changes: Any,
 ) -> None:
@@ -37,19 +38,16 @@ def move_proposal(
         _apply(proposal, changes)
         written = [proposal, *rows, *([proposal.revision] if new == "drafted" else [])]
         events.record(
-            f"proposal.{new}",
+            kinds.PROPOSAL[new].of(payload or {}),
             sentence,
             by=by,
             campaign=proposal.campaign,
             proposal=proposal,
             rows=written,
-            **(payload or {}),
         )
 
 
-def move_run(
-    run: Run, new: str, *, by: str, sentence: str, payload: dict[str, Any] | None = None, **changes: Any
-) -> None:
+def move_run(run: Run, new: str, *, by: str, sentence: str, payload: Payload | None = None, **changes: Any) -> None:
     """Move ``run`` from the state and fence it was read in. Raises IllegalMove or LostRace."""
     lifecycle.allowed(lifecycle.RUN, run.state, new)
     changes |= {"state": new, "state_at": timezone.now()}
@@ -59,14 +57,13 @@ def move_run(
         _apply(run, changes)
         proposal = run.revision.proposal if run.revision else None
         events.record(
-            f"run.{new}",
+            kinds.RUN[new].of(payload or {}),
             sentence,
             by=by,
             campaign=run.campaign,
             proposal=proposal,
             run=run,
             rows=[run, *(_last_words(run) if new in lifecycle.RUN_OVER else ())],
-            **(payload or {}),
         )
 
 
@@ -75,7 +72,7 @@ def _last_words(run: Run) -> Iterable[Ref]:
     return [(ReportBatch, run.pk), *Score.objects.filter(run=run)]
 
 
-def move_score(run: Run, new: str, *, by: str, sentence: str, payload: dict[str, Any], **changes: Any) -> Score:
+def move_score(run: Run, new: str, *, by: str, sentence: str, choice: str, reason: str, **changes: Any) -> Score:
     """Take the score of ``run`` out of quarantine. Raises LostRace when it is not in there any more."""
     lifecycle.allowed(lifecycle.SCORE, "quarantined", new)
     with transaction.atomic():
@@ -84,9 +81,8 @@ def move_score(run: Run, new: str, *, by: str, sentence: str, payload: dict[str,
             raise LostRace(f"The score of R-{run.pk} is already {now}: somebody was first")
         score = Score.objects.get(run=run)
         proposal = run.revision.proposal if run.revision else None
-        told = payload | {"val_bpb": score.val_bpb, "outcome": new}
-        kind = "score.accepted" if new == "ok" else f"score.{new}"
-        events.record(kind, sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, rows=[score], **told)
+        fact = kinds.SCORE[new](choice=choice, reason=reason, val_bpb=score.val_bpb, outcome=new)
+        events.record(fact, sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, rows=[score])
     return score
 
 
@@ -99,7 +95,7 @@ def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None
             raise _lost_race(campaign, campaign.name)
         _apply(campaign, changes)
         sentence = f"{campaign.name} is {new}: {reason}"
-        events.record(f"campaign.{new}", sentence, by=by, campaign=campaign, rows=[campaign])
+        events.record(kinds.CAMPAIGN[new](), sentence, by=by, campaign=campaign, rows=[campaign])
 
 
 def bind(campaign: Campaign, hardware_class: str) -> None:
@@ -107,7 +103,7 @@ def bind(campaign: Campaign, hardware_class: str) -> None:
     mine = Campaign.objects.filter(pk=campaign.pk, state="active")
     if mine.filter(hardware_class="").update(hardware_class=hardware_class):
         sentence = f"{campaign.name} is measured on {hardware_class} from its first run on"
-        events.record("campaign.bound", sentence, by="dispatch", campaign=campaign, rows=[campaign])
+        events.record(kinds.CAMPAIGN_BOUND(), sentence, by="dispatch", campaign=campaign, rows=[campaign])
     elif not mine.filter(hardware_class=hardware_class).update(hardware_class=hardware_class):  # locks the row, too
         raise LostRace(f"{campaign} was bound to another hardware class, or is no longer active")
 

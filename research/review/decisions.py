@@ -8,7 +8,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from research.lifecycle import LostRace
 from research.models import Decision, Proposal, Revision
-from research.record import approval, learn, moves
+from research.record import approval, kinds, learn, moves
 from research.record.rights import check_right, locked
 from research.runs import quarantine
 
@@ -52,7 +52,7 @@ def decide(
         decision = Decision.objects.create(
             revision=revision, choice=choice, category=category, reason=reason, digest=digest, by=by
         )
-        told = {"digest": digest, "reason": reason, "decision": decision.pk}
+        told = kinds.Decided(digest=digest, reason=reason, decision=decision.pk)
         moves.move_proposal(proposal, new, by=who, sentence=sentence, payload=told, rows=[decision])
         if choice == "reject":
             label = dict(Decision.CATEGORIES)[category].lower()

@@ -13,7 +13,7 @@ from research.gates import atonce
 from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal, Revision
 from research.propose import briefing, drafting
-from research.record import learn, moves, repository
+from research.record import kinds, learn, moves, repository
 from research.record.rights import locked
 from research.review import edit
 
@@ -76,7 +76,7 @@ def _check_room(campaign: Campaign) -> None:
 
 def is_own(proposal: Proposal, *, agent: str) -> bool:
     """Whether ``agent`` proposed it: as the sealed event says, since a row beside it could be added by hand."""
-    first = Event.objects.filter(kind="proposal.drafted", proposal=proposal).order_by("pk").first()
+    first = Event.objects.filter(kind=kinds.PROPOSAL["drafted"], proposal=proposal).order_by("pk").first()
     return first is not None and first.by == f"agent:{agent}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -12,7 +10,7 @@ from research import lifecycle
 from research.gates import overridden, process
 from research.lifecycle import LostRace
 from research.models import Decision, Gate, Proposal, Revision
-from research.record import approval, events, learn, moves
+from research.record import approval, events, kinds, learn, moves
 from research.record.rights import check_right, locked
 from research.review.decisions import MAX_REASON
 from research.runs import ending
@@ -67,18 +65,16 @@ def _tell(
     who = f"user:{decision.by.get_username()}"
     names = ", ".join(repr(gate.name) for gate in failed)
     gate = f"the gate{'s' if len(failed) > 1 else ''} {names}"
-    told: dict[str, Any] = {
-        "digest": decision.digest,
-        "gates": [gate.name for gate in failed],
-        "reason": decision.reason,
-        "decision": decision.pk,
-    }
+    told = kinds.Overridden(
+        digest=decision.digest,
+        gates=[gate.name for gate in failed],
+        reason=decision.reason,
+        decision=decision.pk,
+    )
     if not earlier:
         sentence = f"{_name(decision.by)} signed to override {gate} on P-{proposal.pk}; a second person has to sign"
-        told["rows"] = [decision]
-        events.record(
-            "proposal.override_signed", sentence, by=who, campaign=proposal.campaign, proposal=proposal, **told
-        )
+        fact, rows = kinds.OVERRIDE_SIGNED.of(told), [decision]
+        events.record(fact, sentence, by=who, campaign=proposal.campaign, proposal=proposal, rows=rows)
         return
     people = f"{_name(earlier[0].by)} and {_name(decision.by)}"
     sentence = f"{people} overrode {gate} on P-{proposal.pk}"
@@ -109,7 +105,7 @@ def withdraw(proposal_id: int, *, reason: str, by: User) -> None:
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
         who = f"user:{by.get_username()}"
         sentence = f"{_name(by)} withdrew P-{proposal.pk} {proposal.title}: {reason}"
-        moves.move_proposal(proposal, "withdrawn", by=who, sentence=sentence, payload={"reason": reason})
+        moves.move_proposal(proposal, "withdrawn", by=who, sentence=sentence, payload=kinds.Withdrawn(reason=reason))
         ending.cancel_queued(proposal.revision, by=who, reason=f"P-{proposal.pk} was withdrawn")
         learn.record(proposal, "withdrawn", f"Withdrawn by a person: {reason}")
 

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from gpu_runner import contract
 from research.models import Campaign, Revision, Run
-from research.record import approval, events
+from research.record import approval, events, kinds
 
 WAYS_OUT = {
     "quarantined": "is quarantined: accept or dispute it there, then resume.",
@@ -35,7 +35,7 @@ def set_aside(campaign: Campaign, *, by: str) -> None:
     for run in _standing(campaign).filter(score__outcome="disputed"):
         Run.objects.filter(pk=run.pk).update(set_aside=True)
         sentence = f"R-{run.pk}, whose score is disputed, is set aside: its seed is measured again"
-        events.record("run.set_aside", sentence, by=by, campaign=campaign, run=run, rows=[run])
+        events.record(kinds.RUN_SET_ASIDE(), sentence, by=by, campaign=campaign, run=run, rows=[run])
 
 
 def _standing(campaign: Campaign) -> QuerySet[Run]:

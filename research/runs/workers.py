@@ -9,7 +9,7 @@ from django.db import transaction
 
 from gpu_runner import contract
 from research.models import Worker
-from research.record import events, watch
+from research.record import events, kinds, watch
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -27,5 +27,5 @@ def enrol(name: str, *, by: str) -> str:
             name=name, defaults={"token_sha256": contract.sha256(token.encode())}
         )
         sentence = f"{name} was {'enrolled' if created else 'given a new token'}"
-        events.record("worker.enrolled", sentence, by=by, rows=[worker], worker=worker.pk)
+        events.record(kinds.WORKER_ENROLLED(worker=worker.pk), sentence, by=by, rows=[worker])
     return token

@@ -18,7 +18,8 @@ from kombu.exceptions import OperationalError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from research.models import Campaign, Event, Proposal
-from research.record import doorbell, events
+from research.record import doorbell, events, kinds
+from research.record.kinds import Fact
 from research.review import decisions
 from research.runs import dispatch
 from tests import builders
@@ -45,9 +46,9 @@ def campaign() -> Campaign:
     return builders.make_campaign()
 
 
-def happen(campaign: Campaign, kind: str = "run.failed", sentence: str = "R-1 failed") -> Event:
+def happen(campaign: Campaign, fact: Fact | None = None, sentence: str = "R-1 failed") -> Event:
     with transaction.atomic():
-        return events.record(kind, sentence, by="worker:box", campaign=campaign)
+        return events.record(fact or kinds.RUN["failed"](), sentence, by="worker:box", campaign=campaign)
 
 
 def owed(tracker: Endpoint) -> Delivery:
@@ -121,8 +122,8 @@ def test_what_was_rolled_back_is_told_to_nobody(campaign: Campaign, tracker: End
 def test_an_endpoint_gets_only_what_it_asked_for(campaign: Campaign, tracker: Endpoint) -> None:
     Endpoint.objects.create(description="Verdicts only", url=tracker.url, kinds=["verdict"])
     Endpoint.objects.create(description="Off", url=tracker.url, kinds=["run.failed"], enabled=False)
-    happen(campaign, "run.timed_out")
-    happen(campaign, "run.leased")
+    happen(campaign, kinds.RUN["timed_out"](val_bpb=None))
+    happen(campaign, kinds.RUN["leased"]())
     assert [(row.endpoint.description, row.kind) for row in Delivery.objects.all()] == [
         ("Experiment tracker", "run.failed")
     ]
@@ -132,7 +133,10 @@ def test_the_longest_possible_body_is_small(tracker: Endpoint) -> None:
     campaign = builders.make_campaign(slug="s" * 50, name="\U0001f680" * 120)
     proposal = builders.make_proposal(campaign, title="\U0001f680" * 200)
     with transaction.atomic():
-        events.record("verdict", "\U0001f680" * 600, by="x" * 120, campaign=campaign, proposal=proposal)
+        fact = kinds.VERDICT(
+            outcome="keep", effect_bpb=None, low_bpb=None, high_bpb=None, num_pairs=0, told="\U0001f680" * 600
+        )
+        events.record(fact, "\U0001f680" * 600, by="x" * 120, campaign=campaign, proposal=proposal)
     assert len(owed(tracker).body.encode()) < 5_000
 
 

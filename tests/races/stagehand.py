@@ -29,7 +29,7 @@ from research.lifecycle import LostRace  # noqa: E402
 from research.loop import reconcile  # noqa: E402
 from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
 from research.propose import drafting  # noqa: E402
-from research.record import approval, audit, chain, events, moves  # noqa: E402
+from research.record import approval, audit, chain, events, kinds, moves  # noqa: E402
 from research.runs import dispatch, ending, workers  # noqa: E402
 from research.statistics import Look  # noqa: E402
 from tests import builders  # noqa: E402
@@ -157,7 +157,7 @@ def keep_writing(for_s: float) -> int:
     num, until = 0, time.monotonic() + for_s
     while time.monotonic() < until:
         with transaction.atomic():
-            events.record("test.written", f"Number {num}", by="test")
+            events.record(kinds.REPAIR_FAILED(), f"Number {num}", by="test")
         num += audit.chain()
     return num
 
@@ -219,8 +219,10 @@ def make_running() -> dict[str, Any]:
     """Two proposals that run against one incumbent, as two claims a moment apart can leave them."""
     there = make_pending(num_proposals=2)
     for proposal in Proposal.objects.filter(pk__in=there["proposals"]):
-        for state in ("approved", "running"):
-            moves.move_proposal(proposal, state, by="test", sentence=f"P-{proposal.pk} is {state}")
+        signed = kinds.Decided(digest=proposal.revision.digest, reason="", decision=0)
+        for state, payload in (("approved", signed), ("running", None)):
+            sentence = f"P-{proposal.pk} is {state}"
+            moves.move_proposal(proposal, state, by="test", sentence=sentence, payload=payload)
     return there
 
 

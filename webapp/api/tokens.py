@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research.models import Campaign
-from research.record import events, watch
+from research.record import events, kinds, watch
 from webapp.models import AgentToken
 
 DAYS = 90
@@ -53,7 +53,7 @@ def make(name: str, *, campaign: Campaign | None, by: str, scope: str = "propose
         made, _ = AgentToken.objects.update_or_create(name=name, defaults=fields)
         where = campaign.name if campaign else "every campaign"
         sentence = f"Agent {name} may {scope} in {where} for {days} days"
-        events.record("agent.token_made", sentence, by=by, campaign=campaign, rows=[made])
+        events.record(kinds.AGENT_TOKEN_MADE(), sentence, by=by, campaign=campaign, rows=[made])
     return token
 
 
@@ -68,7 +68,7 @@ def revoke(token: AgentToken, *, by: str) -> None:
         if not AgentToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
             raise ValueError(f"The token of {token} is revoked already.")
         sentence = f"The token of agent {token} was revoked"
-        events.record("agent.token_revoked", sentence, by=by, campaign=token.campaign, rows=[token])
+        events.record(kinds.AGENT_TOKEN_REVOKED(), sentence, by=by, campaign=token.campaign, rows=[token])
 
 
 def find(token: str) -> AgentToken | None:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
-from research.record import doorbell, repairs, withheld
+from research.record import doorbell, kinds, repairs, withheld
 from webapp.notify.models import DELIVER, KINDS, TEST, Delivery, Endpoint
 
 MAX_BODY = 20_000  # bytes; every text in a body is bounded by its column
@@ -64,7 +64,7 @@ def body_of(kind: str, event: Event) -> dict[str, Any]:
     }
     if event.run is not None:
         data["run"] = _run(event.run)
-    if kind == "verdict" and event.proposal is not None:
+    if kind == kinds.VERDICT and event.proposal is not None:
         data["verdict"] = _verdict(event.proposal)
     stripped: dict[str, Any] = withheld.stripped({"type": kind, "timestamp": occurred_at, "data": data})
     return stripped
