@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,14 +31,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def eager() -> Iterator[None]:
     """A control worker that is always there: a task runs where it is sent."""
 
-    def send_task(name: str, args: tuple[int, ...], **options: object) -> None:
-        if name == DELIVER:
-            tasks.deliver(*args)
+    def at_once(task: str, rows: tuple[int, ...], queue: str) -> None:
+        if task == DELIVER:
+            tasks.deliver(*rows)
 
-    monkeypatch.setattr(doorbell, "current_app", SimpleNamespace(send_task=send_task))
+    with doorbell.rung_by(at_once):
+        yield
 
 
 @pytest.fixture
@@ -148,13 +149,12 @@ def test_the_commit_rings_and_the_control_worker_delivers(
 
 
 def test_without_a_broker_the_event_stands_and_the_pump_makes_it_good(
-    campaign: Campaign, tracker: Endpoint, receiver: Receiver, eager: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    campaign: Campaign, tracker: Endpoint, receiver: Receiver, eager: None, caplog: Any
 ) -> None:
-    def refuse(*args: object, **options: object) -> None:
+    def refuse(task: str, rows: tuple[int, ...], queue: str) -> None:
         raise OperationalError("connection refused")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(doorbell, "current_app", SimpleNamespace(send_task=refuse))
+    with doorbell.rung_by(refuse):
         happen(campaign)
     assert "no broker for notify.deliver" in caplog.text
     assert receiver.got == []
