@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from collections.abc import Iterator
+
 import pytest
+from celery import Celery
 from django.contrib.auth.models import User
 
 from research.loop import driver, follow
@@ -57,3 +62,54 @@ def test_a_bell_that_nobody_answers_is_let_go(loop: Driver, bells: Bells) -> Non
     assert bells == [("gpu_runner.ring", (7,))]
     assert loop.to_the_end() == 0
     assert bells == []
+
+
+# --- with a broker that is not well ---------------------------------------------------------------
+
+
+@pytest.fixture
+def silent_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """It accepts every connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        monkeypatch.setattr(doorbell, "current_app", Celery("senders", broker=url, set_as_current=False))
+        with doorbell.rung_by(doorbell.to_the_broker):
+            yield server
+
+
+def seconds_for(num_bells: int) -> float:
+    began = time.monotonic()
+    for number in range(num_bells):
+        doorbell.workers(number)
+    return time.monotonic() - began
+
+
+def num_knocks(server: socket.socket) -> int:
+    """How many connections were made since we looked last."""
+    num = 0
+    server.settimeout(0.1)
+    try:
+        while True:
+            server.accept()[0].close()
+            num += 1
+    except TimeoutError:
+        return num
+
+
+def test_a_person_waits_two_seconds_once_for_a_broker_that_never_answers(
+    silent_broker: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert seconds_for(20) < 3 * doorbell.ANSWERS_WITHIN_S
+    assert caplog.text.count("no broker for gpu_runner.ring(0,), nor for what follows in 30 s") == 1
+    assert caplog.text.count("no broker") == 1
+    assert num_knocks(silent_broker) == 1
+    later = time.monotonic() + doorbell.PAUSE_S
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "monotonic", lambda: later)
+        doorbell.workers(21)
+    assert num_knocks(silent_broker) == 1, "after the pause it is tried again"
+
+
+def test_a_broker_that_is_not_there_costs_nobody_a_second(silent_broker: socket.socket) -> None:
+    silent_broker.close()
+    assert seconds_for(20) < 1.0
