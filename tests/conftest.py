@@ -5,26 +5,30 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 
-from research.record import doorbell
+from research.loop import driver
+from research.loop.driver import Driver
 from tests import builders, warm
 
-Bells = list[tuple[str, tuple[int, ...]]]
+Bells = list[driver.Bell]
 
 
 @pytest.fixture(autouse=True)
-def bells(monkeypatch: pytest.MonkeyPatch) -> Bells:
-    """The doorbells that were rung, as (task, rows). The broker is the wire: nobody answers unless a test does."""
-    rung: Bells = []
-    broker = SimpleNamespace(send_task=lambda name, args, **options: rung.append((name, args)))
-    monkeypatch.setattr(doorbell, "current_app", broker)
-    return rung
+def loop() -> Iterator[Driver]:
+    """Whoever is rung is called once a test says so, and not before."""
+    with driver.driving() as driven:
+        yield driven
+
+
+@pytest.fixture
+def bells(loop: Driver) -> Bells:
+    """The doorbells that were rung and not answered yet, as (task, rows)."""
+    return loop.waiting
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib.auth.models import Group, User
 
-from research.record import watch
+from research.record import kinds, watch
 from research.record.held import Table, cover
 from webapp.models import AgentToken, LoginLink
 
@@ -29,8 +29,8 @@ def connect() -> None:
             name="the token of agent {name}",
             by_column=True,
             rewrites={
-                "agent.token_made": frozenset({"token_sha256", "scope", "campaign_id", "expires_at", "revoked_at"}),
-                "agent.token_revoked": frozenset({"revoked_at"}),
+                kinds.AGENT_TOKEN_MADE: frozenset({"token_sha256", "scope", "campaign_id", "expires_at", "revoked_at"}),
+                kinds.AGENT_TOKEN_REVOKED: frozenset({"revoked_at"}),
             },
             apart=dict.fromkeys(("last_used_at", "hour_began_at", "num_in_hour"), _COUNTED),
             secret=frozenset({"token_sha256"}),

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from gpu_runner.contract import Knobs, Recipe, is_safe_path
-from research.change import nearest
+from research.change import nearest, unified
 from research.change.drafts import Draft, Edit, Precedent
 from research.change.undone import undone
 
@@ -201,5 +201,4 @@ def is_waiting(precedent: Precedent) -> bool:
 
 def _change(overrides: Knobs, patch: str) -> tuple[Knobs, list[str]]:
     """Overrides, and the lines that go and come: line numbers and context move with the incumbent."""
-    lines = [line for line in patch.split("\n") if line[:1] in ("+", "-") and not line.startswith(("+++ ", "--- "))]
-    return overrides, lines
+    return overrides, [line for file in unified.read(patch).files for line in file.changed]

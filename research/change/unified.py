@@ -31,6 +31,7 @@ class FileChange:
     special: list[tuple[int, str]] = field(default_factory=list)  # headers that ask for more than changed lines
     added: list[tuple[int, str]] = field(default_factory=list)
     removed: list[tuple[int, str]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)  # all that come and go, in their order, with + and -
     num_hunks: int = 0
 
     @property
@@ -108,6 +109,8 @@ class _Reader:
             self.file.added.append((self.new, line[1:]))
         elif kind == "-":
             self.file.removed.append((self.old, line[1:]))
+        if kind != " ":
+            self.file.changed.append(line)
         if kind != "-":
             self.new, self.new_left = self.new + 1, self.new_left - 1
         if kind != "+":

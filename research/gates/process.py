@@ -8,7 +8,6 @@ why; a gate that warns lets it pass, and the page shows what a person should loo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from django.db import transaction
 
@@ -17,8 +16,9 @@ from research.gates import overridden, smoke
 from research.gates.order import PATCH_GATES, context_of, looked_at
 from research.gates.outcome import Context, Found
 from research.models import Gate, Proposal, Revision, Run
-from research.record import approval, learn, moves, repository, rights
+from research.record import approval, kinds, learn, moves, repository, rights
 from research.record.held import Ref
+from research.record.kinds import Payload
 from research.record.rights import Actor
 from research.runs import attempts
 
@@ -66,7 +66,7 @@ def _try_out(revision: Revision) -> None:
         smoke.start(revision)
 
 
-def go_on(revision: Revision, *, by: Actor, sentence: str, payload: dict[str, Any], rows: Iterable[Ref]) -> None:
+def go_on(revision: Revision, *, by: Actor, sentence: str, payload: Payload, rows: Iterable[Ref]) -> None:
     """A blocked proposal whose failed gates two people overrode: on to the gate that has not looked yet, or to review.
 
     Must run inside the transaction of the second signature.
@@ -147,7 +147,7 @@ def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> 
     elif approval.is_stale(revision):
         _outdated(revision)
     else:
-        sentence, told = f"{name} is ready for review", {"revision": revision.number}
+        sentence, told = f"{name} is ready for review", kinds.OfRevision(revision=revision.number)
         moves.move_proposal(
             proposal, "pending_review", by=rights.GATES, sentence=sentence, payload=told, rows=_of(revision)
         )
@@ -175,7 +175,7 @@ def _block(revision: Revision, failed: dict[str, str]) -> None:
             "blocked",
             by=rights.GATES,
             sentence=f"P-{proposal.pk} {proposal.title} is blocked {by}"[:600],
-            payload={"gates": list(failed), "revision": revision.number},
+            payload=kinds.Blocked(gates=list(failed), revision=revision.number),
             rows=_of(revision),
         )
         learn.record(proposal, "blocked", f"Blocked {by}")

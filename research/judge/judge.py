@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from gpu_runner import contract
 from research import lifecycle, statistics
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
-from research.record import events, learn, moves, repository, rights, withheld
+from research.record import events, kinds, learn, moves, repository, rights, withheld
 from research.runs import attempts, dispatch, ending, quarantine
 
 log = logging.getLogger(__name__)
@@ -178,10 +178,8 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
         if mine.update(kept_on_val=final) != 1:
             raise lifecycle.LostRace(f"P-{proposal.pk} was found better already")
         sentence = f"P-{proposal.pk} {proposal.title} is better on val; one more pair reads the sealed text"
-        about: dict[str, Any] = {"final": final, "rows": [proposal]}
-        events.record(
-            "proposal.better_on_val", sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, **about
-        )
+        fact = kinds.BETTER_ON_VAL(final=final)
+        events.record(fact, sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, rows=[proposal])
         dispatch.add_pair(revision, dispatch.SEALED_PAIR)
 
 
@@ -269,7 +267,7 @@ def conclude(
     with transaction.atomic():
         moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
-        told_so: dict[str, Any] = {"told": f"P-{proposal.pk} {proposal.title}: {outcome}. {told}"[:600]}
+        told_so = kinds.Told(told=f"P-{proposal.pk} {proposal.title}: {outcome}. {told}"[:600])
         moves.move_proposal(proposal, "judged", by=rights.JUDGE, sentence=sentence, payload=told_so)
         verdict = Verdict.objects.create(
             revision=revision,
@@ -289,11 +287,15 @@ def conclude(
         )
         kind = _kind(outcome, crashed)
         learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")  # first: it is told with the verdict
-        events.record(
-            "verdict", sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, outcome=outcome,
-            effect_bpb=verdict.effect_bpb, low_bpb=verdict.low_bpb, high_bpb=verdict.high_bpb, num_pairs=len(rows),
-            rows=[verdict], **told_so,
-        )  # fmt: skip
+        fact = kinds.VERDICT(
+            outcome=outcome,
+            effect_bpb=verdict.effect_bpb,
+            low_bpb=verdict.low_bpb,
+            high_bpb=verdict.high_bpb,
+            num_pairs=len(rows),
+            told=told_so["told"],
+        )
+        events.record(fact, sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, rows=[verdict])
         ending.cancel_queued(revision, by=rights.JUDGE, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
@@ -332,8 +334,8 @@ def _promote(revision: Revision, commit: str) -> None:
         raise lifecycle.LostRace(f"the incumbent moved while P-{proposal.pk} was judged")
     new = Incumbent.objects.create(campaign=campaign, number=old.number + 1, commit=commit, proposal=proposal)
     sentence = f"P-{proposal.pk} {proposal.title} is the new incumbent, {commit[:7]}"
-    told: dict[str, Any] = {"commit": commit, "number": new.number, "rows": [new]}
-    events.record("incumbent.promoted", sentence, by=rights.JUDGE, campaign=campaign, proposal=proposal, **told)
+    fact = kinds.INCUMBENT_PROMOTED(commit=commit, number=new.number)
+    events.record(fact, sentence, by=rights.JUDGE, campaign=campaign, proposal=proposal, rows=[new])
     for other in campaign.proposals.filter(state__in=("pending_review", "approved")):
         moves.move_proposal(
             other, "stale", by=rights.JUDGE, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved"

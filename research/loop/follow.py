@@ -7,26 +7,26 @@ Once an event is committed its doorbell is rung: on the GPU workers, or on the c
 from __future__ import annotations
 
 from research.models import Event
-from research.record import doorbell, events
+from research.record import doorbell, events, kinds
 
 # kind of event -> (who is rung, about which row of the event)
-AFTER = {
-    "proposal.drafted": ("control.check", "proposal_id"),
-    "proposal.approved": ("control.advance", "campaign_id"),
-    "proposal.changes_requested": ("control.revise", "proposal_id"),
-    "proposal.stale": ("control.rebase", "proposal_id"),
-    "proposal.rejected": ("control.propose", "campaign_id"),
-    "proposal.withdrawn": ("control.look_after", "campaign_id"),
-    "proposal.blocked": ("control.propose", "campaign_id"),
-    "run.queued": ("workers", "run_id"),
-    "run.finished": ("control.run_ended", "run_id"),
-    "run.failed": ("control.run_ended", "run_id"),
-    "run.timed_out": ("control.run_ended", "run_id"),
-    "run.cancelled": ("control.run_ended", "run_id"),
-    "score.accepted": ("control.run_ended", "run_id"),
-    "score.disputed": ("control.run_ended", "run_id"),
-    "verdict": ("control.look_after", "campaign_id"),
-    "campaign.active": ("control.look_after", "campaign_id"),
+AFTER: dict[str, tuple[str, str]] = {
+    kinds.PROPOSAL["drafted"]: ("control.check", "proposal_id"),
+    kinds.PROPOSAL["approved"]: ("control.advance", "campaign_id"),
+    kinds.PROPOSAL["changes_requested"]: ("control.revise", "proposal_id"),
+    kinds.PROPOSAL["stale"]: ("control.rebase", "proposal_id"),
+    kinds.PROPOSAL["rejected"]: ("control.propose", "campaign_id"),
+    kinds.PROPOSAL["withdrawn"]: ("control.look_after", "campaign_id"),
+    kinds.PROPOSAL["blocked"]: ("control.propose", "campaign_id"),
+    kinds.RUN["queued"]: ("workers", "run_id"),
+    kinds.RUN["finished"]: ("control.run_ended", "run_id"),
+    kinds.RUN["failed"]: ("control.run_ended", "run_id"),
+    kinds.RUN["timed_out"]: ("control.run_ended", "run_id"),
+    kinds.RUN["cancelled"]: ("control.run_ended", "run_id"),
+    kinds.SCORE["ok"]: ("control.run_ended", "run_id"),
+    kinds.SCORE["disputed"]: ("control.run_ended", "run_id"),
+    kinds.VERDICT: ("control.look_after", "campaign_id"),
+    kinds.CAMPAIGN["active"]: ("control.look_after", "campaign_id"),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -18,7 +17,7 @@ from research.gates import atonce
 from research.models import Campaign, Proposal, Revision, Turn, Wave
 from research.propose import statement, turns
 from research.propose.briefing import brief, draft_of
-from research.record import approval, events, ledger, moves, repository, rights
+from research.record import approval, events, kinds, ledger, moves, repository, rights
 from research.record.rights import Actor
 
 MAX_REVISIONS = 12
@@ -99,11 +98,10 @@ def write(
         )
         proposal.precedents.set(campaign.proposals.filter(pk__in=draft.precedents))
         revision = write_revision(proposal, draft)
-        told: dict[str, Any] = {"wave": wave.pk if wave else None, "revision": revision.number}
+        fact = kinds.PROPOSAL["drafted"].of(kinds.Drafted(wave=wave.pk if wave else None, revision=revision.number))
         rows = [proposal, revision, *([wave] if wave else [])]
         sentence = f"Proposed: P-{proposal.pk} {proposal.title}"
-        who = rights.name_of(by)
-        events.record("proposal.drafted", sentence, by=who, campaign=campaign, proposal=proposal, rows=rows, **told)
+        events.record(fact, sentence, by=rights.name_of(by), campaign=campaign, proposal=proposal, rows=rows)
     return proposal
 
 
@@ -207,7 +205,7 @@ def _still_on(revision: Revision) -> Iterator[None]:
 
 def _may_try_again(revision: Revision, answer: Answer) -> bool:
     """The reviewer wanted this one. What the service could not do is no try; an answer that is none is paid for."""
-    tries = revision.proposal.events.filter(kind="proposal.unanswered", payload__revision=revision.number)
+    tries = revision.proposal.events.filter(kind=kinds.UNANSWERED, payload__revision=revision.number)
     return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
 
 
@@ -217,8 +215,8 @@ def _note_unanswered(turn: Turn, revision: Revision, answer: Answer) -> None:
         turns.note_answer(turn, answer, "revise")
         if answer.retry_after_s is None:
             sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
-            kind, number = "proposal.unanswered", revision.number
-            events.record(kind, sentence, by=rights.PROPOSER, campaign=campaign, proposal=proposal, revision=number)
+            fact = kinds.UNANSWERED(revision=revision.number)
+            events.record(fact, sentence, by=rights.PROPOSER, campaign=campaign, proposal=proposal)
 
 
 def rebase(proposal: Proposal) -> None:
@@ -250,6 +248,6 @@ def _redraft(
     with transaction.atomic():
         moves.hold_proposal(proposal)
         revision = write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
-        told = {"revision": revision.number}
+        told = kinds.Drafted(revision=revision.number)
         title = draft.title[:200]
         moves.move_proposal(proposal, "drafted", by=rights.PROPOSER, sentence=sentence, payload=told, title=title)

@@ -9,7 +9,8 @@ from django.utils import timezone
 from research.change import drafts
 from research.lifecycle import LostRace
 from research.models import Campaign, Note
-from research.record import events, rights
+from research.record import events, kinds, rights
+from research.record.kinds import Fact
 
 MAX_CHARS = 2_000
 MAX_NOTES = 20  # at once: what nobody can keep in mind steers nobody
@@ -28,7 +29,7 @@ def note(campaign: Campaign, text: str, *, by: User) -> Note:
         if campaign.notes.filter(retired_at=None).count() >= MAX_NOTES:
             raise ValueError(f"note: {MAX_NOTES} notes hold already; retire one that is done")
         written = Note.objects.create(campaign=campaign, text=text, by=by)
-        _record(written, "campaign.note_added", f"{rights.in_words(by)} told the proposer: {text}", by)
+        _record(written, kinds.NOTE_ADDED(note=written.pk), f"{rights.in_words(by)} told the proposer: {text}", by)
     return written
 
 
@@ -40,7 +41,8 @@ def retire(campaign: Campaign, note_id: int, *, by: User) -> Note:
         if held.update(retired_at=timezone.now()) != 1:
             raise LostRace("This note no longer holds: somebody retired it already")
         retired = campaign.notes.get(pk=note_id)
-        _record(retired, "campaign.note_retired", f"{rights.in_words(by)} retired a note: {retired.text}", by)
+        sentence = f"{rights.in_words(by)} retired a note: {retired.text}"
+        _record(retired, kinds.NOTE_RETIRED(note=retired.pk), sentence, by)
     return retired
 
 
@@ -50,5 +52,5 @@ def notes(campaign: Campaign) -> tuple[drafts.Note, ...]:
     return tuple(drafts.Note(at=f"{one.created_at:%Y-%m-%d %H:%M}", text=one.text) for one in held)
 
 
-def _record(note: Note, kind: str, sentence: str, by: User) -> None:
-    events.record(kind, sentence, by=rights.name_of(by), campaign=note.campaign, rows=[note], note=note.pk)
+def _record(note: Note, fact: Fact, sentence: str, by: User) -> None:
+    events.record(fact, sentence, by=rights.name_of(by), campaign=note.campaign, rows=[note])

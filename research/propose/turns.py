@@ -25,7 +25,7 @@ from research.change.visible import visible
 from research.models import Campaign, Turn
 from research.propose import repeats
 from research.propose.briefing import brief
-from research.record import events, ledger, rights
+from research.record import events, kinds, ledger, rights
 
 log = logging.getLogger(__name__)
 ASKING_FOR_AT_MOST = timedelta(minutes=15)
@@ -90,7 +90,7 @@ def begin(campaign: Campaign) -> Turn | None:
             sentence = (
                 f"Requests to Claude left without an answer by a restart: {num}, counted with the most they can cost"
             )
-            events.record("proposer.lost", sentence, by=rights.PROPOSER, campaign=campaign)
+            events.record(kinds.PROPOSER_LOST(), sentence, by=rights.PROPOSER, campaign=campaign)
     return campaign.turns.get(pk=turn.pk)  # as whoever asked before left it
 
 
@@ -141,7 +141,7 @@ def _submit(turn: Turn, source: BatchProposer, num_wanted: int) -> Answer:
         return answer
     with transaction.atomic():
         sentence = f"Claude was asked for {num_wanted} in a batch, at half price; the answer comes within a day"
-        events.record("proposer.batch", sentence, by=rights.PROPOSER, campaign=turn.campaign, batch=pending.id)
+        events.record(kinds.PROPOSER_BATCH(batch=pending.id), sentence, by=rights.PROPOSER, campaign=turn.campaign)
         _update(turn, batch=vars(pending), retry_at=timezone.now() + LOOK_AGAIN_AFTER, problem="")
     return answer
 
@@ -167,7 +167,7 @@ def _look_later(turn: Turn, late: Answer | None) -> None:
     with transaction.atomic():
         if problem and problem != turn.batch_problem:
             sentence = f"The batch could not be looked at: {problem}"
-            events.record("proposer.problem", sentence, by=rights.PROPOSER, campaign=turn.campaign)
+            events.record(kinds.PROPOSER_PROBLEM(), sentence, by=rights.PROPOSER, campaign=turn.campaign)
         _update(turn, batch_problem=problem, retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
 
 
@@ -179,7 +179,7 @@ def note_answer(turn: Turn, answer: Answer, purpose: str) -> None:
     with transaction.atomic():
         ledger.charge_claude(turn.campaign, answer.usages, purpose)
         if problem and problem[:500] != turn.problem:
-            events.record("proposer.problem", problem, by=rights.PROPOSER, campaign=turn.campaign)
+            events.record(kinds.PROPOSER_PROBLEM(), problem, by=rights.PROPOSER, campaign=turn.campaign)
         _update(turn, problem=problem[:500], retry_at=retry_at, num_problems=min(num_problems, 1_000))
 
 

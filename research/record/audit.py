@@ -19,7 +19,7 @@ from research import lifecycle
 from research.change.visible import visible
 from research.models import AuditHead, Revision
 from research.record import chain as chains
-from research.record import held
+from research.record import held, kinds
 from research.record.chain import chain as chain
 from research.record.chain import link as link
 
@@ -177,8 +177,8 @@ class _Walk:
 
     def _follow(self, row: dict[str, Any]) -> None:
         """A state that was set by hand lets things go on from where no move leads."""
-        kind, _, state = row["kind"].partition(".")
-        if state not in _LIVES.get(kind, {}) or not (key := row[f"{kind}_id"]):
+        kind, state = kinds.MOVES.get(row["kind"], ("", ""))
+        if kind not in _LIVES or not (key := row[f"{kind}_id"]):
             return
         before = self.states.get((kind, key))
         if before is not None and state not in _LIVES[kind][before]:

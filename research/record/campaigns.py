@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 
 from gpu_runner import contract
 from research.models import Campaign, Incumbent
-from research.record import events, repository, rights, watch
+from research.record import events, kinds, repository, rights, watch
 from research.record.rights import Actor
 
 GOAL = ("name", "goal", "program", "target_bpb")
@@ -37,14 +37,8 @@ def create(*, by: Actor, created_by: User | None = None, **fields: Any) -> Campa
         _take_slug(campaign)  # before its repository: of two with one slug at once, one comes no further than here
         repository.put(fresh, campaign)
         rows = [campaign, Incumbent.objects.create(campaign=campaign, number=0, commit=commit)]
-        events.record(
-            "campaign.created",
-            f"{campaign.name} began",
-            by=rights.name_of(by),
-            campaign=campaign,
-            rows=rows,
-            commit=commit,
-        )
+        fact = kinds.CAMPAIGN_CREATED(commit=commit)
+        events.record(fact, f"{campaign.name} began", by=rights.name_of(by), campaign=campaign, rows=rows)
     return campaign
 
 

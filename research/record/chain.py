@@ -27,14 +27,13 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research.models import AuditHead, Event
-from research.record import events, held, rights, seal
+from research.record import events, held, kinds, rights, seal
 from research.record.rights import Part
 
 log = logging.getLogger(__name__)
 BATCH = 2_000
 ALONE_WITHIN_S = 2.0
 LOCK_NOT_AVAILABLE = "55P03"  # of PostgreSQL
-BEGUN = "audit.begun"
 _BEFORE_SEALS = ("pk", "position", "kind", "by", "campaign_id", "proposal_id", "run_id", "sentence", "payload")
 COLUMNS = (*_BEFORE_SEALS, "rows", "at", "seal", "sha256")
 
@@ -158,7 +157,7 @@ def problem_with(head: AuditHead | None, known: Head | None) -> str:
     ``known`` is what was ``kept`` when the database was not read yet: it is written once the chain has grown.
     """
     if head is None or not head.signature:
-        if known is not None or Event.objects.filter(kind=BEGUN).exists():
+        if known is not None or Event.objects.filter(kind=kinds.AUDIT_BEGUN).exists():
             return f"the signed head of the chain was removed from the database: {_ANEW}"
         return ""
     if problem := problem_with_key(head.signature):
@@ -272,7 +271,8 @@ def begin_where_the_version_changed() -> bool:
 
 def newest_beginning() -> dict[str, Any] | None:
     """What the event says with which the signed part of the record begins."""
-    begun = Event.objects.filter(kind=BEGUN, position__in=AuditHead.objects.exclude(signature="").values("begun"))
+    signed = AuditHead.objects.exclude(signature="").values("begun")
+    begun = Event.objects.filter(kind=kinds.AUDIT_BEGUN, position__in=signed)
     payload: Any = begun.values_list("payload", flat=True).first()
     return payload if isinstance(payload, dict) else None
 
@@ -284,8 +284,8 @@ def _begun(sentence: str, by: Part, was: dict[str, Any], findings: list[str]) ->
         told: events.Told = {}
         for label, key, parts in rows:
             told.setdefault(label, {})[str(key)] = parts
-        payload = {"was": was, "part": number, "num_rows": len(rows), "holds": held.holds(), "findings": findings}
-        yield events.write(Event(kind=BEGUN, by=by, sentence=sentence[:600], payload=payload), told)
+        fact = kinds.AUDIT_BEGUN(was=was, part=number, num_rows=len(rows), holds=held.holds(), findings=findings)
+        yield events.write(Event(**fact._asdict(), by=by, sentence=sentence[:600]), told)
 
 
 def _alone() -> None:

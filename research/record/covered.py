@@ -20,6 +20,7 @@ from research.models import (
     Wave,
     Worker,
 )
+from research.record import kinds
 from research.record.held import Row, Table, cover
 
 _LIVE = "changes with every report; held from the run's end on"
@@ -70,8 +71,8 @@ cover(
         moving=frozenset({"state", "state_at"}),
         many={"precedents": "pk"},
         rewrites={
-            "proposal.drafted": frozenset({"title"}),
-            "proposal.better_on_val": frozenset({"kept_on_val"}),
+            kinds.PROPOSAL["drafted"]: frozenset({"title"}),
+            kinds.BETTER_ON_VAL: frozenset({"kept_on_val"}),
         },
     )
 )
@@ -97,9 +98,9 @@ cover(
         name="worker {name}",
         by_column=True,
         rewrites={
-            "worker.enrolled": frozenset({"token_sha256"}),
-            "worker.switched_on": frozenset({"enabled"}),
-            "worker.switched_off": frozenset({"enabled"}),
+            kinds.WORKER_ENROLLED: frozenset({"token_sha256"}),
+            kinds.WORKER_SWITCHED_ON: frozenset({"enabled"}),
+            kinds.WORKER_SWITCHED_OFF: frozenset({"enabled"}),
         },
         secret=frozenset({"token_sha256"}),
         apart=dict.fromkeys(("hardware_class", "hardware", "sandbox_level", "lock_sha256", "seen_at"), _HELLO),
@@ -154,4 +155,4 @@ cover(Table(model=Verdict, name="the verdict on P-{revision__proposal_id}"))
 cover(Table(model=Finding, name="the finding of P-{proposal_id}", moving=frozenset({"kind", "text"})))
 cover(Table(model=Note, name="note {id}", moving=frozenset({"retired_at"})))
 _ANSWERED = frozenset({"usd", "usage", "answer"})
-cover(Table(model=LedgerEntry, name="ledger entry {id}", moving=_ANSWERED, removes="ledger.not_sent"))
+cover(Table(model=LedgerEntry, name="ledger entry {id}", moving=_ANSWERED, removes=kinds.LEDGER_NOT_SENT))

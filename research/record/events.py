@@ -20,7 +20,8 @@ from django.dispatch import Signal
 
 from gpu_runner import contract
 from research.models import Campaign, Event, Proposal, Run
-from research.record import held, seal
+from research.record import held, kinds, seal
+from research.record.kinds import Fact
 
 log = logging.getLogger(__name__)
 recorded = Signal()
@@ -30,7 +31,7 @@ _actor: ContextVar[str] = ContextVar("who acts")
 
 
 def record(
-    kind: str,
+    fact: Fact,
     sentence: str,
     *,
     by: str,
@@ -38,14 +39,15 @@ def record(
     proposal: Proposal | None = None,
     run: Run | None = None,
     rows: Iterable[held.Ref] = (),
-    **payload: Any,
 ) -> Event:
     """Write one Event row. Must be called inside the transaction of what it tells of, once all of that is written.
 
+    ``fact`` is a kind of ``kinds`` that was called with its payload.
     ``rows`` are those that were written, changed or removed: the event holds them, see ``held``.
     """
+    assert kinds.REGISTERED.get(fact.kind) is fact.kind, f"{fact.kind} is no kind of event"
     about = {"campaign": campaign, "proposal": proposal, "run": run}
-    event = write(Event(kind=kind, sentence=sentence[:600], by=by, payload=payload, **about), held.told(rows))
+    event = write(Event(**fact._asdict(), sentence=sentence[:600], by=by, **about), held.told(rows))
     recorded.send(sender=Event, event=event)
     transaction.on_commit(partial(_tell, event))
     return event

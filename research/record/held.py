@@ -20,6 +20,7 @@ from typing import Any
 from django.db.models import ManyToManyField, Model
 
 from gpu_runner import contract
+from research.record import kinds
 
 Row = dict[str, Any]  # column -> value, as the database has it
 Parts = dict[str, str]  # of a row: FIXED, or a column -> hash, and MOVING
@@ -50,7 +51,7 @@ class Table:
     needs: tuple[str, ...] = ()  # further columns that ``is_settled`` reads
     is_settled: Callable[[Row], bool] = _always  # nothing writes to it any more without an event
     may_be_untold: bool = False
-    removes: str = ""  # the kind of event that ends a row, where it is not MODEL.removed
+    removes: str = ""  # the kind of event that ends a row, where it is not that of ``watch``
 
     @property
     def label(self) -> str:
@@ -58,8 +59,8 @@ class Table:
 
     @property
     def removed_by(self) -> str:
-        """The kind of the event that tells of a row's end."""
-        return self.removes or f"{self.model._meta.model_name}.removed"
+        """The kind of the event that tells of a row's end; empty where none ever ends."""
+        return self.removes or kinds.ROWS.get(str(self.model._meta.model_name), {}).get("removed", "")
 
     @property
     def fields(self) -> list[str]:

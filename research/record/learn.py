@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from django.db.models import Avg, F, Max
 
 from research import levels, statistics
 from research.change.drafts import Comment, Override, Precedent
 from research.models import Campaign, Decision, Finding, Incumbent, Proposal, Revision, Run, Verdict
-from research.record import events, rights
+from research.record import events, kinds, rights
 
 MAX_PRECEDENTS = 5_000
 
@@ -60,8 +59,8 @@ def record(proposal: Proposal, kind: str, text: str) -> Finding:
     finding, _ = Finding.objects.update_or_create(
         proposal=proposal, defaults={"campaign": proposal.campaign, "kind": kind, "text": text}
     )
-    told: dict[str, Any] = {"finding": finding.pk, "rows": [finding]}
-    events.record("finding.recorded", text, by=rights.LEARN, campaign=proposal.campaign, proposal=proposal, **told)
+    fact = kinds.FINDING_RECORDED(finding=finding.pk)
+    events.record(fact, text, by=rights.LEARN, campaign=proposal.campaign, proposal=proposal, rows=[finding])
     return finding
 
 

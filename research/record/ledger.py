@@ -17,7 +17,8 @@ from django.utils import timezone
 from gpu_runner import contract
 from research.change.drafts import Allowance, OverCap, Usage
 from research.models import Campaign, LedgerEntry, Run, Turn
-from research.record import events, rights
+from research.record import events, kinds, rights
+from research.record.kinds import Fact
 
 _APART = ("usd", "usd_at_most", "row", "body")  # of a Usage: not in the JSON of its row
 SENT = "sent"  # an attempt under way: not spent yet, and of no allowance any more
@@ -65,11 +66,11 @@ def charge_run(run: Run, device_s: float) -> None:
     price = run.campaign.usd_per_gpu_hour
     usd = None if price is None else price * Decimal(device_s) / 3600
     entry = LedgerEntry.objects.create(campaign=run.campaign, kind="gpu", gpu_s=device_s, usd=usd, run=run)
-    _tell(run.campaign, "ledger.charged", f"R-{run.pk} took {device_s:,.0f} s of a GPU", entry)
+    _tell(run.campaign, kinds.LEDGER_CHARGED(), f"R-{run.pk} took {device_s:,.0f} s of a GPU", entry)
 
 
-def _tell(campaign: Campaign, kind: str, sentence: str, *entries: LedgerEntry) -> None:
-    events.record(kind, sentence, by=rights.LEDGER, campaign=campaign, rows=entries)
+def _tell(campaign: Campaign, fact: Fact, sentence: str, *entries: LedgerEntry) -> None:
+    events.record(fact, sentence, by=rights.LEDGER, campaign=campaign, rows=entries)
 
 
 def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
@@ -80,12 +81,12 @@ def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
     """
     with transaction.atomic():
         entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=None, usage=_fields(usage, purpose))
-        _tell(campaign, "ledger.entered", f"A request to Claude is about to be sent, to {purpose}", entry)
+        _tell(campaign, kinds.LEDGER_ENTERED(), f"A request to Claude is about to be sent, to {purpose}", entry)
     weighed = allowance(campaign)
     if weighed.usd_left < 0:
         with transaction.atomic():
             LedgerEntry.objects.filter(pk=entry.pk).delete()
-            _tell(campaign, "ledger.not_sent", "It was not sent: too little is left", entry)
+            _tell(campaign, kinds.LEDGER_NOT_SENT(), "It was not sent: too little is left", entry)
         raise OverCap(f"Others are asking, and what they may cost leaves too little of the {weighed.name}; not sent.")
     return entry.pk
 
@@ -97,9 +98,8 @@ def write_off(campaign: Campaign) -> int:
         entry.usage["stop_reason"] = "lost"
         entry.save(update_fields=["usage"])
     if entries:
-        _tell(
-            campaign, "ledger.written_off", f"{len(entries)} requests to Claude were left without an answer", *entries
-        )
+        sentence = f"{len(entries)} requests to Claude were left without an answer"
+        _tell(campaign, kinds.LEDGER_WRITTEN_OFF(), sentence, *entries)
     return len(entries)
 
 
@@ -109,7 +109,7 @@ def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -
         if not settle(usage, purpose):
             with transaction.atomic():
                 entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", **_said(usage, purpose))
-                _tell(campaign, "ledger.charged", f"An answer of Claude, to {purpose}", entry)
+                _tell(campaign, kinds.LEDGER_CHARGED(), f"An answer of Claude, to {purpose}", entry)
 
 
 def settle(usage: Usage, purpose: str) -> bool:
@@ -120,7 +120,7 @@ def settle(usage: Usage, purpose: str) -> bool:
         if LedgerEntry.objects.filter(pk=usage.row).update(**_said(usage, purpose)) != 1:
             return False
         entry = LedgerEntry.objects.select_related("campaign").defer("answer").get(pk=usage.row)
-        _tell(entry.campaign, "ledger.charged", f"An answer of Claude, to {purpose}", entry)
+        _tell(entry.campaign, kinds.LEDGER_CHARGED(), f"An answer of Claude, to {purpose}", entry)
     return True
 
 

@@ -14,8 +14,9 @@ from django.utils import timezone
 from research import lifecycle
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal, ReportBatch, Run, Score
-from research.record import events, rights
+from research.record import events, kinds, rights
 from research.record.held import Ref
+from research.record.kinds import Payload
 from research.record.rights import Actor, Right
 
 # new state -> the right to it; what stands in none of them only the house does
@@ -38,7 +39,7 @@ def move_proposal(
     *,
     by: Actor,
     sentence: str,
-    payload: dict[str, Any] | None = None,
+    payload: Payload | None = None,
     rows: Iterable[Ref] = (),
     **changes: Any,
 ) -> None:
@@ -57,19 +58,16 @@ def move_proposal(
         _apply(proposal, changes)
         written = [proposal, *rows, *([proposal.revision] if new == "drafted" else [])]
         events.record(
-            f"proposal.{new}",
+            kinds.PROPOSAL[new].of(payload or {}),
             sentence,
             by=rights.name_of(by),
             campaign=proposal.campaign,
             proposal=proposal,
             rows=written,
-            **(payload or {}),
         )
 
 
-def move_run(
-    run: Run, new: str, *, by: Actor, sentence: str, payload: dict[str, Any] | None = None, **changes: Any
-) -> None:
+def move_run(run: Run, new: str, *, by: Actor, sentence: str, payload: Payload | None = None, **changes: Any) -> None:
     """Move ``run`` from the state and fence it was read in. Raises PermissionDenied, IllegalMove or LostRace."""
     rights.check(by, TO_RUN.get(new, rights.only_the_house), run)
     lifecycle.allowed(lifecycle.RUN, run.state, new)
@@ -80,14 +78,13 @@ def move_run(
         _apply(run, changes)
         proposal = run.revision.proposal if run.revision else None
         events.record(
-            f"run.{new}",
+            kinds.RUN[new].of(payload or {}),
             sentence,
             by=rights.name_of(by),
             campaign=run.campaign,
             proposal=proposal,
             run=run,
             rows=[run, *(_last_words(run) if new in lifecycle.RUN_OVER else ())],
-            **(payload or {}),
         )
 
 
@@ -96,7 +93,7 @@ def _last_words(run: Run) -> Iterable[Ref]:
     return [(ReportBatch, run.pk), *Score.objects.filter(run=run)]
 
 
-def move_score(run: Run, new: str, *, by: Actor, sentence: str, payload: dict[str, Any], **changes: Any) -> Score:
+def move_score(run: Run, new: str, *, by: Actor, sentence: str, choice: str, reason: str, **changes: Any) -> Score:
     """Take the score of ``run`` out of quarantine. Raises PermissionDenied, or LostRace when it is not in there."""
     rights.check(by, rights.settle, run)
     lifecycle.allowed(lifecycle.SCORE, "quarantined", new)
@@ -106,18 +103,9 @@ def move_score(run: Run, new: str, *, by: Actor, sentence: str, payload: dict[st
             raise LostRace(f"The score of R-{run.pk} is already {now}: somebody was first")
         score = Score.objects.get(run=run)
         proposal = run.revision.proposal if run.revision else None
-        told = payload | {"val_bpb": score.val_bpb, "outcome": new}
-        kind = "score.accepted" if new == "ok" else f"score.{new}"
-        events.record(
-            kind,
-            sentence,
-            by=rights.name_of(by),
-            campaign=run.campaign,
-            proposal=proposal,
-            run=run,
-            rows=[score],
-            **told,
-        )
+        fact = kinds.SCORE[new](choice=choice, reason=reason, val_bpb=score.val_bpb, outcome=new)
+        who = rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=run.campaign, proposal=proposal, run=run, rows=[score])
     return score
 
 
@@ -131,7 +119,7 @@ def move_campaign(campaign: Campaign, new: str, *, by: Actor, reason: str) -> No
             raise _lost_race(campaign, campaign.name)
         _apply(campaign, changes)
         sentence = f"{campaign.name} is {new}: {reason}"
-        events.record(f"campaign.{new}", sentence, by=rights.name_of(by), campaign=campaign, rows=[campaign])
+        events.record(kinds.CAMPAIGN[new](), sentence, by=rights.name_of(by), campaign=campaign, rows=[campaign])
 
 
 def bind(campaign: Campaign, hardware_class: str) -> None:
@@ -139,7 +127,7 @@ def bind(campaign: Campaign, hardware_class: str) -> None:
     mine = Campaign.objects.filter(pk=campaign.pk, state="active")
     if mine.filter(hardware_class="").update(hardware_class=hardware_class):
         sentence = f"{campaign.name} is measured on {hardware_class} from its first run on"
-        events.record("campaign.bound", sentence, by=rights.DISPATCH, campaign=campaign, rows=[campaign])
+        events.record(kinds.CAMPAIGN_BOUND(), sentence, by=rights.DISPATCH, campaign=campaign, rows=[campaign])
     elif not mine.filter(hardware_class=hardware_class).update(hardware_class=hardware_class):  # locks the row, too
         raise LostRace(f"{campaign} was bound to another hardware class, or is no longer active")
 

@@ -12,10 +12,9 @@ from django.utils import timezone
 
 from research.lifecycle import LostRace
 from research.models import Campaign, Event
-from research.record import events, rights
+from research.record import events, kinds, rights
 
 log = logging.getLogger(__name__)
-FAILED = "repair.failed"
 SAID_AGAIN_AFTER = timedelta(days=1)  # it is tried every few seconds, and a page full of it would hide all else
 
 
@@ -37,10 +36,10 @@ def _tell(what: str, campaign: Campaign | None, error: Exception) -> None:
         " the rest). All else goes on, and reconcile tries again every few seconds."
     )
     try:
-        said = Event.objects.filter(kind=FAILED, campaign=campaign, sentence=sentence)
+        said = Event.objects.filter(kind=kinds.REPAIR_FAILED, campaign=campaign, sentence=sentence)
         if said.filter(at__gt=timezone.now() - SAID_AGAIN_AFTER).exists():
             return
         with transaction.atomic():
-            events.record(FAILED, sentence, by=rights.RECONCILE, campaign=campaign)
+            events.record(kinds.REPAIR_FAILED(), sentence, by=rights.RECONCILE, campaign=campaign)
     except Exception:  # the database itself: the log has both
         log.exception("that %s could not be seen to could not be written down", what)

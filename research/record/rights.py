@@ -21,6 +21,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from research.models import Campaign, Event, Proposal, Revision, Run, Worker
+from research.record import kinds
 
 
 class Part(str):
@@ -149,7 +150,7 @@ def _agent_may_edit(by: Agent, proposal: Proposal | None) -> str:
 
 def _is_own(by: Agent, proposal: Proposal) -> bool:
     """As the sealed event says, since a row beside it could be added by hand."""
-    first = Event.objects.filter(kind="proposal.drafted", proposal=proposal).order_by("pk").first()
+    first = Event.objects.filter(kind=kinds.PROPOSAL["drafted"], proposal=proposal).order_by("pk").first()
     return first is not None and first.by == name_of(by)
 
 

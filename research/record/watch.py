@@ -18,7 +18,7 @@ from django.db.models import ManyToManyField, Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from research.models import Campaign, Worker
-from research.record import events, held
+from research.record import events, held, kinds
 from research.record.held import Row, Table
 
 MAX_VALUE = 500  # characters of one
@@ -33,6 +33,7 @@ def connect() -> None:
 
 def over(table: Table) -> None:
     """From now on a save or a deletion of a row of ``table`` leaves an event."""
+    assert table.model._meta.model_name in kinds.ROWS, f"no kind of event tells that a row of {table.label} changed"
     own: Any = {"sender": table.model, "weak": False, "dispatch_uid": f"watch.{table.label}"}
     pre_save.connect(partial(_before_save, table), **own)
     post_save.connect(partial(_saved, table), **own)
@@ -153,12 +154,11 @@ def _record(table: Table, key: int, before: Row | None, after: Row | None) -> No
     by, name = events.actor(), table.name.format(**shown)
     changed = f": {', '.join(_in_words(*change) for change in changes.items())}" if word == "changed" else ""
     events.record(
-        f"{table.model._meta.model_name}.{word}",
+        kinds.ROWS[str(table.model._meta.model_name)][word](changes=changes),
         f"{name} was {word}{changed}",
         by=by,
         campaign=_campaign(table, key) if after else None,
         rows=[(table.model, key)],
-        changes=changes,
     )
 
 

@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 
 from research.lifecycle import LostRace
 from research.models import Decision, Proposal
-from research.record import approval, learn, moves, rights
+from research.record import approval, kinds, learn, moves, rights
 from research.runs import quarantine
 
 BECOMES = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}
@@ -50,7 +50,7 @@ def decide(
         decision = Decision.objects.create(
             revision=revision, choice=choice, category=category, reason=reason, digest=digest, by=by
         )
-        told = {"digest": digest, "reason": reason, "decision": decision.pk}
+        told = kinds.Decided(digest=digest, reason=reason, decision=decision.pk)
         moves.move_proposal(proposal, new, by=by, sentence=sentence, payload=told, rows=[decision])
         if choice == "reject":
             label = dict(Decision.CATEGORIES)[category].lower()

@@ -13,7 +13,7 @@ from research.gates import atonce
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
 from research.propose import briefing, drafting
-from research.record import moves, repository, rights
+from research.record import kinds, moves, repository, rights
 from research.record.rights import Actor
 
 
@@ -62,7 +62,7 @@ def put(proposal: Proposal, draft: Draft, *, by: Actor, answers: str = "") -> Re
     author = by if isinstance(by, User) else None
     origin = "answered" if answers else "edited"
     revision = drafting.write_revision(proposal, draft, origin=origin, author=author, answers=answers)
-    told = {"revision": revision.number, "was": was}
+    told = kinds.Drafted(revision=revision.number, was=was)
     what = "revised" if answers else "edited"
     sentence = f"{rights.in_words(by)} {what} P-{proposal.pk} {proposal.title}: revision {revision.number}"
     moves.move_proposal(proposal, "drafted", by=by, sentence=sentence, payload=told, title=draft.title[:200])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.auth.models import User
 from django.db import transaction
 
@@ -11,7 +9,7 @@ from research import lifecycle
 from research.gates import overridden, process
 from research.lifecycle import LostRace
 from research.models import Decision, Gate, Proposal, Revision
-from research.record import approval, events, learn, moves, rights
+from research.record import approval, events, kinds, learn, moves, rights
 from research.review.decisions import MAX_REASON
 from research.runs import ending
 
@@ -64,24 +62,22 @@ def _tell(
 ) -> None:
     names = ", ".join(repr(gate.name) for gate in failed)
     gate = f"the gate{'s' if len(failed) > 1 else ''} {names}"
-    told: dict[str, Any] = {
-        "digest": decision.digest,
-        "gates": [gate.name for gate in failed],
-        "reason": decision.reason,
-        "decision": decision.pk,
-    }
+    told = kinds.Overridden(
+        digest=decision.digest,
+        gates=[gate.name for gate in failed],
+        reason=decision.reason,
+        decision=decision.pk,
+    )
     if not earlier:
-        sentence = (
-            f"{rights.in_words(decision.by)} signed to override {gate} on P-{proposal.pk}; a second person has to sign"
-        )
-        told["rows"] = [decision]
+        who = rights.in_words(decision.by)
+        sentence = f"{who} signed to override {gate} on P-{proposal.pk}; a second person has to sign"
         events.record(
-            "proposal.override_signed",
+            kinds.OVERRIDE_SIGNED.of(told),
             sentence,
             by=rights.name_of(decision.by),
             campaign=proposal.campaign,
             proposal=proposal,
-            **told,
+            rows=[decision],
         )
         return
     people = f"{rights.in_words(earlier[0].by)} and {rights.in_words(decision.by)}"
@@ -110,7 +106,7 @@ def withdraw(proposal_id: int, *, reason: str, by: User) -> None:
         if "withdrawn" not in lifecycle.PROPOSAL[proposal.state]:
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
         sentence = f"{rights.in_words(by)} withdrew P-{proposal.pk} {proposal.title}: {reason}"
-        moves.move_proposal(proposal, "withdrawn", by=by, sentence=sentence, payload={"reason": reason})
+        moves.move_proposal(proposal, "withdrawn", by=by, sentence=sentence, payload=kinds.Withdrawn(reason=reason))
         ending.cancel_queued(proposal.revision, by=by, reason=f"P-{proposal.pk} was withdrawn")
         learn.record(proposal, "withdrawn", f"Withdrawn by a person: {reason}")
 

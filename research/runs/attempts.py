@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from gpu_runner.contract import FAULT_OF, Failure, FailureKind, Fault
 from research.models import Campaign, Event, Run
+from research.record import kinds
 
 MAX_ATTEMPTS = 3
 MAX_UNEXPLAINED = 2  # of all runs of a proposal, beyond as many as the incumbent's own had
@@ -75,7 +76,7 @@ def _num_unexplained_of_the_incumbent(run: Run) -> int:
 
 
 def _lost(events: QuerySet[Event]) -> QuerySet[Event]:
-    return events.filter(kind="run.lost", payload__cause__in=UNEXPLAINED)
+    return events.filter(kind=kinds.RUN["lost"], payload__cause__in=UNEXPLAINED)
 
 
 def may_be_asked_anew(run: Run) -> bool:
@@ -94,7 +95,7 @@ def _num_in_a_row(campaign: Campaign) -> int:
     """The incumbent's own runs that the machine has ended since one came through, or somebody resumed."""
     own = campaign.runs.filter(purpose="baseline")
     through = own.filter(state="finished").order_by("-ended_at").values_list("ended_at", flat=True).first()
-    resumed = campaign.events.filter(kind="campaign.active").order_by("-pk").values_list("at", flat=True).first()
+    resumed = campaign.events.filter(kind=kinds.CAMPAIGN["active"]).order_by("-pk").values_list("at", flat=True).first()
     since = max(filter(None, (through, resumed)), default=campaign.created_at)
     return own.filter(
         state="failed", failure__kind__in=MACHINES, ended_at__gt=since, ended_at__lte=timezone.now()

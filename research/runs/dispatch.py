@@ -13,7 +13,7 @@ from django.utils import timezone
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Campaign, Incumbent, Proposal, Revision, Run
-from research.record import approval, doorbell, events, ledger, moves, rights
+from research.record import approval, doorbell, events, kinds, ledger, moves, rights
 from research.runs import quarantine, remeasure
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def queue(
                 **fields,
             )
             events.record(
-                "run.queued",
+                kinds.RUN["queued"](),
                 f"R-{run.pk} {run.get_purpose_display().lower()} seed {run.seed} is queued",
                 by=rights.DISPATCH,
                 campaign=run.campaign,

@@ -13,7 +13,7 @@ from gpu_runner import contract
 from research import lifecycle
 from research.lifecycle import Stop
 from research.models import Campaign, Revision, Run, Score
-from research.record import ledger, moves, repairs, rights
+from research.record import kinds, ledger, moves, repairs, rights
 from research.record.rights import Actor, Part
 from research.runs import attempts, remeasure
 
@@ -62,7 +62,7 @@ def give_back(run: Run, *, by: Part, why: str, kind: contract.FailureKind = "los
         if run.stop_kind:
             _stop_without_its_worker(run, by=by, why=why)
             return
-        told = {"cause": kind, "attempt": run.attempt}
+        told = kinds.Lost(cause=kind, attempt=run.attempt)
         moves.move_run(run, "lost", by=by, sentence=f"R-{run.pk} was lost: {why}", payload=told, lease_until=None)
         if (failure := attempts.last_failure(run, why=why, kind=kind, todo=todo)) is None:
             moves.move_run(

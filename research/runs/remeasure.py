@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from gpu_runner import contract
 from research.models import Campaign, Revision, Run
-from research.record import approval, events, rights
+from research.record import approval, events, kinds, rights
 from research.record.rights import Actor
 
 WAYS_OUT = {
@@ -37,7 +37,8 @@ def set_aside(campaign: Campaign, *, by: Actor) -> None:
     for run in _standing(campaign).filter(score__outcome="disputed"):
         Run.objects.filter(pk=run.pk).update(set_aside=True)
         sentence = f"R-{run.pk}, whose score is disputed, is set aside: its seed is measured again"
-        events.record("run.set_aside", sentence, by=rights.name_of(by), campaign=campaign, run=run, rows=[run])
+        fact, who = kinds.RUN_SET_ASIDE(), rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=campaign, run=run, rows=[run])
 
 
 def _standing(campaign: Campaign) -> QuerySet[Run]:

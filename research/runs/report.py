@@ -20,7 +20,7 @@ from django.utils import timezone
 from gpu_runner import contract
 from research import lifecycle
 from research.models import ReportBatch, Run, Score
-from research.record import ledger, moves, rights, withheld
+from research.record import kinds, ledger, moves, rights, withheld
 from research.record.rights import Part
 from research.runs import ending, quarantine
 
@@ -198,13 +198,13 @@ def _close(run: Run, last: contract.RunEnd, by: Part) -> None:
         ending.pause_for_baseline(run)
 
 
-def _payload(run: Run, last: contract.RunEnd) -> dict[str, Any]:
-    told = {}
+def _payload(run: Run, last: contract.RunEnd) -> kinds.Ended:
+    ended = kinds.Ended(val_bpb=last.score.val_bpb if last.score else None)
+    if last.score is not None:
+        ended["outcome"] = last.score.outcome
     if last.failure is not None and last.failure.kind == "scorer_failed":
-        told = {"told": f"R-{run.pk} {last.outcome}: {withheld.why_of(run, last.failure.message)}"}
-    if last.score is None:
-        return {"val_bpb": None} | told
-    return {"val_bpb": last.score.val_bpb, "outcome": last.score.outcome} | told
+        ended["told"] = f"R-{run.pk} {last.outcome}: {withheld.why_of(run, last.failure.message)}"
+    return ended
 
 
 def _held_against_history(run: Run, last: contract.RunEnd) -> contract.RunEnd:

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from gpu_runner import contract
 from research.models import Worker
-from research.record import events, rights, watch
+from research.record import events, kinds, rights, watch
 from research.record.rights import Actor
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -29,16 +29,17 @@ def enrol(name: str, *, by: Actor) -> str:
             name=name, defaults={"token_sha256": contract.sha256(token.encode())}
         )
         sentence = f"{name} was {'enrolled' if created else 'given a new token'}"
-        events.record("worker.enrolled", sentence, by=rights.name_of(by), rows=[worker], worker=worker.pk)
+        fact = kinds.WORKER_ENROLLED(worker=worker.pk)
+        events.record(fact, sentence, by=rights.name_of(by), rows=[worker])
     return token
 
 
 def switch(worker: Worker, enabled: bool, *, by: Actor) -> None:
     """Off: its next request is refused and its lease runs out. Raises PermissionDenied."""
     rights.check(by, rights.switch_workers, worker)
-    word = "on" if enabled else "off"
+    fact = kinds.WORKER_SWITCHED_ON() if enabled else kinds.WORKER_SWITCHED_OFF()
     with transaction.atomic():
         Worker.objects.filter(pk=worker.pk).update(enabled=enabled)
         worker.enabled = enabled
-        sentence = f"Worker {worker.name} is switched {word}"
-        events.record(f"worker.switched_{word}", sentence, by=rights.name_of(by), rows=[worker])
+        sentence = f"Worker {worker.name} is switched {'on' if enabled else 'off'}"
+        events.record(fact, sentence, by=rights.name_of(by), rows=[worker])

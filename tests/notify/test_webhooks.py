@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +18,8 @@ from kombu.exceptions import OperationalError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from research.models import Campaign, Event, Proposal
-from research.record import doorbell, events
+from research.record import doorbell, events, kinds
+from research.record.kinds import Fact
 from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from research.runs import dispatch
@@ -31,14 +32,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def eager() -> Iterator[None]:
     """A control worker that is always there: a task runs where it is sent."""
 
-    def send_task(name: str, args: tuple[int, ...], **options: object) -> None:
-        if name == DELIVER:
-            tasks.deliver(*args)
+    def at_once(task: str, rows: tuple[int, ...], queue: str) -> None:
+        if task == DELIVER:
+            tasks.deliver(*rows)
 
-    monkeypatch.setattr(doorbell, "current_app", SimpleNamespace(send_task=send_task))
+    with doorbell.rung_by(at_once):
+        yield
 
 
 @pytest.fixture
@@ -46,9 +48,9 @@ def campaign() -> Campaign:
     return builders.make_campaign()
 
 
-def happen(campaign: Campaign, kind: str = "run.failed", sentence: str = "R-1 failed") -> Event:
+def happen(campaign: Campaign, fact: Fact | None = None, sentence: str = "R-1 failed") -> Event:
     with transaction.atomic():
-        return events.record(kind, sentence, by="worker:box", campaign=campaign)
+        return events.record(fact or kinds.RUN["failed"](), sentence, by="worker:box", campaign=campaign)
 
 
 def owed(tracker: Endpoint) -> Delivery:
@@ -122,8 +124,8 @@ def test_what_was_rolled_back_is_told_to_nobody(campaign: Campaign, tracker: End
 def test_an_endpoint_gets_only_what_it_asked_for(campaign: Campaign, tracker: Endpoint) -> None:
     Endpoint.objects.create(description="Verdicts only", url=tracker.url, kinds=["verdict"])
     Endpoint.objects.create(description="Off", url=tracker.url, kinds=["run.failed"], enabled=False)
-    happen(campaign, "run.timed_out")
-    happen(campaign, "run.leased")
+    happen(campaign, kinds.RUN["timed_out"](val_bpb=None))
+    happen(campaign, kinds.RUN["leased"]())
     assert [(row.endpoint.description, row.kind) for row in Delivery.objects.all()] == [
         ("Experiment tracker", "run.failed")
     ]
@@ -133,7 +135,10 @@ def test_the_longest_possible_body_is_small(tracker: Endpoint) -> None:
     campaign = builders.make_campaign(slug="s" * 50, name="\U0001f680" * 120)
     proposal = builders.make_proposal(campaign, title="\U0001f680" * 200)
     with transaction.atomic():
-        events.record("verdict", "\U0001f680" * 600, by="x" * 120, campaign=campaign, proposal=proposal)
+        fact = kinds.VERDICT(
+            outcome="keep", effect_bpb=None, low_bpb=None, high_bpb=None, num_pairs=0, told="\U0001f680" * 600
+        )
+        events.record(fact, "\U0001f680" * 600, by="x" * 120, campaign=campaign, proposal=proposal)
     assert len(owed(tracker).body.encode()) < 5_000
 
 
@@ -145,13 +150,12 @@ def test_the_commit_rings_and_the_control_worker_delivers(
 
 
 def test_without_a_broker_the_event_stands_and_the_pump_makes_it_good(
-    campaign: Campaign, tracker: Endpoint, receiver: Receiver, eager: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    campaign: Campaign, tracker: Endpoint, receiver: Receiver, eager: None, caplog: Any
 ) -> None:
-    def refuse(*args: object, **options: object) -> None:
+    def refuse(task: str, rows: tuple[int, ...], queue: str) -> None:
         raise OperationalError("connection refused")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(doorbell, "current_app", SimpleNamespace(send_task=refuse))
+    with doorbell.rung_by(refuse):
         happen(campaign)
     assert "no broker for notify.deliver" in caplog.text
     assert receiver.got == []

@@ -29,7 +29,7 @@ from research.lifecycle import LostRace  # noqa: E402
 from research.loop import reconcile  # noqa: E402
 from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
 from research.propose import drafting  # noqa: E402
-from research.record import approval, audit, chain, events, moves  # noqa: E402
+from research.record import approval, audit, chain, events, kinds, moves  # noqa: E402
 from research.record.rights import Part  # noqa: E402
 from research.runs import dispatch, ending, workers  # noqa: E402
 from research.statistics import Look  # noqa: E402
@@ -158,7 +158,7 @@ def keep_writing(for_s: float) -> int:
     num, until = 0, time.monotonic() + for_s
     while time.monotonic() < until:
         with transaction.atomic():
-            events.record("test.written", f"Number {num}", by=Part("test"))
+            events.record(kinds.REPAIR_FAILED(), f"Number {num}", by=Part("test"))
         num += audit.chain()
     return num
 
@@ -223,7 +223,8 @@ def make_running() -> dict[str, Any]:
     there = make_pending(num_proposals=2)
     for proposal in Proposal.objects.filter(pk__in=there["proposals"]):
         carol = User.objects.get(username="carol")
-        moves.move_proposal(proposal, "approved", by=carol, sentence=f"P-{proposal.pk} is approved")
+        signed = kinds.Decided(digest=proposal.revision.digest, reason="", decision=0)
+        moves.move_proposal(proposal, "approved", by=carol, sentence=f"P-{proposal.pk} is approved", payload=signed)
         moves.move_proposal(proposal, "running", by=Part("test"), sentence=f"P-{proposal.pk} is running")
     return there
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -21,10 +20,10 @@ from django.test import override_settings
 
 from gpu_runner import contract
 from research.change.drafts import Override
-from research.loop import tasks
+from research.loop import driver
+from research.loop.driver import Driver
 from research.models import Campaign, Proposal, Turn
 from research.propose import briefing, drafting
-from research.record import doorbell
 from research.review import decisions, edit, override
 from research.runs import dispatch
 from tests import builders
@@ -161,16 +160,10 @@ class House:
     campaign: Campaign
     bob: User
     carol: User
-    bells: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    loop: Driver
     num_runs: int = 0
 
     # the control worker
-
-    def answer_bells(self) -> None:
-        while self.bells:
-            name, args = self.bells.pop(0)
-            if name.startswith("control.") and name != "control.propose":
-                getattr(tasks, name.rpartition(".")[2])(*args)
 
     def ask(self) -> None:
         """As much later as it takes: pauses between calls are the clock's."""
@@ -187,7 +180,7 @@ class House:
         while (lease := builders.claim(worker)) is not None:
             self.num_runs += 1
             self._play(lease)
-            self.answer_bells()
+            self.loop.to_the_end()
 
     def _play(self, lease: contract.Lease) -> None:
         spec = lease.spec
@@ -218,7 +211,7 @@ class House:
         open_ = self.campaign.proposals.filter(state__in=("pending_review", "blocked"))
         for proposal in open_.select_related("campaign").order_by("pk"):
             self._decide_on(proposal, IDEAS[proposal.title])
-            self.answer_bells()
+            self.loop.to_the_end()
 
     def _decide_on(self, proposal: Proposal, idea: Idea) -> None:
         revision = proposal.revision
@@ -250,18 +243,20 @@ class Session:
 def play() -> Session:
     """The whole story on the database that there is; ``MAX_ROUNDS`` bounds it."""
     campaign = builders.make_campaign(slug="session", name="Session", num_waiting=5, usd_per_gpu_hour=Decimal("2.5"))
-    house = House(
-        campaign=campaign,
-        bob=person("bob", "add_decision", "steer_campaign"),
-        carol=person("carol", "add_decision", "add_proposal"),
-    )
     till = Till()
     scripts = script(till)
-    with serving(*scripts) as server, _claude_is(server), _bells_into(house.bells):
+    answers = {bell: answer for bell, answer in driver.CONTROL.items() if bell != "control.propose"}  # asked by hand
+    with serving(*scripts) as server, _claude_is(server), driver.driving(answers) as loop:
+        house = House(
+            campaign=campaign,
+            bob=person("bob", "add_decision", "steer_campaign"),
+            carol=person("carol", "add_decision", "add_proposal"),
+            loop=loop,
+        )
         for _ in range(MAX_ROUNDS):
             if len(server.asked) < len(scripts):
                 house.ask()
-            house.answer_bells()
+            loop.to_the_end()
             house.work()
             house.decide()
             if len(server.asked) == len(scripts) and not _num_open(campaign):
@@ -281,12 +276,4 @@ def _claude_is(server: Server) -> Iterator[None]:
     """The local server, with a made-up key."""
     env = {"ANTHROPIC_API_KEY": "sk-test", "ANTHROPIC_BASE_URL": server.url}
     with mock.patch.dict("os.environ", env), override_settings(ANTHROPIC_CONFIGURED=True):
-        yield
-
-
-@contextmanager
-def _bells_into(bells: list[tuple[str, tuple[int, ...]]]) -> Iterator[None]:
-    """The broker is the wire: what would have been sent is answered here."""
-    broker = SimpleNamespace(send_task=lambda name, args, **options: bells.append((name, args)))
-    with mock.patch.object(doorbell, "current_app", broker):
         yield

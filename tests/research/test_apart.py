@@ -12,7 +12,7 @@ from gpu_runner import contract
 from research.judge import judge
 from research.loop import reconcile, tasks
 from research.models import Campaign, Event, Proposal, Revision, Run
-from research.record import audit, doorbell, ledger, repairs
+from research.record import audit, doorbell, kinds, ledger
 from research.review import decisions
 from research.runs import dispatch, ending, report
 from tests import builders
@@ -30,7 +30,7 @@ def campaign() -> Campaign:
 
 
 def told(campaign: Campaign | None) -> list[str]:
-    return list(Event.objects.filter(kind=repairs.FAILED, campaign=campaign).values_list("sentence", flat=True))
+    return list(Event.objects.filter(kind=kinds.REPAIR_FAILED, campaign=campaign).values_list("sentence", flat=True))
 
 
 def silent(campaign: Campaign, name: str) -> Run:

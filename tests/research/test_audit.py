@@ -18,7 +18,7 @@ from research.gates import overridden
 from research.loop import reconcile
 from research.models import AuditHead, Campaign, Decision, Event, Incumbent, Proposal, Revision, Score, Verdict
 from research.propose import drafting
-from research.record import audit, chain, events, held
+from research.record import audit, chain, events, held, kinds
 from research.record import seal as seals
 from research.record.rights import AUDIT
 from research.review import decisions, override
@@ -55,7 +55,8 @@ def record(bob: User) -> Campaign:
 def write(campaign: Campaign, num: int = 1) -> None:
     for number in range(num):
         with transaction.atomic():
-            events.record("test.written", f"Number {number}", by="user:alice", campaign=campaign, value=number / 7)
+            fact = kinds.BETTER_ON_VAL(final={"value": number / 7})
+            events.record(fact, f"Number {number}", by="user:alice", campaign=campaign)
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -420,7 +421,7 @@ def test_a_lost_key_is_said_in_one_sentence_and_the_way_out_works(record: Campai
     code, said = run("--begin-anew", "The disk of the old home is gone")
     assert (code, "until now: the record is signed with the key" in said) == (0, True)
     assert f"From position {found.num_events + 2} on they carry the seal of this home's key" in said
-    begun = Event.objects.get(kind=chain.BEGUN, payload__was__num_events=found.num_events + 1)
+    begun = Event.objects.get(kind=kinds.AUDIT_BEGUN, payload__was__num_events=found.num_events + 1)
     assert begun.by.startswith("operator:")
     assert begun.sentence.endswith("at the command line: The disk of the old home is gone")
     write(record)
@@ -433,7 +434,7 @@ def test_a_lost_key_is_said_in_one_sentence_and_the_way_out_works(record: Campai
 def test_a_record_of_an_earlier_version_is_taken_as_it_is_and_says_so(record: Campaign) -> None:
     """No seals, no rows in events, no signature: chained as the version before this one did."""
     Path(django_settings.AUDIT_HEAD).unlink()
-    Event.objects.filter(kind=chain.BEGUN).delete()
+    Event.objects.filter(kind=kinds.AUDIT_BEGUN).delete()
     Event.objects.update(position=None, sha256="", seal=None, rows={})
     head = ""
     for position, event in enumerate(Event.objects.order_by("pk"), start=1):
@@ -449,7 +450,7 @@ def test_a_record_of_an_earlier_version_is_taken_as_it_is_and_says_so(record: Ca
     reconcile.reconcile()
     found = audit.verify()
     assert (found.findings, found.begun) == ([], num + 1)
-    assert Event.objects.get(kind=chain.BEGUN).position == num + 1
+    assert Event.objects.get(kind=kinds.AUDIT_BEGUN).position == num + 1
     Decision.objects.update(reason="Yes!")
     assert len(audit.verify().findings) == 1
 

@@ -21,7 +21,7 @@ from research.change.drafts import Usage
 from research.gates import overridden
 from research.models import Campaign, Proposal
 from research.propose import notes
-from research.record import audit, covered, events, held, ledger, moves
+from research.record import audit, covered, events, held, kinds, ledger, moves
 from research.record.rights import COMMAND_LINE, DISPATCH, Part
 from research.review import decisions, override
 from tests import builders
@@ -143,7 +143,7 @@ def test_no_later_event_makes_good_what_was_changed_by_hand_before_it(record: Ca
         rows = table.model._base_manager.filter(pk=row["id"])
         with undone():
             rows.update(**{field.attname: other(field, rows.values_list(field.attname, flat=True).get())})
-            events.record("test.later", "And then", by="test", rows=[(table.model, row["id"])])
+            events.record(kinds.REPAIR_FAILED(), "And then", by="test", rows=[(table.model, row["id"])])
             if not any("by hand before event" in one for one in findings()):
                 made_good.append(f"{table.label}.{field.name}")
     assert made_good == []
@@ -261,7 +261,8 @@ def test_what_a_run_says_while_it_goes_on_is_no_tampering_and_is_held_at_its_end
 def test_an_event_tells_the_same_hashes_from_every_side(record: Campaign) -> None:
     """JSON numbers come back from PostgreSQL in another dress: 1e22 as a whole number, no negative zero."""
     with transaction.atomic():
-        event = events.record("test.written", "Numbers", by="test", big=1e22, zero=-0.0, small=5e-324, third=1 / 3)
+        fact = kinds.BETTER_ON_VAL(final={"big": 1e22, "zero": -0.0, "small": 5e-324, "third": 1 / 3})
+        event = events.record(fact, "Numbers", by="test")
     row = next(row for row in audit.chains.rows(chained=False) if row["pk"] == event.pk)
     assert audit.chains.is_sealed(row)
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from gpu_runner.contract import parse_recipe
 from research.change.drafts import Draft, Edit, Override, Prediction
-from research.change.patches import apply_edits, problems_with, to_patch
+from research.change.patches import answered_by, apply_edits, problems_with, to_patch
+
+from .test_claude import make_precedent
 
 TRAIN = "import math\n\n\ndef act(x):\n    return x.relu()\n\n\nLR = 0.1\n"
 
@@ -164,3 +166,17 @@ def test_a_draft_in_order_has_no_problem() -> None:
         edits=(Edit(path="train.py", search="x.relu()", replace="x.relu().square()"),),
     )
     assert problems_with(draft, RECIPE, FILES) == []
+
+
+# --- has it been asked before? --------------------------------------------------------------------
+
+
+def test_a_line_that_looks_like_a_header_is_a_change_like_any_other() -> None:
+    """``-- one`` that goes reads ``--- one`` in a diff."""
+    files = {"train.py": '"""Two remarks.\n\n-- one\n-- two\n"""\n'}
+    first, second = (
+        make_draft(edits=(Edit(path="train.py", search=f"-- {which}\n", replace=""),)) for which in ("one", "two")
+    )
+    earlier = make_precedent(patch=to_patch(files, first.edits), overrides=(), on_incumbent=True)
+    assert answered_by(second, [earlier], files) is None
+    assert answered_by(first, [earlier], files) == earlier

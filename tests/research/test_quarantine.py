@@ -15,7 +15,7 @@ from research import lifecycle, statistics
 from research.judge import judge
 from research.loop import tasks
 from research.models import Campaign, Event, Proposal, Run, Score
-from research.record import audit, events, learn
+from research.record import audit, events, kinds, learn
 from research.review import decisions, quarantined
 from research.runs import dispatch, ending
 from tests import builders
@@ -38,7 +38,8 @@ def history(campaign: Campaign, scores: list[float]) -> None:
         )  # fmt: skip
         rows = [run, Score.objects.create(run=run, outcome="ok", val_bpb=val_bpb, seconds=1.0)]
         with transaction.atomic():
-            events.record("run.finished", "It finished", by="worker:w", campaign=campaign, run=run, rows=rows)
+            fact = kinds.RUN["finished"](val_bpb=val_bpb, outcome="ok")
+            events.record(fact, "It finished", by="worker:w", campaign=campaign, run=run, rows=rows)
 
 
 STEADY = [1.600, 1.602, 1.598, 1.601, 1.599, 1.603, 1.597, 1.600, 1.601, 1.599]

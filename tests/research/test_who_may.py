@@ -19,7 +19,7 @@ from research.change.drafts import Draft
 from research.gates import overridden, process
 from research.models import Campaign, Proposal, Run, Score
 from research.propose import drafting, notes
-from research.record import campaigns, chain, moves, rights
+from research.record import campaigns, chain, kinds, moves, rights
 from research.record.rights import DISPATCH, Actor, Agent, Part
 from research.review import decisions, edit, outside, override, quarantined
 from research.runs import dispatch, ending, remeasure, workers
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).resolve().parents[2]
 SCOUT = Agent(name="scout", campaign=None, may_propose=True)
 READER = Agent(name="scout", campaign=None, may_propose=False)
+SIGNED = kinds.Overridden(digest="", gates=[], reason="", decision=0)
 
 
 class Scene:
@@ -93,7 +94,13 @@ class Scene:
         outside.answer(self.sent_back.pk, draft(0.2), digest=self.sent_back.revision.digest, by=by)
 
     def move(self, proposal: Proposal, new: str, by: Actor) -> None:
-        moves.move_proposal(proposal, new, by=by, sentence="It moves")
+        moves.move_proposal(proposal, new, by=by, sentence="It moves", payload=said(new))
+
+
+def said(new: str) -> kinds.Payload:
+    """What the event of a move to ``new`` has to say."""
+    decided = kinds.Decided(digest="", reason="", decision=0)
+    return decided if kinds.Decided in kinds.PROPOSAL[new].shapes else {}
 
 
 def draft(value: float) -> Draft:
@@ -113,7 +120,7 @@ PEOPLE: dict[str, Verb] = {
     "research.review.edit.edit": Scene.edit,
     "research.review.edit.put": lambda scene, by: edit.put(scene.pending, draft(0.2), by=by),
     "research.gates.process.go_on": lambda scene, by: process.go_on(
-        scene.blocked.revision, by=by, sentence="On.", payload={}, rows=[]
+        scene.blocked.revision, by=by, sentence="On.", payload=SIGNED, rows=[]
     ),
     "research.propose.drafting.by_hand": lambda scene, by: drafting.by_hand(scene.campaign, draft(0.4), by=by),
     "research.propose.drafting.write": lambda scene, by: drafting.write(scene.campaign, draft(0.4), arm="human", by=by),
@@ -129,7 +136,7 @@ PEOPLE: dict[str, Verb] = {
         scene.queued, "cancelled", by=by, sentence="It is cancelled"
     ),
     "research.record.moves.move_score": lambda scene, by: moves.move_score(
-        scene.doubted, "ok", by=by, sentence="It counts", payload={}
+        scene.doubted, "ok", by=by, sentence="It counts", choice="accept", reason="Seen."
     ),
     "research.runs.ending.stop_run": lambda scene, by: ending.stop_run(
         scene.live, kind=lifecycle.Stop.PERSON, by=by, reason="flat"

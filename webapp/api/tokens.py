@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research.models import Campaign
-from research.record import events, rights, watch
+from research.record import events, kinds, rights, watch
 from research.record.rights import Actor, Agent
 from webapp.models import AgentToken
 
@@ -55,7 +55,8 @@ def make(name: str, *, campaign: Campaign | None, by: Actor, scope: str = "propo
         made, _ = AgentToken.objects.update_or_create(name=name, defaults=fields)
         where = campaign.name if campaign else "every campaign"
         sentence = f"Agent {name} may {scope} in {where} for {days} days"
-        events.record("agent.token_made", sentence, by=rights.name_of(by), campaign=campaign, rows=[made])
+        fact, who = kinds.AGENT_TOKEN_MADE(), rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=campaign, rows=[made])
     return token
 
 
@@ -71,7 +72,8 @@ def revoke(token: AgentToken, *, by: Actor) -> None:
         if not AgentToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
             raise ValueError(f"The token of {token} is revoked already.")
         sentence = f"The token of agent {token} was revoked"
-        events.record("agent.token_revoked", sentence, by=rights.name_of(by), campaign=token.campaign, rows=[token])
+        fact, who = kinds.AGENT_TOKEN_REVOKED(), rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=token.campaign, rows=[token])
 
 
 def find(token: str) -> AgentToken | None:

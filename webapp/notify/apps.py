@@ -10,7 +10,7 @@ class NotifyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from research.record import events, held, watch
+        from research.record import events, held, kinds, watch
         from webapp.notify import outbox
         from webapp.notify.models import Endpoint
 
@@ -23,9 +23,9 @@ class NotifyConfig(AppConfig):
                     name="endpoint {description}",
                     by_column=True,
                     rewrites={
-                        "endpoint.enabled": frozenset({"enabled", "disabled_reason"}),
-                        "endpoint.disabled": frozenset({"enabled", "disabled_reason"}),
-                        "endpoint.secret_rotated": frozenset({"secret", "old_secret", "old_secret_until"}),
+                        kinds.ENDPOINT_ENABLED: frozenset({"enabled", "disabled_reason"}),
+                        kinds.ENDPOINT_DISABLED: frozenset({"enabled", "disabled_reason"}),
+                        kinds.ENDPOINT_SECRET_ROTATED: frozenset({"secret", "old_secret", "old_secret_until"}),
                     },
                     apart=dict.fromkeys(("num_failures", "failing_since", "busy_until"), pace),
                     secret=frozenset({"secret", "old_secret"}),

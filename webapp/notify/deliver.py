@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from research.record import doorbell, events, rights, watch
+from research.record import doorbell, events, kinds, rights, watch
 from research.record.rights import Actor
 from webapp.notify import sign
 from webapp.notify.models import DELIVER, Delivery, Endpoint
@@ -165,7 +165,7 @@ def switch_off(endpoint: Endpoint, reason: str, *, by: Actor) -> None:
         owed.update(state="failed", next_attempt_at=None, problem="The endpoint was switched off.")
         endpoint.enabled, endpoint.disabled_reason = False, reason
         sentence = f"Webhooks to {endpoint} are switched off. {reason}"
-        events.record("endpoint.disabled", sentence, by=rights.name_of(by), rows=[endpoint])
+        events.record(kinds.ENDPOINT_DISABLED(), sentence, by=rights.name_of(by), rows=[endpoint])
 
 
 def switch_on(endpoint: Endpoint, *, by: Actor) -> None:
@@ -176,7 +176,7 @@ def switch_on(endpoint: Endpoint, *, by: Actor) -> None:
         if Endpoint.objects.filter(pk=endpoint.pk, enabled=False).update(**fresh) == 1:
             endpoint.enabled = True
             sentence = f"Webhooks to {endpoint} are switched on"
-            events.record("endpoint.enabled", sentence, by=rights.name_of(by), rows=[endpoint])
+            events.record(kinds.ENDPOINT_ENABLED(), sentence, by=rights.name_of(by), rows=[endpoint])
 
 
 def rotate(endpoint: Endpoint, *, by: Actor) -> str:
@@ -187,7 +187,7 @@ def rotate(endpoint: Endpoint, *, by: Actor) -> str:
     with transaction.atomic(), watch.told_by_a_verb():
         endpoint.save(update_fields=["secret", "old_secret", "old_secret_until"])
         sentence = f"The secret of {endpoint} was rotated"
-        events.record("endpoint.secret_rotated", sentence, by=rights.name_of(by), rows=[endpoint])
+        events.record(kinds.ENDPOINT_SECRET_ROTATED(), sentence, by=rights.name_of(by), rows=[endpoint])
     return endpoint.secret
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from django.db import models
 
 from research.models import Event
+from research.record import kinds
 from webapp.notify import sign
 
 # What an endpoint may ask for -> the events that are sent under this type.
 KINDS: dict[str, frozenset[str]] = {
-    "proposal.pending_review": frozenset({"proposal.pending_review"}),
-    "run.finished": frozenset({"run.finished"}),
-    "run.failed": frozenset({"run.failed", "run.timed_out"}),
-    "verdict": frozenset({"verdict"}),
+    kinds.PROPOSAL["pending_review"]: frozenset({kinds.PROPOSAL["pending_review"]}),
+    kinds.RUN["finished"]: frozenset({kinds.RUN["finished"]}),
+    kinds.RUN["failed"]: frozenset({kinds.RUN["failed"], kinds.RUN["timed_out"]}),
+    kinds.VERDICT: frozenset({kinds.VERDICT}),
 }
 TEST = "test"
 DELIVER = "notify.deliver"  # the task that sends what one endpoint is owed

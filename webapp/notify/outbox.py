@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
-from research.record import doorbell, repairs, rights, withheld
+from research.record import doorbell, kinds, repairs, rights, withheld
 from research.record.rights import Actor
 from webapp.notify.models import DELIVER, KINDS, TEST, Delivery, Endpoint
 
@@ -66,7 +66,7 @@ def body_of(kind: str, event: Event) -> dict[str, Any]:
     }
     if event.run is not None:
         data["run"] = _run(event.run)
-    if kind == "verdict" and event.proposal is not None:
+    if kind == kinds.VERDICT and event.proposal is not None:
         data["verdict"] = _verdict(event.proposal)
     stripped: dict[str, Any] = withheld.stripped({"type": kind, "timestamp": occurred_at, "data": data})
     return stripped

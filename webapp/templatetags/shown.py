@@ -18,6 +18,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from research import levels
+from research.record import kinds
 from research.runs import attempts
 from webapp.drawing import figures
 
@@ -331,24 +332,24 @@ EVENT_ICONS = {
     "worker": ("server", "dim"),
     "campaign": ("flask-conical", "dim"),
     "repair": ("triangle-alert", "warn"),
-    "proposal.drafted": ("sparkles", "cl"),
-    "proposal.checking": ("list-checks", "dim"),
-    "proposal.pending_review": ("inbox", "runc"),
-    "proposal.approved": ("check", "good"),
-    "proposal.rejected": ("x", "bad"),
-    "proposal.changes_requested": ("message-square", "warn"),
-    "proposal.blocked": ("shield-alert", "bad"),
-    "proposal.override_signed": ("key-round", "warn"),
-    "proposal.withdrawn": ("minus", "dim"),
-    "proposal.unanswered": ("triangle-alert", "warn"),
-    "proposal.stale": ("history", "warn"),
-    "proposal.judged": ("scale", "runc"),
-    "run.finished": ("circle-check", "good"),
-    "score.accepted": ("shield-check", "good"),
-    "score.disputed": ("octagon-x", "bad"),
-    "run.failed": ("circle-x", "bad"),
-    "run.timed_out": ("clock", "bad"),
-    "run.lost": ("server-off", "warn"),
+    kinds.PROPOSAL["drafted"]: ("sparkles", "cl"),
+    kinds.PROPOSAL["checking"]: ("list-checks", "dim"),
+    kinds.PROPOSAL["pending_review"]: ("inbox", "runc"),
+    kinds.PROPOSAL["approved"]: ("check", "good"),
+    kinds.PROPOSAL["rejected"]: ("x", "bad"),
+    kinds.PROPOSAL["changes_requested"]: ("message-square", "warn"),
+    kinds.PROPOSAL["blocked"]: ("shield-alert", "bad"),
+    kinds.OVERRIDE_SIGNED: ("key-round", "warn"),
+    kinds.PROPOSAL["withdrawn"]: ("minus", "dim"),
+    kinds.UNANSWERED: ("triangle-alert", "warn"),
+    kinds.PROPOSAL["stale"]: ("history", "warn"),
+    kinds.PROPOSAL["judged"]: ("scale", "runc"),
+    kinds.RUN["finished"]: ("circle-check", "good"),
+    kinds.SCORE["ok"]: ("shield-check", "good"),
+    kinds.SCORE["disputed"]: ("octagon-x", "bad"),
+    kinds.RUN["failed"]: ("circle-x", "bad"),
+    kinds.RUN["timed_out"]: ("clock", "bad"),
+    kinds.RUN["lost"]: ("server-off", "warn"),
 }
 
 

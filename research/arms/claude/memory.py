@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
+from research.change import unified
 from research.change.drafts import Draft, Precedent
 
 MAX_CHARS = 120_000  # of settled rows, some 34,000 tokens
@@ -168,7 +169,7 @@ def _levels(settled: Sequence[Precedent]) -> dict[int, Level]:
 
 def topics(knobs: Iterable[str], patch: str) -> frozenset[str]:
     """What a change is about: its knobs, its files, and the names on the lines that it changes."""
-    changed = [line[1:] for line in patch.split("\n") if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    changed = [line[1:] for file in unified.read(patch).files for line in file.changed]
     return frozenset([*knobs, *paths_of(patch), *(word for line in changed for word in _WORD.findall(line))])
 
 
@@ -190,7 +191,7 @@ def nearness(one: frozenset[str], others: Iterable[frozenset[str]]) -> float:
 
 
 def paths_of(patch: str) -> list[str]:
-    return [line.removeprefix("+++ b/").rstrip("\t") for line in patch.split("\n") if line.startswith("+++ b/")]
+    return [path for file in unified.read(patch).files for path in sorted(file.paths)]
 
 
 def _near(settled: Sequence[Precedent], levels: dict[int, Level], to: dict[int, frozenset[str]]) -> str:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from research.record import events
+from research.record import events, kinds
 from webapp.models import LoginLink
 
 LINK_TTL = timedelta(hours=1)
@@ -45,7 +45,7 @@ def redeem(token: str) -> User | None:
             return None
         link = LoginLink.objects.select_related("user").get(token_sha256=_hash(token))
         who = f"user:{link.user.get_username()}"
-        events.record("loginlink.used", f"{link.user} signed in with a link", by=who, rows=[link])
+        events.record(kinds.LINK_USED(), f"{link.user} signed in with a link", by=who, rows=[link])
     return link.user
 
 

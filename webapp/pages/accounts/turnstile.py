@@ -43,7 +43,7 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from research.record import events
+from research.record import events, kinds
 from webapp.house.whence import network_of
 from webapp.models import Tries
 
@@ -219,7 +219,7 @@ def _tell(place: Place) -> None:
     log.warning(sentence)
     if known:
         with transaction.atomic():
-            events.record("sign_in.rests", sentence, by="turnstile", user=name)
+            events.record(kinds.SIGN_IN_RESTS(user=name), sentence, by="turnstile")
 
 
 # --- browsers that somebody signed in with before --------------------------------------------------

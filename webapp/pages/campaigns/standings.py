@@ -16,7 +16,7 @@ from research import levels, lifecycle, statistics
 from research.judge import latency
 from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Turn, Verdict
 from research.propose import turns
-from research.record import learn, ledger, repository
+from research.record import kinds, learn, ledger, repository
 from research.review import decisions
 from webapp.drawing import figures, progression
 from webapp.pages.campaigns import waits
@@ -27,9 +27,11 @@ MAX_LEDGER = 60
 MAX_EVENTS = 20
 # Left out of the feed: steps of runs and gates, and what a verdict or a decision says already.
 QUIET_EVENTS = (
-    "run.queued", "run.leased", "run.training", "run.scoring", "proposal.checking", "proposal.judged",
-    "finding.recorded", "ledger.entered", "ledger.not_sent", "ledger.charged", "ledger.written_off",
-)  # fmt: skip
+    *(kinds.RUN[state] for state in ("queued", "leased", "training", "scoring")),
+    *(kinds.PROPOSAL[state] for state in ("checking", "judged")),
+    kinds.FINDING_RECORDED,
+    *kinds.LEDGER,
+)
 MAX_STEMS = 9
 MAX_BRANCHES = 2
 MAX_OPEN_BRANCHES = 4

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from research.judge import latency
 from research.judge.latency import Stage
-from research.models import Campaign, Event, Proposal
+from research.models import Campaign, Event
+from research.record import kinds
 from webapp.drawing import figures
 from webapp.templatetags.shown import DAY, HOUR, MINUTE, seconds
 
@@ -20,10 +21,10 @@ def stages_of(campaign: Campaign) -> list[Stage]:
     """Of the newest proposals, and of the requests to Claude: three queries."""
     newest = campaign.proposals.order_by("-pk").values_list("pk", flat=True)[:NEWEST]
     oldest = min(newest, default=0)
-    kinds = [f"proposal.{state}" for state, _ in Proposal._meta.get_field("state").choices or ()]
-    told = Event.objects.filter(campaign=campaign, proposal_id__gte=oldest, kind__in=kinds).order_by("pk")
+    state_of: dict[str, str] = {kind: state for state, kind in kinds.PROPOSAL.items()}
+    told = Event.objects.filter(campaign=campaign, proposal_id__gte=oldest, kind__in=state_of).order_by("pk")
     rows = told.filter(proposal__isnull=False).values_list("proposal__pk", "kind", "at")
-    stays = [latency.Stay(proposal=n, state=kind.removeprefix("proposal."), at=at) for n, kind, at in rows]
+    stays = [latency.Stay(proposal=n, state=state_of[kind], at=at) for n, kind, at in rows]
     asked = campaign.ledger.filter(kind="claude").order_by("-pk").values_list("usage", flat=True)[:NEWEST]
     return latency.stages(stays, [usage["seconds"] for usage in asked])
 

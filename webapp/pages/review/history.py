@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from research.models import Decision, Event, Proposal
+from research.record import kinds
 
 # Left out of the history: steps of runs that have pages of their own, and what another line says already.
 QUIET_EVENTS = (
-    "run.queued", "run.leased", "run.training", "run.scoring", "proposal.checking", "verdict",
-    "finding.recorded", "ledger.entered", "ledger.not_sent", "ledger.charged", "ledger.written_off",
-)  # fmt: skip
+    *(kinds.RUN[state] for state in ("queued", "leased", "training", "scoring")),
+    kinds.PROPOSAL["checking"],
+    kinds.VERDICT,
+    kinds.FINDING_RECORDED,
+    *kinds.LEDGER,
+)
 MAX_EVENTS = 80
 DECIDED = (
-    "proposal.approved",
-    "proposal.rejected",
-    "proposal.changes_requested",
-    "proposal.override_signed",
+    kinds.PROPOSAL["approved"],
+    kinds.PROPOSAL["rejected"],
+    kinds.PROPOSAL["changes_requested"],
+    kinds.OVERRIDE_SIGNED,
 )
 
 
@@ -40,19 +44,17 @@ def of(proposal: Proposal, decisions: list[Decision]) -> list[Moment]:
 
 
 _SAID = {
-    "approve": ("Approved", "approved"),
-    "reject": ("Rejected", "rejected"),
-    "request_changes": ("Changes requested", "changes_requested"),
-    "override": ("Override signed", "override_signed"),
+    "approve": ("Approved", kinds.PROPOSAL["approved"]),
+    "reject": ("Rejected", kinds.PROPOSAL["rejected"]),
+    "request_changes": ("Changes requested", kinds.PROPOSAL["changes_requested"]),
+    "override": ("Override signed", kinds.OVERRIDE_SIGNED),
 }
 
 
 def _of_decision(decision: Decision) -> Moment:
     name = decision.by.get_full_name() or decision.by.get_username()
-    past, becomes = _SAID[decision.choice]
+    past, kind = _SAID[decision.choice]
     label = f" ({decision.get_category_display().lower()})" if decision.category else ""
     signs = decision.choice in ("approve", "override")
     on = f" on digest {decision.digest[:4]}…{decision.digest[-4:]}" if signs else ""
-    return Moment(
-        decision.created_at, f"proposal.{becomes}", f"{past} by {name}{label}{on}", decision.reason, f"user:{name}"
-    )
+    return Moment(decision.created_at, kind, f"{past} by {name}{label}{on}", decision.reason, f"user:{name}")
