@@ -1,4 +1,4 @@
-"""Frames that stand around many things on many pages: a card, a notice, a placeholder."""
+"""Frames that stand around many things on many pages: a card, a notice, a placeholder, a table."""
 
 from __future__ import annotations
 
@@ -44,4 +44,14 @@ def placeholder(content: SafeString, image: str, title: str, level: str = "h3", 
     return format_html(
         '<div class="empty"><div class="pic {}">{}</div><{}>{}</{}>{}</div>',
         tone, icon(image), level, title, level, content,
+    )  # fmt: skip
+
+
+@register.simple_block_tag
+def table(content: SafeString, label: str, classes: str = "") -> SafeString:
+    """Head and body of a table, in a box that scrolls sideways where the table is wider than the page."""
+    return format_html(
+        '<div class="diffwrap" tabindex="0" role="region" aria-label="{}, table">'
+        '<table class="tbl {}">{}</table></div>',
+        label, classes, content,
     )  # fmt: skip
