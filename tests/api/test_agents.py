@@ -20,7 +20,7 @@ from research.propose import drafting
 from research.record import learn
 from research.review import decisions
 from tests import builders
-from tests.research.test_claude_in_the_loop import make_answer
+from tests.research.answers import make_answer
 from webapp.api import tokens, v1
 from webapp.models import AgentToken, Submission
 

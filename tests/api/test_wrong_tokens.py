@@ -9,7 +9,7 @@ from django.test import Client
 
 from research.runs import workers
 from tests import builders
-from tests.api.test_worker_api import CLAIM
+from tests.api.worker import CLAIM
 from webapp.api import tokens
 from webapp.api.spoken import WRONG_TOKENS
 

@@ -23,9 +23,8 @@ from tests.gpu import inside
 from tests.gpu import utilization as use
 from tests.gpu.machine import DRY, FILES, IS_DRY_RUN, MINUTES, gpu_memory_mib, left_s, verdict
 from tests.gpu.stages import Steps, steps
-from tests.loop.house import House
-from tests.loop.test_whole_loop import approve
-from tests.web.chromium import QUIET
+from tests.loop.house import House, approve
+from tests.web.chromium import QUIET, executable
 from tests.worker.world import processes_with
 
 pytestmark = pytest.mark.gpu
@@ -187,7 +186,7 @@ def photograph(house: House) -> list[str]:
     pages = {"campaign": f"/campaigns/{SLUG}/"}
     pages |= {"run": f"/runs/{run[0]['id']}/"} if run else {}
     pages |= {"proposal": f"/proposals/{proposal[0]['id']}/"} if proposal else {}
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = executable()
     FOLDER.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         if found is None and not Path(playwright.chromium.executable_path).exists():

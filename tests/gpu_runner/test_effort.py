@@ -24,7 +24,7 @@ from gpu_runner.model_process import ModelFailed
 from gpu_runner.sandbox import Cell, Spent, cgroups, child_environment, tally
 from gpu_runner.sandbox.account import Account
 from tests.gpu_runner import zoo
-from tests.gpu_runner.test_score import make_model, measure
+from tests.gpu_runner.scoring import make_model, measure
 from tests.sandbox import trials
 
 NUM_STEPS = 900  # 1.3 s

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.yard.processes import ROOT, lives, numbers_in, wait_until, with_mark
+from tests.waiting import wait_until
+from tests.yard.processes import ROOT, lives, numbers_in, with_mark
 
 SLEEPS = "import os, sys, time; open({pids!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
 SAYS_WHEN_IT_ENDS = """
