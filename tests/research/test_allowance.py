@@ -17,10 +17,9 @@ from research.models import LedgerEntry
 from research.propose import drafting
 from research.record import ledger, moves
 from tests import builders
-from tests.research.answers import use
+from tests.research.answers import make_answer, use
 
 from .anthropic_server import message, serving, text
-from .test_claude_in_the_loop import make_answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

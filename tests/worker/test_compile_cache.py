@@ -13,9 +13,9 @@ from gpu_runner.compile_cache import FOLDER, CompileCache
 from gpu_runner.sandbox import cgroups
 from research.record import repository
 from tests.builders import make_campaign
+from tests.worker.recipes import GOOD
 
 from .conftest import Bench
-from .test_launch import GOOD
 from .world import Repository, make_dataset, make_lease
 
 COMPILE = """

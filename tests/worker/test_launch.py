@@ -14,21 +14,11 @@ import pytest
 from gpu_runner import contract
 from gpu_runner.contract import Budget
 from tests.waiting import wait_until
+from tests.worker.recipes import FOREVER, GOOD, strays
 
 from .conftest import Bench
 from .web import WORKER_TOKEN
 from .world import RUN_TOKEN, make_dataset, make_lease, processes_with, scorer_that_says
-
-GOOD = """
-say(kind="started", device="cpu", num_params=1234, knobs={"width": 64})
-for step in range(3):
-    draw()
-    point(step, train_loss=3.0 - step, watch_bpb=None)
-say(kind="progress", fraction=1.0, eta_s=0.0, step=3, num_steps=3)
-print("alice was here")
-save()
-finish()
-"""
 
 
 def test_alices_run_is_reported_scored_and_cleared_away(bench: Bench) -> None:
@@ -141,17 +131,6 @@ def test_a_second_attempt_counts_on_from_the_seq_that_it_is_given(bench: Bench) 
     bench.web.last_seq = lambda: bench.web.reports[-1].seq if bench.web.reports else 1204  # type: ignore[method-assign]
     bench.run(lease)
     assert bench.web.reports[0].seq == 1205
-
-
-FOREVER = """
-subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(600)  # stray of {RUN}"], start_new_session=True)
-point(1, train_loss=1.0)
-time.sleep(600)
-"""
-
-
-def strays(bench: Bench) -> list[int]:
-    return processes_with(f"stray of {bench.folder}")
 
 
 def test_bobs_order_to_stop_kills_the_run_and_all_it_started(bench: Bench, meanwhile: Any) -> None:

@@ -16,9 +16,9 @@ import pytest
 from gpu_runner.doorbell import QUEUE, TASK, make_app
 from gpu_runner.worker import Settings, Worker, default_name, this_machine
 from tests.waiting import wait_until
+from tests.worker.recipes import FOREVER, GOOD, strays
 
 from .conftest import Bench
-from .test_launch import FOREVER, GOOD, strays
 from .web import WORKER_TOKEN
 from .world import Repository, make_machine, processes_with
 

@@ -26,16 +26,17 @@ def test_no_test_module_imports_another_one() -> None:
         (name, imported)
         for name, tree in modules.items()
         for node in ast.walk(tree)
-        for imported in _imported_by(node)
+        for imported in _imported_by(node, name.rpartition(".")[0])
         if imported.rpartition(".")[2].startswith("test_") and imported in modules
     }
     assert borrowed == set()
 
 
-def _imported_by(node: ast.AST) -> list[str]:
+def _imported_by(node: ast.AST, package: str) -> list[str]:
     """Dotted names, those of modules and those of what is taken from them."""
     if isinstance(node, ast.Import):
         return [name.name for name in node.names]
     if isinstance(node, ast.ImportFrom):
-        return [f"{node.module}", *(f"{node.module}.{name.name}" for name in node.names)]
+        module = ".".join(filter(None, (package if node.level else "", node.module)))
+        return [module, *(f"{module}.{name.name}" for name in node.names)]
     return []
