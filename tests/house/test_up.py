@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from tests.doors import walk_in
+from tests.house.processes import ROOT, with_mark
 from tests.ports import free_port
 from tests.waiting import wait_until
-from tests.yard.processes import ROOT, with_mark
 
 
 class Home:

@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 
 import grimp
 
-from tests.yard.processes import ROOT
+from tests.house.processes import ROOT
 
 
 def test_no_two_modules_import_each_other_in_a_circle() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.yard.processes import ROOT, manage
+from tests.house.processes import ROOT, manage
 
 
 @pytest.mark.parametrize(

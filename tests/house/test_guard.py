@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.processes import GUARD, lives, numbers_in
 from tests.waiting import wait_until
-from tests.yard.processes import GUARD, lives, numbers_in
 
 # A parent that holds the lifeline and hangs, as a supervisor does.
 PARENT = """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.processes import manage
 from tests.ports import free_port
-from tests.yard.processes import manage
 from webapp.house import doctor
 
 
