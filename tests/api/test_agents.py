@@ -21,7 +21,7 @@ from research.record import learn
 from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from tests import builders
-from tests.research.test_claude_in_the_loop import make_answer
+from tests.research.answers import make_answer
 from webapp.api import tokens, v1
 from webapp.models import AgentToken, Submission
 

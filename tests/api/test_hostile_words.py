@@ -22,7 +22,7 @@ from research.record.rights import COMMAND_LINE
 from research.runs import dispatch, workers
 from research.runs.points import read_batches
 from tests import builders
-from tests.api.test_worker_api import lease_one
+from tests.api.worker import lease_one
 from webapp.notify.models import KINDS, Delivery, Endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)

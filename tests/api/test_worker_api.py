@@ -12,13 +12,12 @@ from django.test import Client
 
 from gpu_runner import contract
 from research.models import Campaign, Run, Worker
-from research.record import approval
 from research.record.rights import COMMAND_LINE
 from research.runs import dispatch, workers
 from tests import builders
+from tests.api.worker import CLAIM, lease_one, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
-CLAIM = contract.Claim(hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=approval.lock_sha256())
 
 
 @pytest.fixture
@@ -31,19 +30,6 @@ def campaign() -> Campaign:
 @pytest.fixture
 def token() -> str:
     return workers.enrol("box", by=COMMAND_LINE)
-
-
-def post(client: Client, path: str, body: contract.Wire | str, token: str) -> Any:
-    text = body if isinstance(body, str) else body.model_dump_json()
-    return client.post(
-        f"/api/worker/{path}", text, content_type="application/json", headers={"authorization": f"Bearer {token}"}
-    )
-
-
-def lease_one(client: Client, token: str) -> contract.Lease:
-    answer = post(client, "claim", CLAIM, token)
-    assert answer.status_code == 200, answer.content
-    return contract.parse(contract.Lease, answer.content)
 
 
 def test_a_worker_claims_fetches_the_source_reports_and_ends(

@@ -10,7 +10,7 @@ from django.test import Client
 from research.record.rights import COMMAND_LINE
 from research.runs import workers
 from tests import builders
-from tests.api.test_worker_api import CLAIM
+from tests.api.worker import CLAIM
 from webapp.api import tokens
 from webapp.api.spoken import WRONG_TOKENS
 

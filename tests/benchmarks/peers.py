@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import runpy
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from gpu_runner.data.order import row_starts
 from tests.benchmarks.order import Order
 from tests.benchmarks.pace import Pace
 from tests.benchmarks.texts import write_llmc
+from tests.ports import free_port
 
 Edits = dict[str, str]  # a text that stands in the script exactly once, and what it becomes
 FOR_EVER = 10**9  # steps
@@ -145,7 +145,7 @@ def modded_nanogpt(order: Order, pace: Pace, checkout: Path) -> tuple[Edits, lis
         write_llmc(Path(f"data/fineweb10B/fineweb_train_{i:06}.bin"), tokens[start : start + SHARD_TOKENS])
     write_llmc(Path("data/fineweb10B/fineweb_val_000000.bin"), tokens[:SHARD_TOKENS])
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    os.environ.update(alone, MASTER_PORT=str(_free_port()))
+    os.environ.update(alone, MASTER_PORT=str(free_port()))
     edits = {
         "file_iter = iter(files)": "file_iter = CYCLE(files)",
         "seq_len=1024):": f"seq_len={shape.seq_len}):",
@@ -319,9 +319,3 @@ def _without_compiler() -> None:
     """Scripts that always compile run eager. TORCH_COMPILE_DISABLE would refuse fullgraph=True instead."""
     torch.compile = lambda function=None, **_: function or (lambda decorated: decorated)  # type: ignore[assignment]
     torch.nn.Module.compile = lambda *_, **__: None  # type: ignore[method-assign]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.measuring import contest
 from tests.benchmarks.order import Order, Shape
 from tests.benchmarks.record import FOLDER, Record
-from tests.benchmarks.test_cpu_speed import BYTES
+from tests.benchmarks.shapes import BYTES
 
 pytestmark = pytest.mark.benchmark
 

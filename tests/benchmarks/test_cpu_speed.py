@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,15 +12,11 @@ from tests.benchmarks.checkouts import folder_of_peers
 from tests.benchmarks.measuring import Rounds, contest, disturbance, interleave, ratio
 from tests.benchmarks.order import Order, Shape
 from tests.benchmarks.record import Record
+from tests.benchmarks.shapes import SHAPES, learns
 
 pytestmark = pytest.mark.benchmark
 
 NUM_TURNS, ROUND_S, WARM_UP_S = 7, 2.0, 1.0
-BYTES = {"depth": 4, "width": 128, "head_dim": 64, "vocab": 256}
-SHAPES = {
-    "T128-B16": Shape(**BYTES, seq_len=128, batch_rows=16, micro_rows=16),
-    "T256-B8": Shape(**BYTES, seq_len=256, batch_rows=8, micro_rows=8),
-}
 BASE = "nanoGPT eager"
 EQUALLY, EQUAL = ", no n-grams", {"ngram_order": 1}  # nanoGPT has no such tables
 SANDBOXED = {"OMP_WAIT_POLICY": "passive"}  # as gpu_runner/sandbox.py sets it
@@ -56,12 +51,6 @@ def test_tokens_per_second_beside_nanogpt(name: str, dataset: Path, tmp_path: Pa
         assert one.built["flops_per_token"] == pytest.approx(rounds[BASE].built["flops_per_token"], rel=0.03)
         assert learns(one), one
     _publish(name, shape, rounds)
-
-
-def learns(one: Rounds) -> bool:
-    """Every loss is a number, and training has brought it below that of guessing."""
-    losses = one.of("loss").values
-    return all(math.isfinite(loss) for loss in losses) and losses[-1] < 0.8 * math.log(256)
 
 
 def _publish(name: str, shape: Shape, rounds: dict[str, Rounds]) -> None:

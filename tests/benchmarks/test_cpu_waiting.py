@@ -14,7 +14,7 @@ import pytest
 from tests.benchmarks.measuring import Contender, Rounds, contest, disturbance, interleave, ratio
 from tests.benchmarks.order import Order
 from tests.benchmarks.record import Record
-from tests.benchmarks.test_cpu_speed import SHAPES, learns
+from tests.benchmarks.shapes import SHAPES, learns
 
 pytestmark = pytest.mark.benchmark
 

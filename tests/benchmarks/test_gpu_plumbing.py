@@ -10,7 +10,7 @@ import pytest
 
 from gpu_runner import contract
 from tests.benchmarks import checkouts
-from tests.gpu import inside, machine, stages, test_campaign, utilization
+from tests.gpu import campaign, inside, machine, stages, utilization
 
 
 def test_idle_time_counts_only_while_something_waits() -> None:
@@ -30,7 +30,7 @@ def test_what_still_runs_keeps_the_gpu_busy_and_nothing_counts_before_the_first_
         ("04:00:00", "04:00:23", "04:00:30"),
         ("04:00:25", "04:00:30"),
     )
-    waiting, running = test_campaign.spans([run(*first), run(*behind), run(*live, None), run("04:00:26", None, None)])
+    waiting, running = campaign.spans([run(*first), run(*behind), run(*live, None), run("04:00:26", None, None)])
     assert utilization.idle_with_work_s(waiting, running) == pytest.approx(3.0)
     assert running[-1][1] > running[1][1], "until now"
 
@@ -51,10 +51,10 @@ def test_a_cut_off_line_of_the_drivers_is_left_out(tmp_path: Path) -> None:
 def test_the_campaign_chooses_its_budget_from_the_time_that_is_left(
     left_min: float, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(test_campaign, "IS_DRY_RUN", False)
-    monkeypatch.setattr(test_campaign, "NUM_RUNS", 24)
-    monkeypatch.setattr(test_campaign, "left_s", lambda: 60 * left_min)
-    assert test_campaign.seconds_of_a_run() == seconds
+    monkeypatch.setattr(campaign, "IS_DRY_RUN", False)
+    monkeypatch.setattr(campaign, "NUM_RUNS", 24)
+    monkeypatch.setattr(campaign, "left_s", lambda: 60 * left_min)
+    assert campaign.seconds_of_a_run() == seconds
 
 
 def test_a_recipe_of_a_gpus_size_has_other_defaults_and_the_same_code(
@@ -62,13 +62,13 @@ def test_a_recipe_of_a_gpus_size_has_other_defaults_and_the_same_code(
 ) -> None:
     large = {"depth": 6, "aspect": 64, "head_dim": 128, "seq_len": 1024, "batch_size": 64, "ngram_rows": 65536}
     monkeypatch.setattr(inside, "SMALL", large)
-    folder = test_campaign.sized(tmp_path / "recipes") / "gpt"
+    folder = campaign.sized(tmp_path / "recipes") / "gpt"
     recipe = contract.parse_recipe((folder / "recipe.toml").read_text())
     assert {key: knob.default for key in large if (knob := recipe.knob(key)) is not None} == large
-    shipped = tomllib.loads((test_campaign.compile_cache.RECIPES / "gpt" / "recipe.toml").read_text())
+    shipped = tomllib.loads((campaign.compile_cache.RECIPES / "gpt" / "recipe.toml").read_text())
     same = set(shipped["knobs"]) - set(large)
     assert all(knob.default == shipped["knobs"][knob.key]["default"] for knob in recipe.knobs if knob.key in same)
-    assert test_campaign.compile_cache.is_shipped(folder)
+    assert campaign.compile_cache.is_shipped(folder)
 
 
 def test_a_stage_says_once_what_comes_and_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from tests.benchmarks.order import Order, Shape
 from tests.benchmarks.ours import knobs_of
 from tests.benchmarks.record import Record
 from tests.benchmarks.texts import read_llmc, write_llmc, zipf_tokens
+from tests.waiting import wait_until
 
 TINY = Shape(depth=2, width=64, head_dim=32, vocab=256, seq_len=32, batch_rows=4, micro_rows=4)
 
@@ -27,13 +28,8 @@ def rounds(name: str, *tokens_per_s: float) -> Rounds:
     return Rounds(name, {}, tuple({"tokens_per_s": speed} for speed in tokens_per_s))
 
 
-def wait_until_stopped(pid: int) -> None:
-    """Raises TimeoutError when the process goes on running."""
-    deadline = time.monotonic() + 10
-    while not subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True).stdout.startswith(b"T"):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"process {pid} was not stopped")
-        time.sleep(0.01)
+def stands_still(pid: int) -> bool:
+    return subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True).stdout.startswith(b"T")
 
 
 def test_a_moment_in_which_the_machine_was_slow_does_not_change_a_ratio() -> None:
@@ -48,7 +44,7 @@ def test_our_recipe_trains_by_rounds_and_stands_still_between_them(dataset: Path
     with contest({"ours": order}, warm_up_s=0.0) as (ours,):
         found = interleave([ours], num_turns=2, seconds=0.1)["ours"]
         few = ours.round(seconds=60, num_steps=3)
-        wait_until_stopped(ours.process.pid)
+        wait_until(partial(stands_still, ours.process.pid), "the process is stopped")
     assert found.built["tokens_per_step"] == 4 * 32
     assert all(turn["seconds"] >= 0.1 and turn["num_steps"] >= 1 for turn in found.turns)
     assert few["num_steps"] == 3

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 
 import pytest
 
-from research.arms.offline.catalogue import catalogue
 from research.change.drafts import Edit
 from research.change.patches import to_patch
 from research.gates.order import context_of, looked_at
 from research.gates.outcome import Found
+from tests.gates.corpus import BENIGN, CATALOGUE, FILES, HERE
 
-HERE = Path(__file__).parent
-SHIPPED = HERE.parents[1] / "gpu_runner" / "recipes" / "gpt"
-FILES = {path.name: path.read_text() for path in SHIPPED.iterdir() if path.suffix in (".py", ".toml")}
 PLACES = {
     "top": ("# --- layers -", ""),
     "forward": ("        logits = self.raw_logits(tokens).float()\n", " " * 8),
@@ -38,8 +34,6 @@ ONLY_WARNED = frozenset(
     "torch-default-gen-seed autograd-set-multithread autograd-detect-anomaly distributions-validate sparse-check "
     "run-copy-dict run-replace run-fields run-asdict".split()
 )
-BENIGN = tomllib.loads((HERE / "benign.toml").read_text())["edit"]
-CATALOGUE = {entry.slug: entry for entry in catalogue() if entry.edits}
 
 
 def gates(patch: str) -> dict[str, Found]:

@@ -18,7 +18,7 @@ from research.gates.outcome import Found
 from research.models import Incumbent
 from research.record import repository
 from tests import builders
-from tests.gates.test_corpus import BENIGN, CATALOGUE, FILES
+from tests.gates.corpus import BENIGN, CATALOGUE, FILES
 from tests.hiding import every_way
 from tests.web.people import browser_of, text_of
 

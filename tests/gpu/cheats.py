@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.gpu.machine import DEVICE
 from tests.gpu_runner import zoo
-from tests.gpu_runner.test_score import make_model
+from tests.gpu_runner.scoring import make_model
 
 # By how much the zoo's faintest differ from an honest answer at most, in logits: less than this must be no tolerance.
 FAINT = {"looks ahead a little": 3 / 300}

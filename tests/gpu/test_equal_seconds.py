@@ -21,7 +21,7 @@ from tests.benchmarks.order import Order
 from tests.benchmarks.record import Record
 from tests.benchmarks.texts import read_llmc, write_llmc
 from tests.gpu.machine import FILES, IS_DRY_RUN, shape_here
-from tests.gpu.test_throughput import MATCHES, make_order
+from tests.gpu.matches import MATCHES, make_order
 
 pytestmark = pytest.mark.gpu
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.gpu_runner import parity
-from tests.gpu_runner.test_kernels import ALLOWED, dense_attention, some_documents, through_fp8, who_sees_whom
+from tests.gpu_runner.references import ALLOWED, dense_attention, some_documents, through_fp8, who_sees_whom
 
 pytestmark = pytest.mark.gpu
 

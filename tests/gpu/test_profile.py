@@ -11,7 +11,7 @@ from tests.benchmarks.record import FOLDER, Record
 from tests.benchmarks.trace import by_name, idle_percent, kernels
 from tests.gpu.conftest import TokenFiles
 from tests.gpu.machine import FILES, IS_DRY_RUN, LENGTH, shape_here, verdict
-from tests.gpu.test_throughput import MATCHES, make_order
+from tests.gpu.matches import MATCHES, make_order
 
 pytestmark = pytest.mark.gpu
 

@@ -19,8 +19,8 @@ from tests.gpu import inside
 from tests.gpu.machine import DEVICE, DRY, FILES, IS_DRY_RUN, gpu_memory_mib, mib, verdict
 from tests.gpu.stages import steps
 from tests.sandbox import trials
-from tests.sandbox.test_attacks import ALL
-from tests.sandbox.test_limits import until
+from tests.sandbox.everything import ALL
+from tests.waiting import wait_until
 from tests.worker.world import processes_with
 
 pytestmark = pytest.mark.gpu
@@ -128,15 +128,15 @@ def test_nothing_is_left_after_kill_9(level: str, corpus: Path, tmp_path: Path) 
     )
     with supervisor:
         try:
-            until(lambda: reports.exists() and '"point"' in reports.read_text(), 180)
+            wait_until(lambda: reports.exists() and '"point"' in reports.read_text(), "a first point", 180)
             during = gpu_memory_mib()
             assert processes_with(str(folder))
         finally:
             supervisor.send_signal(signal.SIGKILL)
-    until(lambda: not processes_with(str(folder)), 15)
+    wait_until(lambda: not processes_with(str(folder)), "its processes are gone", 15)
     if before is not None and during is not None:
         assert during > before + SLACK_MIB, "it trained on the GPU"
-        until(lambda: (gpu_memory_mib() or 0) <= before + SLACK_MIB, 15)
+        wait_until(lambda: (gpu_memory_mib() or 0) <= before + SLACK_MIB, "its memory is given back", 15)
     after = gpu_memory_mib()
     Record(
         name=f"{FILES}-sandbox-killed-{level}",

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.benchmarks.checkouts import folder_of_peers, is_there
 from tests.benchmarks.measuring import Rounds, contest, disturbance, interleave, ratio
-from tests.benchmarks.order import Order, Shape
+from tests.benchmarks.order import Shape
 from tests.benchmarks.record import Record
 from tests.gpu.conftest import TokenFiles
 from tests.gpu.machine import (
     ALONE,
-    DEVICE,
     DRY,
     FILES,
-    IS_DRY_RUN,
     LENGTH,
     Length,
     mfu_percent,
@@ -31,63 +28,13 @@ from tests.gpu.machine import (
     shape_here,
     verdict,
 )
+from tests.gpu.matches import MATCHES, NO_NGRAMS, Match, make_order
 
 pytestmark = pytest.mark.gpu
 
-# Modded-nanogpt's track 3 has neither value embeddings, smear nor x0: at equal shape ours goes without them.
-NO_NGRAMS: dict[str, Any] = {"ngram_order": 1}  # nobody else has such tables
-PLAIN: dict[str, Any] = NO_NGRAMS | {"value_embeddings": False, "smear": False, "x0_skip": False}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """A peer, the shape that both train, and what we mean to reach."""
-
-    peer: str
-    shape: Shape
-    knobs: dict[str, Any]
-    times: float
-    mfu_percent: float | None = None
-
-
-MATCHES = {
-    "modded-nanogpt": Match(
-        peer="modded-nanogpt",
-        shape=Shape(depth=12, width=768, head_dim=128, vocab=50304, seq_len=1024, batch_rows=512, micro_rows=64),
-        knobs=PLAIN,
-        times=1.15,
-    ),
-    "nanochat-d12": Match(
-        peer="nanochat",
-        shape=Shape(depth=12, width=768, head_dim=128, vocab=32768, seq_len=2048, batch_rows=256, micro_rows=32),
-        knobs=NO_NGRAMS,
-        times=1.15,
-        mfu_percent=46,
-    ),
-    "autoresearch-d8": Match(
-        peer="autoresearch",
-        shape=Shape(depth=8, width=512, head_dim=128, vocab=8192, seq_len=2048, batch_rows=256, micro_rows=128),
-        knobs=NO_NGRAMS,
-        times=1.10,
-        mfu_percent=42,
-    ),
-}
 D24 = Shape(depth=24, width=1536, head_dim=128, vocab=32768, seq_len=2048, batch_rows=64, micro_rows=16)
 D24_MFU_PERCENT = 52
-
-
-def make_order(who: str, shape: Shape, folder: Path, dataset: Path, tokens: Path, **rest: Any) -> Order:
-    """Compiled on a GPU, eager in a dry run."""
-    return Order(
-        who=who,
-        shape=shape,
-        folder=str(folder / who),
-        dataset=str(dataset),
-        token_file=str(tokens),
-        device=DEVICE,
-        compile=not IS_DRY_RUN,
-        **rest,
-    )
 
 
 @pytest.mark.parametrize("name", MATCHES)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gpu_runner.data.prepare import Origin, prepare
-from tests.gpu_runner.test_data_tokens import Tokens, documents, write_nanogpt, zipf
 from tests.gpu_runner.texts import write_llmc, write_rank_file
+from tests.gpu_runner.tokens import Tokens, documents, write_nanogpt, zipf
 
 
 @pytest.mark.parametrize("fill", [-1, -100])

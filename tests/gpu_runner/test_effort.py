@@ -24,7 +24,7 @@ from gpu_runner.scorer import effort, identity
 from gpu_runner.scorer.effort import Allowed, Efforts, Stages, Weights
 from gpu_runner.scorer.model_process import ModelFailed
 from tests.gpu_runner import zoo
-from tests.gpu_runner.test_score import make_model, measure
+from tests.gpu_runner.scoring import make_model, measure
 from tests.sandbox import trials
 
 NUM_STEPS = 900  # 1.3 s

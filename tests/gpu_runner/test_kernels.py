@@ -19,15 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.gpu_runner import parity
+from tests.gpu_runner.references import ALLOWED, dense_attention, some_documents, through_fp8, who_sees_whom
 from tests.gpu_runner.training import PATIENCE_S, RECIPE
 
 needs_triton = pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="pyproject.toml asks for Triton on Linux alone"
 )
-
-# Relative to the largest number. float32: sums of up to 5,000 terms and exponents, 40 ulp. 16 bits: rounded to nearest,
-# which is half an ulp, once where a result leaves the kernel, and in the MLP once before, in h.
-ALLOWED = {"float32": 40 * 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
 
 
 def in_another_process(*arguments: str, **environment: str) -> str:
@@ -180,16 +177,6 @@ def test_the_reference_cross_entropy_is_torchs(softcap: float) -> None:
 # --- fp8 ---------------------------------------------------------------------------------------
 
 
-def through_fp8(
-    x: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor, name: str = "fp8_linear"
-) -> dict[str, torch.Tensor]:
-    """y and both gradients."""
-    x, weight = parity.leaves(x, weight)
-    y = getattr(parity.recipe_module("fp8"), name)(x, weight)
-    y.backward(grad)
-    return {"y": y.detach(), "x": x.grad, "weight": weight.grad}
-
-
 @pytest.fixture
 def layer() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """x [B, T, D], weight [F, D] in another dtype, as in training, and a small gradient [B, T, F]."""
@@ -245,23 +232,6 @@ def test_fp8_hides_no_broken_number(layer: Layer, broken: float) -> None:
 
 
 # --- attention ---------------------------------------------------------------------------------
-
-
-def dense_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """With the mask that the recipe never makes, ``seen`` [[[num_rows]]]."""
-    k, v = (t.repeat_interleave(q.size(1) // t.size(1), dim=1) for t in (k, v))
-    scores = (q @ k.mT * q.size(-1) ** -0.5).masked_fill(~seen, float("-inf"))
-    return scores.softmax(dim=-1) @ v
-
-
-def who_sees_whom(seq_len: int, window: int, documents: torch.Tensor | None) -> torch.Tensor:
-    at = torch.arange(seq_len)
-    seen = ((at <= at[:, None]) & (at[:, None] - at < window))[None, None]
-    return seen if documents is None else seen & (documents[:, None, :, None] == documents[:, None, None, :])
-
-
-def some_documents(num_rows: int, seq_len: int) -> torch.Tensor:
-    return (torch.rand(num_rows, seq_len) < 5 / seq_len).long().cumsum(1)
 
 
 # Shorter than a chunk, a whole number of chunks, and neither; windows inside a chunk, across several, and none.

@@ -35,48 +35,10 @@ from gpu_runner.scorer.challenge import Challenged, Gap, Plan, challenge
 from gpu_runner.scorer.effort import Stages
 from gpu_runner.scorer.suspicion import Nats
 from tests.gpu_runner import zoo
+from tests.gpu_runner.scoring import make_model, measure
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
 from tests.gpu_runner.training import RECIPE, TINY, listen, make_run_dir
 from tests.sandbox import trials
-
-# A recipe of a few lines, so that each cheat is one line: what forward() gives for tokens [B, T].
-CHEAT = """
-import contextlib, os, sys, time, torch
-from torch import nn
-
-def forge():
-    for fd in range(3, 20):
-        with contextlib.suppress(OSError):
-            os.write(fd, b"z" * 64)
-
-RAMP = torch.arange(256)
-
-def hot(tokens):
-    return nn.functional.one_hot(tokens, 256)
-
-def past(tokens, n):
-    return nn.functional.pad(tokens, (n, 0))[:, :-n]
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Parameter(torch.zeros(256, 256))
-        self.num_calls = self.seen = 0
-        self.register_buffer("zeros", torch.{zeros}(256), persistent=False)
-        self.register_buffer("counts", torch.tensor(0), persistent=False)
-
-    def forward(self, tokens):
-        self.num_calls += 1
-        honest = self.table[tokens]
-        {forward}
-
-def build_model(config):
-    {build}
-    return Model()
-
-def train(run): ...
-"""
-
 
 pytestmark = pytest.mark.usefixtures("warm_starts")
 
@@ -92,21 +54,6 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run_dir(tmp_path_factory.mktemp("runs") / "7", dataset, overrides=TINY)
     heard = listen(folder)
     assert heard.code == 0, heard.stderr
-    return folder
-
-
-def measure(folder: Path, dataset: Path, **over: Any) -> Score:
-    how: dict[str, Any] = {"num_tokens": 8_192, "num_challenges": 256, "level": "none", "device": "cpu"} | over
-    return score.score(folder / "source", folder / "out" / "checkpoint", dataset, **how)
-
-
-def make_model(folder: Path, *, forward: str = "return honest", build: str = "pass", zeros: str = "zeros") -> Path:
-    """A run folder whose recipe is CHEAT and whose checkpoint is a table of zeros: 8 bits a byte when honest."""
-    (folder / "source").mkdir(parents=True)
-    (folder / "source" / "train.py").write_text(CHEAT.format(forward=forward, build=build, zeros=zeros))
-    model = torch.nn.Module()
-    model.register_parameter("table", torch.nn.Parameter(torch.zeros(256, 256)))
-    checkpoint.save(folder / "out", model, {"seq_len": 32, "vocab_size": 256})
     return folder
 
 

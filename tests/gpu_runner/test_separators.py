@@ -13,8 +13,8 @@ from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.tokenizers import open_tokenizer
 from gpu_runner.data.verify import verify
 from tests.gpu_runner.datasets import Heard, read
-from tests.gpu_runner.test_data_tokens import documents, write_nanogpt
 from tests.gpu_runner.texts import document, write_llmc, write_rank_file, write_tokenizer_json
+from tests.gpu_runner.tokens import documents, write_nanogpt
 
 LLAMA = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>")
 

@@ -10,8 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from gpu_runner.standalone.train import refuse_overrun
 from gpu_runner.worker.endings import RunFailure
 from tests.gpu_runner.by_hand import Place, Refusals
 from tests.gpu_runner.training import PATIENCE_S, RECIPE, TINY
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +81,6 @@ def watch_curve(folder: Path) -> list[tuple[int, float]]:
 
 def weights(folder: Path) -> bytes:
     return (folder / "out" / "checkpoint" / "model.safetensors").read_bytes()
-
-
-def until(happened: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < give_up_at, "it did not happen"
-        time.sleep(0.02)
 
 
 def has_snapshot(folder: Path) -> bool:
@@ -173,7 +165,7 @@ def test_a_stopped_run_goes_on_by_the_command_that_it_prints_to_the_very_same_we
 ) -> None:
     spec, folder = slow(place, machine=f'sandbox = "{sandbox}"'), place.folder / "runs" / "tiny-3"
     with place.training(spec, *SAME_RUN) as process:
-        until(lambda: has_snapshot(folder))
+        wait_until(lambda: has_snapshot(folder), "a snapshot", PATIENCE_S)
         assert "trained by another process" in refused(place, spec, *SAME_RUN, "--resume")
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=PATIENCE_S)
@@ -197,10 +189,12 @@ def test_when_the_command_is_killed_training_ends_too_and_goes_on_from_the_last_
 ) -> None:
     spec, folder = slow(place), place.folder / "elsewhere"
     with place.training(spec, *SAME_RUN, "--out", folder) as process:
-        until(lambda: has_snapshot(folder) and len(points_of(folder)) > 3)
+        wait_until(
+            lambda: has_snapshot(folder) and len(points_of(folder)) > 3, "a snapshot and four points", PATIENCE_S
+        )
         process.kill()
         process.wait(timeout=PATIENCE_S)
-    until(lambda: not harness_processes(folder))
+    wait_until(lambda: not harness_processes(folder), "the harness is gone", PATIENCE_S)
     assert state_of(folder) == "interrupted"
     assert not (folder / "out" / "checkpoint").exists()
     assert place.train(spec, *SAME_RUN, "--out", folder, "--resume", "--quiet").returncode == 0
@@ -217,10 +211,11 @@ def test_a_second_ctrl_c_does_not_wait_and_a_changed_spec_cannot_go_on(place: Pl
     recipe = place.recipe("sleepy", f"{sleep} if fraction > 0.5 else None")
     spec, folder = place.spec(recipe=recipe, budget="tokens = 5_000"), place.folder / "runs" / "tiny-1"
     with place.training(spec) as process:
-        until(asleep.exists)
+        wait_until(asleep.exists, "it sleeps", PATIENCE_S)
         process.send_signal(signal.SIGINT)
         assert process.stdout is not None
-        until(lambda: "Once more ends it at once" in process.stdout.readline())
+        said = process.stdout
+        wait_until(lambda: "Once more ends it at once" in said.readline(), "it says how to end it at once", PATIENCE_S)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 75
     assert not harness_processes(folder)
@@ -283,7 +278,7 @@ def test_two_processes_train_one_model_and_stop_and_go_on_together(place: Place)
     recipe = place.recipe("slow", "__import__('time').sleep(0.05)")
     spec = place.spec(recipe=recipe, budget="tokens = 4_000", machine="processes = 2")
     with place.training(spec) as process:
-        until(lambda: has_snapshot(folder))
+        wait_until(lambda: has_snapshot(folder), "a snapshot", PATIENCE_S)
         process.terminate()
         said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 75, said

@@ -8,8 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
@@ -18,6 +17,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from tests.ports import free_port
+from tests.waiting import wait_until
 from webapp.house import redis_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,22 +58,11 @@ def tell(lease, seq, **over):
 """
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    """The first true value of ``condition``; fails the test with ``what`` when there is none in time."""
-    give_up_at = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < give_up_at, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
-    return value
-
-
 class House:
     """``say`` acts in the second process; ``serve`` and ``kill`` start and end the web server."""
 
     def __init__(self, home: Path, redis_url: str, **env: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.env = (
             os.environ
             | env
@@ -126,7 +116,7 @@ class House:
         assert self._web is None
         command = self.say("from webapp.house import processes; answer = processes.web({}).command")
         self._web = subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=self._log, stderr=self._log)
-        wait_for(self._listens, f"uvicorn on port {self.port}", 40)
+        wait_until(self._listens, f"uvicorn on port {self.port}", 40)
 
     @property
     def web_pid(self) -> int:

@@ -22,8 +22,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.live.conftest import House
-from tests.live.test_doorstep import until
-from tests.live.test_socket import PATIENCE_S
+from tests.live.frames import PATIENCE_S
+from tests.waiting import wait_in_loop_until
 from webapp.house import doorstep
 from webapp.live import seats
 
@@ -144,12 +144,12 @@ def num_connections(house: House) -> int:
 
 
 async def test_one_address_does_not_take_all_connections_from_the_others(house: House) -> None:
-    await until(lambda: num_connections(house) == 0, "those of other tests have gone")
+    await wait_in_loop_until(lambda: num_connections(house) == 0, "those of other tests have gone")
     before = resource.prlimit(house.web_pid, resource.RLIMIT_NOFILE)
     resource.prlimit(house.web_pid, resource.RLIMIT_NOFILE, (doorstep.OTHER_FILES + 64, before[1]))
     held = [await opened(house, b"GET / HT") for _ in range(40)]
     try:
-        await until(lambda: num_connections(house) <= 32, "half of 64 are let in")
+        await wait_in_loop_until(lambda: num_connections(house) <= 32, "half of 64 are let in")
         assert num_connections(house) == 32
         local = await asyncio.open_connection("127.0.0.1", house.port, local_addr=("127.0.0.2", 0))
         local[1].write(head(house, "/login/", "Connection: close", method="GET"))

@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
+from tests.waiting import wait_in_loop_until
 from webapp.house import doorstep
 
 PATIENCE_S = 20.0
@@ -53,21 +54,14 @@ async def state(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ServerState]:
         await asyncio.wait(state.tasks, timeout=PATIENCE_S)
 
 
-async def until(condition: Callable[[], Any], what: str) -> None:
-    give_up_at = asyncio.get_running_loop().time() + PATIENCE_S
-    while not condition():
-        assert asyncio.get_running_loop().time() < give_up_at, what
-        await asyncio.sleep(0.01)
-
-
 async def gone(state: ServerState) -> None:
-    await until(lambda: not state.connections and not state.tasks, "everybody gone")
+    await wait_in_loop_until(lambda: not state.connections and not state.tasks, "everybody gone")
 
 
 async def test_who_asks_for_much_and_takes_none_of_it_is_cut_off(state: Any) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", state.port, limit=1024)
     writer.write(GET)
-    await until(lambda: state.tasks, "the request")
+    await wait_in_loop_until(lambda: state.tasks, "the request")
     await gone(state)
     writer.close()
     with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
@@ -76,7 +70,7 @@ async def test_who_asks_for_much_and_takes_none_of_it_is_cut_off(state: Any) -> 
 
 async def test_a_socket_that_takes_nothing_is_cut_off_too(state: Any) -> None:
     socket = await connect(f"ws://127.0.0.1:{state.port}/", max_queue=1, ping_interval=None, compression=None)
-    await until(lambda: state.tasks, "the request")
+    await wait_in_loop_until(lambda: state.tasks, "the request")
     await gone(state)
     socket.transport.abort()
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from websockets.asyncio.client import connect
 from gpu_runner import contract
 from research.runs import dispatch, report
 from tests import builders
-from tests.live.conftest import House, wait_for
-from tests.live.test_socket import steps, until
+from tests.live.conftest import House
+from tests.live.frames import frames_until, steps
+from tests.waiting import wait_in_loop_until, wait_until
 from webapp.house import redis_server
 from webapp.live import frames, nudges
 from webapp.live.consumers import RunConsumer
@@ -54,13 +54,6 @@ class Browser:
         await asyncio.wait_for(self._task, PATIENCE_S)
 
 
-async def eventually(condition: Callable[[], Any], what: str) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_at, what
-        await asyncio.sleep(0.01)
-
-
 def lease_a_run() -> contract.Lease:
     dispatch.advance(builders.make_campaign())
     lease = builders.claim(builders.make_worker())
@@ -79,10 +72,10 @@ async def test_a_lost_nudge_costs_one_heartbeat(alice: User, monkeypatch: pytest
     monkeypatch.setattr(nudges, "HEARTBEAT_S", 0.4)
     lease = await database_sync_to_async(lease_a_run)()
     browser = Browser(lease.spec.run_id, alice)
-    await eventually(lambda: browser.frames, "the first frame")
+    await wait_in_loop_until(lambda: browser.frames, "the first frame")
     monkeypatch.setattr(nudges, "nudge", lambda topic, seq: None)
     await database_sync_to_async(tell)(lease, 1)
-    await eventually(lambda: browser.frames[-1]["seq"] == 1, "the heartbeat reads what no nudge announced")
+    await wait_in_loop_until(lambda: browser.frames[-1]["seq"] == 1, "the heartbeat reads what no nudge announced")
     await browser.leave()
 
 
@@ -90,14 +83,14 @@ async def test_a_lost_nudge_costs_one_heartbeat(alice: User, monkeypatch: pytest
 async def test_a_browser_that_stalls_holds_up_nobody_and_gets_one_merged_frame(alice: User, bob: User) -> None:
     lease = await database_sync_to_async(lease_a_run)()
     stalled, brisk = Browser(lease.spec.run_id, alice), Browser(lease.spec.run_id, bob)
-    await eventually(lambda: stalled.frames and brisk.frames, "the first frames")
+    await wait_in_loop_until(lambda: stalled.frames and brisk.frames, "the first frames")
     stalled.reads.clear()
     for seq in range(1, 31):
         await database_sync_to_async(tell)(lease, seq)
-    await eventually(lambda: brisk.frames[-1]["seq"] == 30, "bob sees all")
+    await wait_in_loop_until(lambda: brisk.frames[-1]["seq"] == 30, "bob sees all")
     num_before = len(stalled.frames)
     stalled.reads.set()
-    await eventually(lambda: stalled.frames[-1]["seq"] == 30, "alice catches up")
+    await wait_in_loop_until(lambda: stalled.frames[-1]["seq"] == 30, "alice catches up")
     assert steps(stalled.frames) == steps(brisk.frames) == list(range(5, 155))
     assert len(stalled.frames) - num_before <= 3, "the frame that stalled, then everything since in one"
     await stalled.leave()
@@ -111,9 +104,9 @@ async def test_many_browsers_share_one_read_of_the_database(alice: User, monkeyp
     monkeypatch.setattr(frames, "run_frame", lambda run_id, since: (asked.append(since), truly(run_id, since))[1])
     lease = await database_sync_to_async(lease_a_run)()
     browsers = [Browser(lease.spec.run_id, alice) for _ in range(20)]
-    await eventually(lambda: all(browser.frames for browser in browsers), "the first frames")
+    await wait_in_loop_until(lambda: all(browser.frames for browser in browsers), "the first frames")
     await database_sync_to_async(tell)(lease, 1)
-    await eventually(lambda: all(browser.frames[-1]["seq"] == 1 for browser in browsers), "the report")
+    await wait_in_loop_until(lambda: all(browser.frames[-1]["seq"] == 1 for browser in browsers), "the report")
     assert len(asked) < 20, f"{len(asked)} reads for 40 frames"
     for browser in browsers:
         await browser.leave()
@@ -125,10 +118,10 @@ async def test_whoever_is_switched_off_while_looking_is_shown_out(alice: User, m
     monkeypatch.setattr("webapp.live.consumers.RECHECK_S", 0.0)
     lease = await database_sync_to_async(lease_a_run)()
     browser = Browser(lease.spec.run_id, alice)
-    await eventually(lambda: browser.frames, "the first frame")
+    await wait_in_loop_until(lambda: browser.frames, "the first frame")
     await database_sync_to_async(User.objects.filter(pk=alice.pk).update)(is_active=False)
     await database_sync_to_async(tell)(lease, 1)
-    await eventually(lambda: browser.code == 4403, "the door")
+    await wait_in_loop_until(lambda: browser.code == 4403, "the door")
     await browser.leave()
 
 
@@ -137,7 +130,7 @@ async def test_a_broken_read_asks_the_browser_to_come_back(alice: User, monkeypa
     lease = await database_sync_to_async(lease_a_run)()
     monkeypatch.setattr(frames, "run_frame", lambda run_id, since: 1 / 0)
     browser = Browser(lease.spec.run_id, alice)
-    await eventually(lambda: browser.code == 1011, "the close")
+    await wait_in_loop_until(lambda: browser.code == 1011, "the close")
     await browser.leave()
 
 
@@ -152,7 +145,7 @@ def test_a_dead_redis_neither_delays_nor_fails_who_reports(
         for seq in range(2_000):
             nudges.nudge(f"run.{seq % 7}", seq)
         assert time.monotonic() - started < 1.0
-        wait_for(lambda: caplog.records, "a warning")
+        wait_until(lambda: caplog.records, "a warning")
     assert nudges._publisher()._pending.keys() <= {f"run.{n}" for n in range(7)}
     assert len(caplog.records) == 1, "once a minute, however often it fails"
     assert "channel layer does not answer" in caplog.text
@@ -167,12 +160,12 @@ async def test_nudges_come_through_again_after_redis_was_restarted(tmp_path_fact
         path, headers = house.address(f"/live/runs/{run_id}/"), house.browser("alice")
         socket = await connect(path, additional_headers=headers)
         house.say("tell(lease, 1)")
-        await until(socket, 1)
+        await frames_until(socket, 1)
     try:
         house.say("tell(lease, 2)")  # nobody carries this nudge
         with redis_server.private(home):
             started = time.monotonic()
-            arrived = asyncio.ensure_future(until(socket, 3))
+            arrived = asyncio.ensure_future(frames_until(socket, 3))
             for seq in range(3, 40):
                 house.say(f"tell(lease, {seq})")
                 if (await asyncio.wait({arrived}, timeout=0.3))[0]:

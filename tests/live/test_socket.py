@@ -4,48 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import requests
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.live.conftest import House
-
-PATIENCE_S = 20.0
-
-
-async def frames(socket: ClientConnection) -> AsyncIterator[dict[str, Any]]:
-    """Every frame until the server closes; fails when one is long in coming."""
-    while True:
-        try:
-            yield json.loads(await asyncio.wait_for(socket.recv(), PATIENCE_S))
-        except ConnectionClosed:
-            return
-
-
-async def until(socket: ClientConnection, seq: int) -> list[dict[str, Any]]:
-    """Frames up to the one that reaches ``seq``."""
-    seen = []
-    async for frame in frames(socket):
-        seen.append(frame)
-        if frame["seq"] >= seq:
-            return seen
-    raise AssertionError(f"closed with {socket.close_code} before {seq}: {seen}")
-
-
-async def until_state(socket: ClientConnection, state: str) -> AsyncIterator[dict[str, Any]]:
-    """Frames up to the first in ``state``."""
-    async for frame in frames(socket):
-        yield frame
-        if frame["state"] == state:
-            return
-
-
-def steps(seen: list[dict[str, Any]]) -> list[int]:
-    return [step for frame in seen if frame["points"] for step in frame["points"]["step"]]
+from tests.live.frames import PATIENCE_S, frames, frames_until, frames_until_state, steps
 
 
 async def refused(house: House, path: str, headers: dict[str, str]) -> int | None:
@@ -64,7 +30,7 @@ async def test_alice_and_bob_see_the_same_points_while_the_run_trains(house: Hou
         first = json.loads(await asyncio.wait_for(alice.recv(), PATIENCE_S))
         assert (first["run"], first["seq"], first["points"], first["state"]) == (run_id, 0, None, "leased")
         house.say("for seq in range(1, 8): tell(lease, seq)")
-        hers, his = await until(alice, 7), await until(bob, 7)
+        hers, his = await frames_until(alice, 7), await frames_until(bob, 7)
     assert steps(hers) == steps(his) == list(range(5, 40))
     url = house.address(f"/runs/{run_id}/points.json", "http")
     over_http = (await asyncio.to_thread(requests.get, url, headers=house.browser("alice"), timeout=10)).json()
@@ -78,7 +44,7 @@ async def test_a_browser_that_comes_back_after_kill_9_has_missed_nothing(house: 
     headers = house.browser("alice")
     async with connect(house.address(f"/live/runs/{run_id}/"), additional_headers=headers) as socket:
         house.say("for seq in range(1, 4): tell(lease, seq)")
-        before = await until(socket, 3)
+        before = await frames_until(socket, 3)
         house.kill()
         house.say("for seq in range(4, 60): tell(lease, seq)")
         with pytest.raises(ConnectionClosed):
@@ -86,7 +52,7 @@ async def test_a_browser_that_comes_back_after_kill_9_has_missed_nothing(house: 
     house.serve()
     since = before[-1]["seq"]
     async with connect(house.address(f"/live/runs/{run_id}/?since={since}"), additional_headers=headers) as socket:
-        after = await until(socket, 59)
+        after = await frames_until(socket, 59)
     assert steps(before) + steps(after) == list(range(5, 300))
     assert [frame["more"] for frame in after] == [True, False], "56 batches do not fit into one frame"
 
@@ -94,13 +60,13 @@ async def test_a_browser_that_comes_back_after_kill_9_has_missed_nothing(house: 
 async def test_what_a_person_does_is_seen_without_a_new_measurement(house: House) -> None:
     _, run_id = house.train()
     async with connect(house.address(f"/live/runs/{run_id}/"), additional_headers=house.browser("alice")) as socket:
-        await until(socket, 0)
+        await frames_until(socket, 0)
         house.say(
             "ending.stop_run(Run.objects.select_related('campaign', 'revision__proposal').get(pk=lease.spec.run_id),"
             " kind='person', by=Part('test'), reason='too slow')"
         )
         house.say("tell(lease, 1)")
-        last = (await until(socket, 1))[-1]
+        last = (await frames_until(socket, 1))[-1]
     assert "too slow" in last["stop_reason"]
 
 
@@ -127,7 +93,7 @@ async def test_a_second_attempt_never_shares_a_frame_with_the_first(house: House
     """.replace("{run_id}", str(run_id))
     )
     async with connect(house.address(f"/live/runs/{run_id}/"), additional_headers=house.browser("alice")) as socket:
-        seen = await until(socket, 2)
+        seen = await frames_until(socket, 2)
     assert [(frame["attempt"], frame["seq"], frame["more"]) for frame in seen] == [(1, 1, True), (2, 2, False)]
 
 
@@ -139,10 +105,10 @@ async def test_a_campaign_page_hears_what_changed(house: House) -> None:
         newest = house.say(f"answer = Event.objects.filter(campaign__slug={slug!r}).latest('pk').pk")
         assert (first["campaign"], first["changed"], first["seq"]) == (slug, [], newest)
         house.say("moves.move_campaign(campaign, 'paused', by=Part('test'), reason='lunch')")
-        told = (await until(socket, newest + 1))[-1]
+        told = (await frames_until(socket, newest + 1))[-1]
     assert told["changed"] == ["campaign.paused"]
     async with connect(f"{path}?since=0", additional_headers=house.browser("alice")) as socket:
-        everything = (await until(socket, newest + 1))[-1]
+        everything = (await frames_until(socket, newest + 1))[-1]
     assert {"campaign.created", "run.leased", "campaign.paused"} <= set(everything["changed"])
     assert run_id in everything["runs"]
 
@@ -169,9 +135,9 @@ async def test_nothing_that_a_browser_sends_changes_anything(house: House) -> No
     async with connect(house.address(f"/live/runs/{run_id}/"), additional_headers=house.browser("alice")) as socket:
         await socket.send('{"type": "stop"}')
         await socket.send(b"\x00\xff")
-        before = (await until(socket, 0))[-1]
+        before = (await frames_until(socket, 0))[-1]
         house.say("tell(lease, 1)")
-        after = [frame async for frame in until_state(socket, "training")][-1]
+        after = [frame async for frame in frames_until_state(socket, "training")][-1]
     assert (before["state"], after["state"], after["stop_reason"]) == ("leased", "training", "")
     assert house.say(f"answer = Run.objects.get(pk={run_id}).stop_reason") == ""
 

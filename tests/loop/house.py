@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+import requests
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 Found = TypeVar("Found")
@@ -23,7 +27,7 @@ class House:
     def __init__(self, home: Path, *, script: str = "", also: Mapping[str, str] | None = None, **campaign: Any) -> None:
         """``script`` runs in `manage.py shell` before the start; ``also`` are further environment variables."""
         self.home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
         self.environment = {name: os.environ[name] for name in kept if name in os.environ} | {
@@ -98,8 +102,10 @@ class House:
                 self.process.wait(timeout=10)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def approve(browser: requests.Session, page: str) -> requests.Response:
+    html = browser.get(page, timeout=20).text
+    names = ("csrfmiddlewaretoken", "digest", "number")
+    fields = {name: re.search(rf'name="{name}" value="([^"]+)"', html) for name in names}
+    form = {name: found.group(1) for name, found in fields.items() if found} | {"choice": "approve"}
+    assert set(form) == {*names, "choice"}
+    return browser.post(f"{page}decision/", data=form, headers={"Referer": page}, timeout=20)

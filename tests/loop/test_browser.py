@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,17 +9,15 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.loop.house import House
-from tests.web.chromium import QUIET
+from tests.web.chromium import QUIET, executable
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """Debian's Chromium where there is one; else the one that Playwright brought."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=executable(), args=QUIET)
         yield browser.new_page()
         browser.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import requests
 
 from tests.doors import walk_in
-from tests.loop.house import House
+from tests.loop.house import House, approve
 
 STEP_TOKENS = 8 * 256  # the recipe's default batch
 # Whatever is drawn has to change something: weights that are averaged over the last fifth of five steps are the same.
@@ -42,15 +41,6 @@ def browser(house: House) -> Iterator[requests.Session]:
     with requests.Session() as browser:
         assert walk_in(browser, house.login_link()).status_code == 200
         yield browser
-
-
-def approve(browser: requests.Session, page: str) -> requests.Response:
-    html = browser.get(page, timeout=20).text
-    names = ("csrfmiddlewaretoken", "digest", "number")
-    fields = {name: re.search(rf'name="{name}" value="([^"]+)"', html) for name in names}
-    form = {name: found.group(1) for name, found in fields.items() if found} | {"choice": "approve"}
-    assert set(form) == {*names, "choice"}
-    return browser.post(f"{page}decision/", data=form, headers={"Referer": page}, timeout=20)
 
 
 def test_alice_starts_it_approves_a_proposal_and_reads_its_verdict(house: House, browser: requests.Session) -> None:

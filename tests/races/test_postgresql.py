@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.yard.processes import wait_until
+from tests.waiting import wait_until
 
 from .postgres import make_database
 from .town import ROOT, Town

@@ -18,9 +18,8 @@ import requests
 from gpu_runner import contract
 from tests import builders
 from tests.doors import walk_in
-from tests.yard.processes import wait_until
-
-from .postgres import free_port
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_TRIALS = int(os.environ.get("RACE_TRIALS", "5"))

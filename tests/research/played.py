@@ -27,9 +27,9 @@ from research.propose import briefing, drafting
 from research.review import decisions, edit, override
 from research.runs import dispatch
 from tests import builders
+from tests.research.answers import make_answer
 
 from .anthropic_server import Script, Server, error, message, serving, text
-from .test_claude_in_the_loop import make_answer
 
 USD_PER_MTOK = {"input": 4, "output": 20, "read": Decimal("0.2"), "written_5m": 5, "written_1h": 8}  # Opus 5.5
 IMPORTS = "from __future__ import annotations"

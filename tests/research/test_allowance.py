@@ -14,14 +14,13 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from research.change.drafts import Usage
 from research.models import LedgerEntry
 from research.propose import drafting, turns
 from research.record import ledger, moves
 from tests import builders
+from tests.research.answers import make_answer, use
 
 from .anthropic_server import message, serving, text
-from .test_claude_in_the_loop import make_answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,20 +28,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def _without_queues(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     settings.CLAUDE_USD_PER_CALL, settings.CLAUDE_USD_PER_DAY = Decimal(2), Decimal(10)
-
-
-def use(usd: str | None, at_most: str | None = None) -> Usage:
-    return Usage(
-        model="claude-opus-5-5",
-        input_tokens=0,
-        output_tokens=0,
-        cache_read_tokens=0,
-        cache_write_tokens=0,
-        usd=usd and Decimal(usd),
-        seconds=1.0,
-        stop_reason="end_turn",
-        usd_at_most=at_most and Decimal(at_most),
-    )
 
 
 def test_the_day_is_over_all_campaigns_and_ends_at_midnight() -> None:

@@ -19,9 +19,9 @@ from research.propose import briefing, drafting, repeats, turns
 from research.record import ledger
 from tests import builders
 from tests.conftest import Bells
+from tests.research.answers import make_answer
 
 from .anthropic_server import error, message, send, serving, text
-from .test_claude_in_the_loop import make_answer
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_a_key")]
 ANSWER = message(text(make_answer(0.1)))

@@ -16,104 +16,19 @@ from research.arms.claude.proposer import DEFAULT_MODEL, ClaudeProposer
 from research.arms.claude.reply import schema
 from research.change.drafts import (
     Allowance,
-    Brief,
     Draft,
     Edit,
     ExpectedCost,
     Origin,
     Override,
-    Precedent,
     Prediction,
     Return,
 )
+from tests.research.answers import OPUS_USD, SQUARE, said
+from tests.research.briefs import TRAIN, make_brief, make_precedent
 
 from .anthropic_server import Script, error, hang_up, message, send, serving, silence, text, trickle
 from .conftest import Ask, pauses
-
-TRAIN = "def act(x):\n    return x.relu()\n"
-RECIPE = """\
-[recipe]
-name = "gpt"
-about = ""
-editable = ["train.py"]
-
-[knobs.depth]
-type = "int"
-default = 4
-low = 1
-high = 8
-help = ""
-
-[knobs.matrix_lr]
-type = "float"
-default = 0.02
-low = 0.001
-high = 0.2
-help = ""
-"""
-
-OPUS_USD = Decimal("0.0450")  # 1,000 in + 500 out + 10,000 read + 1,000 written for 5 min + 3,000 for 1 h
-
-
-def make_precedent(**over: Any) -> Precedent:
-    base: dict[str, Any] = {
-        "number": 7,
-        "title": "Deeper",
-        "state": "judged",
-        "outcome": "discard",
-        "reason": "Worse.",
-        "effect_bpb": 0.02,
-        "low_bpb": 0.01,
-        "high_bpb": 0.03,
-        "overrides": (Override(key="depth", value=6, reason=""),),
-        "patch": "",
-        "source": "SECRET-ARM",
-        "on_incumbent": True,
-    }
-    return Precedent(**(base | over))
-
-
-def make_brief(**over: Any) -> Brief:
-    base: dict[str, Any] = {
-        "campaign": "first",
-        "goal": "lower val_bpb",
-        "program": "try optimizers",
-        "recipe_toml": RECIPE,
-        "files": {"train.py": TRAIN, "recipe.toml": RECIPE},
-        "incumbent_bpb": 1.5,
-        "noise_sd_bpb": 0.01,
-        "min_effect_bpb": 0.005,
-        "run_budget": "750,000 tokens",
-        "hardware": "cpu",
-        "budget_left": "2 hours",
-        "precedents": (),
-        "num_wanted": 2,
-        "seed": 1,
-    }
-    return Brief(**(base | over))
-
-
-def said(**over: Any) -> dict[str, Any]:
-    return {
-        "title": "Warmer matrices",
-        "hypothesis": "h",
-        "mechanism": "m",
-        "refuted_if": "r",
-        "prediction": {"effect_bpb": -0.01, "low_bpb": -0.03, "high_bpb": 0.01, "chance_to_win": 0.3},
-        "risk": "may_diverge",
-        "cost": {"time_factor": 1.0, "memory_factor": 1.0},
-        "why_together": "",
-        "what_changed": None,
-        "overrides": [{"key": "matrix_lr", "value": 0.03, "reason": "faster"}],
-        "edits": [],
-        "precedents": [],
-    } | over
-
-
-SQUARE = said(
-    title="Squared", overrides=[], edits=[{"path": "train.py", "search": "x.relu()", "replace": "x.relu().square()"}]
-)
-
 
 # --- the happy path -----------------------------------------------------------------------------
 

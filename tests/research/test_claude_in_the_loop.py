@@ -19,6 +19,7 @@ from research.propose import briefing, drafting, turns
 from research.record import ledger, moves
 from research.review import decisions, edit
 from tests import builders
+from tests.research.answers import make_answer
 
 from .anthropic_server import Script, error, message, serving, text
 
@@ -29,28 +30,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def _with_a_key(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     settings.ANTHROPIC_CONFIGURED = True
-
-
-def make_answer(value: float) -> dict[str, Any]:
-    return {
-        "design": "One ramp, to see whether the first steps are too large.",
-        "drafts": [
-            {
-                "title": "Warm up first",
-                "hypothesis": "The first steps are too large.",
-                "mechanism": "A ramp lets the moments settle.",
-                "refuted_if": "val_bpb does not fall",
-                "prediction": {"effect_bpb": -0.01, "low_bpb": -0.03, "high_bpb": 0.01, "chance_to_win": 0.4},
-                "risk": "contained",
-                "cost": {"time_factor": 1.0, "memory_factor": 1.0},
-                "why_together": "",
-                "what_changed": None,
-                "overrides": [{"key": "warmup_fraction", "value": value, "reason": "a ramp"}],
-                "edits": [],
-                "precedents": [],
-            }
-        ],
-    }
 
 
 def test_claude_proposes_bob_comments_and_the_revision_answers_him(monkeypatch: pytest.MonkeyPatch, bob: User) -> None:

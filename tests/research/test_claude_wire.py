@@ -15,10 +15,11 @@ import pytest
 
 from research.arms.claude import client as client_module
 from research.arms.claude import wire
+from tests.research.answers import OPUS_USD, SQUARE, said
+from tests.research.briefs import make_brief
 
 from .anthropic_server import Script, Server, error, hang_up, message, send, serving, text
 from .conftest import Ask
-from .test_claude import OPUS_USD, SQUARE, make_brief, said
 
 DRAFTS = {"design": "d", "drafts": [said()]}
 FULL = {"input_tokens": 1_000, "output_tokens": 500}

@@ -17,8 +17,7 @@ from research.propose import briefing, dynamics
 from research.review import decisions
 from research.runs import report
 from tests import builders
-
-from .test_claude import make_brief
+from tests.research.briefs import make_brief
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

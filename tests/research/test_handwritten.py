@@ -13,8 +13,7 @@ from research.change.drafts import Edit, Override
 from research.change.handwritten import as_they_were, diff_of, lines_of, overrides_of
 from research.change.pasted import edits_of
 from research.change.patches import apply_edits, to_patch
-
-from .test_claude import RECIPE
+from tests.research.briefs import RECIPE
 
 RECIPE_ = parse_recipe(RECIPE)
 FILE = "".join(f"line {n}\n" for n in range(40))

@@ -30,12 +30,12 @@ from research.propose import drafting, notes, turns
 from research.review import decisions
 from research.runs import report
 from tests import builders
+from tests.research.answers import make_answer
+from tests.research.briefs import RECIPE, TRAIN, make_brief, make_precedent
+from tests.research.prompts import FENCED, earlier, outside, written_out
 from tests.web.people import browser_of, text_of
 
 from .anthropic_server import message, serving, text
-from .test_claude import RECIPE, TRAIN, make_brief, make_precedent
-from .test_claude_in_the_loop import make_answer
-from .test_prompt import FENCED, earlier, outside, written_out
 
 CORPUS = tomllib.loads((Path(__file__).parent / "injections.toml").read_text(encoding="utf-8"))["entry"]
 TEXTS = {entry["name"]: entry["text"] * entry.get("repeat", 1) for entry in CORPUS}

@@ -20,7 +20,7 @@ from research.models import Event
 from research.record import events, held, kinds, moves
 from research.record.rights import Part
 from tests import builders
-from tests.yard.processes import ROOT
+from tests.house.processes import ROOT
 from webapp.notify import models as notify
 from webapp.templatetags.shown import EVENT_ICONS
 

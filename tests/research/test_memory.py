@@ -15,9 +15,9 @@ from research.arms.claude import memory, prompt
 from research.arms.claude.memory import BLOCK, MAX_CHARS, Level, remember
 from research.arms.claude.proposer import ClaudeProposer
 from research.change.drafts import Comment, Override, Precedent
+from tests.research.briefs import make_brief, make_precedent
 
 from .anthropic_server import PromptCache, serving
-from .test_claude import make_brief, make_precedent
 
 SHIPPED = Path(__file__).parents[2] / "gpu_runner" / "recipes" / "gpt"
 FILES = {p.name: p.read_text(encoding="utf-8") for p in sorted(SHIPPED.iterdir()) if p.suffix in (".py", ".toml")}

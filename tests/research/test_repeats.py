@@ -10,8 +10,7 @@ from gpu_runner.contract import KnobValue
 from research.change.drafts import Answer, Draft, Edit, Override, Precedent, Prediction, Return
 from research.change.patches import to_patch
 from research.propose import repeats
-
-from .test_claude import RECIPE, TRAIN, make_brief, make_precedent
+from tests.research.briefs import RECIPE, TRAIN, make_brief, make_precedent
 
 FILES = {"train.py": TRAIN, "recipe.toml": RECIPE}
 SQUARE = Edit(path="train.py", search="x.relu()", replace="x.relu().square()")

@@ -15,12 +15,12 @@ from research.arms.claude import wire
 from research.models import Campaign, Turn
 from research.propose import drafting, turns
 from tests import builders
+from tests.research.answers import OPUS_USD, make_answer, said
+from tests.research.batches import OTHER, asked, batch, ended, later, raw, succeeded, with_words
+from tests.research.briefs import make_brief
 
 from .anthropic_server import Script, Server, error, message, send, serving, text
 from .conftest import Ask
-from .test_batches import OTHER, asked, batch, ended, later, raw, succeeded, with_words
-from .test_claude import OPUS_USD, make_brief, said
-from .test_claude_in_the_loop import make_answer
 
 BODY = json.dumps(
     {

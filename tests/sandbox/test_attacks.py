@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sandbox import attacks, byways, lookups, trials
-
-ALL = attacks.ATTACKS | lookups.LOOKUPS | byways.BYWAYS
+from tests.sandbox import trials
+from tests.sandbox.everything import ALL
 
 
 @pytest.mark.parametrize("account", trials.ACCOUNTS)

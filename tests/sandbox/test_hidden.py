@@ -11,7 +11,7 @@ import pytest
 from gpu_runner.sandbox import hidden, view
 from research.gates.code import allowed
 from tests.sandbox import trials
-from tests.sandbox.test_sandbox import tried
+from tests.sandbox.trials import tried
 
 boundaries = pytest.mark.parametrize("level", trials.LEVELS)
 

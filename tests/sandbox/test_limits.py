@@ -11,13 +11,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gpu_runner.sandbox import cgroups
 from tests.sandbox import trials
+from tests.waiting import wait_until
 
 FOREVER = "import time\nwhile True: time.sleep(1)"
 MARK = f"countersign-left-running-{os.getpid()}"  # others may test on the same machine
@@ -47,13 +47,6 @@ def running(mark: str) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
-
-
-def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
-    give_up_at = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < give_up_at, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -246,7 +239,7 @@ def test_children_that_fled_do_not_outlive_the_deadline(level: str, account: str
     assert done.stdout == "left\n"
     assert "did not end within 2 s" in done.stderr
     assert time.monotonic() - began < 15
-    until(lambda: not running(MARK), 5)
+    wait_until(lambda: not running(MARK), "nobody is left running", 5)
 
 
 @levels
@@ -263,16 +256,16 @@ def test_children_that_fled_do_not_outlive_a_supervisor_that_was_killed(level: s
     assert supervisor.stdout is not None
     with supervisor, supervisor.stdout:
         assert supervisor.stdout.readline() == "left\n"
-        until(lambda: len(running(MARK)) >= 3)
+        wait_until(lambda: len(running(MARK)) >= 3, "all three run")
         supervisor.send_signal(signal.SIGKILL)
-    until(lambda: not running(MARK), 5)
+    wait_until(lambda: not running(MARK), "nobody is left running", 5)
 
 
 @levels
 def test_children_that_fled_do_not_outlive_a_run_that_ended_well(level: str) -> None:
     done = inside(LEAVE_CHILDREN.replace("time.sleep(60)\n", "time.sleep(1)\n"), level=level)
     assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
-    until(lambda: not running(MARK), 5)
+    wait_until(lambda: not running(MARK), "nobody is left running", 5)
 
 
 @levels

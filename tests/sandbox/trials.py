@@ -87,3 +87,34 @@ def table() -> Table:
 
 if __name__ == "__main__":
     Console(width=150).print(table())
+
+
+def tried(
+    code: str,
+    *,
+    level: str,
+    read_only: tuple[Path, ...] = (),
+    writable: Path | None = None,
+    hides: tuple[Path, ...] | None = None,
+    within_s: float = 30,
+) -> str:
+    """What ``code`` prints when it runs inside; it prints DENIED and the error when it raises an OSError."""
+    guarded = "\n".join(
+        [
+            "try:",
+            *(f"    {line}" for line in code.splitlines()),
+            "except OSError as error:",
+            "    print('DENIED', error)",
+        ]
+    )
+    with sandbox.Cell(level=level, read_only=read_only, writable=writable, hides=hides) as cell:
+        done = subprocess.run(
+            cell.argv([sys.executable, "-c", guarded]),
+            env=sandbox.child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=within_s,
+            start_new_session=True,
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

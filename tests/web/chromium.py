@@ -1,6 +1,7 @@
 """Chromium without a server: pages are rendered by Django's test client first, then served from memory.
 
-The browser runs in a thread of its own: Playwright's event loop would make Django refuse the database in this one.
+The browser runs in a thread of its own: Playwright's event loop would make Django refuse the database in this one. All
+tests of a process share it, each in a profile of its own: a start of it takes longer than most of what is done in it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, Route, sync_playwright
 
 from webapp.pages.access import PART
 
@@ -69,27 +70,65 @@ def rendered(client: Client, *addresses: str, **extra: Any) -> dict[str, Answer]
 
 def in_browser(site: Site, act: Callable[[Page], T], *, theme: str = "light", width: int = 1440) -> T:
     """``act`` on a fresh page in Chromium; its answer, or its exception."""
+    return CHROMIUM.play(site, act, theme, width)
 
-    def play() -> T:
-        with _page(site, theme, width) as page:
+
+def executable() -> str | None:
+    """Debian's Chromium where there is one; else None: the one that Playwright brought."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Chromium:
+    """One browser, started when it is first asked for something."""
+
+    def __init__(self) -> None:
+        self._thread: ThreadPoolExecutor | None = None
+        self._playwright: Playwright | None = None
+        self._browser: Browser | None = None
+
+    def play(self, site: Site, act: Callable[[Page], T], theme: str, width: int) -> T:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1)
+        return self._thread.submit(self._play, site, act, theme, width).result(timeout=110)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.submit(self._close).result(timeout=30)
+            self._thread.shutdown()
+            self._thread = None
+
+    def _play(self, site: Site, act: Callable[[Page], T], theme: str, width: int) -> T:
+        with _profile(self._started(), theme, width) as page:
+            page.on("pageerror", lambda error: site.complaints.append(str(error)))
+            page.on("console", lambda line: site.complaints.append(line.text) if line.type == "error" else None)
+            page.route("**/*", site.serve)
+            page.route_web_socket("**/live/**", lambda socket: None)  # open, and silent
             return act(page)
 
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(play).result(timeout=110)
+    def _started(self) -> Browser:
+        if self._playwright is None:
+            self._playwright = sync_playwright().start()
+        if self._browser is None or not self._browser.is_connected():
+            self._browser = self._playwright.chromium.launch(executable_path=executable(), args=QUIET)
+        return self._browser
+
+    def _close(self) -> None:
+        if self._browser is not None:
+            self._browser.close()
+        if self._playwright is not None:
+            self._playwright.stop()
+        self._browser = self._playwright = None
+
+
+CHROMIUM = Chromium()
 
 
 @contextmanager
-def _page(site: Site, theme: str, width: int) -> Iterator[Page]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if theme == "dark" else "light"
-        )
-        page = context.new_page()
-        page.on("pageerror", lambda error: site.complaints.append(str(error)))
-        page.on("console", lambda line: site.complaints.append(line.text) if line.type == "error" else None)
-        page.route("**/*", site.serve)
-        page.route_web_socket("**/live/**", lambda socket: None)  # open, and silent
-        yield page
-        browser.close()
+def _profile(browser: Browser, theme: str, width: int) -> Iterator[Page]:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if theme == "dark" else "light"
+    )
+    try:
+        yield context.new_page()
+    finally:
+        context.close()

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from django.core.cache import cache
 
 from research.models import Campaign, Proposal
 from tests import builders
+from tests.web.chromium import CHROMIUM
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _browser() -> Iterator[None]:
+    yield
+    CHROMIUM.close()
 
 
 @pytest.fixture(autouse=True)

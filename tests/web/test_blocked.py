@@ -17,9 +17,9 @@ from research.propose import briefing, drafting
 from research.record import repository
 from research.review import decisions, edit, override
 from tests import builders
+from tests.web.accessibility import problems_of
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
-from tests.web.test_browser import problems_of
 
 HTMX = {"HX-Request": "true"}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -13,13 +11,12 @@ from research.models import Proposal
 from research.propose import drafting
 from research.runs import dispatch
 from tests import builders
+from tests.web.accessibility import problems_of
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import judge_times
 from webapp.pages.accounts import links
 
 pytestmark = pytest.mark.browser
-AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
-RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']}"
 
 
 @pytest.fixture
@@ -44,18 +41,6 @@ def whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Site:
     )  # fmt: skip
     answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0")
     return Site(answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/"))
-
-
-def problems_of(page: Page, address: str) -> list[str]:
-    """Violations of axe, and whether anything sticks out of the screen."""
-    # A run's page reads its points; leaving it in the middle would be a complaint of our own making.
-    page.goto(HOST + address, wait_until="networkidle" if address.startswith("/runs/") else "load")
-    page.evaluate(AXE)
-    found = page.evaluate(f"axe.run(document, {RULES})")["violations"]
-    problems = [f"{address}: {v['id']} {v['nodes'][0]['html'][:120]}" for v in found]
-    if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-        problems.append(f"{address}: wider than the screen")
-    return problems
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

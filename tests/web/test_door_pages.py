@@ -9,8 +9,8 @@ from django.test import Client
 from playwright.sync_api import Page, WebSocketRoute
 
 from research.models import Campaign
+from tests.web.accessibility import problems_of
 from tests.web.chromium import HOST, Site, in_browser, rendered
-from tests.web.test_browser import problems_of
 
 pytestmark = pytest.mark.browser
 

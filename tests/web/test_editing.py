@@ -19,9 +19,9 @@ from research.record import moves, repository
 from research.record.rights import Part
 from research.review import decisions, edit
 from tests import builders
+from tests.web.accessibility import problems_of
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
-from tests.web.test_browser import problems_of
 
 SEARCH = "return F.linear(rms_norm(x)"
 

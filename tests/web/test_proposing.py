@@ -15,9 +15,9 @@ from research.propose import drafting
 from research.record import repository
 from research.review import decisions
 from tests import builders
+from tests.web.accessibility import problems_of
 from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
-from tests.web.test_browser import problems_of
 
 IDEA = {
     "title": "Two layers more",

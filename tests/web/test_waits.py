@@ -17,7 +17,7 @@ from research.models import Campaign, Event, Proposal
 from research.record import ledger
 from research.review import decisions
 from tests import builders
-from tests.research.test_allowance import use
+from tests.research.answers import use
 from tests.web.people import text_of
 from webapp.pages.campaigns import waits
 

@@ -13,9 +13,9 @@ from research.change.drafts import Draft, ExpectedCost, Origin, Override, Return
 from research.models import Campaign, Gate, Proposal
 from research.review import decisions
 from tests import builders
+from tests.web.accessibility import problems_of
 from tests.web.chromium import Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
-from tests.web.test_browser import problems_of
 
 DESIGN = "Is the first tenth of the run too fast, or the whole of it? A ramp answers the one, a lower rate the other."
 ORIGIN = Origin(model="claude-opus-5-5", prompt_sha256="1a" * 32, templates_sha256="2b" * 32)

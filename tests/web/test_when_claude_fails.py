@@ -17,6 +17,7 @@ from research.arms.claude.client import Client
 from research.models import Campaign, Turn
 from research.propose import drafting, turns
 from tests import builders
+from tests.research.answers import make_answer
 from tests.research.anthropic_server import (
     Script,
     Server,
@@ -29,7 +30,6 @@ from tests.research.anthropic_server import (
     text,
     trickle,
 )  # fmt: skip
-from tests.research.test_claude_in_the_loop import make_answer
 from tests.web.people import browser_of, text_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_a_key")]

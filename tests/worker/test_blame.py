@@ -19,9 +19,9 @@ import pytest
 from gpu_runner import contract, sandbox
 from gpu_runner.worker import inquest, serve
 from gpu_runner.worker.parts import SCORER
+from tests.worker.recipes import GOOD
 
 from .conftest import Bench
-from .test_launch import GOOD
 from .world import RUN_TOKEN, processes_with, scorer_that_says
 
 FAILED = {"val_bpb": None, "outcome": "failed", "reasons": ["its disk is full"], "provenance": {}, "seconds": 0.1}

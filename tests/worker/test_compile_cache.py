@@ -15,9 +15,9 @@ from gpu_runner.worker import compile_cache, serve
 from gpu_runner.worker.compile_cache import FOLDER, CompileCache
 from research.record import repository
 from tests.builders import make_campaign
+from tests.worker.recipes import GOOD
 
 from .conftest import Bench
-from .test_launch import GOOD
 from .world import Repository, make_dataset, make_lease
 
 COMPILE = """

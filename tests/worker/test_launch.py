@@ -13,21 +13,12 @@ import pytest
 
 from gpu_runner import contract
 from gpu_runner.contract import Budget
+from tests.waiting import wait_until
+from tests.worker.recipes import FOREVER, GOOD, strays
 
 from .conftest import Bench
-from .web import WORKER_TOKEN, until
+from .web import WORKER_TOKEN
 from .world import RUN_TOKEN, make_dataset, make_lease, processes_with, scorer_that_says
-
-GOOD = """
-say(kind="started", device="cpu", num_params=1234, knobs={"width": 64})
-for step in range(3):
-    draw()
-    point(step, train_loss=3.0 - step, watch_bpb=None)
-say(kind="progress", fraction=1.0, eta_s=0.0, step=3, num_steps=3)
-print("alice was here")
-save()
-finish()
-"""
 
 
 def test_alices_run_is_reported_scored_and_cleared_away(bench: Bench) -> None:
@@ -93,7 +84,7 @@ finish()
         web.until(lambda: 49 in web.steps())
         web.go_away()
         (bench.out(lease) / "web is away").touch()
-        until((bench.out(lease) / "said 150").exists)
+        wait_until((bench.out(lease) / "said 150").exists, "150 is said")
         web.come_back()
         web.until(lambda: 149 in web.steps())
         (bench.out(lease) / "web is back").touch()
@@ -142,30 +133,19 @@ def test_a_second_attempt_counts_on_from_the_seq_that_it_is_given(bench: Bench) 
     assert bench.web.reports[0].seq == 1205
 
 
-FOREVER = """
-subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(600)  # stray of {RUN}"], start_new_session=True)
-point(1, train_loss=1.0)
-time.sleep(600)
-"""
-
-
-def strays(bench: Bench) -> list[int]:
-    return processes_with(f"stray of {bench.folder}")
-
-
 def test_bobs_order_to_stop_kills_the_run_and_all_it_started(bench: Bench, meanwhile: Any) -> None:
     lease = bench.lease(bench.recipe(FOREVER))
 
     def stop_it() -> None:
         bench.web.until(bench.web.steps)
-        until(lambda: strays(bench))
+        wait_until(lambda: strays(bench), "a stray runs")
         bench.web.order = "stop"
 
     meanwhile(stop_it)
     end = bench.run(lease)
     assert end is not None
     assert bench.web.end().outcome == "cancelled"
-    until(lambda: not strays(bench))
+    wait_until(lambda: not strays(bench), "no stray is left")
 
 
 def test_an_order_to_stop_also_ends_the_scoring(bench: Bench, meanwhile: Any) -> None:
@@ -178,7 +158,7 @@ def test_an_order_to_stop_also_ends_the_scoring(bench: Bench, meanwhile: Any) ->
     end = bench.run(bench.lease(bench.recipe(GOOD)), scorer=slow)
     assert end is not None
     assert (end.outcome, end.num_steps, end.score) == ("cancelled", 3, None)
-    until(lambda: not processes_with(str(bench.folder / "home" / "runs")))
+    wait_until(lambda: not processes_with(str(bench.folder / "home" / "runs")), "nobody of the run is left")
 
 
 def test_the_deadline_kills_the_whole_tree(bench: Bench) -> None:
@@ -188,7 +168,7 @@ def test_the_deadline_kills_the_whole_tree(bench: Bench) -> None:
     assert end.failure is not None
     assert end.failure.kind == "deadline"
     assert bench.web.steps() == [1]
-    until(lambda: not strays(bench))
+    wait_until(lambda: not strays(bench), "no stray is left")
 
 
 def test_a_worker_that_must_leave_gives_the_run_back_within_five_seconds(bench: Bench, meanwhile: Any) -> None:
@@ -215,7 +195,7 @@ def test_a_worker_that_hears_nothing_ends_its_own_run(bench: Bench, meanwhile: A
 
     def pull_the_plug() -> None:
         web.until(web.steps)
-        until(lambda: strays(bench))
+        wait_until(lambda: strays(bench), "a stray runs")
         web.go_away()
 
     meanwhile(pull_the_plug)
@@ -224,7 +204,7 @@ def test_a_worker_that_hears_nothing_ends_its_own_run(bench: Bench, meanwhile: A
     assert end.outcome == "lost"
     assert end.failure is not None
     assert end.failure.kind == "lost_contact"
-    until(lambda: not strays(bench))
+    wait_until(lambda: not strays(bench), "no stray is left")
     assert web.ends == []
 
 
@@ -233,13 +213,13 @@ def test_a_run_that_is_somebody_elses_by_now_is_dropped_without_a_word(bench: Be
 
     def requeue_it() -> None:
         web.until(web.steps)
-        until(lambda: strays(bench))
+        wait_until(lambda: strays(bench), "a stray runs")
         web.answer = {what: (409, {"error": "the fence is old"}) for what in ("report", "beat")}
 
     meanwhile(requeue_it)
     assert bench.run(lease) is None
     assert web.ends == []
-    until(lambda: not strays(bench))
+    wait_until(lambda: not strays(bench), "no stray is left")
 
 
 TAMPERED: dict[str, Any] = {

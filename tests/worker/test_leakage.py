@@ -9,9 +9,9 @@ import pytest
 
 from gpu_runner import contract
 from tests.hiding import HIDDEN, UNREADABLE
+from tests.worker.recipes import GOOD
 
 from .conftest import Bench
-from .test_launch import GOOD
 from .world import Repository, git, make_dataset, make_lease
 
 HELD_OUT = Path(__file__).with_name("world.py").read_text()[-5_000:-2_000]  # stands for what is held out

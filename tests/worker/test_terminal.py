@@ -17,9 +17,9 @@ from gpu_runner.process.child import Child, Lines
 from gpu_runner.process.terminal import MAX_COLUMNS, Terminal, shown
 from gpu_runner.standalone.process import _failure_in
 from gpu_runner.worker.testimony import MAX_LINE_BYTES
+from tests.worker.recipes import GOOD
 
 from .conftest import Bench
-from .test_launch import GOOD
 
 
 def told(*blocks: bytes, max_bytes: int = MAX_LINE_BYTES) -> list[bytes | None]:

@@ -15,10 +15,11 @@ import pytest
 
 from gpu_runner.worker.doorbell import QUEUE, TASK, make_app
 from gpu_runner.worker.serve import Settings, Worker, default_name, this_machine
+from tests.waiting import wait_until
+from tests.worker.recipes import FOREVER, GOOD, strays
 
 from .conftest import Bench
-from .test_launch import FOREVER, GOOD, strays
-from .web import WORKER_TOKEN, until
+from .web import WORKER_TOKEN
 from .world import Repository, make_machine, processes_with
 
 # The worker's own main(), with the test's harness and scorer instead of the real ones.
@@ -45,7 +46,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     socket = tmp_path_factory.mktemp("redis") / "redis.sock"
     command = [server, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(socket.parent)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        until(socket.exists)
+        wait_until(socket.exists, "the socket is there")
         yield f"redis+socket://{socket}"
         process.kill()
 
@@ -148,7 +149,7 @@ def test_it_waits_for_the_web_side_to_come_up(bench: Bench, redis: str, caplog: 
     worker = Worker(settings_for(web.url, redis, bench.folder), make_machine(bench.folder))
     thread = threading.Thread(target=worker.work)
     thread.start()
-    until(lambda: "keeps asking" in caplog.text)
+    wait_until(lambda: "keeps asking" in caplog.text, "it is said that it keeps asking")
     web.come_back()
     web.until(lambda: web.claims)
     worker.leaving = True
@@ -175,12 +176,12 @@ def test_a_worker_killed_with_9_leaves_no_child(bench: Bench, redis: str, level:
     try:
         bench.web.until(bench.web.steps)
         if level == "bubblewrap":
-            until(lambda: strays(bench))
+            wait_until(lambda: strays(bench), "a stray runs")
         assert processes_with(runs)
     finally:
         process.kill()
         process.wait(10)
-    until(lambda: not processes_with(runs) and not strays(bench), within_s=5)
+    wait_until(lambda: not processes_with(runs) and not strays(bench), "nobody of the run is left", within_s=5)
 
 
 def test_a_worker_killed_with_9_while_scoring_leaves_no_scorer(bench: Bench, redis: str) -> None:
@@ -189,11 +190,11 @@ def test_a_worker_killed_with_9_while_scoring_leaves_no_scorer(bench: Bench, red
     runs = str(bench.folder / "home" / "runs")
     try:
         bench.web.until(lambda: "scoring" in bench.web.phases())
-        until(lambda: processes_with(runs))
+        wait_until(lambda: processes_with(runs), "a process of the run")
     finally:
         process.kill()
         process.wait(10)
-    until(lambda: not processes_with(runs), within_s=5)
+    wait_until(lambda: not processes_with(runs), "nobody of the run is left", within_s=5)
 
 
 def test_sigterm_gives_the_run_back_and_leaves_in_time(bench: Bench, redis: str) -> None:
@@ -210,7 +211,7 @@ def test_sigterm_gives_the_run_back_and_leaves_in_time(bench: Bench, redis: str)
     assert end.outcome == "lost"
     assert end.failure is not None
     assert end.failure.kind == "worker_stopped"
-    until(lambda: not strays(bench))
+    wait_until(lambda: not strays(bench), "no stray is left")
 
 
 def test_what_a_dead_worker_left_behind_is_swept(bench: Bench, redis: str) -> None:

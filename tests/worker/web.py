@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -154,11 +153,3 @@ def playing_web() -> Iterator[Web]:
         yield web
     finally:
         web.stop()
-
-
-def until(is_true: Callable[[], object], within_s: float = 20.0) -> None:
-    """For what no server hears of: processes and files."""
-    deadline = time.monotonic() + within_s
-    while not is_true():
-        assert time.monotonic() < deadline, f"not within {within_s:g} s"
-        time.sleep(0.02)

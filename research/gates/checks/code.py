@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from research.change.patches import as_python
 from research.gates.code import binding, calling, harness, naming, packages, shaping, wording
-from research.gates.code.source import Sighting, Source, TooTangled, parse
+from research.gates.code.source import Sighting, TooTangled, together
 from research.gates.outcome import Context, Found, Remark
 
 NAME = "code"
@@ -91,10 +91,7 @@ def _seen(files: dict[str, str], path: str) -> tuple[Sighting, ...]:
 @lru_cache(maxsize=32)  # every proposal on an incumbent has its files for a base
 def _read(files: tuple[tuple[str, str], ...], path: str, installed: packages.Installed) -> tuple[Sighting, ...]:
     """``installed``: with other packages a name may lead elsewhere."""
-    sources = {name: Source(as_python(text), parse(as_python(text))) for name, text in files}
-    module = {name.removesuffix(".py").replace("/", "."): source for name, source in sources.items()}
-    source = sources[path]
-    source.siblings.update(module)
+    source = together({name: as_python(text) for name, text in files})[path]
     return tuple(sighting for rule in RULES for sighting in rule(source))
 
 

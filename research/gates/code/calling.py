@@ -15,7 +15,7 @@ from research.gates.code.source import Sighting, Source
 
 
 def sightings(source: Source) -> Iterator[Sighting]:
-    for node in source.nodes:
+    for node in source.of_kind(ast.Call, ast.Attribute, ast.Name):
         if isinstance(node, ast.Call):
             yield from _call(source, node)
         elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):

@@ -8,6 +8,9 @@ from itertools import product
 
 Target = ast.expr | str  # what is given the value: a name, or where it is kept
 Displayed = ast.Tuple | ast.List | ast.Set
+_GIVING = frozenset(
+    {ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.comprehension, ast.withitem, ast.Match}
+)
 
 
 def names_bound(node: ast.AST) -> Iterator[str]:
@@ -27,6 +30,8 @@ def names_bound(node: ast.AST) -> Iterator[str]:
 
 def flows(node: ast.AST) -> Iterator[tuple[Target, ast.expr]]:
     """(target, value) of each value that ``node`` gives a name or a place to, as far as the text tells."""
+    if type(node) not in _GIVING:  # most nodes are asked for nothing else
+        return
     if isinstance(node, ast.Assign):
         for target in node.targets:
             yield from _paired(target, node.value)

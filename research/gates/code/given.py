@@ -118,7 +118,7 @@ class Given:
         return target
 
     def _returned(self) -> Iterator[tuple[str, ast.expr]]:
-        for node in self.source.nodes:
+        for node in self.source.of_kind(ast.Return):
             if isinstance(node, ast.Return) and node.value:
                 around = next((f for f in self.source.above(node) if isinstance(f, ast.FunctionDef)), None)
                 if around is not None:
@@ -142,7 +142,7 @@ class Given:
     def _functions(self) -> dict[str, ast.FunctionDef]:
         """By name; a class goes by its ``__init__``."""
         found: dict[str, ast.FunctionDef] = {}
-        for node in self.source.nodes:
+        for node in self.source.of_kind(ast.FunctionDef):
             if isinstance(node, ast.FunctionDef):
                 found[node.name] = node
                 parent = self.source.parents.get(node)

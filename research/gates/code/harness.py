@@ -19,7 +19,7 @@ OTHERS = "It changes what the harness measures by; write a function or a class o
 def sightings(source: Source) -> Iterator[Sighting]:
     given = Given(source)
     yield from signed.sightings(given)
-    for node in source.nodes:
+    for node in source.of_kind(ast.Attribute, ast.Call, ast.AugAssign, ast.Subscript, ast.Name):
         if isinstance(node, ast.Attribute):
             yield from _attribute(given, node)
         elif isinstance(node, ast.Call):

@@ -14,7 +14,7 @@ INSTEAD = "Calculate with torch and what `run` gives; the sandbox would stop it 
 
 
 def sightings(source: Source) -> Iterator[Sighting]:
-    for node in source.nodes:
+    for node in source.of_kind(ast.Import, ast.ImportFrom, ast.Attribute, ast.Name, ast.MatchClass):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _imports(source, node)
         elif isinstance(node, ast.Attribute):

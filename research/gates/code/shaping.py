@@ -8,9 +8,15 @@ from collections.abc import Iterator
 from research.gates.code import allowed
 from research.gates.code.source import Sighting, Source
 
+_SHAPES = (
+    ast.ClassDef, ast.FunctionDef, ast.Lambda, ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith,
+    ast.comprehension, ast.Assign, ast.AnnAssign, ast.Attribute, ast.Try, ast.TryStar, ast.Global, ast.Nonlocal,
+    ast.Subscript, ast.Call, ast.If, ast.IfExp, ast.While,
+)  # fmt: skip
+
 
 def sightings(source: Source) -> Iterator[Sighting]:
-    for node in source.nodes:
+    for node in source.of_kind(*_SHAPES):
         if isinstance(node, ast.ClassDef):
             yield from _class(source, node)
         if isinstance(node, ast.FunctionDef | ast.Lambda):

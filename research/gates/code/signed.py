@@ -23,7 +23,7 @@ _READING = (
 
 
 def sightings(given: Given) -> Iterator[Sighting]:
-    for node in given.source.nodes:
+    for node in given.source.of_kind(ast.Name, ast.Attribute, ast.Call):  # what goes by a name
         if isinstance(node, ast.expr) and given.names_knobs(node):
             yield from _let_go(given, node)
 

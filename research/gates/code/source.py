@@ -6,13 +6,14 @@ import ast
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import pairwise
 
 from research.gates.code.flows import Target, flows, names_bound
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Kind = type[ast.AST]
 
 
 MAX_MEANINGS = 32  # of one name; a file whose names double their meanings line by line would fill the memory
@@ -45,12 +46,26 @@ class Sighting:
         return getattr(self.node, "col_offset", 0) + 1
 
 
-@lru_cache(maxsize=8)  # of a recipe's files a patch changes one or two; nobody writes into a tree
 def parse(text: str) -> ast.Module:
     """Parsed, never run. Raises SyntaxError, ValueError, RecursionError or MemoryError as ``ast.parse`` does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an odd escape is Python's business
         return ast.parse(text)
+
+
+@lru_cache(maxsize=8)  # of a recipe's files a patch changes one or two; nobody writes into a tree
+def alone(text: str) -> Source:
+    """A file by itself, walked through once for all recipes that hold it. Raises as ``parse`` does."""
+    source = Source(text, parse(text))
+    assert source.nodes
+    return source
+
+
+def together(texts: dict[str, str]) -> dict[str, Source]:
+    """The files of a recipe by path, each of which knows all of them by module name. Raises as ``parse`` does."""
+    known = {path: alone(text) for path, text in texts.items()}
+    modules = {path.removesuffix(".py").replace("/", "."): source for path, source in known.items()}
+    return {path: source.among(modules) for path, source in known.items()}
 
 
 @dataclass
@@ -61,13 +76,45 @@ class Source:
     tree: ast.Module
     siblings: dict[str, Source] = field(default_factory=dict)
 
-    @cached_property
+    def among(self, siblings: dict[str, Source]) -> Source:
+        """The same file in a recipe."""
+        assert not self.siblings, "what was found out of a file among others does not hold among these"
+        source = copy(self)
+        source.siblings = siblings
+        return source
+
+    @property
     def nodes(self) -> list[ast.AST]:
-        return list(ast.walk(self.tree))
+        return self._walked[0]
+
+    @property
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        return self._walked[1]
 
     @cached_property
-    def parents(self) -> dict[ast.AST, ast.AST]:
-        return {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
+    def _walked(self) -> tuple[list[ast.AST], dict[ast.AST, ast.AST]]:
+        """All nodes as ``ast.walk`` goes, but for Load, Store and Del, which are one object each; and their parents."""
+        nodes: list[ast.AST] = [self.tree]
+        parents: dict[ast.AST, ast.AST] = {}
+        for node in nodes:
+            for name in node._fields:
+                value = getattr(node, name, None)
+                for child in value if type(value) is list else (value,):
+                    if isinstance(child, ast.AST) and not isinstance(child, ast.expr_context):
+                        nodes.append(child)
+                        parents[child] = node
+        return nodes, parents
+
+    def of_kind(self, *kinds: Kind) -> list[ast.AST]:
+        """The nodes of these very classes, in the order of ``nodes``: most rules look at few of them."""
+        if kinds not in self._of_kind:
+            wanted = frozenset(kinds)
+            self._of_kind[kinds] = [node for node in self.nodes if type(node) in wanted]
+        return self._of_kind[kinds]
+
+    @cached_property
+    def _of_kind(self) -> dict[tuple[Kind, ...], list[ast.AST]]:
+        return {}
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         while (parent := self.parents.get(node)) is not None:
@@ -136,39 +183,82 @@ class Source:
         Defaults, decorators and annotations are read outside of the function: in ``def f(open=open)`` the second
         ``open`` is the builtin. And ``global`` leads past every function around it.
         """
-        for inner, outer in pairwise([node, *self.above(node)]):
-            if not isinstance(outer, Function) or not _is_in_body(inner, outer):
-                continue
-            if name in self._globals_of[outer]:
+        key = name, self._inside.get(node)
+        if key not in self._known_local:
+            self._known_local[key] = self._is_local(*key)
+        return self._known_local[key]
+
+    def _is_local(self, name: str, function: Function | None) -> bool:
+        while function is not None:
+            if name in self._globals_of[function]:
                 return False
-            if name in self._locals(outer):
+            if name in self._locals(function):
                 return True
+            function = self._inside.get(function)
         return False
+
+    @cached_property
+    def _known_local(self) -> dict[tuple[str, Function | None], bool]:
+        return {}
 
     def scope(self, name: str, node: ast.AST) -> ast.AST | None:
         """The function whose variable ``name`` is where ``node`` stands; None: the file's."""
-        for inner, outer in pairwise([node, *self.above(node)]):
-            if not isinstance(outer, Function) or not _is_in_body(inner, outer):
-                continue
-            if name not in self._globals_of[outer] and name in self._bound(outer):
-                return outer
-        return None
+        key = name, self._inside.get(node)
+        if key not in self._known_scopes:
+            self._known_scopes[key] = self._scope(*key)
+        return self._known_scopes[key]
+
+    def _scope(self, name: str, function: Function | None) -> Function | None:
+        while function is not None and (name in self._globals_of[function] or name not in self._bound(function)):
+            function = self._inside.get(function)
+        return function
+
+    @cached_property
+    def _known_scopes(self) -> dict[tuple[str, Function | None], Function | None]:
+        return {}
 
     def is_the_files(self, name: str, node: ast.AST) -> bool:
         """Is a name that ``node`` binds the file's or a class's, not a variable of a function around it?"""
-        for inner, outer in pairwise([node, *self.above(node)]):
-            if isinstance(outer, Function) and _is_in_body(inner, outer):
-                return name in self._globals_of[outer]
-        return True
+        function = self._inside.get(node)
+        return function is None or name in self._globals_of[function]
+
+    @cached_property
+    def _inside(self) -> dict[ast.AST, Function | None]:
+        """The innermost function in whose body a node stands; what is read outside of it is not in its body."""
+        inside: dict[ast.AST, Function | None] = {}
+        for node, parent in self.parents.items():  # every parent comes before its children
+            if isinstance(parent, _FUNCTIONS) and _is_in_body(node, parent):
+                inside[node] = parent
+            else:
+                inside[node] = inside.get(parent)
+        return inside
 
     def _bound(self, function: Function) -> set[str]:
-        if function not in self._bound_names:
-            self._bound_names[function] = _bound_in(function)
         return self._bound_names[function]
 
     @cached_property
     def _bound_names(self) -> dict[ast.AST, set[str]]:
-        return {}
+        """Function -> its parameters, and what is bound in the function itself."""
+        bound: dict[ast.AST, set[str]] = defaultdict(set)
+        elsewhere: dict[ast.AST, set[str]] = defaultdict(set)
+        for node, function in self._runs_in.items():
+            bound[function].update(names_bound(node))
+            if isinstance(node, ast.Global | ast.Nonlocal):
+                elsewhere[function].update(node.names)
+        functions = [node for node in self.nodes if isinstance(node, _FUNCTIONS)]
+        return {f: _parameters(f) | bound[f] - elsewhere[f] for f in functions}
+
+    @cached_property
+    def _runs_in(self) -> dict[ast.AST, Function]:
+        """What runs in a function itself, not in a scope inside it; and which function that is."""
+        runs: dict[ast.AST, Function] = {}
+        for node, parent in self.parents.items():  # every parent comes before its children
+            if isinstance(parent, _FUNCTIONS):
+                if _is_in_body(node, parent):
+                    runs[node] = parent
+            elif parent in runs and not isinstance(parent, _SCOPES):
+                runs[node] = runs[parent]
+        return runs
 
     def _locals(self, function: Function) -> set[str]:
         if function not in self._local_names:
@@ -177,11 +267,22 @@ class Source:
 
     def _led_somewhere(self, function: Function) -> set[str]:
         """Variables that are given what an import leads to (``def f(t): t = torch``), here or by ``nonlocal``."""
-        leading = {
-            t for n in ast.walk(function) for t, v in flows(n) if isinstance(t, str) and _dotted(v, self.aliases)
-        }
-        imported = {name for n in _own_nodes(function) if isinstance(n, _IMPORTS) for name in names_bound(n)}
+        leading = {t for t, v in self._flows_under[function] if isinstance(t, str) and _dotted(v, self.aliases)}
+        imported = {name for n, f in self._imports_in_functions if f is function for name in names_bound(n)}
         return leading | imported | (self._handed_out & self.aliases.keys())
+
+    @cached_property
+    def _imports_in_functions(self) -> list[tuple[ast.AST, Function]]:
+        return [(node, function) for node, function in self._runs_in.items() if isinstance(node, _IMPORTS)]
+
+    @cached_property
+    def _flows_under(self) -> dict[ast.AST, list[tuple[Target, ast.expr]]]:
+        """Function -> all that is given a name or a place in it or in its head."""
+        under: dict[ast.AST, list[tuple[Target, ast.expr]]] = defaultdict(list)
+        for target, value, where in self.flows:
+            for function in (node for node in (where, *self.above(where)) if isinstance(node, _FUNCTIONS)):
+                under[function].append((target, value))
+        return under
 
     @cached_property
     def _globals_of(self) -> dict[ast.AST, set[str]]:
@@ -189,7 +290,7 @@ class Source:
         declared: dict[ast.AST, set[str]] = defaultdict(set)
         for node in self.nodes:
             if isinstance(node, ast.Global):
-                function = next((f for f in self.above(node) if isinstance(f, Function)), self.tree)
+                function = next((f for f in self.above(node) if isinstance(f, _FUNCTIONS)), self.tree)
                 declared[function] |= set(node.names)
         return declared
 
@@ -204,8 +305,7 @@ class Source:
     @cached_property
     def defined(self) -> set[str]:
         """Every name that the file gives to a function, a class, a variable or an attribute."""
-        names = {n.name for n in self.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-        names |= {name for n in self.nodes if not isinstance(n, _IMPORTS) for name in names_bound(n)}
+        names = self.own | {name for n in self.nodes if not isinstance(n, _IMPORTS) for name in names_bound(n)}
         return names | {n.attr for n in self.nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
 
     @cached_property
@@ -237,11 +337,17 @@ class Source:
 
     def method(self, node: ast.AST) -> str | None:
         """The name of the method around ``node``; None outside of a class."""
-        around = [node, *self.above(node)]
-        for inner, outer in pairwise(around):
-            if isinstance(inner, ast.FunctionDef) and isinstance(outer, ast.ClassDef):
-                return inner.name
-        return None
+        return self._methods.get(node)
+
+    @cached_property
+    def _methods(self) -> dict[ast.AST, str | None]:
+        methods: dict[ast.AST, str | None] = {}
+        for node, parent in self.parents.items():  # every parent comes before its children
+            if isinstance(node, ast.FunctionDef) and isinstance(parent, ast.ClassDef):
+                methods[node] = node.name
+            else:
+                methods[node] = methods.get(parent)
+        return methods
 
 
 def _dotted(node: ast.AST, bound: dict[str, set[str]]) -> set[str]:
@@ -274,26 +380,9 @@ def _is_in_body(child: ast.AST, function: Function) -> bool:
     return any(child is statement for statement in _body(function))
 
 
-_IMPORTS = ast.Import | ast.ImportFrom
-_SCOPES = Function | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-
-
-def _own_nodes(function: Function) -> Iterator[ast.AST]:
-    """What runs in the function itself, not in a scope inside it."""
-    rest = _body(function)
-    while rest:
-        node = rest.pop()
-        yield node
-        if not isinstance(node, _SCOPES):
-            rest += ast.iter_child_nodes(node)
-
-
-def _bound_in(function: Function) -> set[str]:
-    """Parameters, and what is bound in the function itself."""
-    nodes = list(_own_nodes(function))
-    stored = {name for n in nodes for name in names_bound(n)}
-    elsewhere = {name for n in nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
-    return _parameters(function) | stored - elsewhere
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_SCOPES = (ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def _parameters(function: Function) -> set[str]:

@@ -49,7 +49,7 @@ MAX_READ = 1_000  # characters of a line or a text; longer lines are refused, an
 
 
 def sightings(source: Source) -> Iterator[Sighting]:
-    for node in source.nodes:
+    for node in source.of_kind(ast.Constant, ast.Subscript):
         if isinstance(node, ast.Constant) and node not in source.docstrings:
             if isinstance(node.value, str):
                 yield from _text(source, node, node.value)
@@ -125,8 +125,8 @@ def _bytes(node: ast.Constant, value: bytes) -> Iterator[Sighting]:
 
 def _identifiers(source: Source) -> Iterator[Sighting]:
     """Python reads letters that look alike as other names, and some that differ as the same (NFKC)."""
-    if source.text.isascii():
-        return
+    if not any(f"_{letter}".isidentifier() for letter in set(source.text) if not letter.isascii()):
+        return  # ² may stand in a comment, and in no name
     for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
         if token.type == tokenize.NAME and not token.string.isascii():
             node = ast.Pass(lineno=token.start[0], col_offset=token.start[1])

@@ -13,8 +13,9 @@ import pytest
 import requests
 
 from tests.doors import walk_in
-from tests.yard.processes import ROOT, wait_until, with_mark
-from tests.yard.test_doctor import free_port
+from tests.house.processes import ROOT, with_mark
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 
 class Home:
@@ -22,7 +23,7 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = str(free_port())
         self.log = folder / "up.log"
         self.started: list[subprocess.Popen[bytes]] = []
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 
-from tests.yard.processes import ROOT
+from tests.house.processes import ROOT
 
 NAME = re.compile(r"(?:COUNTERSIGN|ANTHROPIC)_[A-Z_]+")
 README = (ROOT / "README.md").read_text()

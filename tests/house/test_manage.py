@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.yard.processes import ROOT
-from tests.yard.test_doctor import manage
+from tests.house.processes import ROOT, manage
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.yard.processes import ROOT
+from tests.house.processes import ROOT
 from webapp.house import install
 
 PIN = re.compile(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*")

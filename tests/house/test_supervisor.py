@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.yard.processes import ROOT, lives, numbers_in, wait_until, with_mark
+from tests.house.processes import ROOT, lives, numbers_in, with_mark
+from tests.waiting import wait_until
 
 SLEEPS = "import os, sys, time; open({pids!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
 SAYS_WHEN_IT_ENDS = """
@@ -33,7 +34,7 @@ class House:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *children: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "tests.yard.standin", str(self.home), *children]
+        line = [sys.executable, "-m", "tests.house.standin", str(self.home), *children]
         environment = os.environ | {"STANDIN_HOME": str(self.home)}
         process = subprocess.Popen(
             line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

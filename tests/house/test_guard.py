@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.yard.processes import GUARD, lives, numbers_in, wait_until
+from tests.house.processes import GUARD, lives, numbers_in
+from tests.waiting import wait_until
 
 # A parent that holds the lifeline and hangs, as a supervisor does.
 PARENT = """

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import time
-from collections.abc import Callable
+import sys
 from pathlib import Path
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GUARD = ROOT / "gpu_runner" / "process" / "guard.py"
-
-
-def wait_until(is_so: Callable[[], object], what: str, within_s: float = 15.0) -> None:
-    """Looks again and again until ``is_so``; fails with ``what`` after ``within_s`` seconds."""
-    give_up_at = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < give_up_at, f"not within {within_s:.0f} s: {what}"
-        time.sleep(0.02)
 
 
 def lives(pid: int) -> bool:
@@ -36,3 +30,15 @@ def numbers_in(file: Path, count: int) -> list[int]:
     """The process ids that ``count`` processes have written into ``file``, one a line."""
     wait_until(lambda: file.exists() and file.read_text().count("\n") >= count, f"{count} lines in {file.name}")
     return [int(line) for line in file.read_text().split()]
+
+
+def manage(*words: str, **environment: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "manage.py", *words]
+    return subprocess.run(
+        line,
+        cwd=ROOT,
+        env=os.environ | {name: str(value) for name, value in environment.items()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.yard.processes import ROOT
+from tests.house.processes import manage
+from tests.ports import free_port
 from webapp.house import doctor
-
-
-def manage(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "manage.py", *words]
-    return subprocess.run(line, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120)
 
 
 def test_alice_reads_every_part_as_json_and_her_key_is_not_among_it(tmp_path: Path) -> None:
@@ -74,12 +67,6 @@ def test_a_full_disk_is_essential_and_names_the_home() -> None:
     check = doctor.disk(needed_bytes=10**18)
     assert (check.ok, check.essential) == (False, True)
     assert "set COUNTERSIGN_HOME to a folder on another disk" in check.todo
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def test_without_a_sandbox_no_worker_is_started_before_the_operator_says_so(tmp_path: Path) -> None:
