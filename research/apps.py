@@ -9,8 +9,8 @@ class ResearchConfig(AppConfig):
 
     def ready(self) -> None:
         from research.loop import follow
-        from research.record import covered, watch
+        from research.record import audited, watch
 
-        assert covered.APART
+        assert audited.APART
         watch.connect()
         follow.connect()

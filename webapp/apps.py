@@ -11,14 +11,14 @@ class WebappConfig(AppConfig):
 
     def ready(self) -> None:
         # The Celery app has to exist wherever a task is sent from, web process included.
-        from webapp import celery, covered
+        from webapp import audited, celery
         from webapp.live import nudges
         from webapp.pages.accounts import turnstile
 
         assert celery.app
         nudges.connect()
         turnstile.connect()
-        covered.connect()
+        audited.connect()
 
 
 class PanelConfig(AdminConfig):

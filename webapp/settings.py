@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from celery.schedules import schedule
 
-from webapp.house import whence
+from webapp.house import client_address
 
 WEBAPP = Path(__file__).resolve().parent
 BASE_DIR = WEBAPP.parent
@@ -55,7 +55,7 @@ def _proxies(public_url: str) -> list[str]:
     """Whose X-Forwarded-For and -Proto are believed. With an https:// address a proxy of this machine, else nobody."""
     try:
         by_itself = "127.0.0.1,::1" if public_url.startswith("https:") else ""
-        return whence.proxies(os.environ.get("COUNTERSIGN_PROXIES", by_itself))
+        return client_address.proxies(os.environ.get("COUNTERSIGN_PROXIES", by_itself))
     except ValueError as error:
         raise ValueError(f"COUNTERSIGN_PROXIES: {error}") from error
 

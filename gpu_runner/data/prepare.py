@@ -20,7 +20,7 @@ from gpu_runner.data.progress import Silent
 from gpu_runner.data.separators import find_separator
 from gpu_runner.data.sources import open_source, stdlib
 from gpu_runner.data.sources.source import TextSource, TokenSource
-from gpu_runner.data.splits import settle
+from gpu_runner.data.splits import close_durably
 from gpu_runner.data.tokenizers import decode, open_tokenizer
 from gpu_runner.data.tokenizers.encoder import Encoder
 from gpu_runner.data.tokens import TokenArray
@@ -161,9 +161,9 @@ def _warn(made: Manifest, progress: Silent) -> None:
 
 
 def _write_durably(path: Path, body: bytes) -> None:
-    file = open(path, "wb")  # noqa: SIM115  # settle closes it
+    file = open(path, "wb")  # noqa: SIM115  # close_durably closes it
     file.write(body)
-    settle(file, 0o644)
+    close_durably(file, 0o644)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class SplitWriter:
 
     def _end_shard(self) -> None:
         assert self.file is not None
-        settle(self.file, self.mode)
+        close_durably(self.file, self.mode)
         self.file = None
         shard = Shard(file=self.path.name, num_tokens=self.num_in_shard, sha256=self.digest.hexdigest())
         self.shards.append(shard)
@@ -119,7 +119,7 @@ def fewest_tokens(split: str, seq_len: int) -> int:
     return (2 * seq_len if split == "train" else seq_len) + 1
 
 
-def settle(file: BinaryIO, mode: int) -> None:
+def close_durably(file: BinaryIO, mode: int) -> None:
     """Close a file that has to outlive a power cut."""
     with file:
         file.flush()

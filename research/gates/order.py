@@ -9,9 +9,9 @@ from gpu_runner import contract
 from research.change import unified
 from research.change.drafts import Precedent
 from research.gates.checks import applies, code, credentials, novelty, overrides, paths, sandbox, size, text
-from research.gates.outcome import Context, Found
+from research.gates.outcome import Context, GateResult
 
-PATCH_GATES: tuple[tuple[str, Callable[[Context], Found]], ...] = (
+PATCH_GATES: tuple[tuple[str, Callable[[Context], GateResult]], ...] = (
     (size.NAME, size.check),
     (applies.NAME, applies.check),
     (paths.NAME, paths.check),
@@ -57,7 +57,7 @@ def context_of(
     )
 
 
-def looked_at(context: Context) -> Iterator[tuple[str, Found, float]]:
+def looked_at(context: Context) -> Iterator[tuple[str, GateResult, float]]:
     """(name, what was found, seconds) of every gate: a person wants all reasons at once, not the first."""
     for name, gate in PATCH_GATES:
         began = time.monotonic()

@@ -64,7 +64,7 @@ class Remark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class GateResult:
     """``warned`` passes as ``passed`` does; the page shows it in amber, because a person should look."""
 
     outcome: Literal["pending", "passed", "warned", "failed"]
@@ -81,19 +81,19 @@ class Found:
         return kept
 
     @classmethod
-    def ok(cls, sentence: str, **measured: Any) -> Found:
+    def ok(cls, sentence: str, **measured: Any) -> GateResult:
         return cls(outcome="passed", sentence=sentence, measured=measured)
 
     @classmethod
-    def bad(cls, sentence: str, **measured: Any) -> Found:
+    def bad(cls, sentence: str, **measured: Any) -> GateResult:
         return cls(outcome="failed", sentence=sentence, measured=measured)
 
     @classmethod
-    def pending(cls, sentence: str) -> Found:
+    def pending(cls, sentence: str) -> GateResult:
         return cls(outcome="pending", sentence=sentence)
 
     @classmethod
-    def of(cls, remarks: Iterable[Remark], otherwise: str, **measured: Any) -> Found:
+    def of(cls, remarks: Iterable[Remark], otherwise: str, **measured: Any) -> GateResult:
         """Failed on any that blocks, warned on any other, else passed with the sentence ``otherwise``."""
         worst_first = sorted(remarks, key=lambda r: (r.severity, r.path, r.line, r.column))
         if not worst_first:

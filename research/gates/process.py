@@ -1,8 +1,8 @@
 """The checks before a person looks, in order; each leaves a row with what it measured.
 
-A gate is a module with ``NAME`` and ``check(Context) -> Found``; ``order`` lists them. The last one, smoke, is a Run on
-a worker, made when all others pass, and comes back through ``conclude``. A failed gate blocks the proposal and says
-why; a gate that warns lets it pass, and the page shows what a person should look at.
+A gate is a module with ``NAME`` and ``check(Context) -> GateResult``; ``order`` lists them. The last one, smoke, is a
+Run on a worker, made when all others pass, and comes back through ``after_smoke``. A failed gate blocks the proposal
+and says why; a gate that warns lets it pass, and the page shows what a person should look at.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.db import transaction
 from research import lifecycle
 from research.gates import overridden, smoke
 from research.gates.order import PATCH_GATES, context_of, looked_at
-from research.gates.outcome import Context, Found
+from research.gates.outcome import Context, GateResult
 from research.models import Gate, Proposal, Revision, Run
 from research.record import approval, kinds, learn, moves, repository, rights
 from research.record.held import Ref
@@ -59,9 +59,9 @@ def recheck(revision: Revision) -> None:
 
 
 def _try_out(revision: Revision) -> None:
-    """The last gate: a smoke run, which comes back through ``conclude``."""
+    """The last gate: a smoke run, which comes back through ``after_smoke``."""
     with transaction.atomic():
-        waiting = Found.pending("waits for a worker")
+        waiting = GateResult.pending("waits for a worker")
         _write(revision, len(PATCH_GATES) + 1, smoke.NAME, waiting, None)
         smoke.start(revision)
 
@@ -100,7 +100,7 @@ def _is_from_the_catalogue(proposal: Proposal) -> bool:
     return proposal.arm == "offline" and not proposal.revisions.filter(origin="edited").exists()
 
 
-def _write(revision: Revision, order: int, name: str, found: Found, seconds: float | None) -> None:
+def _write(revision: Revision, order: int, name: str, found: GateResult, seconds: float | None) -> None:
     Gate.objects.update_or_create(
         revision=revision,
         name=name,
@@ -114,7 +114,7 @@ def _write(revision: Revision, order: int, name: str, found: Found, seconds: flo
     )
 
 
-def conclude(run: Run) -> None:
+def after_smoke(run: Run) -> None:
     """A smoke run is over: the proposal waits for a person, is blocked, or is stale."""
     revision = run.revision
     assert revision is not None and run.purpose == "smoke"
@@ -134,7 +134,7 @@ def conclude(run: Run) -> None:
         return
 
 
-def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> None:
+def _move_on(proposal: Proposal, revision: Revision, run: Run, found: GateResult) -> None:
     name = f"P-{proposal.pk} {proposal.title}"
     if run.state == "cancelled":
         sentence = f"{name}: its smoke run was cancelled"

@@ -9,10 +9,10 @@ from django.db.models import Avg, Count, Sum
 
 from gpu_runner import contract
 from gpu_runner.contract import Spent
-from research.gates.outcome import Found, Remark
+from research.gates.outcome import GateResult, Remark
 from research.models import Campaign, Revision, Run
 from research.record import ledger
-from research.runs import attempts, dispatch, usual
+from research.runs import attempts, dispatch, incumbent_usage
 
 NAME = "smoke run"
 SLOW = {"slowdown": 1.25, "memory_ratio": 2.0}  # times what the incumbent takes: a person should know
@@ -25,19 +25,19 @@ def start(revision: Revision) -> Run:
     return live or dispatch.queue(revision.incumbent, purpose="smoke", pair=1, signed=signed, revision=revision)
 
 
-def found(run: Run) -> Found:
+def found(run: Run) -> GateResult:
     """What a finished, failed or cancelled smoke run says."""
     if run.state == "cancelled":
-        return Found.bad(f"It was cancelled: {run.stop_reason or 'no reason given'}.")
+        return GateResult.bad(f"It was cancelled: {run.stop_reason or 'no reason given'}.")
     if run.state != "finished":
         failure = run.failure or {}
         message = failure.get("message") or "it ended without a word"
         said = f"It {run.state.replace('_', ' ')}: {message} {failure.get('todo', '')}".strip()
         is_cleared = attempts.fault_of(failure) in ("machine", "operator")
-        return Found.bad(f"{said} That is no fault of the change." if is_cleared else said, **failure)
+        return GateResult.bad(f"{said} That is no fault of the change." if is_cleared else said, **failure)
     score = run.score
     if score.outcome != "ok":
-        return Found.bad(f"Its checkpoint could not be scored: {'; '.join(score.reasons) or score.outcome}")
+        return GateResult.bad(f"Its checkpoint could not be scored: {'; '.join(score.reasons) or score.outcome}")
     return _measured(run)
 
 
@@ -86,7 +86,7 @@ def _incumbents(run: Run) -> Pace | None:
     )
 
 
-def _measured(run: Run) -> Found:
+def _measured(run: Run) -> GateResult:
     mine, theirs = _pace(run), _incumbents(run)
     assert run.revision is not None
     projected = _projection(run.campaign, run.revision, mine, theirs)
@@ -100,12 +100,12 @@ def _measured(run: Run) -> Found:
         "memory_ratio": _ratio(mine.peak_memory_mib, theirs.peak_memory_mib if theirs else None),
     } | projected
     remarks = _remarks(run.campaign, numbers) + _of_lookups(run)
-    return Found.of(remarks, _words(run.num_steps, numbers), **numbers)
+    return GateResult.of(remarks, _words(run.num_steps, numbers), **numbers)
 
 
 def _heaviness(run: Run) -> float | None:
     """As measured outside of the run: in a budget of tokens this is what a person signs that each of them may take."""
-    theirs = usual.of(run)
+    theirs = incumbent_usage.of(run)
     return Spent.model_validate(run.spent).times(theirs) if theirs and run.spent else None
 
 

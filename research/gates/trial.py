@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 
-from research.gates.outcome import Context, Found
+from research.gates.outcome import Context, GateResult
 
 NAME = "smoke run"
 SMOKE_S = 3  # of training
@@ -22,7 +22,7 @@ DEADLINE_S = 120  # of everything
 DATASET = "stdlib"
 
 
-def smoke(context: Context) -> Found:
+def smoke(context: Context) -> GateResult:
     """Train the patched files for ``SMOKE_S``. Expects that the patch applies."""
     assert context.after is not None
     with tempfile.TemporaryDirectory(prefix="countersign-smoke-") as scratch:
@@ -42,7 +42,7 @@ def _spec(context: Context) -> str:
     return "\n".join([top, "[budget]", f"seconds = {SMOKE_S}", "[machine]", machine, "[overrides]", *lines, ""])
 
 
-def _run(folder: Path) -> Found:
+def _run(folder: Path) -> GateResult:
     command = [sys.executable, "-m", "gpu_runner", "train", str(folder / "smoke.toml"), "--out", str(folder / "run")]
     command.append("--json")
     try:
@@ -50,20 +50,22 @@ def _run(folder: Path) -> Found:
             command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=2 * DEADLINE_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return Found.bad(f"It did not end within {2 * DEADLINE_S} s.")
+        return GateResult.bad(f"It did not end within {2 * DEADLINE_S} s.")
     try:
         ended = json.loads(done.stdout)
     except ValueError:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        return Found.bad(f"It could not be started: {last[:300]}")
+        return GateResult.bad(f"It could not be started: {last[:300]}")
     return _found(ended)
 
 
-def _found(ended: dict[str, Any]) -> Found:
+def _found(ended: dict[str, Any]) -> GateResult:
     if ended["outcome"] != "ok":
         failure = ended["failure"] or {}
-        return Found.bad(f"It failed: {failure.get('message', '')} {failure.get('todo', '')}".strip(), **failure)
+        return GateResult.bad(f"It failed: {failure.get('message', '')} {failure.get('todo', '')}".strip(), **failure)
     numbers = ended["numbers"]
     rate = numbers["num_steps"] / numbers["train_s"] if numbers["num_steps"] and numbers["train_s"] else None
     words = f"{numbers['num_steps']} steps" + (f", {rate:.1f} steps/s" if rate else "")
-    return Found.ok(words, steps_per_s=rate, peak_memory_mib=numbers["peak_memory_mib"], sandbox=ended["sandbox_level"])
+    return GateResult.ok(
+        words, steps_per_s=rate, peak_memory_mib=numbers["peak_memory_mib"], sandbox=ended["sandbox_level"]
+    )

@@ -57,7 +57,7 @@ def consider(proposal: Proposal) -> None:
         return  # a person has to look at a score first: see research.review.quarantined
     try:
         if (early := _early_end(revision)) is not None:
-            conclude(revision, **early)
+            write_verdict(revision, **early)
         else:
             _look(revision)
     except lifecycle.LostRace as race:
@@ -133,7 +133,7 @@ def _look(revision: Revision) -> None:
     if last.decision == "keep":
         _ask_sealed(revision, last, rows)
     else:
-        conclude(revision, outcome=last.decision, reason=last.reason, look=last, rows=rows)
+        write_verdict(revision, outcome=last.decision, reason=last.reason, look=last, rows=rows)
 
 
 def _wait_for_more(revision: Revision, num_pairs: int) -> None:
@@ -141,7 +141,7 @@ def _wait_for_more(revision: Revision, num_pairs: int) -> None:
     own = revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE})
     if revision.proposal.campaign.incumbent.pk != revision.incumbent_id and not own.exists():
         reason = "The incumbent moved before its pairs were whole: propose it again. That is no fault of the proposal."
-        conclude(revision, outcome="inconclusive", reason=reason)
+        write_verdict(revision, outcome="inconclusive", reason=reason)
     elif num_pairs:
         dispatch.add_pair(revision, num_pairs + 1)
         dispatch.ring_waiting(revision.proposal.campaign)
@@ -191,14 +191,14 @@ def _confirm(revision: Revision, look: statistics.Look, rows: list[dict[str, Any
     numbers = _sealed_row(pair)
     if None in numbers.values():
         why = "No sealed number came with the pair that was to confirm it. That is no fault of the proposal."
-        conclude(revision, outcome="inconclusive", reason=f"{look.reason} {why}", look=look, rows=rows)
+        write_verdict(revision, outcome="inconclusive", reason=f"{look.reason} {why}", look=look, rows=rows)
         return
     found = statistics.transfer(
         look.mean,
         val=pair.difference,
         sealed=numbers["candidate_sealed_bpb"] - numbers["incumbent_sealed_bpb"],
     )
-    conclude(
+    write_verdict(
         revision,
         outcome="keep" if found.carries_over else "inconclusive",
         reason=f"{look.reason} {found.reason}",
@@ -239,7 +239,7 @@ def _row(pair: Pair, look: statistics.Look) -> dict[str, Any]:
     }
 
 
-def conclude(
+def write_verdict(
     revision: Revision,
     *,
     outcome: str,

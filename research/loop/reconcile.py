@@ -86,7 +86,7 @@ def _conclude_ended(campaign: Campaign) -> None:
 def _conclude_gates(proposal: Proposal) -> None:
     smoke = proposal.revision.runs.filter(purpose="smoke").order_by("-pk").first()
     if smoke is not None and smoke.state in lifecycle.RUN_OVER:
-        process.conclude(smoke)
+        process.after_smoke(smoke)
     elif smoke is None and proposal.state_at < timezone.now() - OVERDUE:
         process.recheck(proposal.revision)
 

@@ -13,7 +13,7 @@ from research import lifecycle
 from research.change import patches
 from research.change.drafts import Answer, Draft
 from research.change.visible import visible
-from research.gates import atonce
+from research.gates import refused_at_once
 from research.models import Campaign, Proposal, Revision, Turn, Wave
 from research.propose import statement, turns
 from research.propose.briefing import brief, draft_of
@@ -113,7 +113,7 @@ def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
     rights.check(by, rights.propose_by_hand, campaign)
     files = repository.files_at(campaign, campaign.incumbent.commit)
     problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
-    if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
+    if problems := problems or refused_at_once.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
     return write(campaign, draft, arm="human", by=by, author=by)
 

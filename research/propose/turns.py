@@ -62,7 +62,7 @@ def proposer(turn: Turn, purpose: str = "propose") -> Proposer:
             fallback_model=settings.ANTHROPIC_FALLBACK_MODEL or None,
             allowance=ledger.allowance(campaign),
             sending=lambda usage: ledger.enter(campaign, usage, purpose),
-            heard=lambda usage: ledger.settle(usage, purpose),
+            heard=lambda usage: ledger.enter_usage(usage, purpose),
         )
     from research.arms.offline.proposer import OfflineProposer
 

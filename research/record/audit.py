@@ -264,7 +264,7 @@ def _rows(told: Told, *, may_be_untold: bool) -> tuple[int, list[str]]:
 def _problem(
     table: held.Table, rows: list[held.Row], is_told: bool, told: held.Parts | None, may_be_untold: bool
 ) -> str:
-    if table.together and not all(map(table.is_settled, rows)):
+    if table.grouped_by and not all(map(table.is_settled, rows)):
         return ""
     name = table.name.format(**rows[0])
     if not is_told:

@@ -47,7 +47,7 @@ class Table:
     rewrites: Mapping[str, frozenset[str]] = field(default_factory=dict)  # kind of event -> what else it may change
     secret: frozenset[str] = frozenset()  # told as changed, never with what it was or is
     many: Mapping[str, str] = field(default_factory=dict)  # many-to-many field -> what is told of each on its far side
-    together: str = ""  # the column by which its rows are told together
+    grouped_by: str = ""  # the column by which its rows are told together
     needs: tuple[str, ...] = ()  # further columns that ``is_settled`` reads
     is_settled: Callable[[Row], bool] = _always  # nothing writes to it any more without an event
     may_be_untold: bool = False
@@ -127,7 +127,7 @@ def hash_of(said: Any) -> str:
 
 def rows_of(table: Table, keys: Iterable[int] | None = None) -> Iterator[Row]:
     """All rows, or those with ``keys``, in the order of what they are told by."""
-    by = table.together or "pk"
+    by = table.grouped_by or "pk"
     rows = table.model._base_manager.order_by(*dict.fromkeys([by, "pk"]))
     if keys is not None:
         rows = rows.filter(**{f"{by}__in": list(keys)})
@@ -164,13 +164,13 @@ def through(many: ManyToManyField[Any, Any]) -> type[Model]:
 
 def groups_of(table: Table, keys: Iterable[int] | None = None) -> Iterator[tuple[int, list[Row]]]:
     """What one hash is taken of: a single row, or all that are told together."""
-    by = itemgetter(table.together or table.fields[0])
+    by = itemgetter(table.grouped_by or table.fields[0])
     for key, rows in groupby(rows_of(table, keys), key=by):
         yield key, list(rows)
 
 
 def parts_of(table: Table, rows: list[Row]) -> Parts:
-    if table.together:
+    if table.grouped_by:
         return {MOVING: hash_of([table.said(row) for row in rows])}
     said = table.said(rows[0])
     moving = {name: said.pop(name) for name in table.moving | table.until.keys() if name in said}
@@ -191,7 +191,7 @@ def told(rows: Iterable[Ref]) -> dict[str, dict[str, Parts | None]]:
 
 
 def _hashes(table: Table, keys: set[int]) -> dict[str, Parts | None]:
-    hashes: dict[str, Parts | None] = {str(key): NOTHING if table.together else None for key in keys}
+    hashes: dict[str, Parts | None] = {str(key): NOTHING if table.grouped_by else None for key in keys}
     return hashes | {str(key): parts_of(table, rows) for key, rows in groups_of(table, keys)}
 
 
@@ -205,5 +205,5 @@ def everything() -> Iterator[tuple[str, int, Parts]]:
     """(table, key, hashes) of all that is there and settled: what a record begins with."""
     for table in TABLES.values():
         for key, rows in groups_of(table):
-            if not table.together or all(map(table.is_settled, rows)):
+            if not table.grouped_by or all(map(table.is_settled, rows)):
                 yield table.label, key, parts_of(table, rows)

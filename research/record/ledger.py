@@ -106,13 +106,13 @@ def write_off(campaign: Campaign) -> int:
 def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -> None:
     """One entry for every HTTP attempt, made to ``propose`` or to ``revise``. An unknown price stays NULL."""
     for usage in usages:
-        if not settle(usage, purpose):
+        if not enter_usage(usage, purpose):
             with transaction.atomic():
                 entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", **_said(usage, purpose))
                 _tell(campaign, kinds.LEDGER_CHARGED(), f"An answer of Claude, to {purpose}", entry)
 
 
-def settle(usage: Usage, purpose: str) -> bool:
+def enter_usage(usage: Usage, purpose: str) -> bool:
     """Enter what came of an attempt that was entered before; False where it was not. May be done again."""
     if usage.row is None:
         return False

@@ -95,7 +95,7 @@ def _last_words(run: Run) -> Iterable[Ref]:
 
 def move_score(run: Run, new: str, *, by: Actor, sentence: str, choice: str, reason: str, **changes: Any) -> Score:
     """Take the score of ``run`` out of quarantine. Raises PermissionDenied, or LostRace when it is not in there."""
-    rights.check(by, rights.settle, run)
+    rights.check(by, rights.resolve, run)
     lifecycle.allowed(lifecycle.SCORE, "quarantined", new)
     with transaction.atomic():
         if Score.objects.filter(run=run, outcome="quarantined").update(outcome=new, **changes) != 1:

@@ -247,7 +247,7 @@ def cancel(by: Actor, run: Run) -> str:
     return stop(by, run)
 
 
-def settle(by: Actor, run: Run) -> str:
+def resolve(by: Actor, run: Run) -> str:
     """Say what a quarantined score counts for: whoever may decide on the change that was measured."""
     if not isinstance(by, User) or not _holds(by, "research.add_decision"):
         return "Deciding on a score needs the reviewer role."

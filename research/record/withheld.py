@@ -36,7 +36,7 @@ def sentence_of(event: Event) -> str:
 
 
 def verdict(row: Verdict) -> dict[str, Any]:
-    """A verdict as agents and webhooks are told it. Its reason is the proposer's: see ``judge.conclude``."""
+    """A verdict as agents and webhooks are told it. Its reason is the proposer's: see ``judge.write_verdict``."""
     return {
         "outcome": row.outcome,
         "reason": row.revision.proposal.finding.text,

@@ -9,7 +9,7 @@ from gpu_runner import contract
 from research import lifecycle
 from research.change import patches
 from research.change.drafts import Draft
-from research.gates import atonce
+from research.gates import refused_at_once
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
 from research.propose import briefing, drafting
@@ -39,7 +39,7 @@ def _check(proposal: Proposal, draft: Draft) -> None:
     campaign = proposal.campaign
     files = repository.files_at(campaign, campaign.incumbent.commit)
     problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
-    if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
+    if problems := problems or refused_at_once.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
 
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from research import lifecycle
 from research.change import patches
 from research.change.drafts import Draft, Precedent
-from research.gates import atonce
+from research.gates import refused_at_once
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal, Revision
 from research.propose import briefing, drafting
@@ -54,7 +54,7 @@ def submit(campaign: Campaign, draft: Draft, *, by: Agent) -> Proposal:
 def _checked(campaign: Campaign, draft: Draft) -> dict[str, str]:
     """The incumbent's files, which it changes. Outside of any transaction: it reads the repository."""
     files = repository.files_at(campaign, campaign.incumbent.commit)
-    if problems := atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
+    if problems := refused_at_once.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
     return files
 

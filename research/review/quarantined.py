@@ -15,7 +15,7 @@ BECOMES = {"accept": "ok", "dispute": "disputed"}
 _PAST = {"accept": "accepted", "dispute": "disputed"}
 
 
-def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
+def resolve(run_id: int, *, choice: str, reason: str, by: User) -> Score:
     """Accept the number of a quarantined score, or dispute it; judging goes on with what was decided.
 
     Raises PermissionDenied (no right, or one's own proposal), ValueError (``field: sentence``), LostRace (the score is
@@ -26,7 +26,7 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
         run = Run.objects.select_related("campaign", "incumbent__proposal", "revision__proposal").get(pk=run_id)
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the score: it may be paused below
-        rights.check(by, rights.settle, run)
+        rights.check(by, rights.resolve, run)
         if run.purpose == "smoke":
             raise ValueError("choice: a smoke run's score counts for nothing; its gate says what is to be done")
         if choice == "accept" and Score.objects.filter(run=run, val_bpb=None).exists():

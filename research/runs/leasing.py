@@ -19,7 +19,7 @@ from research import lifecycle
 from research.lifecycle import Stop
 from research.models import Proposal, Run, Worker
 from research.record import approval, moves, rights
-from research.runs import ending, quarantine, usual
+from research.runs import ending, incumbent_usage, quarantine
 
 log = logging.getLogger(__name__)
 CLAIM_TRIES = 5
@@ -51,7 +51,7 @@ def _claimable(wanted: contract.Claim) -> Run | None:
         Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign")
         .filter(same_hardware, state="queued", campaign__state="active", campaign__sandbox_level=wanted.sandbox_level)
         .exclude(quarantine.of_revision("revision"), purpose="candidate")
-        .exclude(usual.awaited())
+        .exclude(incumbent_usage.awaited())
         .order_by("rank", "pk")
         .first()
     )
@@ -147,6 +147,6 @@ def spec_of(run: Run) -> contract.RunSpec:
         score_tokens=min(SMOKE_SCORE_TOKENS, campaign.score_tokens) if smoke else campaign.score_tokens,
         splits=("val", "sealed") if run.reads_sealed else ("val",),
         deadline_s=campaign.deadline_s,
-        usual=usual.expected(run),
-        usual_effort=usual.effort(run),
+        usual=incumbent_usage.expected(run),
+        usual_effort=incumbent_usage.effort(run),
     )

@@ -12,17 +12,17 @@ from research.runs import workers
 from tests import builders
 from tests.api.worker import CLAIM
 from webapp.api import tokens
-from webapp.api.spoken import WRONG_TOKENS
+from webapp.api.bearer import WRONG_TOKENS
 
 pytestmark = pytest.mark.django_db
 
 
-def ask(address: str, token: str, whence: str = "203.0.113.7") -> Any:
+def ask(address: str, token: str, client: str = "203.0.113.7") -> Any:
     headers = {"authorization": f"Bearer {token}"}
     if address.startswith("/api/v1/"):
-        return Client().get(address, headers=headers, REMOTE_ADDR=whence)
+        return Client().get(address, headers=headers, REMOTE_ADDR=client)
     body = CLAIM.model_dump_json()
-    return Client().post(address, body, content_type="application/json", headers=headers, REMOTE_ADDR=whence)
+    return Client().post(address, body, content_type="application/json", headers=headers, REMOTE_ADDR=client)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_an_address_that_guesses_is_told_to_wait_and_nobody_else_is(address: str
     refused = ask(address, "guess")
     assert refused["Retry-After"] == "60"
     assert "wrong tokens came from your address within a minute" in refused.json()["error"]
-    assert ask(address, "guess", whence="198.51.100.9").status_code == 401
+    assert ask(address, "guess", client="198.51.100.9").status_code == 401
 
 
 def test_a_right_token_is_let_in_from_beside_whoever_guesses() -> None:

@@ -9,7 +9,7 @@ import pytest
 from research.change.drafts import Edit
 from research.change.patches import to_patch
 from research.gates.order import context_of, looked_at
-from research.gates.outcome import Found
+from research.gates.outcome import GateResult
 from tests.gates.corpus import BENIGN, CATALOGUE, FILES, HERE
 
 PLACES = {
@@ -36,12 +36,12 @@ ONLY_WARNED = frozenset(
 )
 
 
-def gates(patch: str) -> dict[str, Found]:
+def gates(patch: str) -> dict[str, GateResult]:
     context = context_of(patch, {}, FILES, commit="0" * 40, sandbox_level="bubblewrap", is_trusted=False)
     return {name: found for name, found, _ in looked_at(context)}
 
 
-def worst(found: dict[str, Found]) -> str:
+def worst(found: dict[str, GateResult]) -> str:
     outcomes = {f.outcome for f in found.values()}
     return next(outcome for outcome in ("failed", "warned", "passed") if outcome in outcomes)
 

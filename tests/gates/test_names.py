@@ -13,12 +13,12 @@ import pytest
 from gpu_runner.names import inside, lookup
 from research.gates.code import packages
 from research.gates.order import context_of, looked_at
-from research.gates.outcome import Found
+from research.gates.outcome import GateResult
 
 RECIPE = '[recipe]\nname = "r"\nabout = ""\neditable = ["net.py"]\n'
 
 
-def code_gate(text: str) -> Found:
+def code_gate(text: str) -> GateResult:
     """Of an edit that makes ``text`` of net.py."""
     lines = text.splitlines()
     head = f"diff --git a/net.py b/net.py\n--- a/net.py\n+++ b/net.py\n@@ -1 +1,{len(lines)} @@\n-WIDTH = 4\n"

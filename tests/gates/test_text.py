@@ -14,7 +14,7 @@ from research.change.patches import to_patch
 from research.gates import process
 from research.gates.checks import text
 from research.gates.order import context_of
-from research.gates.outcome import Found
+from research.gates.outcome import GateResult
 from research.models import Incumbent
 from research.record import repository
 from tests import builders
@@ -27,7 +27,7 @@ PLACE = "# --- layers -"
 WAYS = dict(every_way())
 
 
-def looked_at(before: dict[str, str], *edits: Edit, origin: dict[str, str] | None = None) -> Found:
+def looked_at(before: dict[str, str], *edits: Edit, origin: dict[str, str] | None = None) -> GateResult:
     patch = to_patch(before, edits)
     context = context_of(
         patch, {}, before, commit="0" * 40, sandbox_level="bubblewrap", is_trusted=False, origin=origin

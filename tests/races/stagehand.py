@@ -236,7 +236,7 @@ def keep(proposal: int) -> str:
     )
     revision = Proposal.objects.get(pk=proposal).revision
     try:
-        return judge.conclude(revision, outcome="keep", reason="Better.", look=look).outcome
+        return judge.write_verdict(revision, outcome="keep", reason="Better.", look=look).outcome
     except LostRace as race:
         return f"lost: {race}"
 

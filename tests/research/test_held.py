@@ -21,7 +21,7 @@ from research.change.drafts import Usage
 from research.gates import overridden
 from research.models import Campaign, Proposal
 from research.propose import notes
-from research.record import audit, covered, events, held, kinds, ledger, moves
+from research.record import audit, audited, events, held, kinds, ledger, moves
 from research.record.rights import COMMAND_LINE, DISPATCH, Part
 from research.review import decisions, override
 from tests import builders
@@ -137,7 +137,7 @@ def test_no_later_event_makes_good_what_was_changed_by_hand_before_it(record: Ca
     """Mallory changes a column and waits until a verb tells of the row again, with what is there then."""
     made_good = []
     for table, field in columns():
-        if table.together or field.attname in table.moving | table.until.keys() or field.primary_key:
+        if table.grouped_by or field.attname in table.moving | table.until.keys() or field.primary_key:
             continue
         row = settled(table)
         rows = table.model._base_manager.filter(pk=row["id"])
@@ -166,7 +166,7 @@ def test_a_state_that_was_set_by_hand_is_found_though_all_went_on_from_there(rec
 
 
 def _a_key(table: held.Table, row: held.Row) -> int:
-    return table.model._base_manager.filter(**{table.together: row[table.together]}).values_list("pk", flat=True)[0]
+    return table.model._base_manager.filter(**{table.grouped_by: row[table.grouped_by]}).values_list("pk", flat=True)[0]
 
 
 def test_no_row_can_be_taken_out_by_sql(record: Campaign) -> None:
@@ -231,8 +231,8 @@ def _pair(through: Any, **sides: Any) -> None:
 def test_every_table_is_held_or_says_why_not() -> None:
     through = {held.through(held.many_of(t, name)) for t in held.TABLES.values() for name in t.many}
     every = {model._meta.label_lower for model in apps.get_models(include_auto_created=True) if model not in through}
-    assert every == held.TABLES.keys() | covered.APART.keys()
-    assert not held.TABLES.keys() & covered.APART.keys()
+    assert every == held.TABLES.keys() | audited.APART.keys()
+    assert not held.TABLES.keys() & audited.APART.keys()
     for table in held.TABLES.values():
         fields = {field.name for field in table.model._meta.concrete_fields}
         assert table.apart.keys() | table.until.keys() <= fields, table.label

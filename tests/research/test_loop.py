@@ -420,7 +420,7 @@ def test_a_gain_over_an_incumbent_that_has_moved_is_not_promoted(campaign: Campa
     moved = campaign.incumbent
     moved.pk, moved.number = None, 1
     moved.save()
-    verdict = judge.conclude(proposal.revision, outcome="keep", reason="Better.")
+    verdict = judge.write_verdict(proposal.revision, outcome="keep", reason="Better.")
     assert verdict.outcome == "inconclusive"
     assert "no longer the incumbent" in verdict.reason
     assert campaign.incumbent.number == 1
@@ -436,7 +436,7 @@ def test_judging_twice_writes_one_verdict(campaign: Campaign, bob: User) -> None
     stale = Proposal.objects.get(pk=proposal.pk)
     stale.state = "running"
     with pytest.raises(lifecycle.LostRace):
-        judge.conclude(stale.revision, outcome="discard", reason="late")
+        judge.write_verdict(stale.revision, outcome="discard", reason="late")
     assert campaign.incumbent.number == 1
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from gpu_runner.contract import parse_recipe
 from research.change.drafts import Draft, Edit, Override, Prediction
 from research.change.patches import answered_by, apply_edits, problems_with, to_patch
-
-from .test_claude import make_precedent
+from tests.research.briefs import make_precedent
 
 TRAIN = "import math\n\n\ndef act(x):\n    return x.relu()\n\n\nLR = 0.1\n"
 

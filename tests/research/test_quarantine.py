@@ -157,7 +157,7 @@ def test_the_next_proposal_runs_meanwhile(waiting: Run, campaign: Campaign, bob:
 
 
 def test_bob_accepts_the_number_and_judging_goes_on(waiting: Run, campaign: Campaign, bob: User, bells: Bells) -> None:
-    quarantined.settle(waiting.pk, choice="accept", reason="Read the diff: it trains on twice the data.", by=bob)
+    quarantined.resolve(waiting.pk, choice="accept", reason="Read the diff: it trains on twice the data.", by=bob)
     score = Score.objects.get(run=waiting)
     assert (score.outcome, score.val_bpb, score.settled_by, score.settled_reason) == (
         "ok", 0.8, bob, "Read the diff: it trains on twice the data.",
@@ -175,7 +175,7 @@ def test_bob_accepts_the_number_and_judging_goes_on(waiting: Run, campaign: Camp
 
 
 def test_bob_disputes_the_number_and_the_proposal_ends_disputed(waiting: Run, bob: User) -> None:
-    quarantined.settle(waiting.pk, choice="dispute", reason="It reads the watch split in training.", by=bob)
+    quarantined.resolve(waiting.pk, choice="dispute", reason="It reads the watch split in training.", by=bob)
     tasks.run_ended(waiting.pk)
     verdict = proposal_of(waiting).revision.verdict
     assert (verdict.outcome, verdict.effect_bpb) == ("disputed", None)
@@ -185,9 +185,9 @@ def test_bob_disputes_the_number_and_the_proposal_ends_disputed(waiting: Run, bo
 
 
 def test_who_comes_second_is_told_and_changes_nothing(waiting: Run, bob: User) -> None:
-    quarantined.settle(waiting.pk, choice="accept", reason="Fine.", by=bob)
+    quarantined.resolve(waiting.pk, choice="accept", reason="Fine.", by=bob)
     with pytest.raises(lifecycle.LostRace, match="already ok"):
-        quarantined.settle(waiting.pk, choice="dispute", reason="Not fine.", by=bob)
+        quarantined.resolve(waiting.pk, choice="dispute", reason="Not fine.", by=bob)
     assert Score.objects.get(run=waiting).settled_reason == "Fine."
     assert Event.objects.filter(kind__startswith="score.").count() == 1
 
@@ -202,7 +202,7 @@ def test_only_a_reviewer_decides_and_nobody_on_their_own(
     run = first_seed(0.8)
     for person in (alice, charlie, bob):
         with pytest.raises(PermissionDenied):
-            quarantined.settle(run.pk, choice="accept", reason="Trust me.", by=person)
+            quarantined.resolve(run.pk, choice="accept", reason="Trust me.", by=person)
     assert Score.objects.get(run=run).outcome == "quarantined"
     assert not Event.objects.filter(kind__startswith="score.").exists()
 
@@ -210,13 +210,13 @@ def test_only_a_reviewer_decides_and_nobody_on_their_own(
 @pytest.mark.parametrize(("choice", "reason", "field"), [("accept", "  ", "reason"), ("shrug", "Well.", "choice")])
 def test_a_decision_on_a_score_needs_words(waiting: Run, bob: User, choice: str, reason: str, field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}:"):
-        quarantined.settle(waiting.pk, choice=choice, reason=reason, by=bob)
+        quarantined.resolve(waiting.pk, choice=choice, reason=reason, by=bob)
 
 
 def test_a_quarantine_without_a_number_can_only_be_disputed(waiting: Run, bob: User) -> None:
     Score.objects.filter(run=waiting).update(val_bpb=None)
     with pytest.raises(ValueError, match="no number to accept"):
-        quarantined.settle(waiting.pk, choice="accept", reason="Fine.", by=bob)
+        quarantined.resolve(waiting.pk, choice="accept", reason="Fine.", by=bob)
 
 
 # --- the incumbent's own ----------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_a_quarantined_incumbent_pauses_its_campaign_and_accepting_lets_it_be_re
     campaign.refresh_from_db()
     assert campaign.state == "paused"
     assert f"R-{run.pk} is quarantined: accept or dispute it there" in campaign.state_reason
-    quarantined.settle(run.pk, choice="accept", reason="The corpus is full of licences.", by=bob)
+    quarantined.resolve(run.pk, choice="accept", reason="The corpus is full of licences.", by=bob)
     tasks.run_ended(run.pk)
     campaign.refresh_from_db()
     ending.resume(campaign, by=bob, reason="looked at")
@@ -255,4 +255,4 @@ def test_a_smoke_runs_number_is_nobodys_to_accept(campaign: Campaign, bob: User)
     run = builders.finish(lease, val_bpb=0.1, outcome="quarantined", reasons=["0.1 is below 0.3."])
     assert proposal_of(run).state == "blocked"
     with pytest.raises(ValueError, match="its gate says"):
-        quarantined.settle(run.pk, choice="accept", reason="Fine.", by=bob)
+        quarantined.resolve(run.pk, choice="accept", reason="Fine.", by=bob)

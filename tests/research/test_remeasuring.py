@@ -13,7 +13,7 @@ from research.loop import reconcile, tasks
 from research.models import Campaign, Incumbent, Proposal, Run
 from research.record import audit
 from research.review import decisions, quarantined
-from research.runs import dispatch, usual
+from research.runs import dispatch, incumbent_usage
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -87,7 +87,7 @@ def test_bob_resumes_and_the_same_seed_is_measured_again_before_anything_is_comp
     assert verdict.num_pairs >= 2
     assert verdict.pairs[0]["seed"] == first.seed
     assert audit.verify().findings == []
-    assert usual.of(again) is not None and Spent.model_validate(again.spent) == usual.of(again)
+    assert incumbent_usage.of(again) is not None and Spent.model_validate(again.spent) == incumbent_usage.of(again)
     page = bobs_browser.get(f"/runs/{first.pk}/").content.decode()
     assert "Set aside" in page
     assert Run.objects.get(pk=first.pk).events.filter(kind="run.set_aside", by="user:bob").count() == 1
@@ -132,7 +132,7 @@ def test_nothing_is_spent_beside_a_score_in_quarantine_until_somebody_has_looked
     if meanwhile == "resumed":
         assert f"R-{run.pk} is quarantined: accept or dispute it there, then resume." in resumes(bobs_browser, campaign)
         assert campaign.state == "paused"
-    quarantined.settle(run.pk, choice="dispute", reason="The shards are not those of the manifest.", by=bob)
+    quarantined.resolve(run.pk, choice="dispute", reason="The shards are not those of the manifest.", by=bob)
     tasks.run_ended(run.pk)
     reconcile.reconcile()
     assert builders.claim(builders.make_worker()) is None
@@ -148,7 +148,7 @@ def test_a_score_that_is_disputed_while_its_campaign_is_active_pauses_it_in_the_
     dispatch.advance(campaign)
     run = of_the_incumbent(val_bpb=0.29, outcome="quarantined", reasons=["0.29 is below 0.3."])
     Campaign.objects.filter(pk=campaign.pk).update(state="active")
-    quarantined.settle(run.pk, choice="dispute", reason="Not this text.", by=bob)
+    quarantined.resolve(run.pk, choice="dispute", reason="Not this text.", by=bob)
     campaign.refresh_from_db()
     assert (campaign.state, f"R-{run.pk} is disputed" in campaign.state_reason) == ("paused", True)
 

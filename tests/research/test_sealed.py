@@ -196,7 +196,7 @@ def test_what_a_scorer_or_bob_said_of_the_sealed_text_is_read_by_people_alone(
     numbers = {"val_bpb": None, "sealed_bpb": None} if ends == "failed" else {"sealed_bpb": 0.2917}
     candidate, _ = play_sealed(outcome=outcome, reasons=[SAID], **numbers)
     if ends == "settled":
-        quarantined.settle(candidate.pk, choice="dispute", reason="0.2917 cannot be.", by=bob)
+        quarantined.resolve(candidate.pk, choice="dispute", reason="0.2917 cannot be.", by=bob)
         judge.consider(better)
     assert "0.2917" in verdict_of(better).reason
     told = [learn.precedents(campaign)[0].reason, str(prompt.propose(briefing.brief(campaign, 1)))]
@@ -218,7 +218,7 @@ def test_a_quarantined_sealed_score_waits_for_bob(better: Proposal, bob: User) -
     builders.finish(claimed(), val_bpb=1.6)
     judge.consider(better)
     assert state_of(better) == "running"
-    quarantined.settle(run.pk, choice="accept", reason="Looked at.", by=bob)
+    quarantined.resolve(run.pk, choice="accept", reason="Looked at.", by=bob)
     tasks.run_ended(run.pk)
     assert verdict_of(better).outcome == "keep"
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from gpu_runner import contract
 from research.models import Proposal, Run, Score
 from research.review import decisions
-from research.runs import usual
+from research.runs import incumbent_usage
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,7 +43,7 @@ def test_a_candidate_is_held_against_the_most_that_any_run_of_the_incumbent_took
         assert baseline.spec.usual_effort is None, "the incumbent is not held against itself"
         builders.finish(baseline, val_bpb=1.6, effort=builders.make_effort(**take))
     candidate = Run.objects.get(pk=first.spec.run_id)
-    took = usual.effort(candidate)
+    took = incumbent_usage.effort(candidate)
     assert took == builders.make_effort(first_s=0.3, later_s=0.04, peak_memory_mib=500.0)
 
 
@@ -62,14 +62,14 @@ def test_what_was_not_believed_or_measured_elsewhere_is_not_usual(approved: Prop
     builders.finish(lease, val_bpb=1.6)
     baseline = claimed("baseline")
     builders.finish(baseline, val_bpb=1.6, effort=builders.make_effort())
-    assert usual.effort(candidate) is not None
+    assert incumbent_usage.effort(candidate) is not None
     score = Score.objects.filter(run=baseline.spec.run_id)
     for field, value in other.items():
         if field.startswith("run__"):
             Run.objects.filter(pk=baseline.spec.run_id).update(**{field.removeprefix("run__"): value})
         else:
             score.update(**{field: value})
-    assert usual.effort(candidate) is None
+    assert incumbent_usage.effort(candidate) is None
 
 
 def test_the_lease_of_a_candidate_carries_it_where_the_incumbent_was_measured_before(bob: User) -> None:

@@ -114,7 +114,7 @@ PEOPLE: dict[str, Verb] = {
     "research.review.override.sign": Scene.sign,
     "research.review.override.check_again": lambda scene, by: override.check_again(scene.blocked.pk, by=by),
     "research.review.override.withdraw": lambda scene, by: override.withdraw(scene.pending.pk, reason="Old.", by=by),
-    "research.review.quarantined.settle": lambda scene, by: quarantined.settle(
+    "research.review.quarantined.resolve": lambda scene, by: quarantined.resolve(
         scene.doubted.pk, choice="accept", reason="Seen.", by=by
     ),
     "research.review.edit.edit": Scene.edit,
@@ -290,13 +290,13 @@ ACTORS = {"Actor", "User", "Agent", "Part"}
 # Public functions that write events and take nobody who acts, room by room: what the loop does by its own rules, what
 # a machine does under its lease, and signing in.
 BY_ITSELF = {
-    "research.gates.process": "check recheck conclude",
-    "research.judge.judge": "consider conclude",
+    "research.gates.process": "check recheck after_smoke",
+    "research.judge.judge": "consider write_verdict",
     "research.loop.reconcile": "look_after",
     "research.propose.drafting": "revise rebase",
     "research.propose.turns": "begin answer_of note_answer",
     "research.record.learn": "record",
-    "research.record.ledger": "charge_run enter write_off charge_claude settle",
+    "research.record.ledger": "charge_run enter write_off charge_claude enter_usage",
     "research.record.moves": "bind",
     "research.record.repairs": "repair",
     "research.runs.dispatch": "advance pause_in_doubt queue",

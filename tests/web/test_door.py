@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from webapp import settings
-from webapp.house import door, processes, whence
+from webapp.house import client_address, door, processes
 
 
 class Sender:
@@ -97,12 +97,12 @@ def test_no_form_and_no_report_is_longer_than_its_door() -> None:
         ("::ffff:203.0.113.7", "203.0.113.7"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
-        (None, whence.UNKNOWN),
-        ("testserver, 10.0.0.1", whence.UNKNOWN),
+        (None, client_address.UNKNOWN),
+        ("testserver, 10.0.0.1", client_address.UNKNOWN),
     ],
 )
 def test_what_an_address_is_counted_as(host: str | None, network: str) -> None:
-    assert whence.network_of(host) == network
+    assert client_address.network_of(host) == network
 
 
 def test_proxies_are_believed_where_they_are_named_and_beside_an_https_address(

@@ -101,7 +101,7 @@ def test_a_score_that_waits_leads_and_counts_by_the_same_rights(
     assert (queue.next_waiting(bob), badge(bobs_browser)) == (None, 0)
     assert (queue.next_waiting(dana), badge(browser_of(dana))) == (own.pk, 1)
     assert "A score waits for a reviewer" in text_of(bobs_browser, "/review/?queue=1")
-    quarantined.settle(run.pk, choice="dispute", reason="Not this text.", by=dana)
+    quarantined.resolve(run.pk, choice="dispute", reason="Not this text.", by=dana)
     assert badge(browser_of(dana)) == 0
 
 

@@ -25,8 +25,8 @@ from research.models import Campaign, Proposal
 from research.propose import briefing
 from research.record import repository, rights
 from research.review import outside
-from webapp.api import outward, tokens
-from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
+from webapp.api import serializers, tokens
+from webapp.api.bearer import Refused, bearer, sentence_of, wrong_token
 from webapp.models import AgentToken, Submission
 
 MAX_BODY = 2**20
@@ -34,7 +34,7 @@ WAIT_S = 600  # before asking again for room: people decide in minutes, not in s
 View = Callable[..., JsonResponse]
 
 
-def spoken(method: str) -> Callable[[View], View]:
+def endpoint(method: str) -> Callable[[View], View]:
     """One method an address; every refusal a code and a sentence."""
 
     def around(view: View) -> View:
@@ -120,23 +120,23 @@ def _draft(body: bytes, campaign: Campaign, token: AgentToken) -> Draft:
 # --- reading ------------------------------------------------------------------------------------
 
 
-@spoken("GET")
+@endpoint("GET")
 def brief(request: HttpRequest, slug: str) -> JsonResponse:
     """``GET campaigns/SLUG/brief``: what a proposer may know."""
     campaign = _campaign(_token(request), slug)
-    return JsonResponse(outward.brief_of(campaign, briefing.brief(campaign, 1)))
+    return JsonResponse(serializers.brief_of(campaign, briefing.brief(campaign, 1)))
 
 
-@spoken("GET")
+@endpoint("GET")
 def proposal(request: HttpRequest, number: int) -> JsonResponse:
     """``GET proposals/7``: state, gates, decision, verdict."""
-    return JsonResponse(outward.proposal_of(_proposal(_token(request), number)))
+    return JsonResponse(serializers.proposal_of(_proposal(_token(request), number)))
 
 
 # --- proposing ----------------------------------------------------------------------------------
 
 
-@spoken("POST")
+@endpoint("POST")
 def submit(request: HttpRequest, slug: str) -> JsonResponse:
     """``POST campaigns/SLUG/proposals``: one experiment, in the fields in which Claude answers."""
     token = _token(request, to_propose=True)
@@ -150,7 +150,7 @@ def submit(request: HttpRequest, slug: str) -> JsonResponse:
         if (earlier := _answered(token, key, body)) is not None:
             return earlier
         written = _taken(campaign, draft, token)
-        said = outward.received(written)
+        said = serializers.received(written)
         sha256 = contract.sha256(body)
         Submission.objects.create(token=token, key=key, body_sha256=sha256, proposal=written, answer=said)
     return _created(said)
@@ -162,7 +162,7 @@ def _taken(campaign: Campaign, draft: Draft, token: AgentToken) -> Proposal:
     except outside.Full as full:
         raise Refused(429, str(full), headers={"Retry-After": str(WAIT_S)}) from full
     except outside.Repeated as repeated:
-        url = outward.page_of(repeated.number)
+        url = serializers.page_of(repeated.number)
         raise Refused(409, str(repeated), proposal=repeated.number, url=url) from repeated
 
 
@@ -187,7 +187,7 @@ def _created(said: dict[str, Any]) -> JsonResponse:
     return JsonResponse(said, status=201, headers={"Location": f"/api/v1/proposals/{said['number']}"})
 
 
-@spoken("POST")
+@endpoint("POST")
 def revise(request: HttpRequest, number: int) -> JsonResponse:
     """``POST proposals/7/revisions``: what a reviewer asked for; ``If-Match`` carries the digest that was read."""
     token = _token(request, to_propose=True)
@@ -199,7 +199,7 @@ def revise(request: HttpRequest, number: int) -> JsonResponse:
         raise Refused(422, 'If-Match: send the digest of the revision that you read, as If-Match: "DIGEST"')
     _count(token)
     revision = outside.answer(number, _draft(body, proposal.campaign, token), digest=digest, by=agent)
-    return JsonResponse(outward.received(revision.proposal), status=201)
+    return JsonResponse(serializers.received(revision.proposal), status=201)
 
 
 @csrf_exempt

@@ -20,7 +20,7 @@ from gpu_runner import contract
 from research.models import Campaign, Run, Worker
 from research.record import approval, events, kinds, repository, rights
 from research.runs import leasing, report
-from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
+from webapp.api.bearer import Refused, bearer, sentence_of, wrong_token
 
 log = logging.getLogger(__name__)
 MAX_BODY = 2 * 2**20

@@ -23,7 +23,7 @@ from django.conf import settings
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from webapp.house.whence import network_of
+from webapp.house.client_address import network_of
 
 HEADERS_WITHIN_S = 10.0
 TAKES_NOTHING_S = 60.0
@@ -48,8 +48,8 @@ def is_full(connections: set[Any], host: str) -> bool:
         return True
     if len(connections) <= most // 2 or _is_proxy(host):
         return False
-    whence = network_of(host)
-    return sum(network_of(held.client[0]) == whence for held in connections if held.client) > most // 2
+    network = network_of(host)
+    return sum(network_of(held.client[0]) == network for held in connections if held.client) > most // 2
 
 
 def _is_proxy(host: str) -> bool:

@@ -15,14 +15,14 @@ Identity = tuple[int, int]  # device and inode
 
 
 @dataclass(frozen=True)
-class Found:
+class Files:
     """Files in the order of their paths, and sentences about how they were found."""
 
     paths: list[Path]
     notes: tuple[str, ...]
 
 
-def files_below(folder: Path, left_out: LeftOut) -> Found:
+def files_below(folder: Path, left_out: LeftOut) -> Files:
     """Every regular file below ``folder`` but hidden ones, sorted by its path in there.
 
     Links are followed wherever they lead: the Hub's cache is made of links, and so are folders that span disks. A
@@ -37,7 +37,7 @@ def files_below(folder: Path, left_out: LeftOut) -> Found:
     for path in paths:
         if path.name == "manifest.json":
             _refuse_our_own(path.parent)
-    return Found(paths, _told(walk.leading_out))
+    return Files(paths, _told(walk.leading_out))
 
 
 def _refuse_our_own(folder: Path) -> None:

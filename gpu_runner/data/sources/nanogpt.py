@@ -79,7 +79,7 @@ def other_widths(fitting: Iterable[str]) -> str:
 
 def _doubts(files: Iterable[TokenFile], dtype: str | None) -> Iterable[str]:
     """Where a person named a width that a file does not look like: the file is read so, and everybody is told."""
-    doubted: dict[widths.Found, list[str]] = {}
+    doubted: dict[widths.Width, list[str]] = {}
     for file in files if dtype else ():
         found = widths.found_in(file.path)
         if dtype and SAME.get(dtype, dtype) != SAME.get(found.dtype or "", found.dtype):

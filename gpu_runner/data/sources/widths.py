@@ -48,22 +48,22 @@ MAX_META_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Found:
+class Width:
     """``dtype`` is one of STORED, None for what is no tokens at all; ``because`` is said in a sentence."""
 
     dtype: str | None
     because: str
 
 
-def found_in(path: Path) -> Found:
+def found_in(path: Path) -> Width:
     """What the file looks like. Where nothing can be told it is USUAL."""
     sample = _sample(path)
     if len(sample) < FEWEST_BYTES:
-        return Found(USUAL, "nothing says otherwise")
+        return Width(USUAL, "nothing says otherwise")
     for looks_like in (_floats, _wide, _nearly_wide, _narrow, _bigger_end_first):
         if found := looks_like(sample):
             return found
-    return Found(USUAL, "its values look like it")
+    return Width(USUAL, "its values look like it")
 
 
 def within(path: Path, vocab: int) -> list[str]:
@@ -79,32 +79,32 @@ def within(path: Path, vocab: int) -> list[str]:
     return fitting
 
 
-def _floats(sample: bytes) -> Found | None:
+def _floats(sample: bytes) -> Width | None:
     for stored in ("<f2", "<f4", "<f8"):
         values = _as(sample, stored)
         if not np.isfinite(values).all() or values.min() < 0 or not (values > 0).any():
             continue
         if (values == np.trunc(values)).all() and float(values.max()) < MAX_VOCAB:
-            return Found(None, "its values are whole numbers in floating point")
+            return Width(None, "its values are whole numbers in floating point")
     return None
 
 
-def _wide(sample: bytes) -> Found | None:
+def _wide(sample: bytes) -> Width | None:
     """The upper part of a wide token is next to nothing."""
     if int(_as(sample, ">u8").max()) < MAX_VOCAB and _as(sample, ">u4")[1::2].any():
-        return Found(None, "it looks like int64 with the bigger end first; write it again as uint32")
+        return Width(None, "it looks like int64 with the bigger end first; write it again as uint32")
     if int(_as(sample, "<u8").max()) < MAX_VOCAB and _as(sample, "<u4")[::2].any():
-        return Found("int64", "of every four 16-bit numbers the last two are 0")
+        return Width("int64", "of every four 16-bit numbers the last two are 0")
     for stored, name, first in (("<u4", "uint32", "second"), (">u4", "uint32-be", "first")):
         halves = _as(sample, stored[0] + "u2")
         upper, lower = (halves[1::2], halves[::2]) if stored == "<u4" else (halves[::2], halves[1::2])
         if int(upper.max()) < UPPER and (int(lower.max()) >= UPPER or (not upper.any() and lower.any())):
             said = "0" if not upper.any() else f"below {UPPER}"
-            return Found(name, f"every {first} 16-bit number is {said}, as the upper half of a 32-bit token is")
+            return Width(name, f"every {first} 16-bit number is {said}, as the upper half of a 32-bit token is")
     return None
 
 
-def _nearly_wide(sample: bytes) -> Found | None:
+def _nearly_wide(sample: bytes) -> Width | None:
     """All but a few numbers of a wide file are tokens, or below 0; zeros say nothing."""
     for stored, name in (("<i8", "int64"), (">i8", None), ("<i4", "int32"), (">i4", "uint32-be")):
         values = _as(sample, stored)
@@ -114,28 +114,28 @@ def _nearly_wide(sample: bytes) -> Found | None:
             continue
         if (is_token & (values % (1 << 16) >= UPPER)).mean() > SOME:
             share = f"{(is_token | is_fill).mean():.1%} of its {8 * values.itemsize}-bit numbers"
-            return Found(name, f"{share} are tokens" + f", or a filling such as {values.min()}" * bool(is_fill.any()))
+            return Width(name, f"{share} are tokens" + f", or a filling such as {values.min()}" * bool(is_fill.any()))
     return None
 
 
-def _narrow(sample: bytes) -> Found | None:
+def _narrow(sample: bytes) -> Width | None:
     """Single bytes are alike at even and at odd places."""
     pairs = _as(sample, "u1").reshape(-1, 2)
     even, odd = (np.bincount(pairs[:, i], minlength=256) / len(pairs) for i in (0, 1))
     if np.abs(even - odd).sum() / 2 > ALIKE or not pairs.any() or _entropy_bits(pairs.ravel()) > NARROW_BITS:
         return None
     if _is_text(sample):
-        return Found(None, "it is text: put it into a folder of text files (--format text)")
-    return Found("uint8", "its bytes are alike at even and at odd places, as single bytes are")
+        return Width(None, "it is text: put it into a folder of text files (--format text)")
+    return Width("uint8", "its bytes are alike at even and at odd places, as single bytes are")
 
 
-def _bigger_end_first(sample: bytes) -> Found | None:
+def _bigger_end_first(sample: bytes) -> Width | None:
     """An upper byte says less than a lower one, and ends where the vocabulary does."""
     pairs = _as(sample, "u1").reshape(-1, 2)
     lacks_bits = _entropy_bits(pairs[:, 1]) - _entropy_bits(pairs[:, 0])
     is_lower = len(pairs) >= MANY and int(pairs[:, 0].max()) + FAR_BELOW <= int(pairs[:, 1].max())
     if lacks_bits > BIGGER_END_BITS or (lacks_bits > 0 and is_lower):
-        return Found("uint16-be", "the first byte of every two says less than the second, as an upper byte does")
+        return Width("uint16-be", "the first byte of every two says less than the second, as an upper byte does")
     return None
 
 

@@ -8,23 +8,23 @@ import tempfile
 from pathlib import Path
 
 from research.change.unified import Change
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "patch applies"
 TIMEOUT_S = 30
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     if not context.patch:
-        return Found.ok("no patch", commit=context.commit)
+        return GateResult.ok("no patch", commit=context.commit)
     where = context.commit[:7]
     if context.after is None:
-        return Found.bad(
+        return GateResult.bad(
             f"It does not apply to {where}: {context.patch_problem}. Make it again from the incumbent's files.",
             commit=context.commit,
         )
     remarks = _read_otherwise(context.files, context.after, context.change)
-    return Found.of(remarks, f"applies cleanly to {where}", commit=context.commit)
+    return GateResult.of(remarks, f"applies cleanly to {where}", commit=context.commit)
 
 
 def _read_otherwise(before: dict[str, str], after: dict[str, str], change: Change) -> list[Remark]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from research.change.patches import as_python
 from research.gates.code import binding, calling, harness, naming, packages, shaping, wording
 from research.gates.code.source import Sighting, TooTangled, together
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "code"
 RULES = (
@@ -29,9 +29,9 @@ RULES = (
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     if context.after is None:
-        return Found.bad("It was not read: the patch does not apply.")
+        return GateResult.bad("It was not read: the patch does not apply.")
     remarks: list[Remark] = []
     changed = [p for p in sorted(context.after) if context.after[p] != context.files.get(p, "")]
     for path in changed:
@@ -39,7 +39,7 @@ def check(context: Context) -> Found:
     for file in context.change.files:
         remarks += wording.spoken(min(file.paths, default=""), file.added)
     remarks += wording.spoken("", context.change.asides)
-    return Found.of(
+    return GateResult.of(
         remarks,
         "nothing that only new code does" if changed else "no code is changed",
         num_files=len(changed),

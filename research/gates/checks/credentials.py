@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "secrets"
 KNOWN = {
@@ -47,11 +47,11 @@ MAX_READ = 1_000  # characters; longer lines are refused by their length
 MIN_BITS = 4.2  # per character; English words and identifiers of this length stay below 4
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     remarks = [remark for file in context.change.files for remark in _in_lines(min(file.paths, default=""), file.added)]
     remarks += _in_lines("", context.change.asides)
     num_lines = sum(len(file.added) for file in context.change.files)
-    return Found.of(
+    return GateResult.of(
         remarks, f"none in {num_lines} added line{'s' * (num_lines != 1)}" if num_lines else "no line is added"
     )
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from gpu_runner.contract import Knobs
 from research.change import patches, unified
 from research.change.drafts import Precedent
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "novelty"
 MAX_LINKS = 5
@@ -29,12 +29,12 @@ class Fingerprint:
     lines: tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     mine = fingerprint(context.patch, context.overrides, context.files)
     same = [p for p in context.precedents if _of(p, context.files) == mine]
     numbers = [p.number for p in same]
     remarks = [_remark(context, precedent) for precedent in same[:MAX_LINKS]]
-    return Found.of(
+    return GateResult.of(
         remarks,
         f"not among {len(context.precedents)} earlier one{'s' * (len(context.precedents) != 1)}",
         earlier=numbers,

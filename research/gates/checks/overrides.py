@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "overrides in bounds"
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     recipe, wanted = context.recipe, context.overrides
     if problems := recipe.problems_with(wanted):
         remarks = [_block("bounds", f"{problem}.", key="recipe.toml") for problem in problems]
-        return Found.of(remarks, "", problems=problems)
+        return GateResult.of(remarks, "", problems=problems)
     before, after = recipe.effective({}), recipe.effective(wanted)
     changed = {key: [before[key], after[key]] for key in wanted if before[key] != after[key]}
     unchanged = sorted(wanted.keys() - changed.keys())
@@ -20,7 +20,7 @@ def check(context: Context) -> Found:
         for key in unchanged
     ]
     words = ", ".join(f"{key} {old} → {new}" for key, (old, new) in changed.items())
-    return Found.of(remarks, words or "no override", changed=changed)
+    return GateResult.of(remarks, words or "no override", changed=changed)
 
 
 def _block(rule: str, sentence: str, key: str) -> Remark:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gpu_runner import contract
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "paths allowed"
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     editable, touched = context.recipe.editable, sorted(touched_paths(context))
     remarks = [
         Remark(
@@ -20,7 +20,7 @@ def check(context: Context) -> Found:
         for path in touched
         if not contract.is_safe_path(path) or path not in editable
     ]
-    return Found.of(
+    return GateResult.of(
         remarks, ", ".join(touched) or "no file is touched", touched=[r.shown()["path"] for r in remarks] or touched
     )
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from research.gates.outcome import Context, Found
+from research.gates.outcome import Context, GateResult
 
 NAME = "sandbox"
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     level = context.sandbox_level
     if level == "none" and not context.is_trusted and not settings.ALLOW_UNSANDBOXED:
-        return Found.bad(
+        return GateResult.bad(
             "Edited code would run on the worker without a sandbox, with your rights. Install bubblewrap there and "
             "set the campaign's sandbox level, or take the risk with COUNTERSIGN_ALLOW_UNSANDBOXED=1.",
             level=level,
         )
-    return Found.ok(f"level {level}", level=level)
+    return GateResult.ok(f"level {level}", level=level)

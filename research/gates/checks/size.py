@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from research.change.visible import is_hidden
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "size and shape"
 MAX_BYTES = 100_000
@@ -17,20 +17,20 @@ _CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")  # PEP 263
 _NO_NEWLINE = re.compile(r"^\+.*\n\\ No newline at end of file$", re.M)
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     patch = context.patch
     if not patch and not context.overrides:
-        return Found.bad("It changes nothing: add an override or an edit.")
+        return GateResult.bad("It changes nothing: add an override or an edit.")
     num_bytes, num_lines = len(patch.encode(errors="surrogateescape")), patch.count("\n")
     if num_bytes > MAX_BYTES or num_lines > MAX_LINES:
-        return Found.bad(
+        return GateResult.bad(
             f"The patch has {num_lines:,} lines, {num_bytes:,} bytes; at most {MAX_LINES:,} and {MAX_BYTES:,} may be "
             "read by a person in one go. Split it."
         )
     changed = context.change.num_added + context.change.num_removed
     remarks = [*_shape(context), *_hidden(context), *_lines(context)] if patch else []
     said = f"{changed} changed line{'s' * (changed != 1)}" if patch else "no code is changed"
-    return Found.of(remarks, said, num_bytes=num_bytes, num_changed=changed)
+    return GateResult.of(remarks, said, num_bytes=num_bytes, num_changed=changed)
 
 
 def _block(rule: str, sentence: str, line: int, snippet: str, path: str = "") -> Remark:

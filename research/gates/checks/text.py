@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from research.gates.code import written
 from research.gates.code.written import Piece
-from research.gates.outcome import Context, Found, Remark
+from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "new text"
 UNUSUAL, MOST = 400, 1_000  # bytes in one patch
@@ -37,9 +37,9 @@ class Place:
     num_bytes: int
 
 
-def check(context: Context) -> Found:
+def check(context: Context) -> GateResult:
     if context.after is None:
-        return Found.bad("It was not read: the patch does not apply.")
+        return GateResult.bad("It was not read: the patch does not apply.")
     brought = written.new(context.files, context.after)
     by_kind = Counter[str]()
     for _, piece in brought:
@@ -54,7 +54,7 @@ def check(context: Context) -> Found:
         *_too_dense(num_packed, context),
     ]
     largest = {"largest": f"{places[0].path}:{places[0].line}", "largest_bytes": places[0].num_bytes} if places else {}
-    return Found.of(
+    return GateResult.of(
         remarks, said, num_bytes=num_bytes, kinds=dict(by_kind), in_all=in_all, num_packed=num_packed, **largest
     )
 

@@ -25,14 +25,14 @@ from research.change.pasted import as_git_writes
 from research.change.pasted.envelope import MAX_CHARS
 from research.gates import trial
 from research.gates.order import context_of, looked_at
-from research.gates.outcome import Context, Found
+from research.gates.outcome import Context, GateResult
 from research.models import Campaign
 from research.record import campaigns, learn, repository
 
 MAX_READ = 4 * MAX_CHARS + 4  # bytes, of which UTF-8 needs four for a character: what is longer is seen to be
 UNREAD = "can be read"  # the row of a patch that cannot
 TONES = {"passed": "green", "warned": "yellow", "failed": "red", "pending": "dim"}
-Row = tuple[str, Found, float]
+Row = tuple[str, GateResult, float]
 
 
 class Command(BaseCommand):
@@ -102,7 +102,7 @@ def _as_one_change(patch: str, files: dict[str, str]) -> tuple[str, list[Row]]:
     try:
         return as_git_writes(patch, files), []
     except ValueError as error:
-        return patch[:MAX_CHARS], [(UNREAD, Found.bad(f"{error}."), time.monotonic() - began)]
+        return patch[:MAX_CHARS], [(UNREAD, GateResult.bad(f"{error}."), time.monotonic() - began)]
 
 
 def _read(name: str) -> str:

@@ -44,7 +44,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from research.record import events, kinds
-from webapp.house.whence import network_of
+from webapp.house.client_address import network_of
 from webapp.models import Tries
 
 log = logging.getLogger(__name__)

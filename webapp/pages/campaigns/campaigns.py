@@ -16,7 +16,7 @@ from research.propose import drafting, notes
 from research.record import moves, repository, rights
 from research.runs import ending
 from webapp.pages.access import campaign_for, is_fragment, person, reader
-from webapp.pages.campaigns import standings
+from webapp.pages.campaigns import campaign_page
 from webapp.pages.errors import lost_race
 from webapp.pages.forms import NoteForm, ProposalForm, StateForm
 
@@ -26,8 +26,8 @@ PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
 @require_safe
 @reader
 def campaigns(request: HttpRequest) -> HttpResponse:
-    spent = standings.spent_by_campaign()
-    rows = [(campaign, *spent[campaign.pk]) for campaign in standings.campaigns()]
+    spent = campaign_page.spent_by_campaign()
+    rows = [(campaign, *spent[campaign.pk]) for campaign in campaign_page.campaigns()]
     template = "campaigns/_campaigns.html" if is_fragment(request) else "campaigns/campaigns.html"
     return render(request, template, {"section": "campaigns", "rows": rows})
 
@@ -36,7 +36,11 @@ def campaigns(request: HttpRequest) -> HttpResponse:
 @reader
 def campaign(request: HttpRequest, slug: str) -> HttpResponse:
     chosen = campaign_for(person(request), slug)
-    context = {"section": "campaigns", "campaign": chosen, "standings": standings.Standings(chosen, person(request))}
+    context = {
+        "section": "campaigns",
+        "campaign": chosen,
+        "page": campaign_page.CampaignPage(chosen, person(request)),
+    }
     template = "campaigns/_campaign.html" if is_fragment(request) else "campaigns/campaign.html"
     return render(request, template, context)
 
@@ -77,7 +81,7 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
             return redirect("proposal", written.pk)
     context = {
         "section": "campaigns", "campaign": chosen, "form": form, "recipe": recipe,
-        "clone_from": standings.Standings(chosen, person(request)).clone_from,
+        "clone_from": campaign_page.CampaignPage(chosen, person(request)).clone_from,
         "num_others": rights.num_deciders({person(request).pk}),
     }  # fmt: skip
     return render(request, "campaigns/propose.html", context, status=422 if form.errors else 200)
@@ -99,7 +103,7 @@ def add_note(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "section": "campaigns",
         "campaign": chosen,
-        "standings": standings.Standings(chosen, person(request)),
+        "page": campaign_page.CampaignPage(chosen, person(request)),
         "note_form": form,
     }
     return render(request, "campaigns/campaign.html", context, status=422)

@@ -18,7 +18,7 @@ from research.propose import briefing
 from research.record import repository, rights
 from research.review import edit as verbs
 from webapp.pages.access import person, proposal_for, reader
-from webapp.pages.campaigns.standings import Standings
+from webapp.pages.campaigns.campaign_page import CampaignPage
 from webapp.pages.errors import lost_race
 from webapp.pages.forms import EditForm
 from webapp.pages.review.changes import Changes
@@ -85,7 +85,7 @@ def _page(
         "revision": newest,
         "form": form,
         "recipe": form.recipe,
-        "clone_from": Standings(proposal.campaign, person(request)).clone_from,
+        "clone_from": CampaignPage(proposal.campaign, person(request)).clone_from,
         "on": newest if lost else shown,
         "lost": lost,
         "changes": Changes(shown, newest) if lost and shown != newest else None,

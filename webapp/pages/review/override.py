@@ -14,8 +14,8 @@ from research.lifecycle import LostRace
 from research.review import override as verbs
 from webapp.pages.access import is_fragment, person, proposal_for, reader
 from webapp.pages.forms import Fields, OverrideForm, WithdrawForm
-from webapp.pages.review.dossier import Dossier
-from webapp.pages.review.review import page
+from webapp.pages.review.proposal_page import ProposalPage
+from webapp.pages.review.review import respond
 
 
 @require_POST
@@ -40,17 +40,17 @@ def again(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _ask(request: HttpRequest, pk: int, form: Fields, verb: Callable[..., Any], said: str) -> HttpResponse:
-    dossier = Dossier(proposal_for(person(request), pk))
+    page = ProposalPage(proposal_for(person(request), pk))
     if not form.is_valid():
-        return page(request, dossier, form=form, status=422)
+        return respond(request, page, form=form, status=422)
     try:
         verb(pk, by=person(request), **form.cleaned_data)
     except LostRace as race:
-        return page(request, Dossier(proposal_for(person(request), pk)), form=form, lost=str(race), status=409)
+        return respond(request, ProposalPage(proposal_for(person(request), pk)), form=form, lost=str(race), status=409)
     except ValueError as error:
         form.take(error)
-        return page(request, dossier, form=form, status=422)
+        return respond(request, page, form=form, status=422)
     messages.success(request, said.format(pk))
     if not is_fragment(request):
         return redirect("proposal", pk)
-    return page(request, Dossier(proposal_for(person(request), pk)), arrived=True)
+    return respond(request, ProposalPage(proposal_for(person(request), pk)), arrived=True)

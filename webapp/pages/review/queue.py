@@ -14,7 +14,7 @@ from research.record.rights import is_member
 from research.review import decisions
 from research.runs import quarantine
 from webapp.drawing import figures
-from webapp.pages.review.wave import stated
+from webapp.pages.review.wave import predicted
 
 MAX_ROWS = 60  # a section; beyond, the campaign page lists the rest
 
@@ -99,7 +99,7 @@ def _rows(user: User) -> list[Row]:
     revisions = list(
         newest.filter(number=F("newest")).select_related("proposal__campaign").order_by("proposal__state_at", "pk")
     )
-    effects = [stated(revision) for revision in revisions]
+    effects = [predicted(revision) for revision in revisions]
     scale = figures.mini_scale(effects)
     return [
         Row(r, figures.mini_figure(scale, effect), r.num_gates, r.num_passed, r.waits, r.proposal_id in own)

@@ -43,7 +43,7 @@ class Wave:
         return [member for member in self.members if not member.is_this]
 
 
-def stated(revision: Revision) -> figures.Effect:
+def predicted(revision: Revision) -> figures.Effect:
     """The effect that was predicted, for a small figure beside others."""
     return figures.Effect(
         label="", effect_bpb=revision.effect_bpb, low_bpb=revision.low_bpb, high_bpb=revision.high_bpb
@@ -58,7 +58,7 @@ def wave_of(proposal: Proposal) -> Wave | None:
     rows = list(newest.filter(number=F("newest")).select_related("proposal", "verdict").order_by("proposal"))
     if len(rows) < 2:
         return None
-    effects = [stated(revision) for revision in rows]
+    effects = [predicted(revision) for revision in rows]
     scale = figures.mini_scale(effects)
     members = [
         Member(revision=revision, mini=figures.mini_figure(scale, effect), is_this=revision.proposal_id == proposal.pk)

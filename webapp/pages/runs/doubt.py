@@ -8,7 +8,7 @@ from functools import cached_property
 
 from gpu_runner.contract import Evidence
 from research.models import Run, Score
-from webapp.drawing.apart import ApartFigure, apart_figure
+from webapp.drawing.disagreement import ApartFigure, apart_figure
 
 
 @dataclass(frozen=True)

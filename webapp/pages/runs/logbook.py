@@ -76,7 +76,7 @@ class Logbook:
 
     def may_settle(self, user: User) -> bool:
         """May ``user`` say what its quarantined score counts for?"""
-        return any(doubt.is_open for doubt in self.doubts) and rights.may(user, rights.settle, self.run)
+        return any(doubt.is_open for doubt in self.doubts) and rights.may(user, rights.resolve, self.run)
 
     # --- progress
 

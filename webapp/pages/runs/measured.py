@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gpu_runner.contract import Spent
 from research.models import Run
-from research.runs import usual
+from research.runs import incumbent_usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ def stretches(run: Run) -> list[Stretch]:
     if run.spent is None:
         return []
     spent = Spent.model_validate(run.spent)
-    theirs = None if run.purpose == "baseline" else usual.of(run)
+    theirs = None if run.purpose == "baseline" else incumbent_usage.of(run)
     return [
         _stretch("Before its text", "from the first line of the recipe to the first text", "before", spent, theirs),
         _stretch("With its text", "until the budget was spent, the watch curve included", "train", spent, theirs),

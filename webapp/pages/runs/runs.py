@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from research import lifecycle
 from research.lifecycle import IllegalMove, LostRace
 from research.models import Run
-from research.review.quarantined import settle
+from research.review.quarantined import resolve
 from research.runs import ending
 from webapp.pages.access import is_fragment, person, reader, run_for
 from webapp.pages.errors import lost_race
@@ -69,7 +69,7 @@ def score(request: HttpRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         return _page(request, pk, form=form, status=422)
     try:
-        settled = settle(chosen.pk, by=person(request), **form.cleaned_data)
+        resolved = resolve(chosen.pk, by=person(request), **form.cleaned_data)
     except LostRace as race:
         return lost_race(request, str(race), reverse("run", args=[pk]))
     except ValueError as error:
@@ -77,7 +77,7 @@ def score(request: HttpRequest, pk: int) -> HttpResponse:
         return _page(request, pk, form=form, status=422)
     if is_fragment(request):
         return _page(request, pk)  # says itself what was decided
-    messages.success(request, f"The score of R-{pk} is {settled.outcome}")
+    messages.success(request, f"The score of R-{pk} is {resolved.outcome}")
     return redirect("run", pk)
 
 

@@ -28,7 +28,7 @@ class Expected:
         return not 1 / OFF <= self.measured / self.said <= OFF
 
 
-class Stated:
+class Estimates:
     def __init__(self, revision: Revision, gates: list[Gate], num_files: int) -> None:
         self.revision, self.gates, self.num_files = revision, gates, num_files
 

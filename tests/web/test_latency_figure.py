@@ -19,7 +19,7 @@ from research.review import decisions
 from tests import builders
 from tests.research.answers import use
 from tests.web.people import text_of
-from webapp.pages.campaigns import waits
+from webapp.pages.campaigns import latency_figure
 
 
 def test_how_long_people_took_is_drawn_beside_how_long_machines_did(
@@ -47,7 +47,7 @@ def test_any_number_of_proposals_takes_three_queries(campaign: Campaign) -> None
     for number in range(6):
         builders.make_proposal(campaign, title=f"Idea {number}")
     with CaptureQueriesContext(connection) as queries:
-        waits.stages_of(campaign)
+        latency_figure.stages_of(campaign)
     assert len(queries) == 3
 
 
@@ -57,7 +57,7 @@ def test_bars_stay_within_the_figure_and_a_percentile_only_stands_where_it_means
         Stage(name="Running", seconds=(1.0, 2.0)),
         Stage(name=ALL, seconds=tuple(map(float, range(1, 90_000, 999)))),
     ]
-    figure = waits.waits_figure(stages, width=width)
+    figure = latency_figure.latency_figure(stages, width=width)
     assert figure is not None
     few, many = figure.bars
     assert few.p90 is None and few.median is not None

@@ -44,7 +44,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class WaitsFigure:
+class LatencyFigure:
     width: int
     height: int
     left: float
@@ -56,7 +56,7 @@ class WaitsFigure:
     says: str
 
 
-def waits_figure(stages: Sequence[Stage], *, width: int) -> WaitsFigure | None:
+def latency_figure(stages: Sequence[Stage], *, width: int) -> LatencyFigure | None:
     """None while no stage is over. Narrow, the names stand above their bars."""
     longest = max((s for stage in stages for s in (stage.median_s, stage.p90_s) if s is not None), default=0.0)
     if longest <= 0:
@@ -67,7 +67,7 @@ def waits_figure(stages: Sequence[Stage], *, width: int) -> WaitsFigure | None:
     x = figures.Scale(0.0, longest / unit, left, right)
     bars = [_bar(stage, i, x, unit, row, narrow) for i, stage in enumerate(stages)]
     bottom = 8 + row * len(bars)
-    return WaitsFigure(
+    return LatencyFigure(
         width=width,
         height=bottom + 26,
         left=left,

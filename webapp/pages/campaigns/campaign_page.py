@@ -19,7 +19,7 @@ from research.propose import turns
 from research.record import kinds, learn, ledger, repository
 from research.review import decisions
 from webapp.drawing import figures, progression
-from webapp.pages.campaigns import waits
+from webapp.pages.campaigns import latency_figure
 from webapp.templatetags.shown import level, signed, usd
 
 ENOUGH_TO_SAY = 10  # judged proposals; under it a win rate is mostly noise
@@ -63,7 +63,7 @@ class LedgerRow:
         return f"{level(v.revision.alpha)} interval {signed(v.low_bpb)} to {signed(v.high_bpb)}"
 
 
-class Standings:
+class CampaignPage:
     """One campaign, read lazily: a card that is not drawn is not read."""
 
     def __init__(self, campaign: Campaign, reader: User) -> None:
@@ -188,14 +188,14 @@ class Standings:
         return ledger.account(self.campaign)
 
     @cached_property
-    def waits_figures(self) -> list[waits.WaitsFigure]:
+    def latency_figures(self) -> list[latency_figure.LatencyFigure]:
         """Latency of every stage, for wide and for narrow pages; empty while none is over."""
-        stages = waits.stages_of(self.campaign)
-        return [figure for w in (680, 330) if (figure := waits.waits_figure(stages, width=w)) is not None]
+        stages = latency_figure.stages_of(self.campaign)
+        return [figure for w in (680, 330) if (figure := latency_figure.latency_figure(stages, width=w)) is not None]
 
     @property
     def num_timed(self) -> int:
-        return min(self.num_proposals, waits.NEWEST)
+        return min(self.num_proposals, latency_figure.NEWEST)
 
     @property
     def enough_stays(self) -> int:

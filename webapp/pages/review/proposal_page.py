@@ -15,10 +15,10 @@ from webapp.drawing import diffs, figures
 from webapp.pages.review import history, judged
 from webapp.pages.review.changes import Changes
 from webapp.pages.review.cost import Cost, cost_of
+from webapp.pages.review.estimates import Estimates
 from webapp.pages.review.history import Moment
 from webapp.pages.review.objection import Objection
 from webapp.pages.review.rebased import Rebase, rebase_of
-from webapp.pages.review.stated import Stated
 from webapp.pages.review.wave import Wave, wave_of
 from webapp.pages.runs.doubt import Doubt, doubts
 
@@ -56,10 +56,10 @@ def recipe_of(campaign: Campaign, commit: str) -> contract.Recipe | None:
         return None
 
 
-# --- the dossier -----------------------------------------------------------------------------
+# --- the page -----------------------------------------------------------------------------
 
 
-class Dossier:
+class ProposalPage:
     """One proposal at its newest revision. Lazy: a section that is not drawn is not read."""
 
     def __init__(self, proposal: Proposal) -> None:
@@ -232,8 +232,8 @@ class Dossier:
         return learn.noise(self.campaign)
 
     @cached_property
-    def stated(self) -> Stated:
-        return Stated(self.revision, self.gates, len(self.files))
+    def estimates(self) -> Estimates:
+        return Estimates(self.revision, self.gates, len(self.files))
 
     @cached_property
     def wave(self) -> Wave | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from research.change import patches, unified
 from research.change.drafts import Draft
 from research.gates.checks import sandbox, size
-from research.gates.outcome import Context, Found
+from research.gates.outcome import Context, GateResult
 
 GATES = (size.check, sandbox.check)
 MAX_SAID = 5
@@ -35,7 +35,7 @@ def problems(draft: Draft, files: Mapping[str, str], *, sandbox_level: str) -> l
     return [said for gate in GATES for said in _said(gate(context))][:MAX_SAID]
 
 
-def _said(found: Found) -> list[str]:
+def _said(found: GateResult) -> list[str]:
     if found.passed:
         return []
     blocking = [remark for remark in found.remarks if remark["severity"] == "block"]

@@ -85,7 +85,7 @@ cover(
             "id": "a second look writes over the first",
             "seconds": "a second look that came late writes its own",
         },
-        together="revision_id",
+        grouped_by="revision_id",
         needs=("revision__proposal__state",),
         is_settled=_have_looked,
         may_be_untold=True,  # of what went stale in the gates nobody decides
@@ -144,7 +144,7 @@ cover(
     Table(
         model=ReportBatch,
         name="the reports of R-{run_id}",
-        together="run_id",
+        grouped_by="run_id",
         needs=("run__state",),
         is_settled=_is_over_for_all,
     )
