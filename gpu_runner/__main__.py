@@ -13,8 +13,9 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from gpu_runner import train
-from gpu_runner.data.commands import add_data_commands, default_root
+from gpu_runner.data.commands import add_data_commands
+from gpu_runner.data.find import default_root
+from gpu_runner.standalone import train
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,9 +31,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def serve(_: argparse.Namespace) -> int:
-    from gpu_runner import worker  # celery and requests: not needed to prepare data
+    from gpu_runner.worker import serve  # celery and requests: not needed to prepare data
 
-    return worker.main()
+    return serve.main()
 
 
 def train_by_hand(chosen: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """The record of the loop. Rows are written by the verbs in this package, never by a view.
 
-Reading order: Campaign -> Incumbent -> Wave -> Proposal -> Revision -> Gate -> Decision -> Run -> ReportBatch
+Reading order: Campaign -> Incumbent -> Turn -> Wave -> Proposal -> Revision -> Gate -> Decision -> Run -> ReportBatch
 -> Score -> Verdict -> Finding; beside them Worker, LedgerEntry and Event.
 Missing numbers are NULL, never 0.
 """
@@ -69,14 +69,6 @@ class Campaign(models.Model):
 
     in_batches = models.BooleanField(
         default=False, help_text="Ask Claude in batches: half the price, answers within a day instead of minutes."
-    )
-    batch = models.JSONField(null=True, blank=True, editable=False, help_text="The batch that is on its way.")
-    proposing_since = models.DateTimeField(null=True, blank=True, editable=False)
-    proposer_problem = models.CharField(max_length=500, blank=True)
-    batch_problem = models.CharField(max_length=500, blank=True, help_text="Why its batch cannot be looked at now.")
-    proposer_retry_at = models.DateTimeField(null=True, blank=True)
-    num_problems = models.PositiveSmallIntegerField(
-        default=0, editable=False, help_text="Calls in a row that gave no draft."
     )
     created_by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -149,6 +141,25 @@ ARMS = [
     ("random", "Random"),
     ("tpe", "TPE"),
 ]
+
+
+class Turn(models.Model):
+    """Who may ask one arm of a campaign for proposals, what came of it last, and when to ask again."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="turns")
+    arm = models.CharField(max_length=8, choices=ARMS)
+    taken_at = models.DateTimeField(null=True, blank=True, help_text="Since when somebody asks; empty: nobody does.")
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="Not asked, nor its batch looked at, before.")
+    problem = models.CharField(max_length=500, blank=True, help_text="What was wrong with the last answer.")
+    num_problems = models.PositiveSmallIntegerField(default=0, help_text="Calls in a row that gave no draft.")
+    batch = models.JSONField(null=True, blank=True, help_text="The batch that is on its way.")
+    batch_problem = models.CharField(max_length=500, blank=True, help_text="Why its batch cannot be looked at now.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "arm"], name="one_turn_per_arm")]
+
+    def __str__(self) -> str:
+        return f"{self.get_arm_display()} for {self.campaign}"
 
 
 class Wave(models.Model):

@@ -11,9 +11,11 @@ from django.contrib.auth.models import User
 from gpu_runner import contract
 from research.change.drafts import Answer, Draft, Edit, Override, Prediction
 from research.gates import process
-from research.loop import campaigns, tasks
+from research.loop import tasks
 from research.models import Campaign, Proposal, Run, Worker
 from research.propose import drafting
+from research.record import campaigns
+from research.record.rights import COMMAND_LINE, Part, name_of, proposer
 from research.runs import leasing, report
 
 LOCK = "0" * 64
@@ -29,7 +31,7 @@ def make_campaign(**over: Any) -> Campaign:
         "run_budget_amount": 700_000,
         "sandbox_level": "bubblewrap",
     }
-    return campaigns.create(by="user:alice", **(fields | over))
+    return campaigns.create(**({"by": COMMAND_LINE} | fields | over))
 
 
 def make_draft(**over: Any) -> Draft:
@@ -46,7 +48,8 @@ def make_draft(**over: Any) -> Draft:
 
 def make_proposal(campaign: Campaign, *, arm: str = "offline", author: User | None = None, **over: Any) -> Proposal:
     """In state *drafted*, as a proposer leaves it."""
-    return drafting.write(campaign, make_draft(**over), arm=arm, author=author)
+    by = proposer(arm) if author is None else Part(name_of(author))  # whatever rights the account has
+    return drafting.write(campaign, make_draft(**over), arm=arm, by=by, author=author)
 
 
 def make_wave(

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gpu_runner import model_process
 from gpu_runner.sandbox.cell import ENTER
+from gpu_runner.scorer import model_process
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ("gpu_runner.harness", "gpu_runner.harness.model_server")

@@ -8,6 +8,7 @@ policy and budget, whether a worker is trusted) is listed field by field.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
@@ -38,13 +39,17 @@ from research.models import (
     Revision,
     Run,
     Score,
+    Turn,
     Verdict,
     Wave,
     Worker,
 )
-from research.record import events, kinds, watch
+from research.propose import turns
+from research.record import campaigns, rights
+from research.runs import workers
 from webapp.api import tokens
 from webapp.models import AgentToken, LoginLink
+from webapp.pages.access import person
 
 admin.site.site_header = admin.site.site_title = "Countersign"
 admin.site.index_title = "Administration"
@@ -120,26 +125,22 @@ class CampaignAdmin(RecordAdmin):
     """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
 
     That needs ``research.change_campaign``: they say what is asked for and what a result means. Who may steer sets how
-    much waits for people, and reads the rest. A campaign is begun by ``research.loop.campaigns.create``, which makes
+    much waits for people, and reads the rest. A campaign is begun by ``research.record.campaigns.create``, which makes
     its repository, too. What is saved leaves an event with the old and the new values: see ``research.record.watch``.
     """
 
     list_display = ("name", "slug", "state", "recipe", "dataset", "hardware_class", "budget_gpu_hours", "budget_usd")
     list_filter = ("state", "recipe")
     search_fields = ("name", "slug", "goal")
-    GOAL = ("name", "goal", "program", "target_bpb")
-    BUDGET = ("budget_gpu_hours", "budget_usd", "usd_per_gpu_hour")
-    POLICY = ("min_pairs", "max_pairs", "alpha", "min_effect_bpb", "approval_ttl_h", "deadline_s")
-    PACE = ("num_waiting", "max_agent_open", "in_batches")
     MEASURED = ("recipe", "dataset", "dataset_sha256", "run_budget_kind", "run_budget_amount", "score_tokens")
     MACHINE = ("smoke_steps", "sandbox_level", "hardware_class")
     PROBLEMS = ("proposer_problem", "batch_problem", "proposer_retry_at")
     NOW = ("state", "state_reason", *PROBLEMS, "created_by", "created_at")
     fieldsets = (
-        (None, {"fields": ("slug", *GOAL)}),
-        ("Budget", {"fields": BUDGET}),
-        ("Policy", {"fields": POLICY}),
-        ("Pace", {"fields": PACE}),
+        (None, {"fields": ("slug", *campaigns.GOAL)}),
+        ("Budget", {"fields": campaigns.BUDGET}),
+        ("Policy", {"fields": campaigns.POLICY}),
+        ("Pace", {"fields": campaigns.PACE}),
         ("Fixed when it began", {"fields": MEASURED + MACHINE}),
         ("Now", {"fields": NOW}),
     )
@@ -147,22 +148,34 @@ class CampaignAdmin(RecordAdmin):
     form = CampaignForm
     formfield_overrides: ClassVar[dict[type[models.Field[Any, Any]], Any]] = {models.TextField: {"form_class": Prose}}
 
+    @admin.display
+    def proposer_problem(self, campaign: Campaign) -> str:
+        return " ".join(turn.problem for turn in turns.shown(campaign))
+
+    @admin.display
+    def batch_problem(self, campaign: Campaign) -> str:
+        return " ".join(turn.batch_problem for turn in turns.shown(campaign))
+
+    @admin.display
+    def proposer_retry_at(self, campaign: Campaign) -> datetime | None:
+        return next((turn.retry_at for turn in turns.shown(campaign)), None)
+
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
-        return any(map(request.user.has_perm, ("research.change_campaign", "research.steer_campaign")))
+        return any(rights.may(person(request), right, obj) for right in (rights.set_policy, rights.set_pace))
 
     def has_view_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return super().has_view_permission(request, obj) or self.has_change_permission(request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Campaign | None = None) -> tuple[str, ...]:
-        if request.user.has_perm("research.change_campaign"):
+        if rights.may(person(request), rights.set_policy, obj):
             return self.readonly_fields
-        return (*self.readonly_fields, *self.GOAL, *self.BUDGET, *self.POLICY)
+        return (*self.readonly_fields, *campaigns.GOAL, *campaigns.BUDGET, *campaigns.POLICY)
 
     def save_model(self, request: HttpRequest, obj: Campaign, form: ModelForm[Campaign], change: bool) -> None:
-        """Only what was changed is written: a verb may have moved the state since the form was opened."""
         assert change, "campaigns are not added here"
         if form.changed_data:
-            obj.save(update_fields=form.changed_data)
+            wanted = {name: form.cleaned_data[name] for name in form.changed_data}
+            campaigns.change(obj, by=person(request), **wanted)
 
 
 @admin.register(Worker)
@@ -180,11 +193,7 @@ class WorkerAdmin(RecordAdmin):
     def save_model(self, request: HttpRequest, obj: Worker, form: ModelForm[Worker], change: bool) -> None:
         assert change, "workers are not added here"
         if form.changed_data:
-            fact = kinds.WORKER_SWITCHED_ON() if obj.enabled else kinds.WORKER_SWITCHED_OFF()
-            with watch.told_by_a_verb():
-                obj.save(update_fields=form.changed_data)
-                sentence = f"Worker {obj.name} is switched {'on' if obj.enabled else 'off'}"
-                events.record(fact, sentence, by=f"user:{request.user}", rows=[obj])
+            workers.switch(obj, form.cleaned_data["enabled"], by=person(request))
 
 
 @admin.register(Incumbent)
@@ -202,6 +211,14 @@ class ProposalAdmin(RecordAdmin):
     list_filter = ("state", "arm", "campaign")
     list_select_related = ("campaign", "wave")
     search_fields = ("=id", "title", "source")
+
+
+@admin.register(Turn)
+class TurnAdmin(RecordAdmin):
+    list_display = ("campaign", "arm", "taken_at", "retry_at", "problem", "batch_problem")
+    list_filter = ("arm", "campaign")
+    list_select_related = ("campaign",)
+    date_hierarchy = None
 
 
 @admin.register(Wave)
@@ -411,9 +428,8 @@ class AgentTokenAdmin(RecordAdmin):
     def save_model(self, request: HttpRequest, obj: AgentToken, form: ModelForm[AgentToken], change: bool) -> None:
         assert not change, "a token is replaced or revoked, not changed"
         said = form.cleaned_data
-        by = f"user:{request.user}"
         request.META[SHOWN] = tokens.make(
-            said["name"], campaign=said["campaign"], by=by, scope=said["scope"], days=said["days"]
+            said["name"], campaign=said["campaign"], by=person(request), scope=said["scope"], days=said["days"]
         )
         obj.pk = AgentToken.objects.get(name=said["name"]).pk
 
@@ -438,14 +454,14 @@ class AgentTokenAdmin(RecordAdmin):
         if row is None or queryset.count() != 1:
             self.message_user(request, "Choose exactly one token to replace.", messages.ERROR)
             return None
-        token = tokens.make(row.name, campaign=row.campaign, by=f"user:{request.user}", scope=row.scope)
+        token = tokens.make(row.name, campaign=row.campaign, by=person(request), scope=row.scope)
         return self._show(request, row, token)
 
     @admin.action(description="Revoke", permissions=["add"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[AgentToken]) -> None:
         for row in queryset:
             try:
-                tokens.revoke(row, by=f"user:{request.user}")
+                tokens.revoke(row, by=person(request))
             except ValueError as error:
                 self.message_user(request, str(error), messages.ERROR)
             else:

@@ -15,7 +15,8 @@ from celery.schedules import schedule
 
 from webapp.house import whence
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+WEBAPP = Path(__file__).resolve().parent
+BASE_DIR = WEBAPP.parent
 HOME = Path(os.environ.get("COUNTERSIGN_HOME", BASE_DIR / ".countersign")).resolve()
 
 
@@ -179,7 +180,8 @@ ASGI_APPLICATION = "webapp.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        # A page's own stand beside it, in pages/<page>/templates/<page>/; what many share, in webapp/templates/.
+        "DIRS": [*sorted(WEBAPP.glob("pages/*/templates")), WEBAPP / "drawing" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

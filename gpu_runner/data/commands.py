@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gpu_runner.data import progress
+from gpu_runner.data.find import default_root
 from gpu_runner.data.manifest import SPLITS, load_manifest, manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.sources import FORMATS
 from gpu_runner.data.sources.widths import STORED
 from gpu_runner.data.verify import verify
-
-
-def default_root() -> Path:
-    """Where datasets lie when nobody says otherwise."""
-    home = Path(os.environ.get("COUNTERSIGN_HOME") or ".countersign")
-    return Path(os.environ.get("COUNTERSIGN_DATASETS") or home / "datasets")
 
 
 def add_data_commands(commands: Any) -> None:

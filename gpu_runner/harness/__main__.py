@@ -167,7 +167,7 @@ def _is_follower() -> bool:
 
 
 def _keep_caches_inside(out: Path) -> None:
-    """Compiled kernels are code that torch loads and runs: a run writes its own only (gpu_runner/compile_cache.py)."""
+    """Compiled kernels are code that torch loads and runs: a run writes its own only (worker/compile_cache.py)."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         os.environ[name] = str(out / "compile-cache")
 

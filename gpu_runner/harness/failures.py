@@ -25,8 +25,8 @@ import traceback
 from pathlib import Path
 
 from gpu_runner.contract import Failure, FailureKind
-from gpu_runner.machine_fault import Cause, cause_of, says_device_lost, says_device_unfit
-from gpu_runner.plain import plain
+from gpu_runner.contract.plain import plain
+from gpu_runner.machine.faults import Cause, cause_of, says_device_lost, says_device_unfit
 
 TRACEBACK_LINES = 12
 

@@ -20,9 +20,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 
-from gpu_runner.harness import checkpoint, frames, machine
+from gpu_runner.harness import checkpoint, machine
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.harness.no_training import refuse_training
+from gpu_runner.scorer import frames
 
 
 def main(argv: list[str] | None = None) -> int:

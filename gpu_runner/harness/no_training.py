@@ -1,6 +1,6 @@
 """No gradients and no optimizer where a model only answers: for honest mistakes and lazy cheats.
 
-It runs beside proposed code, which can take it back. What holds is counted outside (gpu_runner/effort.py).
+It runs beside proposed code, which can take it back. What holds is counted outside (gpu_runner/scorer/effort.py).
 """
 
 from __future__ import annotations

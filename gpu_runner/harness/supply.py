@@ -1,7 +1,7 @@
 """Where a run's text comes from: batch by batch from the supervisor, or from shards that lie open.
 
-A campaign's run is Served: no shard is shown to it, the supervisor hands out each batch (gpu_runner/ration.py), and
-not before the clock runs. Whoever trains by hand, on text and a recipe of their own, reads the Shelf.
+A campaign's run is Served: no shard is shown to it, the supervisor hands out each batch (worker/ration.py), and not
+before the clock runs. Whoever trains by hand, on text and a recipe of their own, reads the Shelf.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The live validation curve: bits per byte on text that is held out from training.
 
 Self-reported: the proposed code sits in the same process and could see this text. It shows people
-how a run is going; verdicts use gpu_runner/score.py. The rows are evenly spaced over the watch split
+how a run is going; verdicts use gpu_runner/scorer/score.py. The rows are evenly spaced over the watch split
 and do not depend on the batch size, which a proposal may change.
 """
 

@@ -7,5 +7,5 @@
     record.py   what a run leaves: points.jsonl, log.txt, ended.json
     screen.py   what a person sees meanwhile, and the table at the end
 
-``gpu_runner/train.py`` puts them together and reads downward.
+``gpu_runner/standalone/train.py`` puts them together and reads downward.
 """

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_runner import hardware, sandbox
+from gpu_runner import sandbox
 from gpu_runner.contract import Knobs, Recipe, parse_recipe
+from gpu_runner.contract.closest import closest
+from gpu_runner.data.find import find_dataset
 from gpu_runner.data.manifest import manifest_sha256
-from gpu_runner.data.prepare import prepare
-from gpu_runner.data.verify import refuse_open
-from gpu_runner.standalone.spec import MachineTable, TrainSpec, closest
+from gpu_runner.machine import hardware
+from gpu_runner.standalone.spec import MachineTable, TrainSpec
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-DEFAULT_DATASET = "stdlib"
 RUNS = Path("runs")
 
 
@@ -76,21 +76,6 @@ def refuse_knobs(folder: Path, overrides: Knobs) -> None:
             raise ValueError(f"overrides.{key}: {recipe.name}'s recipe.toml declares no such knob; {known}")
     if problems := recipe.problems_with(overrides):
         raise ValueError(f"overrides.{problems[0]}; see {folder / 'recipe.toml'}")
-
-
-def find_dataset(wanted: str, beside: Path, root: Path) -> Path:
-    """The folder of a prepared dataset; the standard library's is made when it is missing. ValueError, OSError."""
-    for folder in (root / wanted, beside / wanted):
-        if (folder / "manifest.json").is_file():
-            refuse_open(folder)
-            return folder.resolve()
-    if wanted == DEFAULT_DATASET:
-        return prepare(root, wanted).resolve()
-    prepared = sorted(path.parent.name for path in root.glob("*/manifest.json"))
-    raise ValueError(
-        f"dataset: neither {root / wanted} nor {beside / wanted} holds one;"
-        f" {closest(wanted, prepared or [DEFAULT_DATASET])} Make new ones with `python -m gpu_runner data prepare`."
-    )
 
 
 def refuse_device(machine: MachineTable) -> None:

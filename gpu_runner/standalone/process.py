@@ -16,15 +16,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_runner import guard, sandbox
-from gpu_runner.child import Child, Lines
+from gpu_runner import sandbox
 from gpu_runner.contract import Failure
+from gpu_runner.contract.plain import plain
 from gpu_runner.harness.failures import RunFailed
-from gpu_runner.plain import plain
+from gpu_runner.process import guard
+from gpu_runner.process.child import Child, Lines
+from gpu_runner.process.terminal import Terminal
 from gpu_runner.sandbox.tally import children_of
 from gpu_runner.standalone.plan import Plan
-from gpu_runner.terminal import Terminal
-from gpu_runner.testimony import MAX_LINE_BYTES, Testimony
+from gpu_runner.worker.testimony import MAX_LINE_BYTES, Testimony
 
 FIFO = ".reports"
 HARNESS = "gpu_runner.harness"

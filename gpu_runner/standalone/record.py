@@ -10,12 +10,12 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Literal
 
-from gpu_runner import hardware
 from gpu_runner.contract import Failure, LogLine, Progress, Score
-from gpu_runner.reporter import Point
+from gpu_runner.machine import hardware
 from gpu_runner.standalone.folder import has_snapshot, write_whole
 from gpu_runner.standalone.plan import Plan
-from gpu_runner.testimony import Ended
+from gpu_runner.worker.reporter import Point
+from gpu_runner.worker.testimony import Ended
 
 Outcome = Literal["ok", "failed", "stopped"]
 

@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gpu_runner.contract import LogLine, Progress
-from gpu_runner.reporter import Point
 from gpu_runner.standalone.plan import Plan
 from gpu_runner.standalone.record import Ending
+from gpu_runner.worker.reporter import Point
 
 LIVE_EVERY_S = 0.25
 PLAIN_EVERY_S = 5.0

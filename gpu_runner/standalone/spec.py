@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from gpu_runner.contract import MAX_SEED, Budget, Knobs, KnobValue, Wire
+from gpu_runner.contract.closest import closest
 
 SEED_IS = f"a whole number from 0 to {MAX_SEED} (torch reads 32 bits of it: above, weights would repeat)"
 EXAMPLE = Path(__file__).resolve().parent / "example.toml"
@@ -115,14 +115,6 @@ def as_toml(spec: TrainSpec) -> str:
         if isinstance(table, dict)
     ]
     return "\n".join([*top, *tables]) + "\n"
-
-
-def closest(name: str, names: Iterable[str]) -> str:
-    """The way out of a name that does not exist: the one that was likely meant, else all there are."""
-    known = list(names)
-    if near := difflib.get_close_matches(name, known, n=1):
-        return f"did you mean {near[0]}?"
-    return f"there are {', '.join(known)}" if known else "there are none"
 
 
 def _setting(text: str) -> tuple[str, KnobValue]:

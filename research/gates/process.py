@@ -16,12 +16,12 @@ from research.gates import overridden, smoke
 from research.gates.order import PATCH_GATES, context_of, looked_at
 from research.gates.outcome import Context, Found
 from research.models import Gate, Proposal, Revision, Run
-from research.record import approval, kinds, learn, moves, repository
+from research.record import approval, kinds, learn, moves, repository, rights
 from research.record.held import Ref
 from research.record.kinds import Payload
+from research.record.rights import Actor
 from research.runs import attempts
 
-BY = "gates"
 BLOCKED_IN_A_ROW = 5
 
 
@@ -31,28 +31,27 @@ def check(revision: Revision) -> None:
     if proposal.state != "drafted" or revision != proposal.revision:
         return
     try:
-        moves.move_proposal(proposal, "checking", by=BY, sentence=f"P-{proposal.pk} is in the gates")
+        moves.move_proposal(proposal, "checking", by=rights.GATES, sentence=f"P-{proposal.pk} is in the gates")
     except lifecycle.LostRace:
         return  # a second doorbell: the first one is checking
     recheck(revision)
 
 
 def recheck(revision: Revision) -> None:
-    """The gates of a proposal in *checking*; also after a crash half-way, so every write can be repeated."""
+    """The gates of a proposal in *checking*; also after a crash. All that they found is written, or nothing."""
     if approval.is_stale(revision):
         _outdated(revision)
         return
-    failed: dict[str, str] = {}
-    for order, (name, found, seconds) in enumerate(looked_at(_context(revision)), start=1):
-        _write(revision, order, name, found, seconds)
-        if not found.passed:
-            failed[name] = found.sentence
+    looks = list(looked_at(_context(revision)))
     with transaction.atomic():
         moves.hold(revision.proposal.campaign)  # before the proposal: many blocked ones pause it
         moves.hold_proposal(revision.proposal)  # an edit may have put another revision into the gates meanwhile
         revision.proposal.refresh_from_db(fields=["state"])  # a second look may have ended long before this one
         if revision != revision.proposal.revision or revision.proposal.state != "checking":
             return
+        for order, (name, found, seconds) in enumerate(looks, start=1):
+            _write(revision, order, name, found, seconds)
+        failed = {name: found.sentence for name, found, _ in looks if not found.passed}
         if failed and not overridden.by_two(revision):
             _block(revision, failed)
         else:
@@ -67,12 +66,13 @@ def _try_out(revision: Revision) -> None:
         smoke.start(revision)
 
 
-def go_on(revision: Revision, *, by: str, sentence: str, payload: Payload, rows: Iterable[Ref]) -> None:
+def go_on(revision: Revision, *, by: Actor, sentence: str, payload: Payload, rows: Iterable[Ref]) -> None:
     """A blocked proposal whose failed gates two people overrode: on to the gate that has not looked yet, or to review.
 
     Must run inside the transaction of the second signature.
     """
     proposal = revision.proposal
+    rights.check(by, rights.override, proposal)
     has_been_tried = revision.gates.filter(name=smoke.NAME).exclude(outcome="pending").exists()
     new = "pending_review" if has_been_tried else "checking"
     moves.move_proposal(proposal, new, by=by, sentence=sentence, payload=payload, rows=rows)
@@ -138,17 +138,19 @@ def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> 
     name = f"P-{proposal.pk} {proposal.title}"
     if run.state == "cancelled":
         sentence = f"{name}: its smoke run was cancelled"
-        moves.move_proposal(proposal, "stale", by=BY, sentence=sentence, rows=_of(revision))
+        moves.move_proposal(proposal, "stale", by=rights.GATES, sentence=sentence, rows=_of(revision))
     elif attempts.may_be_tried_out_anew(run):
         sentence = f"{name}: the machine ended its smoke run, which says nothing of it; it goes through the gates again"
-        moves.move_proposal(proposal, "stale", by=BY, sentence=sentence, rows=_of(revision))
+        moves.move_proposal(proposal, "stale", by=rights.GATES, sentence=sentence, rows=_of(revision))
     elif not found.passed:
         _block(revision, {smoke.NAME: found.sentence})
     elif approval.is_stale(revision):
         _outdated(revision)
     else:
         sentence, told = f"{name} is ready for review", kinds.OfRevision(revision=revision.number)
-        moves.move_proposal(proposal, "pending_review", by=BY, sentence=sentence, payload=told, rows=_of(revision))
+        moves.move_proposal(
+            proposal, "pending_review", by=rights.GATES, sentence=sentence, payload=told, rows=_of(revision)
+        )
 
 
 def _of(revision: Revision) -> list[Ref]:
@@ -159,7 +161,7 @@ def _of(revision: Revision) -> list[Ref]:
 def _outdated(revision: Revision) -> None:
     proposal = revision.proposal
     sentence = f"P-{proposal.pk} {proposal.title} was drafted under other conditions than today's: it is rebased"
-    moves.move_proposal(proposal, "stale", by=BY, sentence=sentence, rows=_of(revision))
+    moves.move_proposal(proposal, "stale", by=rights.GATES, sentence=sentence, rows=_of(revision))
 
 
 def _block(revision: Revision, failed: dict[str, str]) -> None:
@@ -171,7 +173,7 @@ def _block(revision: Revision, failed: dict[str, str]) -> None:
         moves.move_proposal(
             proposal,
             "blocked",
-            by=BY,
+            by=rights.GATES,
             sentence=f"P-{proposal.pk} {proposal.title} is blocked {by}"[:600],
             payload=kinds.Blocked(gates=list(failed), revision=revision.number),
             rows=_of(revision),
@@ -189,4 +191,4 @@ def _pause_after_many(proposal: Proposal) -> None:
     newest = its_own.order_by("-pk").values_list("state", flat=True)[:BLOCKED_IN_A_ROW]
     if campaign.state == "active" and len(newest) == BLOCKED_IN_A_ROW and set(newest) == {"blocked"}:
         reason = f"the last {BLOCKED_IN_A_ROW} proposals were all blocked by gates; P-{proposal.pk} says why"
-        moves.move_campaign(campaign, "paused", by=BY, reason=reason)
+        moves.move_campaign(campaign, "paused", by=rights.GATES, reason=reason)

@@ -18,11 +18,10 @@ from django.db.models import QuerySet
 from gpu_runner import contract
 from research import lifecycle, statistics
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
-from research.record import events, kinds, learn, moves, repository, withheld
+from research.record import events, kinds, learn, moves, repository, rights, withheld
 from research.runs import attempts, dispatch, ending, quarantine
 
 log = logging.getLogger(__name__)
-BY = "judge"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +179,7 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
             raise lifecycle.LostRace(f"P-{proposal.pk} was found better already")
         sentence = f"P-{proposal.pk} {proposal.title} is better on val; one more pair reads the sealed text"
         fact = kinds.BETTER_ON_VAL(final=final)
-        events.record(fact, sentence, by=BY, campaign=proposal.campaign, proposal=proposal, rows=[proposal])
+        events.record(fact, sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, rows=[proposal])
         dispatch.add_pair(revision, dispatch.SEALED_PAIR)
 
 
@@ -269,7 +268,7 @@ def conclude(
         moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
         told_so = kinds.Told(told=f"P-{proposal.pk} {proposal.title}: {outcome}. {told}"[:600])
-        moves.move_proposal(proposal, "judged", by=BY, sentence=sentence, payload=told_so)
+        moves.move_proposal(proposal, "judged", by=rights.JUDGE, sentence=sentence, payload=told_so)
         verdict = Verdict.objects.create(
             revision=revision,
             outcome=outcome,
@@ -296,8 +295,8 @@ def conclude(
             num_pairs=len(rows),
             told=told_so["told"],
         )
-        events.record(fact, sentence, by=BY, campaign=proposal.campaign, proposal=proposal, rows=[verdict])
-        ending.cancel_queued(revision, by=BY, reason=f"P-{proposal.pk} is judged")
+        events.record(fact, sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, rows=[verdict])
+        ending.cancel_queued(revision, by=rights.JUDGE, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
     return verdict
@@ -336,8 +335,10 @@ def _promote(revision: Revision, commit: str) -> None:
     new = Incumbent.objects.create(campaign=campaign, number=old.number + 1, commit=commit, proposal=proposal)
     sentence = f"P-{proposal.pk} {proposal.title} is the new incumbent, {commit[:7]}"
     fact = kinds.INCUMBENT_PROMOTED(commit=commit, number=new.number)
-    events.record(fact, sentence, by=BY, campaign=campaign, proposal=proposal, rows=[new])
+    events.record(fact, sentence, by=rights.JUDGE, campaign=campaign, proposal=proposal, rows=[new])
     for other in campaign.proposals.filter(state__in=("pending_review", "approved")):
-        moves.move_proposal(other, "stale", by=BY, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved")
+        moves.move_proposal(
+            other, "stale", by=rights.JUDGE, sentence=f"P-{other.pk} {other.title} is stale: the incumbent moved"
+        )
     for run in old.runs.filter(purpose="baseline", state__in={"queued", *lifecycle.RUN_LIVE}):
-        ending.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=BY, reason="the incumbent moved")
+        ending.stop_run(run, kind=lifecycle.Stop.UNWANTED, by=rights.JUDGE, reason="the incumbent moved")

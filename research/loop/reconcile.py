@@ -16,7 +16,7 @@ from research.gates import process
 from research.judge import judge
 from research.models import Campaign, Proposal
 from research.propose import drafting, turns
-from research.record import approval, chain, doorbell, moves, repository
+from research.record import approval, chain, doorbell, moves, repository, rights
 from research.record.repairs import repair
 from research.runs import dispatch, ending
 
@@ -68,7 +68,8 @@ def look_after(campaign: Campaign, *, at_start: bool = False) -> None:
 
 
 def _ring_proposer(campaign: Campaign) -> None:
-    if drafting.is_due(campaign) and turns.is_free(campaign):
+    turn = turns.of(campaign)
+    if drafting.is_due(turn) and turns.is_free(turn):
         doorbell.control("control.propose", campaign.pk)
 
 
@@ -104,7 +105,7 @@ def _expire_approvals(campaign: Campaign) -> None:
         with _repair_of(proposal):
             if why := _why_stale(proposal, old):
                 sentence = f"P-{proposal.pk} {proposal.title} is stale: {why}"
-                moves.move_proposal(proposal, "stale", by="reconcile", sentence=sentence)
+                moves.move_proposal(proposal, "stale", by=rights.RECONCILE, sentence=sentence)
 
 
 def _why_stale(proposal: Proposal, old: datetime) -> str:
@@ -121,7 +122,7 @@ def _repair_of(proposal: Proposal) -> AbstractContextManager[None]:
 
 def _ring_for_proposals(campaign: Campaign) -> None:
     """Proposals whose next step is a control task that has not come."""
-    overdue = timezone.now() - OVERDUE
+    overdue, turn = timezone.now() - OVERDUE, turns.of(campaign)
     for proposal in campaign.proposals.filter(state="stale"):
         doorbell.control("control.rebase", proposal.pk)
     for proposal in campaign.proposals.filter(state__in=("drafted", "changes_requested"), state_at__lt=overdue):
@@ -130,5 +131,5 @@ def _ring_for_proposals(campaign: Campaign) -> None:
                 doorbell.control("control.check", proposal.pk)
             elif proposal.arm in Proposal.FROM_OUTSIDE:
                 continue  # its author answers
-            elif campaign.proposer_retry_at is None or campaign.proposer_retry_at < timezone.now():
+            elif not turns.rests(turn):
                 doorbell.control("control.revise", proposal.pk)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
@@ -17,21 +16,21 @@ from research.change import patches
 from research.change.drafts import Answer, Draft
 from research.change.visible import visible
 from research.gates import atonce
-from research.models import Campaign, Proposal, Revision, Wave
+from research.models import Campaign, Proposal, Revision, Turn, Wave
 from research.propose import statement, turns
 from research.propose.briefing import brief, draft_of
-from research.record import approval, events, kinds, ledger, moves, repository
-from research.record.rights import locked
+from research.record import approval, events, kinds, ledger, moves, repository, rights
+from research.record.rights import Actor
 
 MAX_REVISIONS = 12
 TRIES_AT_A_REVISION = 3
 REBASED_AGAIN_AFTER = timedelta(minutes=1)  # where a rebase was in vain
 
 
-def num_missing(campaign: Campaign) -> int:
-    """How many proposals the campaign should be asking for right now."""
-    now = timezone.now()
-    if campaign.state != "active" or (campaign.proposer_retry_at and campaign.proposer_retry_at > now):
+def num_missing(turn: Turn) -> int:
+    """How many proposals should be asked for right now."""
+    campaign = turn.campaign
+    if campaign.state != "active" or turns.rests(turn):
         return 0
     # Agents have a limit of their own: as many as they like must not silence the proposer.
     own = campaign.proposals.exclude(arm="agent")
@@ -41,25 +40,24 @@ def num_missing(campaign: Campaign) -> int:
     return max(0, campaign.num_waiting - waiting - crowded)
 
 
-def is_due(campaign: Campaign) -> bool:
+def is_due(turn: Turn) -> bool:
     """Is it time to ask, or to look at a batch? That is done whatever became of the campaign: it is paid for."""
-    waits = campaign.proposer_retry_at is not None and campaign.proposer_retry_at > timezone.now()
-    return num_missing(campaign) > 0 or (campaign.batch is not None and not waits)
+    return num_missing(turn) > 0 or (turn.batch is not None and not turns.rests(turn))
 
 
 def top_up(campaign: Campaign) -> list[Proposal]:
     """Ask for as many proposals as are missing; none when somebody else is asking already."""
-    if not is_due(campaign) or (since := turns.begin(campaign)) is None:
+    if not is_due(turns.of(campaign)) or (turn := turns.begin(campaign)) is None:
         return []
     try:
         campaign.refresh_from_db()
-        if not is_due(campaign):  # somebody asked while we waited for our turn
+        if not is_due(turn):  # somebody asked while we waited for our turn
             return []
-        source = turns.proposer(campaign)
-        answer = turns.answer_of(campaign, source, num_missing(campaign))
+        source = turns.proposer(turn)
+        answer = turns.answer_of(turn, source, num_missing(turn))
         return write_wave(campaign, answer, arm=source.arm)
     finally:
-        turns.end(campaign, since)
+        turns.end(turn)
 
 
 def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal]:
@@ -72,10 +70,10 @@ def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal
     written = []
     for draft in answer.drafts:
         try:
-            written.append(write(campaign, draft, arm=arm, wave=wave))
+            written.append(write(campaign, draft, arm=arm, by=rights.proposer(arm), wave=wave))
         except ValueError as error:
             problem = f"{draft.title!r} could not be written down: {error}"
-            turns.note_answer(campaign, Answer(problem=problem), "propose")
+            turns.note_answer(turns.of(campaign, arm), Answer(problem=problem), "propose")
     if not written:
         wave.delete()
     return written
@@ -86,12 +84,12 @@ def write(
     draft: Draft,
     *,
     arm: str,
+    by: Actor,
     author: User | None = None,
-    by: str = "",
     wave: Wave | None = None,
 ) -> Proposal:
-    """Write a draft as a Proposal with its first Revision and send it to the gates."""
-    by = by or (f"user:{author.get_username()}" if author else f"{turns.BY}:{arm}")
+    """Write a draft as a Proposal with its first Revision and send it to the gates. Raises PermissionDenied."""
+    rights.check(by, rights.propose, campaign)
     with transaction.atomic():
         proposal = Proposal.objects.create(
             campaign=campaign,
@@ -106,7 +104,7 @@ def write(
         fact = kinds.PROPOSAL["drafted"].of(kinds.Drafted(wave=wave.pk if wave else None, revision=revision.number))
         rows = [proposal, revision, *([wave] if wave else [])]
         sentence = f"Proposed: P-{proposal.pk} {proposal.title}"
-        events.record(fact, sentence, by=by, campaign=campaign, proposal=proposal, rows=rows)
+        events.record(fact, sentence, by=rights.name_of(by), campaign=campaign, proposal=proposal, rows=rows)
     return proposal
 
 
@@ -115,13 +113,12 @@ def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
 
     Raises PermissionDenied, or ValueError with every problem in a sentence.
     """
-    if not by.has_perm("research.add_proposal"):
-        raise PermissionDenied("Proposing needs the researcher role.")
+    rights.check(by, rights.propose_by_hand, campaign)
     files = repository.files_at(campaign, campaign.incumbent.commit)
     problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
     if problems := problems or atonce.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
-    return write(campaign, draft, arm="human", author=by)
+    return write(campaign, draft, arm="human", by=by, author=by)
 
 
 def write_revision(
@@ -175,19 +172,19 @@ def revise(proposal: Proposal) -> None:
     campaign = proposal.campaign
     previous = proposal.revision
     comment = previous.decisions.filter(choice="request_changes").latest("pk").reason
-    if (since := turns.begin(campaign)) is None:
+    if (turn := turns.begin(campaign)) is None:
         return
-    source = turns.proposer(campaign, "revise")
+    source = turns.proposer(turn, "revise")
     try:
         about = brief(campaign, 1, revising=previous)
         draft = draft_of(previous)
-        answer = turns.heard(campaign, about, lambda: source.revise(about, draft, comment), apart_from=proposal.pk)
+        answer = turns.heard(turn, about, lambda: source.revise(about, draft, comment), apart_from=proposal.pk)
         if not answer.drafts and source.arm == "claude" and _may_try_again(previous, answer):
-            _note_unanswered(previous, answer)
+            _note_unanswered(turn, previous, answer)
             return
         ledger.charge_claude(campaign, answer.usages, "revise")
     finally:
-        turns.end(campaign, since)
+        turns.end(turn)
     if answer.drafts:
         sentence = f"P-{proposal.pk} was revised"
         draft = answer.drafts[0]
@@ -196,14 +193,14 @@ def revise(proposal: Proposal) -> None:
         return
     sentence = f"P-{proposal.pk} was withdrawn: {answer.problem or 'no revision came'}"
     with _still_on(previous):
-        moves.move_proposal(proposal, "withdrawn", by=turns.BY, sentence=sentence)
+        moves.move_proposal(proposal, "withdrawn", by=rights.PROPOSER, sentence=sentence)
 
 
 @contextmanager
 def _still_on(revision: Revision) -> Iterator[None]:
     """A transaction in which nobody puts another revision on the table; LostRace where somebody has."""
     with transaction.atomic():
-        newest = locked(revision.proposal_id).revision
+        newest = moves.locked(revision.proposal_id).revision
         if newest != revision:
             raise lifecycle.LostRace(f"P-{revision.proposal_id} changed: revision {newest.number} is on the table now")
         yield
@@ -215,14 +212,14 @@ def _may_try_again(revision: Revision, answer: Answer) -> bool:
     return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
 
 
-def _note_unanswered(revision: Revision, answer: Answer) -> None:
+def _note_unanswered(turn: Turn, revision: Revision, answer: Answer) -> None:
     campaign, proposal = revision.proposal.campaign, revision.proposal
     with transaction.atomic():
-        turns.note_answer(campaign, answer, "revise")
+        turns.note_answer(turn, answer, "revise")
         if answer.retry_after_s is None:
             sentence = f"P-{proposal.pk} was asked for a revision and got none: {visible(answer.problem)}"
             fact = kinds.UNANSWERED(revision=revision.number)
-            events.record(fact, sentence, by=turns.BY, campaign=campaign, proposal=proposal)
+            events.record(fact, sentence, by=rights.PROPOSER, campaign=campaign, proposal=proposal)
 
 
 def rebase(proposal: Proposal) -> None:
@@ -240,7 +237,7 @@ def rebase(proposal: Proposal) -> None:
             if isinstance(error, lifecycle.IllegalMove):
                 raise
             problem = f"it no longer applies to the incumbent: {error}"
-    moves.move_proposal(proposal, "withdrawn", by=turns.BY, sentence=f"P-{proposal.pk} was withdrawn: {problem}")
+    moves.move_proposal(proposal, "withdrawn", by=rights.PROPOSER, sentence=f"P-{proposal.pk} was withdrawn: {problem}")
 
 
 def _was_in_vain(revision: Revision) -> bool:
@@ -268,4 +265,4 @@ def _redraft(
         revision = write_revision(proposal, draft, origin=origin, answers=answers, reply=reply)
         told = kinds.Drafted(revision=revision.number)
         title = draft.title[:200]
-        moves.move_proposal(proposal, "drafted", by=turns.BY, sentence=sentence, payload=told, title=title)
+        moves.move_proposal(proposal, "drafted", by=rights.PROPOSER, sentence=sentence, payload=told, title=title)

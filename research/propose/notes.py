@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
 from research.change import drafts
 from research.lifecycle import LostRace
 from research.models import Campaign, Note
-from research.record import events, kinds
+from research.record import events, kinds, rights
 from research.record.kinds import Fact
 
 MAX_CHARS = 2_000
@@ -19,7 +18,7 @@ MAX_NOTES = 20  # at once: what nobody can keep in mind steers nobody
 
 def note(campaign: Campaign, text: str, *, by: User) -> Note:
     """Add a note. Raises PermissionDenied, or ValueError with the field and the way out."""
-    _check_right(by)
+    rights.check(by, rights.write_notes, campaign)
     text = text.strip()
     if not text:
         raise ValueError("note: write a sentence; the proposer reads it with its next request")
@@ -30,19 +29,20 @@ def note(campaign: Campaign, text: str, *, by: User) -> Note:
         if campaign.notes.filter(retired_at=None).count() >= MAX_NOTES:
             raise ValueError(f"note: {MAX_NOTES} notes hold already; retire one that is done")
         written = Note.objects.create(campaign=campaign, text=text, by=by)
-        _record(written, kinds.NOTE_ADDED(note=written.pk), f"{_name(by)} told the proposer: {text}", by)
+        _record(written, kinds.NOTE_ADDED(note=written.pk), f"{rights.in_words(by)} told the proposer: {text}", by)
     return written
 
 
 def retire(campaign: Campaign, note_id: int, *, by: User) -> Note:
     """A note that no longer holds. Raises PermissionDenied, or LostRace when somebody was first."""
-    _check_right(by)
+    rights.check(by, rights.write_notes, campaign)
     with transaction.atomic():
         held = campaign.notes.filter(pk=note_id, retired_at=None)
         if held.update(retired_at=timezone.now()) != 1:
             raise LostRace("This note no longer holds: somebody retired it already")
         retired = campaign.notes.get(pk=note_id)
-        _record(retired, kinds.NOTE_RETIRED(note=retired.pk), f"{_name(by)} retired a note: {retired.text}", by)
+        sentence = f"{rights.in_words(by)} retired a note: {retired.text}"
+        _record(retired, kinds.NOTE_RETIRED(note=retired.pk), sentence, by)
     return retired
 
 
@@ -52,15 +52,5 @@ def notes(campaign: Campaign) -> tuple[drafts.Note, ...]:
     return tuple(drafts.Note(at=f"{one.created_at:%Y-%m-%d %H:%M}", text=one.text) for one in held)
 
 
-def _check_right(by: User) -> None:
-    if not by.has_perm("research.steer_campaign"):
-        raise PermissionDenied("Steering notes need the right to steer campaigns.")
-
-
-def _name(by: User) -> str:
-    return by.get_full_name() or by.get_username()
-
-
 def _record(note: Note, fact: Fact, sentence: str, by: User) -> None:
-    who = f"user:{by.get_username()}"
-    events.record(fact, sentence, by=who, campaign=note.campaign, rows=[note])
+    events.record(fact, sentence, by=rights.name_of(by), campaign=note.campaign, rows=[note])

@@ -2,8 +2,8 @@
 
     begin -> answer_of | heard -> note_answer -> end
 
-The proposer (Claude, or the catalogue without a key) is called outside any transaction: it may take minutes.
-``proposing_since`` on the campaign, taken by compare-and-set, keeps two callers from asking at once.
+The proposer (Claude, or the catalogue without a key) is called outside any transaction: it may take minutes. Each arm
+of a campaign has a ``Turn``; its ``taken_at``, written by compare-and-set, keeps two callers from asking at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -22,24 +22,41 @@ from django.utils import timezone
 from research.arms.claude.pending import Pending
 from research.change.drafts import Answer, BatchProposer, Brief, Proposer
 from research.change.visible import visible
-from research.models import Campaign
+from research.models import Campaign, Turn
 from research.propose import repeats
 from research.propose.briefing import brief
-from research.record import events, kinds, ledger
+from research.record import events, kinds, ledger, rights
 
 log = logging.getLogger(__name__)
 ASKING_FOR_AT_MOST = timedelta(minutes=15)
 RETRY_AFTER_S = 60.0  # doubled with every call in a row that gave no draft: a refusal is billed too
 RETRY_AFTER_AT_MOST_S = 3600.0
 LOOK_AGAIN_AFTER = timedelta(minutes=1)  # at a batch
-BY = "proposer"
 
 
-def proposer(campaign: Campaign, purpose: str = "propose") -> Proposer:
-    """Claude when there is a key, within what may be spent; else the offline catalogue, which says so."""
-    if settings.ANTHROPIC_CONFIGURED:
+def asked(campaign: Campaign) -> str:
+    """The arm that ``campaign`` asks now: Claude when there is a key, else the offline catalogue, which says so."""
+    return "claude" if settings.ANTHROPIC_CONFIGURED else "offline"
+
+
+def of(campaign: Campaign, arm: str = "") -> Turn:
+    """The turn at ``arm``, or at the one that is asked now."""
+    turn, _ = campaign.turns.get_or_create(arm=arm or asked(campaign))
+    return turn
+
+
+def shown(campaign: Campaign) -> list[Turn]:
+    """What people should know of asking: of the arm that is asked now, and of batches that are paid for."""
+    arm = asked(campaign)
+    return [turn for turn in campaign.turns.order_by("pk") if turn.arm == arm or turn.batch]
+
+
+def proposer(turn: Turn, purpose: str = "propose") -> Proposer:
+    """Whoever answers for the arm; Claude within what may be spent."""
+    if turn.arm == "claude":
         from research.arms.claude.proposer import DEFAULT_MODEL, ClaudeProposer
 
+        campaign = turn.campaign
         return ClaudeProposer(
             model=settings.ANTHROPIC_MODEL or DEFAULT_MODEL,
             fallback_model=settings.ANTHROPIC_FALLBACK_MODEL or None,
@@ -52,121 +69,118 @@ def proposer(campaign: Campaign, purpose: str = "propose") -> Proposer:
     return OfflineProposer()
 
 
-def is_free(campaign: Campaign) -> bool:
+def is_free(turn: Turn) -> bool:
     """Is nobody asking? Whoever has been for so long has died."""
-    return campaign.proposing_since is None or campaign.proposing_since < timezone.now() - ASKING_FOR_AT_MOST
+    return turn.taken_at is None or turn.taken_at < timezone.now() - ASKING_FOR_AT_MOST
 
 
-def begin(campaign: Campaign) -> datetime | None:
-    """Since when it is ours alone to ask; None while it is somebody else's."""
-    now = timezone.now()
-    free = Q(proposing_since=None) | Q(proposing_since__lt=now - ASKING_FOR_AT_MOST)
+def rests(turn: Turn) -> bool:
+    """Is it too early to ask again, or to look at a batch?"""
+    return turn.retry_at is not None and turn.retry_at > timezone.now()
+
+
+def begin(campaign: Campaign) -> Turn | None:
+    """The turn, which is ours alone to ask from now on; None while it is somebody else's."""
+    turn, now = of(campaign), timezone.now()
+    free = Q(taken_at=None) | Q(taken_at__lt=now - ASKING_FOR_AT_MOST)
     with transaction.atomic():
-        if Campaign.objects.filter(free, pk=campaign.pk).update(proposing_since=now) != 1:
+        if Turn.objects.filter(free, pk=turn.pk).update(taken_at=now) != 1:
             return None
-        if num := ledger.write_off(campaign):
+        if turn.arm == "claude" and (num := ledger.write_off(campaign)):
             sentence = (
                 f"Requests to Claude left without an answer by a restart: {num}, counted with the most they can cost"
             )
-            events.record(kinds.PROPOSER_LOST(), sentence, by=BY, campaign=campaign)
-    return now
+            events.record(kinds.PROPOSER_LOST(), sentence, by=rights.PROPOSER, campaign=campaign)
+    return campaign.turns.get(pk=turn.pk)  # as whoever asked before left it
 
 
-def end(campaign: Campaign, since: datetime) -> None:
+def end(turn: Turn) -> None:
     """Unless it was taken from us meanwhile."""
-    Campaign.objects.filter(pk=campaign.pk, proposing_since=since).update(proposing_since=None)
+    Turn.objects.filter(pk=turn.pk, taken_at=turn.taken_at).update(taken_at=None)
 
 
-def answer_of(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
-    if isinstance(source, BatchProposer) and campaign.batch:
-        return _collect(campaign, source, Pending(**campaign.batch))
-    if num_wanted == 0:  # a batch without a key to look at it with
-        _update(campaign, proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER)
-        return Answer()
-    if isinstance(source, BatchProposer) and campaign.in_batches:
-        return _submit(campaign, source, num_wanted)
-    return _ask(campaign, source, num_wanted)
+def answer_of(turn: Turn, source: Proposer, num_wanted: int) -> Answer:
+    if isinstance(source, BatchProposer) and turn.batch:
+        return _collect(turn, source, Pending(**turn.batch))
+    if isinstance(source, BatchProposer) and turn.campaign.in_batches:
+        return _submit(turn, source, num_wanted)
+    return _ask(turn, source, num_wanted)
 
 
-def _ask(campaign: Campaign, source: Proposer, num_wanted: int) -> Answer:
-    about = brief(campaign, num_wanted)
-    answer = heard(campaign, about, lambda: source.draft(about))
-    note_answer(campaign, answer, "propose")
+def _ask(turn: Turn, source: Proposer, num_wanted: int) -> Answer:
+    about = brief(turn.campaign, num_wanted)
+    answer = heard(turn, about, lambda: source.draft(about))
+    note_answer(turn, answer, "propose")
     return replace(answer, drafts=answer.drafts[:num_wanted])
 
 
-def heard(campaign: Campaign, about: Brief, ask: Callable[[], Answer], apart_from: int | None = None) -> Answer:
+def heard(turn: Turn, about: Brief, ask: Callable[[], Answer], apart_from: int | None = None) -> Answer:
     """The answer without repeats. What it cost is kept, whatever is wrong with it or with us."""
-    said = _unless_broken(campaign, ask)
-    screened = _unless_broken(campaign, lambda: repeats.screened(said, about, apart_from=apart_from))
+    said = _unless_broken(turn, ask)
+    screened = _unless_broken(turn, lambda: repeats.screened(said, about, apart_from=apart_from))
     return replace(screened, usages=said.usages)
 
 
-def _unless_broken(campaign: Campaign, ask: Callable[[], Answer]) -> Answer:
+def _unless_broken(turn: Turn, ask: Callable[[], Answer]) -> Answer:
     """A fault of ours over one answer would be asked for, and paid, again in a few seconds: it gets its pause, too."""
     try:
         return ask()
     except Exception as error:
-        log.exception("campaign %s: the proposer's answer could not be used", campaign.slug)
+        log.exception("campaign %s: the proposer's answer could not be used", turn.campaign.slug)
         fault = f"a fault of ours ({type(error).__name__}, see the log)"
         return Answer(problem=f"The proposer's answer could not be used because of {fault}.")
 
 
-def _submit(campaign: Campaign, source: BatchProposer, num_wanted: int) -> Answer:
+def _submit(turn: Turn, source: BatchProposer, num_wanted: int) -> Answer:
     """Hand a batch in: it outlives this process, and its cost is on record before it is sent."""
-    pending, answer = source.submit(brief(campaign, num_wanted), lambda sent: _update(campaign, batch=vars(sent)))
+    pending, answer = source.submit(brief(turn.campaign, num_wanted), lambda sent: _update(turn, batch=vars(sent)))
     if pending is None:
         with transaction.atomic():
-            _update(campaign, batch=None)
-            note_answer(campaign, answer, "propose")
+            _update(turn, batch=None)
+            note_answer(turn, answer, "propose")
         return answer
     with transaction.atomic():
         sentence = f"Claude was asked for {num_wanted} in a batch, at half price; the answer comes within a day"
-        events.record(kinds.PROPOSER_BATCH(batch=pending.id), sentence, by=BY, campaign=campaign)
-        _update(campaign, batch=vars(pending), proposer_retry_at=timezone.now() + LOOK_AGAIN_AFTER, proposer_problem="")
+        events.record(kinds.PROPOSER_BATCH(batch=pending.id), sentence, by=rights.PROPOSER, campaign=turn.campaign)
+        _update(turn, batch=vars(pending), retry_at=timezone.now() + LOOK_AGAIN_AFTER, problem="")
     return answer
 
 
-def _collect(campaign: Campaign, source: BatchProposer, pending: Pending) -> Answer:
+def _collect(turn: Turn, source: BatchProposer, pending: Pending) -> Answer:
     """Look what came of a batch. One that cannot be looked at stays, with why on the campaign's page."""
-    about = brief(campaign, pending.num_wanted)
+    about = brief(turn.campaign, pending.num_wanted)
     collected = source.collect(about, pending)
     if collected is None or collected.is_late:
-        _look_later(campaign, collected)
+        _look_later(turn, collected)
         return Answer()
-    answer = heard(campaign, about, lambda: collected)
+    answer = heard(turn, about, lambda: collected)
     with transaction.atomic():
-        _update(campaign, batch=None, batch_problem="")
-        note_answer(campaign, answer, "propose")
+        _update(turn, batch=None, batch_problem="")
+        note_answer(turn, answer, "propose")
     return answer
 
 
-def _look_later(campaign: Campaign, late: Answer | None) -> None:
+def _look_later(turn: Turn, late: Answer | None) -> None:
     """Its sentence goes when a look succeeds. Problems with answers stay: revisions are asked for meanwhile."""
     problem = visible(late.problem)[:500] if late else ""
     pause = timedelta(seconds=late.retry_after_s or 0) if late else LOOK_AGAIN_AFTER
     with transaction.atomic():
-        if problem and problem != campaign.batch_problem:
+        if problem and problem != turn.batch_problem:
             sentence = f"The batch could not be looked at: {problem}"
-            events.record(kinds.PROPOSER_PROBLEM(), sentence, by=BY, campaign=campaign)
-        _update(campaign, batch_problem=problem, proposer_retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
+            events.record(kinds.PROPOSER_PROBLEM(), sentence, by=rights.PROPOSER, campaign=turn.campaign)
+        _update(turn, batch_problem=problem, retry_at=timezone.now() + max(pause, LOOK_AGAIN_AFTER))
 
 
-def note_answer(campaign: Campaign, answer: Answer, purpose: str) -> None:
+def note_answer(turn: Turn, answer: Answer, purpose: str) -> None:
     """Charge what the answer cost and show, on the campaign page, why there was none."""
     problem = visible(answer.problem)
-    num_problems = 0 if answer.drafts else campaign.num_problems + 1
+    num_problems = 0 if answer.drafts else turn.num_problems + 1
     retry_at = timezone.now() + _pause(answer, num_problems) if num_problems else None
     with transaction.atomic():
-        ledger.charge_claude(campaign, answer.usages, purpose)
-        if problem and problem[:500] != campaign.proposer_problem:
-            events.record(kinds.PROPOSER_PROBLEM(), problem, by=BY, campaign=campaign)
-        _update(
-            campaign,
-            proposer_problem=problem[:500],
-            proposer_retry_at=retry_at,
-            num_problems=min(num_problems, 1_000),
-        )
+        ledger.charge_claude(turn.campaign, answer.usages, purpose)
+        if problem and problem[:500] != turn.problem:
+            events.record(kinds.PROPOSER_PROBLEM(), problem, by=rights.PROPOSER, campaign=turn.campaign)
+        _update(turn, problem=problem[:500], retry_at=retry_at, num_problems=min(num_problems, 1_000))
 
 
 def _pause(answer: Answer, num_problems: int) -> timedelta:
@@ -174,7 +188,7 @@ def _pause(answer: Answer, num_problems: int) -> timedelta:
     return timedelta(seconds=max(answer.retry_after_s or 0.0, min(doubled, RETRY_AFTER_AT_MOST_S)))
 
 
-def _update(campaign: Campaign, **changes: Any) -> None:
-    Campaign.objects.filter(pk=campaign.pk).update(**changes)
+def _update(turn: Turn, **changes: Any) -> None:
+    Turn.objects.filter(pk=turn.pk).update(**changes)
     for field, value in changes.items():
-        setattr(campaign, field, value)
+        setattr(turn, field, value)

@@ -27,7 +27,8 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research.models import AuditHead, Event
-from research.record import events, held, kinds, seal
+from research.record import events, held, kinds, rights, seal
+from research.record.rights import Part
 
 log = logging.getLogger(__name__)
 BATCH = 2_000
@@ -240,14 +241,15 @@ def _begin_at_first() -> None:
         is_new = not Event.objects.exists() and not get_user_model()._default_manager.exists()
         if not is_new and (problem := problem_with(head, kept())):
             raise Broken(problem)
-    begin("This record begins: what is there now is held as it is", by="audit")
+    begin("This record begins: what is there now is held as it is", by=rights.AUDIT)
 
 
-def begin(sentence: str, *, by: str, findings: Iterable[str] = ()) -> None:
+def begin(sentence: str, *, by: Part, findings: Iterable[str] = ()) -> None:
     """Hold all that is there now as it is, sign it, and go on from here; what was before is only hashed.
 
-    ``findings`` are what was found until now, and stay on record.
+    ``findings`` are what was found until now, and stay on record. Raises PermissionDenied.
     """
+    rights.check(by, rights.only_the_house, None)
     with transaction.atomic():
         _alone()
         head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1)
@@ -263,7 +265,7 @@ def begin_where_the_version_changed() -> bool:
     """After an upgrade that holds other columns, nobody else writing yet. False where nothing had to be done."""
     if (begun := newest_beginning()) is None or begun.get("holds") == held.holds():
         return False
-    begin("This version holds other columns: what is there now is held as it is", by="audit")
+    begin("This version holds other columns: what is there now is held as it is", by=rights.AUDIT)
     return True
 
 
@@ -275,7 +277,7 @@ def newest_beginning() -> dict[str, Any] | None:
     return payload if isinstance(payload, dict) else None
 
 
-def _begun(sentence: str, by: str, was: dict[str, Any], findings: list[str]) -> Iterator[Event]:
+def _begun(sentence: str, by: Part, was: dict[str, Any], findings: list[str]) -> Iterator[Event]:
     there = held.everything()
     first = list(islice(there, BATCH))  # of an empty database there is nothing to hold, and that is said
     for number, rows in enumerate(_chain([first], iter(lambda: list(islice(there, BATCH)), [])), start=1):

@@ -23,13 +23,13 @@ from research.models import (
 from research.record import kinds
 from research.record.held import Row, Table, cover
 
-_PACE = "paces the proposer; no number and no prompt depends on it"
 _LIVE = "changes with every report; held from the run's end on"
 _HELLO = "what the machine said last; a run holds what it ran on"
 # Of tables that are not covered at all, why.
 APART = {
     "research.event": "is the chain itself",
     "research.audithead": "is signed",
+    "research.turn": "paces the proposers; no number and no prompt depends on it, and the ledger holds what came of it",
     "webapp.submission": "answers an agent's retries; what was proposed is held",
     "webapp.tries": "counts tried passwords until they are forgotten; what rests is an event",
     "notify.delivery": "what is owed to other people's machines; nothing here reads it back",
@@ -59,14 +59,6 @@ cover(
         name="campaign {slug}",
         by_column=True,
         moving=frozenset({"state", "state_reason", "hardware_class"}),
-        apart={
-            "batch": "what is on its way to Claude; the ledger holds what came of it",
-            "proposing_since": _PACE,
-            "proposer_problem": _PACE,
-            "batch_problem": _PACE,
-            "proposer_retry_at": _PACE,
-            "num_problems": _PACE,
-        },
     )
 )
 cover(Table(model=Incumbent, name="incumbent {number} of {campaign__name}"))

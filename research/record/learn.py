@@ -10,7 +10,7 @@ from django.db.models import Avg, F, Max
 from research import levels, statistics
 from research.change.drafts import Comment, Override, Precedent
 from research.models import Campaign, Decision, Finding, Incumbent, Proposal, Revision, Run, Verdict
-from research.record import events, kinds
+from research.record import events, kinds, rights
 
 MAX_PRECEDENTS = 5_000
 
@@ -60,7 +60,7 @@ def record(proposal: Proposal, kind: str, text: str) -> Finding:
         proposal=proposal, defaults={"campaign": proposal.campaign, "kind": kind, "text": text}
     )
     fact = kinds.FINDING_RECORDED(finding=finding.pk)
-    events.record(fact, text, by="learn", campaign=proposal.campaign, proposal=proposal, rows=[finding])
+    events.record(fact, text, by=rights.LEARN, campaign=proposal.campaign, proposal=proposal, rows=[finding])
     return finding
 
 

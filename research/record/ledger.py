@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research.change.drafts import Allowance, OverCap, Usage
-from research.models import Campaign, LedgerEntry, Run
-from research.record import events, kinds
+from research.models import Campaign, LedgerEntry, Run, Turn
+from research.record import events, kinds, rights
 from research.record.kinds import Fact
 
 _APART = ("usd", "usd_at_most", "row", "body")  # of a Usage: not in the JSON of its row
@@ -70,7 +70,7 @@ def charge_run(run: Run, device_s: float) -> None:
 
 
 def _tell(campaign: Campaign, fact: Fact, sentence: str, *entries: LedgerEntry) -> None:
-    events.record(fact, sentence, by="ledger", campaign=campaign, rows=entries)
+    events.record(fact, sentence, by=rights.LEDGER, campaign=campaign, rows=entries)
 
 
 def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
@@ -135,9 +135,9 @@ def _fields(usage: Usage, purpose: str) -> dict[str, Any]:
 
 def _on_its_way(campaigns: QuerySet[Campaign]) -> Decimal:
     """What attempts and batches that are not answered yet can cost at most."""
-    waiting = campaigns.exclude(batch=None).values_list("batch", flat=True)
+    turns = Turn.objects.filter(campaign__in=campaigns).exclude(batch=None)
     sent = _unpriced_at_most(LedgerEntry.objects.filter(campaign__in=campaigns, usage__stop_reason=SENT))
-    return sum((Decimal(batch["usd_at_most"]) for batch in waiting if batch), sent)
+    return sum((Decimal(batch["usd_at_most"]) for batch in turns.values_list("batch", flat=True) if batch), sent)
 
 
 @dataclass(frozen=True, kw_only=True)

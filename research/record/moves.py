@@ -1,4 +1,7 @@
-"""The only functions that write a state: compare-and-set, with an Event in the same transaction."""
+"""The only functions that write a state: compare-and-set, with an Event in the same transaction.
+
+Whoever moves something has the right to that, whatever verb it is called by: see the tables below, and ``rights``.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,42 @@ from django.utils import timezone
 from research import lifecycle
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal, ReportBatch, Run, Score
-from research.record import events, kinds
+from research.record import events, kinds, rights
 from research.record.held import Ref
 from research.record.kinds import Payload
+from research.record.rights import Actor, Right
+
+# new state -> the right to it; what stands in none of them only the house does
+TO_PROPOSAL: dict[str, Right[Proposal]] = {
+    "drafted": rights.edit,
+    "checking": rights.override,
+    "pending_review": rights.override,
+    "approved": rights.decide,
+    "rejected": rights.decide,
+    "changes_requested": rights.decide,
+    "stale": rights.check_again,
+    "withdrawn": rights.withdraw,
+}
+TO_RUN: dict[str, Right[Run]] = {"cancelled": rights.cancel}
 
 
 def move_proposal(
     proposal: Proposal,
     new: str,
     *,
-    by: str,
+    by: Actor,
     sentence: str,
     payload: Payload | None = None,
     rows: Iterable[Ref] = (),
     **changes: Any,
 ) -> None:
-    """Move ``proposal`` from the state it was read in. Raises IllegalMove, or LostRace when somebody was first.
+    """Move ``proposal`` from the state it was read in.
+
+    Raises PermissionDenied, IllegalMove, or LostRace when somebody was first.
 
     ``rows`` are what else was written with this move: its event holds them, and a new revision by itself.
     """
+    rights.check(by, TO_PROPOSAL.get(new, rights.only_the_house), proposal)
     lifecycle.allowed(lifecycle.PROPOSAL, proposal.state, new)
     changes |= {"state": new, "state_at": timezone.now()}
     with transaction.atomic():
@@ -40,15 +60,16 @@ def move_proposal(
         events.record(
             kinds.PROPOSAL[new].of(payload or {}),
             sentence,
-            by=by,
+            by=rights.name_of(by),
             campaign=proposal.campaign,
             proposal=proposal,
             rows=written,
         )
 
 
-def move_run(run: Run, new: str, *, by: str, sentence: str, payload: Payload | None = None, **changes: Any) -> None:
-    """Move ``run`` from the state and fence it was read in. Raises IllegalMove or LostRace."""
+def move_run(run: Run, new: str, *, by: Actor, sentence: str, payload: Payload | None = None, **changes: Any) -> None:
+    """Move ``run`` from the state and fence it was read in. Raises PermissionDenied, IllegalMove or LostRace."""
+    rights.check(by, TO_RUN.get(new, rights.only_the_house), run)
     lifecycle.allowed(lifecycle.RUN, run.state, new)
     changes |= {"state": new, "state_at": timezone.now()}
     with transaction.atomic():
@@ -59,7 +80,7 @@ def move_run(run: Run, new: str, *, by: str, sentence: str, payload: Payload | N
         events.record(
             kinds.RUN[new].of(payload or {}),
             sentence,
-            by=by,
+            by=rights.name_of(by),
             campaign=run.campaign,
             proposal=proposal,
             run=run,
@@ -72,8 +93,9 @@ def _last_words(run: Run) -> Iterable[Ref]:
     return [(ReportBatch, run.pk), *Score.objects.filter(run=run)]
 
 
-def move_score(run: Run, new: str, *, by: str, sentence: str, choice: str, reason: str, **changes: Any) -> Score:
-    """Take the score of ``run`` out of quarantine. Raises LostRace when it is not in there any more."""
+def move_score(run: Run, new: str, *, by: Actor, sentence: str, choice: str, reason: str, **changes: Any) -> Score:
+    """Take the score of ``run`` out of quarantine. Raises PermissionDenied, or LostRace when it is not in there."""
+    rights.check(by, rights.settle, run)
     lifecycle.allowed(lifecycle.SCORE, "quarantined", new)
     with transaction.atomic():
         if Score.objects.filter(run=run, outcome="quarantined").update(outcome=new, **changes) != 1:
@@ -82,12 +104,14 @@ def move_score(run: Run, new: str, *, by: str, sentence: str, choice: str, reaso
         score = Score.objects.get(run=run)
         proposal = run.revision.proposal if run.revision else None
         fact = kinds.SCORE[new](choice=choice, reason=reason, val_bpb=score.val_bpb, outcome=new)
-        events.record(fact, sentence, by=by, campaign=run.campaign, proposal=proposal, run=run, rows=[score])
+        who = rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=run.campaign, proposal=proposal, run=run, rows=[score])
     return score
 
 
-def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None:
-    """Pause, halt, resume or close a campaign. Raises IllegalMove or LostRace."""
+def move_campaign(campaign: Campaign, new: str, *, by: Actor, reason: str) -> None:
+    """Pause, halt, resume or close a campaign. Raises PermissionDenied, IllegalMove or LostRace."""
+    rights.check(by, rights.steer, campaign)
     lifecycle.allowed(lifecycle.CAMPAIGN, campaign.state, new)
     changes = {"state": new, "state_reason": reason[:300]}
     with transaction.atomic():
@@ -95,7 +119,7 @@ def move_campaign(campaign: Campaign, new: str, *, by: str, reason: str) -> None
             raise _lost_race(campaign, campaign.name)
         _apply(campaign, changes)
         sentence = f"{campaign.name} is {new}: {reason}"
-        events.record(kinds.CAMPAIGN[new](), sentence, by=by, campaign=campaign, rows=[campaign])
+        events.record(kinds.CAMPAIGN[new](), sentence, by=rights.name_of(by), campaign=campaign, rows=[campaign])
 
 
 def bind(campaign: Campaign, hardware_class: str) -> None:
@@ -103,7 +127,7 @@ def bind(campaign: Campaign, hardware_class: str) -> None:
     mine = Campaign.objects.filter(pk=campaign.pk, state="active")
     if mine.filter(hardware_class="").update(hardware_class=hardware_class):
         sentence = f"{campaign.name} is measured on {hardware_class} from its first run on"
-        events.record(kinds.CAMPAIGN_BOUND(), sentence, by="dispatch", campaign=campaign, rows=[campaign])
+        events.record(kinds.CAMPAIGN_BOUND(), sentence, by=rights.DISPATCH, campaign=campaign, rows=[campaign])
     elif not mine.filter(hardware_class=hardware_class).update(hardware_class=hardware_class):  # locks the row, too
         raise LostRace(f"{campaign} was bound to another hardware class, or is no longer active")
 
@@ -115,6 +139,12 @@ def hold(campaign: Campaign) -> None:
     On SQLite the write transaction is this lock already.
     """
     Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
+
+
+def locked(proposal_id: int) -> Proposal:
+    """The proposal, which nobody else moves until this transaction ends."""
+    rows = Proposal.objects.select_for_update(of=("self",), no_key=True)
+    return rows.select_related("campaign").get(pk=proposal_id)
 
 
 def hold_proposal(proposal: Proposal) -> None:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from research.lifecycle import LostRace
 from research.models import Campaign, Event
-from research.record import events, kinds
+from research.record import events, kinds, rights
 
 log = logging.getLogger(__name__)
 SAID_AGAIN_AFTER = timedelta(days=1)  # it is tried every few seconds, and a page full of it would hide all else
@@ -40,6 +40,6 @@ def _tell(what: str, campaign: Campaign | None, error: Exception) -> None:
         if said.filter(at__gt=timezone.now() - SAID_AGAIN_AFTER).exists():
             return
         with transaction.atomic():
-            events.record(kinds.REPAIR_FAILED(), sentence, by="reconcile", campaign=campaign)
+            events.record(kinds.REPAIR_FAILED(), sentence, by=rights.RECONCILE, campaign=campaign)
     except Exception:  # the database itself: the log has both
         log.exception("that %s could not be seen to could not be written down", what)

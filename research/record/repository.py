@@ -65,14 +65,12 @@ def _git(*args: str, cwd: Path, stdin: bytes | None = None, env: dict[str, str] 
     return done.stdout
 
 
-def create(campaign: Campaign, recipe_dir: Path) -> str:
-    """Make the bare repository with the recipe as its first commit; returns the commit.
-
-    An unfinished repository of an earlier, interrupted attempt is replaced: no row names it yet.
-    """
-    bare = path_of(campaign)
-    bare.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=bare.parent) as scratch:
+@contextmanager
+def begun(recipe_dir: Path) -> Iterator[tuple[str, Path]]:
+    """A new bare repository with the recipe as its first commit: that commit, and where it lies until it is ``put``."""
+    place = Path(settings.REPOSITORIES)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
         fresh = Path(scratch) / "repository.git"
         fresh.mkdir()
         _git("init", "--quiet", "--bare", "--template=", "--initial-branch=main", ".", cwd=fresh)
@@ -81,10 +79,16 @@ def create(campaign: Campaign, recipe_dir: Path) -> str:
             for p in sorted(recipe_dir.rglob("*"))
             if p.is_file() and "__pycache__" not in p.parts
         }
-        commit = _first_commit(fresh, files, f"Start from the recipe {recipe_dir.name}\n")
-        shutil.rmtree(bare, ignore_errors=True)
-        fresh.rename(bare)
-    return commit
+        yield _first_commit(fresh, files, f"Start from the recipe {recipe_dir.name}\n"), fresh
+
+
+def put(fresh: Path, campaign: Campaign) -> None:
+    """Make ``fresh`` the repository of ``campaign``, whose row has to be there: it alone keeps others off this place.
+
+    An unfinished repository of an earlier, interrupted attempt is replaced: no row names it.
+    """
+    shutil.rmtree(path_of(campaign), ignore_errors=True)
+    fresh.rename(path_of(campaign))
 
 
 def _text(path: Path) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from research.lifecycle import LostRace
-from research.models import Decision, Proposal, Revision
-from research.record import approval, kinds, learn, moves
-from research.record.rights import check_right, locked
+from research.models import Decision, Proposal
+from research.record import approval, kinds, learn, moves, rights
 from research.runs import quarantine
 
 BECOMES = {"approve": "approved", "reject": "rejected", "request_changes": "changes_requested"}
@@ -37,23 +36,22 @@ def decide(
     _check_words(choice, category, reason)
     with transaction.atomic():
         # Locked, or a new revision could come and wait for review between our look at the digest and our move.
-        proposal = locked(proposal_id)
-        check_right(proposal, by)
+        proposal = moves.locked(proposal_id)
+        rights.check(by, rights.decide, proposal)
         revision = proposal.revision
         if revision.digest != digest or number not in (None, revision.number):
             raise LostRace(f"P-{proposal.pk} changed while you read it: revision {revision.number} is on the table now")
         if proposal.state != "pending_review":
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
         new = BECOMES[choice]
-        who = f"user:{by.get_username()}"
-        sentence = f"{by.get_full_name() or by.get_username()} {_PAST[choice]} P-{proposal.pk} {proposal.title}"
+        sentence = f"{rights.in_words(by)} {_PAST[choice]} P-{proposal.pk} {proposal.title}"
         if choice == "approve" and approval.is_stale(revision):
             raise LostRace(f"P-{proposal.pk} was made under other conditions than today's: it is being rebased")
         decision = Decision.objects.create(
             revision=revision, choice=choice, category=category, reason=reason, digest=digest, by=by
         )
         told = kinds.Decided(digest=digest, reason=reason, decision=decision.pk)
-        moves.move_proposal(proposal, new, by=who, sentence=sentence, payload=told, rows=[decision])
+        moves.move_proposal(proposal, new, by=by, sentence=sentence, payload=told, rows=[decision])
         if choice == "reject":
             label = dict(Decision.CATEGORIES)[category].lower()
             learn.record(proposal, "rejected", f"Rejected by a reviewer ({label}): {reason}")
@@ -75,14 +73,6 @@ def _check_words(choice: str, category: str, reason: str) -> None:
 
 
 def waiting_for(by: User) -> QuerySet[Proposal]:
-    """What ``by`` may decide on now: ready for review, or with a score in quarantine. The same right, as a query."""
-    if not by.has_perm("research.add_decision"):
-        return Proposal.objects.none()
+    """What ``by`` may decide on now: ready for review, or with a score in quarantine."""
     ready = Q(state="pending_review") | Q(quarantine.of_proposal(), state="running")
-    return Proposal.objects.filter(ready).exclude(is_of(by))
-
-
-def is_of(person: User) -> Q:
-    """Of Proposal: did ``person`` write any part of it?"""
-    wrote = Revision.objects.filter(proposal=OuterRef("pk"), author=person)
-    return Q(Q(author=person) | Q(Exists(wrote)))
+    return rights.decidable(by).filter(ready)

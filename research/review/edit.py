@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from gpu_runner import contract
@@ -14,8 +13,8 @@ from research.gates import atonce
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
 from research.propose import briefing, drafting
-from research.record import kinds, moves, repository
-from research.record.rights import locked
+from research.record import kinds, moves, repository, rights
+from research.record.rights import Actor
 
 
 def edit(proposal_id: int, draft: Draft, *, number: int, digest: str, by: User) -> Revision:
@@ -24,21 +23,15 @@ def edit(proposal_id: int, draft: Draft, *, number: int, digest: str, by: User) 
     Its author is ``by``, who from then on decides on no revision of this proposal. Raises PermissionDenied, ValueError
     with every problem in a sentence, LostRace (another revision is on the table, or none can be edited now).
     """
-    if not may_edit(by):
-        raise PermissionDenied("Editing a proposal needs the researcher or the reviewer role.")
-    _check(Proposal.objects.select_related("campaign").get(pk=proposal_id), draft)
+    proposal = Proposal.objects.select_related("campaign").get(pk=proposal_id)
+    rights.check(by, rights.edit, proposal)
+    _check(proposal, draft)
     with transaction.atomic():
-        proposal = locked(proposal_id)
+        proposal = moves.locked(proposal_id)
         shown = still_as_shown(proposal, number, digest)
         if draft == briefing.draft_of(shown):
             raise ValueError(f"Nothing differs from revision {number}: change something, or decide on it as it is")
-        return put(
-            proposal, draft, by=f"user:{by.get_username()}", who=by.get_full_name() or by.get_username(), author=by
-        )
-
-
-def may_edit(user: User) -> bool:
-    return user.has_perm("research.add_proposal") or user.has_perm("research.add_decision")
+        return put(proposal, draft, by=by)
 
 
 def _check(proposal: Proposal, draft: Draft) -> None:
@@ -62,15 +55,15 @@ def still_as_shown(proposal: Proposal, number: int, digest: str) -> Revision:
     return revision
 
 
-def put(
-    proposal: Proposal, draft: Draft, *, by: str, who: str, author: User | None = None, answers: str = ""
-) -> Revision:
+def put(proposal: Proposal, draft: Draft, *, by: Actor, answers: str = "") -> Revision:
     """The next revision, and into the gates with it. Must run in the transaction that holds ``proposal``."""
+    rights.check(by, rights.edit, proposal)
     was = proposal.revision.digest
+    author = by if isinstance(by, User) else None
     origin = "answered" if answers else "edited"
     revision = drafting.write_revision(proposal, draft, origin=origin, author=author, answers=answers)
     told = kinds.Drafted(revision=revision.number, was=was)
     what = "revised" if answers else "edited"
-    sentence = f"{who} {what} P-{proposal.pk} {proposal.title}: revision {revision.number}"
+    sentence = f"{rights.in_words(by)} {what} P-{proposal.pk} {proposal.title}: revision {revision.number}"
     moves.move_proposal(proposal, "drafted", by=by, sentence=sentence, payload=told, title=draft.title[:200])
     return revision

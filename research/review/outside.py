@@ -11,10 +11,10 @@ from research.change import patches
 from research.change.drafts import Draft, Precedent
 from research.gates import atonce
 from research.lifecycle import LostRace
-from research.models import Campaign, Event, Proposal, Revision
+from research.models import Campaign, Proposal, Revision
 from research.propose import briefing, drafting
-from research.record import kinds, learn, moves, repository
-from research.record.rights import locked
+from research.record import learn, moves, repository, rights
+from research.record.rights import Agent
 from research.review import edit
 
 
@@ -30,11 +30,13 @@ class Repeated(Exception):
         self.number = number
 
 
-def submit(campaign: Campaign, draft: Draft, *, agent: str) -> Proposal:
+def submit(campaign: Campaign, draft: Draft, *, by: Agent) -> Proposal:
     """Into the same gates and the same queue as any other. ``draft`` has no problems (``reply.one``).
 
-    Raises LostRace (the campaign takes nothing now), Full, Repeated, or ValueError with what gates would refuse.
+    Raises PermissionDenied, LostRace (the campaign takes nothing now), Full, Repeated, or ValueError with what gates
+    would refuse.
     """
+    rights.check(by, rights.propose, campaign)
     files = _checked(campaign, draft)
     with transaction.atomic():
         moves.hold(campaign)  # two agents at once must not pass the limit together, nor with the same change
@@ -46,7 +48,7 @@ def submit(campaign: Campaign, draft: Draft, *, agent: str) -> Proposal:
         if earlier is not None and not _takes_up(draft, earlier):
             what = earlier.outcome or earlier.state.replace("_", " ")
             raise Repeated(f"P-{earlier.number} made the same change and is {what}: change something", earlier.number)
-        return drafting.write(campaign, draft, arm="agent", by=f"agent:{agent}")
+        return drafting.write(campaign, draft, arm="agent", by=by)
 
 
 def _checked(campaign: Campaign, draft: Draft) -> dict[str, str]:
@@ -74,24 +76,21 @@ def _check_room(campaign: Campaign) -> None:
         )
 
 
-def is_own(proposal: Proposal, *, agent: str) -> bool:
-    """Whether ``agent`` proposed it: as the sealed event says, since a row beside it could be added by hand."""
-    first = Event.objects.filter(kind=kinds.PROPOSAL["drafted"], proposal=proposal).order_by("pk").first()
-    return first is not None and first.by == f"agent:{agent}"
-
-
-def answer(proposal_id: int, draft: Draft, *, digest: str, agent: str) -> Revision:
+def answer(proposal_id: int, draft: Draft, *, digest: str, by: Agent) -> Revision:
     """The next revision of an agent's own proposal, which a reviewer sent back.
 
-    Raises LostRace (it is not the revision that was read, or nobody asks for another one), or ValueError.
+    Raises PermissionDenied, LostRace (it is not the revision that was read, or nobody asks for another one), or
+    ValueError.
     """
-    _checked(Proposal.objects.select_related("campaign").get(pk=proposal_id).campaign, draft)
+    proposal = Proposal.objects.select_related("campaign").get(pk=proposal_id)
+    rights.check(by, rights.edit, proposal)
+    _checked(proposal.campaign, draft)
     with transaction.atomic():
-        proposal = locked(proposal_id)
+        proposal = moves.locked(proposal_id)
         shown = edit.still_as_shown(proposal, proposal.revision.number, digest)
         if proposal.state != "changes_requested":
             raise LostRace(f"P-{proposal.pk} is {proposal.state.replace('_', ' ')}: no reviewer asks for changes")
         if replace(draft, precedents=()) == briefing.draft_of(shown):
             raise ValueError(f"nothing differs from revision {shown.number}: do what the reviewer asks for")
         comment = shown.decisions.filter(choice="request_changes").latest("pk").reason
-        return edit.put(proposal, draft, by=f"agent:{agent}", who=f"The agent {agent}", answers=comment)
+        return edit.put(proposal, draft, by=by, answers=comment)

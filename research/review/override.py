@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from research import lifecycle
 from research.gates import overridden, process
 from research.lifecycle import LostRace
 from research.models import Decision, Gate, Proposal, Revision
-from research.record import approval, events, kinds, learn, moves
-from research.record.rights import check_right, locked
+from research.record import approval, events, kinds, learn, moves, rights
 from research.review.decisions import MAX_REASON
 from research.runs import ending
 
@@ -28,8 +26,8 @@ def sign(
     """
     reason = _reason(reason, "write why the gates are wrong here; the next reviewer reads it")
     with transaction.atomic():
-        proposal = locked(proposal_id)
-        check_right(proposal, by)
+        proposal = moves.locked(proposal_id)
+        rights.check(by, rights.override, proposal)
         revision, failed = _still_as_shown(proposal, digest, number, gates_sha256)
         if final := [gate.name for gate in failed if gate.name in overridden.FINAL]:
             raise ValueError(f"reason: the gate {final[0]!r} cannot be overridden; what it says has to be mended first")
@@ -62,7 +60,6 @@ def _still_as_shown(
 def _tell(
     proposal: Proposal, revision: Revision, decision: Decision, failed: list[Gate], earlier: list[Decision]
 ) -> None:
-    who = f"user:{decision.by.get_username()}"
     names = ", ".join(repr(gate.name) for gate in failed)
     gate = f"the gate{'s' if len(failed) > 1 else ''} {names}"
     told = kinds.Overridden(
@@ -72,41 +69,45 @@ def _tell(
         decision=decision.pk,
     )
     if not earlier:
-        sentence = f"{_name(decision.by)} signed to override {gate} on P-{proposal.pk}; a second person has to sign"
-        fact, rows = kinds.OVERRIDE_SIGNED.of(told), [decision]
-        events.record(fact, sentence, by=who, campaign=proposal.campaign, proposal=proposal, rows=rows)
+        who = rights.in_words(decision.by)
+        sentence = f"{who} signed to override {gate} on P-{proposal.pk}; a second person has to sign"
+        events.record(
+            kinds.OVERRIDE_SIGNED.of(told),
+            sentence,
+            by=rights.name_of(decision.by),
+            campaign=proposal.campaign,
+            proposal=proposal,
+            rows=[decision],
+        )
         return
-    people = f"{_name(earlier[0].by)} and {_name(decision.by)}"
+    people = f"{rights.in_words(earlier[0].by)} and {rights.in_words(decision.by)}"
     sentence = f"{people} overrode {gate} on P-{proposal.pk}"
-    process.go_on(revision, by=who, sentence=sentence, payload=told, rows=[decision])
+    process.go_on(revision, by=decision.by, sentence=sentence, payload=told, rows=[decision])
     learn.record(proposal, "overridden", f"Blocked by {gate}; two reviewers let it go on: {decision.reason}")
 
 
 def check_again(proposal_id: int, *, by: User) -> None:
     """Have a blocked proposal looked at anew, as a new revision on today's incumbent. Raises as ``sign`` does."""
-    if not (by.has_perm("research.add_decision") or by.has_perm("research.add_proposal")):
-        raise PermissionDenied("Having gates look again needs the researcher role.")
     with transaction.atomic():
-        proposal = locked(proposal_id)
+        proposal = moves.locked(proposal_id)
+        rights.check(by, rights.check_again, proposal)
         if proposal.state != "blocked":
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
-        sentence = f"{_name(by)} asked the gates to look at P-{proposal.pk} {proposal.title} again"
-        moves.move_proposal(proposal, "stale", by=f"user:{by.get_username()}", sentence=sentence)
+        sentence = f"{rights.in_words(by)} asked the gates to look at P-{proposal.pk} {proposal.title} again"
+        moves.move_proposal(proposal, "stale", by=by, sentence=sentence)
 
 
 def withdraw(proposal_id: int, *, reason: str, by: User) -> None:
     """Take an open proposal off the table, one's own as well; what runs for it is stopped. Raises as ``sign`` does."""
     reason = _reason(reason, "write why; the proposer reads it")
     with transaction.atomic():
-        proposal = locked(proposal_id)
-        if proposal.author_id != by.pk and not by.has_perm("research.add_decision"):
-            raise PermissionDenied("Withdrawing somebody else's proposal needs the reviewer role.")
+        proposal = moves.locked(proposal_id)
+        rights.check(by, rights.withdraw, proposal)
         if "withdrawn" not in lifecycle.PROPOSAL[proposal.state]:
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
-        who = f"user:{by.get_username()}"
-        sentence = f"{_name(by)} withdrew P-{proposal.pk} {proposal.title}: {reason}"
-        moves.move_proposal(proposal, "withdrawn", by=who, sentence=sentence, payload=kinds.Withdrawn(reason=reason))
-        ending.cancel_queued(proposal.revision, by=who, reason=f"P-{proposal.pk} was withdrawn")
+        sentence = f"{rights.in_words(by)} withdrew P-{proposal.pk} {proposal.title}: {reason}"
+        moves.move_proposal(proposal, "withdrawn", by=by, sentence=sentence, payload=kinds.Withdrawn(reason=reason))
+        ending.cancel_queued(proposal.revision, by=by, reason=f"P-{proposal.pk} was withdrawn")
         learn.record(proposal, "withdrawn", f"Withdrawn by a person: {reason}")
 
 
@@ -116,7 +117,3 @@ def _reason(reason: str, why: str) -> str:
     if len(reason) > MAX_REASON:
         raise ValueError(f"reason: {len(reason):,} characters; at most {MAX_REASON:,}")
     return reason
-
-
-def _name(person: User) -> str:
-    return person.get_full_name() or person.get_username()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
 from research.models import Run, Score
-from research.record import moves
-from research.record.rights import check_right
+from research.record import moves, rights
 from research.review.decisions import MAX_REASON
 from research.runs import dispatch
 
@@ -28,14 +26,16 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
         run = Run.objects.select_related("campaign", "incumbent__proposal", "revision__proposal").get(pk=run_id)
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the score: it may be paused below
-        check_may_settle(run, by)
+        rights.check(by, rights.settle, run)
+        if run.purpose == "smoke":
+            raise ValueError("choice: a smoke run's score counts for nothing; its gate says what is to be done")
         if choice == "accept" and Score.objects.filter(run=run, val_bpb=None).exists():
             raise ValueError("choice: there is no number to accept; dispute it")
         score = moves.move_score(
             run,
             BECOMES[choice],
-            by=f"user:{by.get_username()}",
-            sentence=f"{_name(by)} {_PAST[choice]} the score of R-{run.pk}: {reason}",
+            by=by,
+            sentence=f"{rights.in_words(by)} {_PAST[choice]} the score of R-{run.pk}: {reason}",
             choice=choice,
             reason=reason,
             settled_by=by,
@@ -47,17 +47,6 @@ def settle(run_id: int, *, choice: str, reason: str, by: User) -> Score:
     return score
 
 
-def check_may_settle(run: Run, by: User) -> None:
-    """Raises PermissionDenied unless ``by`` may decide on the change that was measured, ValueError for a smoke run."""
-    if not by.has_perm("research.add_decision"):
-        raise PermissionDenied("Deciding on a score needs the reviewer role.")
-    if run.purpose == "smoke":
-        raise ValueError("choice: a smoke run's score counts for nothing; its gate says what is to be done")
-    measured = run.revision.proposal if run.revision else run.incumbent.proposal
-    if measured is not None:
-        check_right(measured, by)
-
-
 def _checked(choice: str, reason: str) -> str:
     if choice not in BECOMES:
         raise ValueError(f"choice: must be one of {', '.join(BECOMES)}, not {choice!r}")
@@ -66,7 +55,3 @@ def _checked(choice: str, reason: str) -> str:
     if len(reason) > MAX_REASON:
         raise ValueError(f"reason: {len(reason):,} characters; at most {MAX_REASON:,}")
     return reason
-
-
-def _name(person: User) -> str:
-    return person.get_full_name() or person.get_username()

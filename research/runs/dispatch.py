@@ -13,7 +13,7 @@ from django.utils import timezone
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Campaign, Incumbent, Proposal, Revision, Run
-from research.record import approval, doorbell, events, kinds, ledger, moves
+from research.record import approval, doorbell, events, kinds, ledger, moves, rights
 from research.runs import quarantine, remeasure
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ SEALED_PAIR = contract.SEEDS_OF_AN_INCUMBENT - 1  # whose scorer reads the seale
 # Who is served first: people wait for smoke runs; a candidate says more than one more baseline, but beside a disputed
 # one all of them may say nothing.
 RANKS = {"smoke": 10, "disputed": 20, "candidate": 30, "baseline": 40}
-BY = "dispatch"
 
 
 def advance(campaign: Campaign) -> None:
@@ -56,7 +55,7 @@ def advance(campaign: Campaign) -> None:
 
 def _rest(campaign: Campaign, new: str, reason: str) -> None:
     try:
-        moves.move_campaign(campaign, new, by=BY, reason=reason)
+        moves.move_campaign(campaign, new, by=rights.DISPATCH, reason=reason)
     except lifecycle.LostRace as race:
         log.info("%s", race)
 
@@ -114,7 +113,7 @@ def queue(
             events.record(
                 kinds.RUN["queued"](),
                 f"R-{run.pk} {run.get_purpose_display().lower()} seed {run.seed} is queued",
-                by=BY,
+                by=rights.DISPATCH,
                 campaign=run.campaign,
                 proposal=revision.proposal if revision else None,
                 run=run,

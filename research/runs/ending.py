@@ -13,16 +13,24 @@ from gpu_runner import contract
 from research import lifecycle
 from research.lifecycle import Stop
 from research.models import Campaign, Revision, Run, Score
-from research.record import kinds, ledger, moves, repairs
+from research.record import kinds, ledger, moves, repairs, rights
+from research.record.rights import Actor, Part
 from research.runs import attempts, remeasure
 
 log = logging.getLogger(__name__)
 CLOCKS_APART = timedelta(seconds=5)  # those of several web machines
-BY = "dispatch"
 
 
-def stop_run(run: Run, *, kind: Stop, by: str, reason: str) -> None:
-    """Cancel a queued run now; tell a live one to stop with its next report (ten seconds at most)."""
+def stop_run(run: Run, *, kind: Stop, by: Actor, reason: str) -> None:
+    """Cancel a queued run now; tell a live one to stop with its next report (ten seconds at most).
+
+    Raises PermissionDenied, or LostRace when it is over.
+    """
+    rights.check(by, rights.stop, run)
+    _stop(run, kind, by, reason)
+
+
+def _stop(run: Run, kind: Stop, by: Actor, reason: str) -> None:
     told: dict[str, Any] = {"stop_kind": kind, "stop_reason": reason[:200]}
     if run.state == "queued":
         moves.move_run(run, "cancelled", by=by, sentence=f"R-{run.pk} was cancelled: {reason}", **told)
@@ -32,20 +40,22 @@ def stop_run(run: Run, *, kind: Stop, by: str, reason: str) -> None:
         raise lifecycle.LostRace(f"R-{run.pk} is already over")
 
 
-def cancel_queued(revision: Revision, *, by: str, reason: str) -> None:
-    """Cancel what is still queued, and stop what still runs, for a proposal that is decided."""
+def cancel_queued(revision: Revision, *, by: Actor, reason: str) -> None:
+    """Cancel what is still queued, and stop what still runs, for a proposal that is over. Raises PermissionDenied."""
+    rights.check(by, rights.withdraw, revision.proposal)
     for run in revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE}):
         try:
-            stop_run(run, kind=Stop.UNWANTED, by=by, reason=reason)
+            _stop(run, Stop.UNWANTED, by, reason)
         except lifecycle.LostRace as race:
             log.info("%s", race)
 
 
-def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost_contact", todo: str = "") -> None:
+def give_back(run: Run, *, by: Part, why: str, kind: contract.FailureKind = "lost_contact", todo: str = "") -> None:
     """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec.
 
     One that was to stop is as good as stopped, and is asked for anew where it was only halted.
     """
+    rights.check(by, rights.only_the_house, run)
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: it may be paused below
@@ -74,7 +84,7 @@ def give_back(run: Run, *, by: str, why: str, kind: contract.FailureKind = "lost
         pause_for_baseline(run)
 
 
-def _stop_without_its_worker(run: Run, *, by: str, why: str) -> None:
+def _stop_without_its_worker(run: Run, *, by: Part, why: str) -> None:
     """It was told to stop, and nobody came back to say that it has: what the stop meant counts, not who was lost."""
     sentence = f"R-{run.pk} was cancelled: {run.stop_reason}. Nobody waited for its worker: {why}"
     moves.move_run(run, "cancelled", by=by, sentence=sentence, lease_until=None, ended_at=timezone.now())
@@ -99,7 +109,7 @@ def pause_for_baseline(run: Run) -> None:
         )
     else:
         reason = f"the incumbent's own run R-{run.pk} gave no score: {message}"[:270] + " Resume to try again."
-    moves.move_campaign(campaign, "paused", by=BY, reason=reason)
+    moves.move_campaign(campaign, "paused", by=rights.DISPATCH, reason=reason)
 
 
 def expire_leases() -> list[Run]:
@@ -113,7 +123,7 @@ def expire_leases() -> list[Run]:
         silent = f"{run.worker or 'its worker'} was silent for {contract.LEASE_S:.0f} s"
         with repairs.repair(f"The lease of R-{run.pk}", run.campaign), transaction.atomic():
             _take_lease(run)
-            give_back(run, by=BY, why=silent)
+            give_back(run, by=rights.DISPATCH, why=silent)
             ledger.charge_run(run, (timezone.now() - (run.leased_at or run.created_at)).total_seconds())
     return expired
 
@@ -136,16 +146,22 @@ def _take_lease(run: Run) -> None:
     run.refresh_from_db(fields=["stop_kind", "stop_reason"])  # perhaps told to stop since it was read; held from now
 
 
-def halt(campaign: Campaign, *, by: str, reason: str) -> None:
-    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop. Other stops stand."""
+def halt(campaign: Campaign, *, by: Actor, reason: str) -> None:
+    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop. Other stops stand.
+
+    Raises PermissionDenied, IllegalMove or LostRace.
+    """
     with transaction.atomic():
         moves.move_campaign(campaign, "halted", by=by, reason=reason)
         live = campaign.runs.filter(state__in=lifecycle.RUN_LIVE, stop_kind="")
         live.update(stop_kind=Stop.HALTED, stop_reason=reason[:200])
 
 
-def resume(campaign: Campaign, *, by: str, reason: str) -> None:
-    """Go on, and measure disputed scores of the incumbent again. Raises ValueError where one waits in quarantine."""
+def resume(campaign: Campaign, *, by: Actor, reason: str) -> None:
+    """Go on, and measure disputed scores of the incumbent again.
+
+    Raises PermissionDenied, IllegalMove, LostRace, or ValueError where a score waits in quarantine.
+    """
     with transaction.atomic():
         moves.move_campaign(campaign, "active", by=by, reason=reason)
         remeasure.set_aside(campaign, by=by)

@@ -18,13 +18,12 @@ from gpu_runner import contract
 from research import lifecycle
 from research.lifecycle import Stop
 from research.models import Proposal, Run, Worker
-from research.record import approval, moves
+from research.record import approval, moves, rights
 from research.runs import ending, quarantine, usual
 
 log = logging.getLogger(__name__)
 CLAIM_TRIES = 5
 SMOKE_SCORE_TOKENS = 4_096
-BY = "dispatch"
 
 
 def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
@@ -38,7 +37,7 @@ def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
             return None
         try:
             if unwanted := _why_unwanted(run):
-                ending.stop_run(run, kind=unwanted[0], by=BY, reason=unwanted[1])
+                ending.stop_run(run, kind=unwanted[0], by=rights.DISPATCH, reason=unwanted[1])
                 continue
             return _lease(run, worker, wanted)
         except lifecycle.LostRace as race:
@@ -103,7 +102,7 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
         moves.move_run(
             run,
             "leased",
-            by=f"worker:{worker.name}",
+            by=rights.worker(worker),
             sentence=f"R-{run.pk} was claimed by {worker.name}",
             worker=worker,
             hardware_class=wanted.hardware_class,
@@ -126,7 +125,7 @@ def _start_proposal(run: Run, worker: Worker) -> None:
     if proposal.state == "running":
         return
     sentence = f"P-{proposal.pk} {proposal.title} is running"
-    moves.move_proposal(proposal, "running", by=f"worker:{worker.name}", sentence=sentence)
+    moves.move_proposal(proposal, "running", by=rights.worker(worker), sentence=sentence)
 
 
 def spec_of(run: Run) -> contract.RunSpec:

@@ -8,7 +8,8 @@ from django.db.models import QuerySet
 
 from gpu_runner import contract
 from research.models import Campaign, Revision, Run
-from research.record import approval, events, kinds
+from research.record import approval, events, kinds, rights
+from research.record.rights import Actor
 
 WAYS_OUT = {
     "quarantined": "is quarantined: accept or dispute it there, then resume.",
@@ -30,12 +31,14 @@ def in_words(run: Run) -> str:
     return f"the incumbent's own score in R-{run.pk} {WAYS_OUT[run.score.outcome]}"
 
 
-def set_aside(campaign: Campaign, *, by: str) -> None:
+def set_aside(campaign: Campaign, *, by: Actor) -> None:
     """Disputed ones count as never run, so that their seeds are run again. Must run in the transaction that resumes."""
+    rights.check(by, rights.steer, campaign)
     for run in _standing(campaign).filter(score__outcome="disputed"):
         Run.objects.filter(pk=run.pk).update(set_aside=True)
         sentence = f"R-{run.pk}, whose score is disputed, is set aside: its seed is measured again"
-        events.record(kinds.RUN_SET_ASIDE(), sentence, by=by, campaign=campaign, run=run, rows=[run])
+        fact, who = kinds.RUN_SET_ASIDE(), rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=campaign, run=run, rows=[run])
 
 
 def _standing(campaign: Campaign) -> QuerySet[Run]:

@@ -20,7 +20,8 @@ from django.utils import timezone
 from gpu_runner import contract
 from research import lifecycle
 from research.models import ReportBatch, Run, Score
-from research.record import kinds, ledger, moves, withheld
+from research.record import kinds, ledger, moves, rights, withheld
+from research.record.rights import Part
 from research.runs import ending, quarantine
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def _lease_until() -> Any:
 def _enter_phase(run: Run, phase: contract.Phase) -> None:
     """Walk the run up to the phase that the worker reports; a lost report must not leave a gap in its history."""
     order = ["leased", "training", "scoring"]
-    by = f"worker:{run.worker.name if run.worker else 'gone'}"
+    by = rights.worker(run.worker)
     for state in order[order.index(run.state) + 1 : order.index(phase) + 1]:
         moves.move_run(run, state, by=by, sentence=f"R-{run.pk} is {state}")
 
@@ -150,7 +151,7 @@ def end(run: Run, last: contract.RunEnd) -> contract.Order:
             moves.hold(run.campaign)  # before the run: a baseline's failure pauses the campaign
         run = _locked(run, last.fence)
         ledger.charge_run(run, last.device_s)
-        by = f"worker:{run.worker.name if run.worker else 'gone'}"
+        by = rights.worker(run.worker)
         _update(run, **_measured(last))
         if last.outcome == "lost":
             given_back = last.failure or contract.Failure(kind="worker_stopped", message="the worker gave it back")
@@ -171,7 +172,7 @@ def _measured(last: contract.RunEnd) -> dict[str, Any]:
     return fields | {name: count for name, count in counts.items() if count is not None}
 
 
-def _close(run: Run, last: contract.RunEnd, by: str) -> None:
+def _close(run: Run, last: contract.RunEnd, by: Part) -> None:
     last = _held_against_history(run, last)
     if last.outcome == "finished":
         assert last.score is not None

@@ -1,7 +1,7 @@
 """What the incumbent's own runs used: the time of a proposal beside its budget, and of its model while it is scored,
 is held against it.
 
-The rules themselves are the worker's (gpu_runner/allowance.py and effort.py).
+The rules themselves are the worker's (gpu_runner/worker/allowance.py and effort.py).
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 const root = document.documentElement;
 const stored = {
   get: key => { try { return localStorage.getItem(key); } catch { return null; } },
-  set: (key, value) => { try { localStorage.setItem(key, value); } catch { /* private window: lasts for this page */ } },
+  set: (key, value) => {
+    try { localStorage.setItem(key, value); } catch { /* private window: lasts for this page */ }
+  },
 };
 
 // --- theme
-const isDark = () => root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+const isDark = () =>
+  root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
 const themeButton = document.getElementById('theme');
 if (themeButton) {
   themeButton.hidden = false;
@@ -35,7 +38,8 @@ const tellTime = () => {
 setInterval(() => { if (!document.hidden) tellTime(); }, 20_000);
 
 // --- toasts, copy buttons, panels that close when something else is clicked
-const showEnhanced = (where = document) => where.querySelectorAll('[data-copy]').forEach(button => { button.hidden = !navigator.clipboard; });
+const showEnhanced = (where = document) =>
+  where.querySelectorAll('[data-copy]').forEach(button => { button.hidden = !navigator.clipboard; });
 showEnhanced();
 addEventListener('htmx:after:swap', () => { showEnhanced(); tellTime(); watchToasts(); });
 document.addEventListener('click', async event => {
@@ -98,7 +102,8 @@ addEventListener('keydown', event => {
   }
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   // While a panel asks for words no key decides anything: what is typed a moment too early must not approve.
-  if (typing(event.target) || keys?.open || (keysOn && !keysOn.checked) || document.querySelector('details.ask[open]')) return;
+  if (typing(event.target) || keys?.open || (keysOn && !keysOn.checked)) return;
+  if (document.querySelector('details.ask[open]')) return;
   const key = event.key.toLowerCase();
   if (Date.now() - leader < 1200 && places[key]) { leader = 0; location.assign(places[key]); return; }
   if (key === 'g') { leader = Date.now(); return; }
@@ -120,7 +125,8 @@ const press = key => {
   return true;
 };
 
-// --- a decision under way cannot be sent twice; a button that is off loses the focus, and gets it back where the page stays
+// --- a decision under way cannot be sent twice
+// A button that is off loses the focus, and gets it back where the page stays.
 document.addEventListener('htmx:before:request', event => toggleSubmit(event, true));
 document.addEventListener('htmx:finally:request', event => toggleSubmit(event, false));
 let focused = null;
@@ -137,17 +143,28 @@ const isPart = response => response.headers.get('Countersign-Part') === '1';
 // Seconds that a server, or who stands before it, asks for: a number or a date. 0 where nothing can be made of it.
 const askedFor = headers => {
   const said = headers.get('Retry-After') ?? '', sentAt = Date.parse(headers.get('Date')) || Date.now();
-  const wait = Math.ceil(/^\s*\d*\.?\d+\s*$/.test(said) ? Number(said) : /[a-z]/i.test(said) ? (Date.parse(said) - sentAt) / 1000 : 0);
+  const isNumber = /^\s*\d*\.?\d+\s*$/.test(said), isDate = /[a-z]/i.test(said);
+  const wait = Math.ceil(isNumber ? Number(said) : isDate ? (Date.parse(said) - sentAt) / 1000 : 0);
   return wait > 0 ? Math.min(wait, 86_400) : 0;
 };
-const asWait = wait => wait === 0 ? 'a minute' : wait < 120 ? `${wait} s` : wait < 7200 ? `${Math.ceil(wait / 60)} min` : `${Math.ceil(wait / 3600)} h`;
+const asWait = wait => {
+  if (wait === 0) return 'a minute';
+  if (wait < 120) return `${wait} s`;
+  return wait < 7200 ? `${Math.ceil(wait / 60)} min` : `${Math.ceil(wait / 3600)} h`;
+};
 const reasonFor = (response, asked) => {
   if (!response) return 'No answer from the server.';
   const { status, headers } = response, number = headers.get('Error-Number');
-  if (status === 400 || status === 408) return `The server could not read what was sent (${status}): nothing was recorded. Send it again.`;
-  if (status === 401) return `You are signed out (401)${asked ? ': nothing was recorded. Copy what you wrote, and reload the page to sign in' : ''}.`;
-  if (status === 413) return 'The server takes nothing as large as this (413), and has not recorded it. Shorten it and send it again.';
-  if (status === 429) return `Too many requests (429): nothing was recorded. Wait ${asWait(askedFor(headers))} and try again.`;
+  if (status === 400 || status === 408)
+    return `The server could not read what was sent (${status}): nothing was recorded. Send it again.`;
+  if (status === 401) {
+    const then = asked ? ': nothing was recorded. Copy what you wrote, and reload the page to sign in' : '';
+    return `You are signed out (401)${then}.`;
+  }
+  if (status === 413)
+    return 'The server takes nothing as large as this (413), and has not recorded it. Shorten it and send it again.';
+  if (status === 429)
+    return `Too many requests (429): nothing was recorded. Wait ${asWait(askedFor(headers))} and try again.`;
   if (status >= 500) return `The server could not answer (${number ? `error ${number}` : status}).`;
   return `Something between here and the server has answered in its place (${status}); you may be signed out.`;
 };

@@ -81,7 +81,8 @@ const rangeOf = (values, must, clip) => {
   const edge = clip && known.length > 40 ? Math.floor(known.length * 0.01) : 0;
   const top = clip && known.length > 40 ? Math.floor(known.length * 0.97) : known.length - 1;
   const wanted = [known[edge], known[top], ...must.filter(v => v !== null && Number.isFinite(v))];
-  const low = Math.min(...wanted), high = Math.max(...wanted), pad = (high - low || Math.abs(high) * 0.02 || 0.01) * 0.06;
+  const low = Math.min(...wanted), high = Math.max(...wanted);
+  const pad = (high - low || Math.abs(high) * 0.02 || 0.01) * 0.06;
   return [low - pad, high + pad];
 };
 
@@ -94,10 +95,18 @@ const css = name => {
   probe.remove();
   return colour;
 };
-const faded = (colour, share) => colour.startsWith('oklch') ? colour.replace(')', ` / ${share})`) : colour.replace('rgb(', 'rgba(').replace(')', `, ${share})`);
+const faded = (colour, share) =>
+  colour.startsWith('oklch')
+    ? colour.replace(')', ` / ${share})`)
+    : colour.replace('rgb(', 'rgba(').replace(')', `, ${share})`);
 const inShort = value => {
   const size = Math.abs(value);
-  for (const [limit, name] of [[1e9, ' G'], [1e6, ' M'], [1e4, ' k']]) if (size >= limit) return +(value / limit * (name === ' k' ? 10 : 1)).toPrecision(3) + name;
+  for (const [limit, unit, name] of [[1e9, 1e9, ' G'], [1e6, 1e6, ' M'], [1e4, 1e3, ' k']])
+    if (size >= limit) return +(value / unit).toPrecision(3) + name;
   return value.toLocaleString('en', { maximumSignificantDigits: 4 });
 };
-const asTime = seconds => seconds < 60 ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s` : seconds < 3600 ? `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s` : `${Math.floor(seconds / 3600)} h ${Math.round(seconds % 3600 / 60)} min`;
+const asTime = seconds => {
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.round(seconds % 3600 / 60)} min`;
+};

@@ -6,7 +6,8 @@ class Line {
   // path: socket address; poll: address of the same frames, or null; heard(frame) may return a promise, and is never
   // called twice at a time; told(words) hears live, wait, poll, stale, full, refused or over.
   constructor({ path, poll = null, since = null, heard, told = () => {} }) {
-    Object.assign(this, { path, poll, since, heard, told, tries: 0, ended: false, downAt: Date.now(), chain: Promise.resolve() });
+    Object.assign(this, { path, poll, since, heard, told });
+    Object.assign(this, { tries: 0, ended: false, downAt: Date.now(), chain: Promise.resolve() });
     this.told('wait');
     this.connect();
     this.watch = setInterval(() => this.check(), 1000);
@@ -20,7 +21,8 @@ class Line {
     if (this.ended || this.up()) return;
     clearTimeout(this.retry);
     const query = this.since === null ? '' : `?since=${this.since}`;
-    const socket = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${this.path}${query}`);
+    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+    const socket = new WebSocket(`${scheme}://${location.host}${this.path}${query}`);
     this.socket = socket;
     socket.onopen = () => { this.tries = 0; this.downAt = null; this.lastAt = Date.now(); this.told('live'); };
     socket.onmessage = message => { this.lastAt = Date.now(); this.take(JSON.parse(message.data)); };
@@ -48,14 +50,16 @@ class Line {
       this.closed(socket, 1006);
       socket.close();
     }
-    if (this.downAt && Date.now() - this.downAt > STALE_S * 1000 && Date.now() - (this.polledAt ?? 0) > POLL_S * 1000) this.fallBack();
+    const isStale = this.downAt && Date.now() - this.downAt > STALE_S * 1000;
+    if (isStale && Date.now() - (this.polledAt ?? 0) > POLL_S * 1000) this.fallBack();
   }
 
   async fallBack() {
     this.polledAt = Date.now();
     if (!this.poll) { this.told('stale'); return this.heard(null); }
     try {
-      const answer = await fetch(`${this.poll}?since=${this.since ?? 0}`, { headers: { Accept: 'application/json' }, signal: AbortSignal.timeout(8000) });
+      const how = { headers: { Accept: 'application/json' }, signal: AbortSignal.timeout(8000) };
+      const answer = await fetch(`${this.poll}?since=${this.since ?? 0}`, how);
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
       const frame = await answer.json();
       // A sign-in page of the network may call itself JSON; what it says would clear what is shown.
@@ -90,7 +94,10 @@ const WORDS = {
   stale: ['stale', 'Stale', false], refused: ['stale', 'Not followed', false],
   full: ['warn', 'Too many pages', false],
 };
-const WHY = { full: 'More of your pages are open than are kept live at once, so this one stands still. Click into it, and it goes on.' };
+const WHY = {
+  full: 'More of your pages are open than are kept live at once, so this one stands still. '
+    + 'Click into it, and it goes on.',
+};
 const speak = (line, words) => {
   standing.set(line, words);
   if (!chip) return;
@@ -113,7 +120,8 @@ const nudge = () => {
     waiting = 0;
     if (document.hidden) { nudged = 1; return; }
     nudged = 0;
-    document.querySelectorAll('[hx-trigger~="nudge"], [hx-trigger^="nudge"]').forEach(region => region.dispatchEvent(new CustomEvent('nudge')));
+    const regions = document.querySelectorAll('[hx-trigger~="nudge"], [hx-trigger^="nudge"]');
+    regions.forEach(region => region.dispatchEvent(new CustomEvent('nudge')));
   }, NUDGE_MS);
 };
 document.addEventListener('visibilitychange', () => { if (!document.hidden && nudged) nudge(); });

@@ -25,7 +25,8 @@ const keep = () => {
   put('smooth', settings.smooth.toFixed(2), '0.90');
   history.replaceState(history.state, '', location.pathname + (query.size ? `?${query}` : ''));
 };
-const pressed = (group, key, value) => group.querySelectorAll('button').forEach(b => b.setAttribute('aria-pressed', String(b.dataset[key] === value)));
+const pressed = (group, key, value) => group.querySelectorAll('button').forEach(button =>
+  button.setAttribute('aria-pressed', String(button.dataset[key] === value)));
 document.querySelector('.tools').hidden = false;
 $('logy').checked = settings.log;
 $('clip').checked = settings.clip;
@@ -53,8 +54,10 @@ $('smooth').addEventListener('input', () => {
 // --- charts
 let loss = null, speed = null, zoom = null;
 const COLUMNS = { TOP: 1, LOW: 2, RAW: 3, TRAIN: 4, WATCH: 5, PTRAIN: 6, PWATCH: 7 };
+const yLabel = value => value === null ? '' : value.toLocaleString('en', { maximumFractionDigits: 3 });
 const xLabel = value => settings.x === 'elapsed_s' ? asTime(value) : inShort(value);
-const axisOf = (colour, grid) => ({ stroke: colour, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '12px Geist, sans-serif' });
+const axisOf = (colour, grid) => (
+  { stroke: colour, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '12px Geist, sans-serif' });
 
 const rebuild = () => {
   loss?.destroy();
@@ -66,17 +69,26 @@ const rebuild = () => {
     width: $('loss').clientWidth, height: $('loss').clientHeight, padding: [10, 24, 0, 2], legend: hidden,
     cursor: { points: { size: 7 }, y: false, drag: { x: true, y: false, setScale: false } },
     scales: { x: { time: false, range: () => xRange() }, y: { distr: settings.log ? 3 : 1, range: () => yRange } },
-    axes: [{ ...axis, size: 30, space: 80, values: (_, v) => v.map(xLabel) }, { ...axis, size: 52, values: (_, v) => v.map(x => x === null ? '' : x.toLocaleString('en', { maximumFractionDigits: 3 })) }],
+    axes: [
+      { ...axis, size: 30, space: 80, values: (_, v) => v.map(xLabel) },
+      { ...axis, size: 52, values: (_, v) => v.map(yLabel) },
+    ],
     bands: [{ series: [COLUMNS.TOP, COLUMNS.LOW], fill: faded(c.train, 0.2) }],
-    series: [{}, line('transparent'), line('transparent'), line(c.train, { width: 1, alpha: 0.28, spanGaps: true }), line(c.train, { spanGaps: true }),
+    series: [{}, line('transparent'), line('transparent'),
+      line(c.train, { width: 1, alpha: 0.28, spanGaps: true }), line(c.train, { spanGaps: true }),
       line(c.watch, { spanGaps: true, points: { show: true, size: 6, fill: c.watch } }),
-      line(c.train, { width: 1.5, dash: [5, 5], spanGaps: true, alpha: 0.55 }), line(c.text, { width: 1.5, dash: [5, 5], spanGaps: true, points: { show: true, size: 4, fill: c.text } })],
+      line(c.train, { width: 1.5, dash: [5, 5], spanGaps: true, alpha: 0.55 }),
+      line(c.text, { width: 1.5, dash: [5, 5], spanGaps: true, points: { show: true, size: 4, fill: c.text } })],
     hooks: { setSelect: [u => zoomTo(u)], setCursor: [u => legend(u.cursor.idx)] },
   }, [[], [], [], [], [], [], [], []], $('loss'));
   speed = new uPlot({
-    width: $('speed').clientWidth, height: $('speed').clientHeight, padding: [6, 18, 0, 2], legend: hidden, cursor: { y: false, points: { size: 6 } },
+    width: $('speed').clientWidth, height: $('speed').clientHeight, padding: [6, 18, 0, 2],
+    legend: hidden, cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: false, range: () => xRange() }, y: { range: (_, low, high) => [0, (high || 1) * 1.12] } },
-    axes: [{ ...axis, grid: hidden, size: 28, space: 90, values: (_, v) => v.map(xLabel) }, { ...axis, size: 52, space: 34, values: (_, v) => v.map(inShort) }],
+    axes: [
+      { ...axis, grid: hidden, size: 28, space: 90, values: (_, v) => v.map(xLabel) },
+      { ...axis, size: 52, space: 34, values: (_, v) => v.map(inShort) },
+    ],
     series: [{}, { stroke: c.speed, width: 1.5, fill: faded(c.speed, 0.12), spanGaps: true, points: hidden }],
   }, [[], []], $('speed'));
   loss.over.addEventListener('dblclick', () => { zoom = null; redraw(); });
@@ -94,7 +106,10 @@ const xRange = () => {
   if (zoom) return zoom;
   const own = mine.get(settings.x), theirs = parent.get(settings.x);
   let end = Math.max(own.at(-1) ?? 0, theirs.at(-1) ?? 0, 1e-6);
-  if (progress?.fraction > 0.02 && own.length) end = Math.max(end, (settings.x === 'step' && progress.num_steps) || own.at(-1) / progress.fraction);
+  if (progress?.fraction > 0.02 && own.length) {
+    const planned = settings.x === 'step' && progress.num_steps;
+    end = Math.max(end, planned || own.at(-1) / progress.fraction);
+  }
   return [0, end];
 };
 let yRange = [0, 1], buckets = null, progress = null;
@@ -105,8 +120,12 @@ const draw = () => {
   const raw = mine.get('train_bpb'), smooth = smoothed(raw, settings.smooth);
   const own = bucketed(mine.get(settings.x), [raw, smooth, mine.get('watch_bpb')], low, high, most);
   const praw = parent.get('train_bpb');
-  const other = bucketed(parent.get(settings.x), [smoothed(praw, settings.smooth), parent.get('watch_bpb')], low, high, most);
-  buckets = uPlot.join([[own.x, own.high[0], own.low[0], own.last[0], own.last[1], own.last[2]], [other.x, other.last[0], other.last[1]]]);
+  const theirs = [smoothed(praw, settings.smooth), parent.get('watch_bpb')];
+  const other = bucketed(parent.get(settings.x), theirs, low, high, most);
+  buckets = uPlot.join([
+    [own.x, own.high[0], own.low[0], own.last[0], own.last[1], own.last[2]],
+    [other.x, other.last[0], other.last[1]],
+  ]);
   const seen = [...own.low[0], ...own.high[0], ...own.last[2], ...other.last[1]];
   yRange = rangeOf(seen, [own.last[2].at(-1) ?? null], settings.clip) ?? [0, 1];
   if (settings.log) yRange = [Math.max(yRange[0], 1e-3), Math.max(yRange[1], 2e-3)];
@@ -127,17 +146,25 @@ const lastOf = values => {
 const legend = index => {
   if (!buckets) return;
   const at = column => {
-    for (let i = index ?? buckets[0].length - 1; i >= 0; i--) if (buckets[column][i] != null) return buckets[column][i].toFixed(4);
+    for (let i = index ?? buckets[0].length - 1; i >= 0; i--)
+      if (buckets[column][i] != null) return buckets[column][i].toFixed(4);
     return null;
   };
   const rows = [
     ['Train, bpb', 'var(--s1)', '', at(COLUMNS.TRAIN)], ['Live val, self-reported', 'var(--s4)', '', at(COLUMNS.WATCH)],
     ['Raw', 'color-mix(in oklch, var(--s1) 22%, transparent)', 'band', ''],
   ];
-  if (parent.length) rows.push(['Incumbent, same seed, live val', 'var(--ink-3)', 'dash', at(COLUMNS.PWATCH)], ['its train', 'var(--s1)', 'dash', at(COLUMNS.PTRAIN)]);
-  if (index != null && buckets[0][index] !== undefined) rows.unshift([settings.x === 'elapsed_s' ? 'at' : settings.x, 'transparent', 'band', xLabel(buckets[0][index])]);
+  if (parent.length) {
+    rows.push(['Incumbent, same seed, live val', 'var(--ink-3)', 'dash', at(COLUMNS.PWATCH)]);
+    rows.push(['its train', 'var(--s1)', 'dash', at(COLUMNS.PTRAIN)]);
+  }
+  if (index != null && buckets[0][index] !== undefined) {
+    const name = settings.x === 'elapsed_s' ? 'at' : settings.x;
+    rows.unshift([name, 'transparent', 'band', xLabel(buckets[0][index])]);
+  }
   $('legend').replaceChildren(...rows.filter(row => row[3] !== null).map(([name, colour, kind, value]) => {
-    const item = document.createElement('span'), key = document.createElement('i'), number = document.createElement('b');
+    const item = document.createElement('span');
+    const key = document.createElement('i'), number = document.createElement('b');
     key.className = kind;
     key.style.setProperty('--c', colour);
     number.textContent = value;
@@ -156,7 +183,8 @@ const addLog = lines => {
   log.querySelector('[data-empty]')?.remove();
   const fresh = document.createDocumentFragment();
   for (const line of lines.slice(-MAX_LINES)) {
-    const row = document.createElement('div'), time = document.createElement('time'), text = document.createElement('span');
+    const row = document.createElement('div');
+    const time = document.createElement('time'), text = document.createElement('span');
     row.className = TONES[line.level] ?? '';
     time.textContent = asTime(line.at_s);
     text.textContent = line.text;
@@ -206,7 +234,10 @@ const startAgain = () => {
 };
 // The facts and the side of the page are the server's words: fetched again when the state moved.
 const moved = () => { for (const id of ['facts', 'side']) $(id).dispatchEvent(new CustomEvent('moved')); };
-const STATES = { queued: 'Queued', leased: 'Starting', training: 'Training', scoring: 'Scoring', finished: 'Finished', failed: 'Failed', timed_out: 'Timed out', cancelled: 'Cancelled', lost: 'Lost' };
+const STATES = {
+  queued: 'Queued', leased: 'Starting', training: 'Training', scoring: 'Scoring', finished: 'Finished',
+  failed: 'Failed', timed_out: 'Timed out', cancelled: 'Cancelled', lost: 'Lost',
+};
 const facts = frame => {
   const newest = frame.latest ?? {};
   const show = (id, name, write) => { if (newest[name]) put(id, write(newest[name][0])); };
@@ -230,7 +261,8 @@ const facts = frame => {
 // --- reading: the whole past over HTTP when the run is over, the socket while it lives; the parent's curve beside it
 const readAll = async (address, take) => {
   for (let since = 0, more = true; more;) {
-    const answer = await fetch(`${address}?since=${since}`, { headers: { Accept: 'application/json' }, signal: AbortSignal.timeout(20_000) });
+    const how = { headers: { Accept: 'application/json' }, signal: AbortSignal.timeout(20_000) };
+    const answer = await fetch(`${address}?since=${since}`, how);
     if (!answer.ok) throw new Error(`${address}: HTTP ${answer.status}`);
     const frame = await answer.json();
     if (!Number.isInteger(frame?.seq)) throw new Error(`${address}: no frame`);
@@ -247,7 +279,9 @@ const failed = error => {
   notice.textContent = 'The curves could not be read. Reload the page to try again.';
   $('legend').before(notice);
 };
-const follow = () => new Line({ path: page.dataset.socket, poll: page.dataset.points, since: 0, heard, told: words => speak('run', words) });
+const follow = () => new Line({
+  path: page.dataset.socket, poll: page.dataset.points, since: 0, heard, told: words => speak('run', words),
+});
 let parentAttempt = null;
 const takeParent = frame => {
   if (frame.attempt !== parentAttempt) parent.clear();

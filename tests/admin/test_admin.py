@@ -28,12 +28,14 @@ from research.models import (
     ReportBatch,
     Revision,
     Score,
+    Turn,
     Verdict,
     Wave,
     Worker,
 )
 from research.propose import notes
 from research.record import audit
+from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from research.runs import dispatch
 from tests import builders
@@ -85,7 +87,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
     audit.chain()
     notes.note(campaign, "Look at attention.", by=dana)
     links.make_link(dana)
-    tokens.make("scout", campaign=campaign, by="user:dana")
+    tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     Group.objects.create(name="Reviewers")
     return campaign
 
@@ -214,6 +216,19 @@ def test_a_number_that_the_loop_could_not_live_with_is_refused_beside_its_field(
     answer = danas_browser.post(page(Campaign, "change", campaign.pk), form)
     assert answer.status_code == 200
     assert [*answer.context["adminform"].form.errors] == [name]
+
+
+def test_dana_reads_beside_a_campaigns_settings_what_is_wrong_with_its_proposer(
+    campaign: Campaign, danas_browser: Client
+) -> None:
+    address = page(Campaign, "change", campaign.pk)
+    assert "not JSON" not in danas_browser.get(address).content.decode()
+    assert not Turn.objects.exists(), "looking writes nothing"
+    broken = {"problem": "The answer is not JSON.", "batch_problem": "It answers 529."}
+    Turn.objects.create(campaign=campaign, arm="offline", retry_at=campaign.created_at, **broken)
+    text = danas_browser.get(address).content.decode()
+    assert all(sentence in text for sentence in broken.values())
+    assert f"{campaign.created_at:%b. %-d, %Y}" in text or f"{campaign.created_at:%B %-d, %Y}" in text
 
 
 def test_claude_is_asked_in_batches_when_dana_ticks_that(campaign: Campaign, danas_browser: Client) -> None:

@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from research.gates import process
 from research.models import Campaign, Event, Proposal
-from research.propose import drafting
+from research.propose import drafting, turns
 from research.record import learn
+from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from tests import builders
 from tests.research.test_claude_in_the_loop import make_answer
@@ -35,7 +36,7 @@ def campaign() -> Campaign:
 
 @pytest.fixture
 def token(campaign: Campaign) -> str:
-    return tokens.make("scout", campaign=campaign, by="user:dana")
+    return tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
 
 
 def make_body(**over: Any) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def test_the_queue_cannot_be_flooded_and_claude_is_still_asked(scout: Scout, cam
     assert (full.status_code, full["Retry-After"]) == (429, "600")
     assert "takes 2" in full.json()["error"]
     campaign.refresh_from_db()
-    assert drafting.num_missing(campaign) == campaign.num_waiting
+    assert drafting.num_missing(turns.of(campaign)) == campaign.num_waiting
 
 
 def test_a_token_sends_sixty_proposals_an_hour_refused_ones_included(
@@ -271,13 +272,13 @@ def test_without_a_token_that_works_nothing_opens(scout: Scout, client: Client, 
     assert scout.get("campaigns/first/brief").status_code == 401
     AgentToken.objects.update(expires_at=timezone.now() + timedelta(days=1))
     assert scout.get("campaigns/first/brief").status_code == 200
-    tokens.revoke(AgentToken.objects.get(), by="user:dana")
+    tokens.revoke(AgentToken.objects.get(), by=COMMAND_LINE)
     assert "revoked" in scout.propose(make_body()).json()["error"]
     assert not Proposal.objects.exists()
 
 
 def test_a_reader_may_not_propose(client: Client, campaign: Campaign) -> None:
-    reader = Scout(client, tokens.make("eye", campaign=None, by="user:dana", scope="read"))
+    reader = Scout(client, tokens.make("eye", campaign=None, by=COMMAND_LINE, scope="read"))
     assert reader.get("campaigns/first/brief").status_code == 200
     answer = reader.propose(make_body())
     assert (answer.status_code, "may only read" in answer.json()["error"]) == (403, True)

@@ -18,6 +18,7 @@ from research.loop import tasks
 from research.models import Campaign, Run, Score, Worker
 from research.propose import briefing
 from research.record import approval
+from research.record.rights import COMMAND_LINE
 from research.runs import dispatch, workers
 from research.runs.points import read_batches
 from tests import builders
@@ -38,7 +39,7 @@ def campaign() -> Campaign:
 
 @pytest.fixture
 def token() -> str:
-    return workers.enrol("box", by="user:alice")
+    return workers.enrol("box", by=COMMAND_LINE)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from django.test import Client
 from gpu_runner import contract
 from research.models import Campaign, Run, Worker
 from research.record import approval
+from research.record.rights import COMMAND_LINE
 from research.runs import dispatch, workers
 from tests import builders
 
@@ -29,7 +30,7 @@ def campaign() -> Campaign:
 
 @pytest.fixture
 def token() -> str:
-    return workers.enrol("box", by="user:alice")
+    return workers.enrol("box", by=COMMAND_LINE)
 
 
 def post(client: Client, path: str, body: contract.Wire | str, token: str) -> Any:
@@ -97,7 +98,7 @@ def test_a_worker_with_other_packages_gets_no_run_that_it_would_only_refuse(
 
 
 def test_a_new_token_ends_the_old_one(client: Client, campaign: Campaign, token: str) -> None:
-    fresh = workers.enrol("box", by="user:alice")
+    fresh = workers.enrol("box", by=COMMAND_LINE)
     assert post(client, "claim", CLAIM, token).status_code == 401
     assert post(client, "claim", CLAIM, fresh).status_code == 200
 

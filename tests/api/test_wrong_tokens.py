@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from research.record.rights import COMMAND_LINE
 from research.runs import workers
 from tests import builders
 from tests.api.test_worker_api import CLAIM
@@ -40,6 +41,6 @@ def test_a_right_token_is_let_in_from_beside_whoever_guesses() -> None:
     campaign = builders.make_campaign()
     for n in range(WRONG_TOKENS + 5):
         ask("/api/worker/claim", f"guess-{n}")
-    assert ask("/api/worker/claim", workers.enrol("box", by="user:alice")).status_code in (200, 204)
-    token = tokens.make("scout", campaign=campaign, by="user:dana")
+    assert ask("/api/worker/claim", workers.enrol("box", by=COMMAND_LINE)).status_code in (200, 204)
+    token = tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     assert ask("/api/v1/campaigns/first/brief", token).status_code == 200

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gpu_runner import hardware
+from gpu_runner.machine import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "test-results"

@@ -114,7 +114,7 @@ def _publish(ended: Mapping[str, list[dict[str, Any]]], rows: list[tuple[str, ..
         rows=rows,
         notes=[
             f"n = {len(SEEDS)} seeds each; the change is paired by seed, with its standard deviation over seeds (first"
-            " row: that of the score itself). Scored by gpu_runner.score on the val split.",
+            " row: that of the score itself). Scored by gpu_runner.scorer on the val split.",
         ],
         raw=dict(ended),
     ).publish()

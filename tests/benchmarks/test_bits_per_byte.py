@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpu_runner.data.manifest import load_manifest, shard_paths
-from gpu_runner.score import score
+from gpu_runner.scorer.score import score
 from tests.benchmarks.record import Record
 from tests.gpu_runner.training import RECIPE, listen, make_run_dir
 
@@ -60,7 +60,7 @@ def _publish(
         notes=[
             f"Ours: defaults of recipe.toml, seed 1, n = 1, {ended['num_tokens']:,} tokens in"
             f" {ended['num_steps']:,} steps ({ended['num_tokens'] / ended['train_s']:,.0f} tokens/s),"
-            " scored by gpu_runner.score.",
+            " scored by gpu_runner.scorer.",
             f"{started['num_params']:,} parameters, {started['dtype']}, {started['threads']} threads;"
             " compressors see nothing but the held-out text itself.",
         ],

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gpu_runner import sandbox
-from gpu_runner.child import Child, Lines
-from gpu_runner.compile_cache import FOLDER
-from gpu_runner.parts import HARNESS
+from gpu_runner.process.child import Child, Lines
+from gpu_runner.worker.compile_cache import FOLDER
+from gpu_runner.worker.parts import HARNESS
 from tests.gpu.machine import DEVICE, IS_DRY_RUN
 from tests.gpu_runner.training import TINY, Heard, make_run_dir
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 from playwright.sync_api import sync_playwright
 
-from gpu_runner import compile_cache
+from gpu_runner.worker import compile_cache
 from tests.benchmarks.record import FOLDER, Record
 from tests.doors import walk_in
 from tests.gpu import inside
@@ -47,17 +47,18 @@ SCRIPT = """
 from pathlib import Path
 from django.conf import settings
 from gpu_runner.data.manifest import manifest_sha256
-from research.loop import campaigns
+from research.record import campaigns
+from research.record.rights import Part
 from research.runs import ending
 from research.models import Campaign, Proposal
 from webapp.house import doctor
 from webapp.management.commands.bootstrap import administrator
 
 Proposal.objects.all().delete()
-ending.halt(Campaign.objects.get(), by="make gpu", reason="another campaign is measured here")
+ending.halt(Campaign.objects.get(), by=Part("make gpu"), reason="another campaign is measured here")
 settings.RECIPES = Path({recipes!r})
 campaigns.create(
-    by="make gpu", created_by=administrator(), slug={slug!r}, name="GPU", recipe="gpt",
+    by=Part("make gpu"), created_by=administrator(), slug={slug!r}, name="GPU", recipe="gpt",
     goal="Fewer bits per byte of the source text of the packages that are installed, in the same seconds.",
     dataset={dataset!r}, dataset_sha256=manifest_sha256(Path({folder!r})), run_budget_kind="seconds",
     run_budget_amount={seconds!r}, score_tokens={score_tokens!r}, min_pairs={pairs!r}, max_pairs={pairs!r},

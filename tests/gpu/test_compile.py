@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gpu_runner import parts
-from gpu_runner.compile_cache import CompileCache
+from gpu_runner.worker import parts
+from gpu_runner.worker.compile_cache import CompileCache
 from tests.benchmarks.record import Record
 from tests.gpu.machine import DRY, FILES, IS_DRY_RUN, verdict
 from tests.gpu.stages import steps

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpu_runner import sandbox
-from gpu_runner.parts import HARNESS
+from gpu_runner.worker.parts import HARNESS
 from tests.benchmarks.measuring import Spread
 from tests.benchmarks.record import Record
 from tests.gpu import inside

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gpu_runner import score
 from gpu_runner.contract import Score
-from gpu_runner.model_process import Batch, ModelProcess
+from gpu_runner.scorer import score
+from gpu_runner.scorer.model_process import Batch, ModelProcess
 from tests.benchmarks.record import Record
 from tests.gpu import cheats, inside
 from tests.gpu.machine import DEVICE, DRY, FILES, IS_DRY_RUN, verdict
@@ -263,7 +263,7 @@ def test_its_share_of_a_five_minute_run(incumbent: Path, corpus: Path) -> None:
         rows=rows,
         notes=[
             f"Nothing else on the machine; n = 1 each, at level {LEVEL}. A run of five minutes is asked 2,048. The last"
-            f" three say what gpu_runner/effort.py may allow on such a machine, by the same clock as there.{DRY}"
+            f" three say what gpu_runner/scorer/effort.py may allow on such a machine, by the same clock as there.{DRY}"
         ],
         raw={"scores": raw},
     ).publish()

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gpu_runner import compile_cache, contract, parts
+from gpu_runner import contract
 from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.worker import compile_cache, parts
 from tests.gpu.inside import SMALL
 from tests.gpu.machine import IS_DRY_RUN
 from tests.sandbox import trials

@@ -15,14 +15,14 @@ import pytest
 
 from gpu_runner.__main__ import main
 from gpu_runner.data import splits
+from gpu_runner.data.find import find_dataset
 from gpu_runner.data.manifest import HELD_OUT, SPLITS, Manifest, load_manifest, manifest_sha256, shard_paths
 from gpu_runner.data.prepare import Origin, prepare
 from gpu_runner.data.progress import Bar, Lines
 from gpu_runner.data.sources import stdlib
 from gpu_runner.data.verify import refuse_open, verify
 from gpu_runner.sandbox import hidden
-from gpu_runner.score import open_held_out
-from gpu_runner.standalone.plan import find_dataset
+from gpu_runner.scorer.score import open_held_out
 from tests.gpu_runner.datasets import Heard, read
 from tests.gpu_runner.texts import document, tokens_of, write_llmc, write_rank_file, write_texts, write_tokenizer_json
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpu_runner import effort, identity
 from gpu_runner.contract import Effort, Score
 from gpu_runner.data.prepare import prepare
-from gpu_runner.effort import Allowed, Efforts, Stages, Weights
 from gpu_runner.harness import checkpoint
-from gpu_runner.model_process import ModelFailed
 from gpu_runner.sandbox import Cell, Spent, cgroups, child_environment, tally
 from gpu_runner.sandbox.account import Account
+from gpu_runner.scorer import effort, identity
+from gpu_runner.scorer.effort import Allowed, Efforts, Stages, Weights
+from gpu_runner.scorer.model_process import ModelFailed
 from tests.gpu_runner import zoo
 from tests.gpu_runner.test_score import make_model, measure
 from tests.sandbox import trials

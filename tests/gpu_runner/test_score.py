@@ -21,17 +21,19 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from gpu_runner import asking, identity, model_process, sandbox, score, suspicion
-from gpu_runner.challenge import Challenged, Gap, Plan, challenge
+from gpu_runner import sandbox
 from gpu_runner.contract import Evidence, Score
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import Origin, prepare
-from gpu_runner.effort import Stages
-from gpu_runner.harness import checkpoint, frames, model_server
+from gpu_runner.harness import checkpoint, model_server
 from gpu_runner.harness.loading import load_recipe
-from gpu_runner.machine_fault import MachineFault
+from gpu_runner.machine.faults import MachineFault
 from gpu_runner.sandbox import cgroups, hidden, tally
-from gpu_runner.suspicion import Nats
+from gpu_runner.scorer import __main__ as by_hand
+from gpu_runner.scorer import examine, frames, identity, model_process, score, suspicion
+from gpu_runner.scorer.challenge import Challenged, Gap, Plan, challenge
+from gpu_runner.scorer.effort import Stages
+from gpu_runner.scorer.suspicion import Nats
 from tests.gpu_runner import zoo
 from tests.gpu_runner.texts import tokens_of, write_llmc, write_rank_file, write_texts
 from tests.gpu_runner.training import RECIPE, TINY, listen, make_run_dir
@@ -185,12 +187,12 @@ def test_a_leak_that_shows_on_the_sealed_text_only_is_told_as_such() -> None:
         return score.Measured(bpb=1.5, outcome=outcome, reasons=reasons, evidence=found, about=about)  # type: ignore[arg-type]
 
     val = part("val", "ok", [])
-    leaks = score._scored([val, part("sealed", "disputed", ["It looks ahead."])], None, {}, 1.0)
+    leaks = score.scored([val, part("sealed", "disputed", ["It looks ahead."])], None, {}, 1.0)
     assert (leaks.outcome, leaks.reasons) == ("disputed", ["On the sealed text: It looks ahead."])
     assert (leaks.provenance["num_tokens"], leaks.provenance["sealed_num_tokens"]) == (7, 7)
-    swapped = score._scored([val, part("sealed", "ok", [], sha256="b")], None, {}, 1.0)
+    swapped = score.scored([val, part("sealed", "ok", [], sha256="b")], None, {}, 1.0)
     assert (swapped.outcome, len(swapped.reasons)) == ("disputed", 1)
-    moved = score._scored([val], "The checkpoint changed while it was scored.", {}, 1.0)
+    moved = score.scored([val], "The checkpoint changed while it was scored.", {}, 1.0)
     assert (moved.outcome, moved.val_bpb) == ("disputed", 1.5)
 
 
@@ -492,7 +494,7 @@ def test_a_models_process_that_its_machine_failed_says_nothing_of_the_model(
         measure(folder, dataset, level=sandbox.probe())
     argv = ["--recipe", folder / "source", "--checkpoint", folder / "out" / "checkpoint", "--dataset", dataset]
     how = ["--num-tokens", 8_192, "--challenges", 256, "--sandbox", "none", "--device", "cpu", "--json"]
-    assert score.main(list(map(str, [*argv, *how]))) == score.EX_TEMPFAIL
+    assert by_hand.main(list(map(str, [*argv, *how]))) == by_hand.EX_TEMPFAIL
     told = Score.model_validate_json(capsys.readouterr().out)
     assert (told.outcome, told.val_bpb) == ("failed", None)
 
@@ -532,7 +534,7 @@ def test_a_scorer_that_its_machine_fails_asks_for_another_attempt(
     monkeypatch.setattr(score, "open_held_out", fails)
     folder = make_model(tmp_path / "run")
     argv = ["--recipe", folder / "source", "--checkpoint", folder / "out" / "checkpoint", "--dataset", dataset]
-    assert score.main([*map(str, argv), "--sandbox", "none", "--json"]) == score.EX_TEMPFAIL
+    assert by_hand.main([*map(str, argv), "--sandbox", "none", "--json"]) == by_hand.EX_TEMPFAIL
 
 
 SAYS = "import __main__ as server; about = server._about; server._about = lambda *a: about(*a) | "
@@ -758,7 +760,7 @@ def test_a_dataset_in_a_folder_that_the_model_is_shown_is_not_read(dataset: Path
 
 
 def test_the_scorer_imports_neither_torch_nor_the_recipe() -> None:
-    program = "import sys, gpu_runner.score; sys.exit('torch' in sys.modules)"
+    program = "import sys, gpu_runner.scorer.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=RECIPE.parents[2], timeout=60).returncode == 0
 
 
@@ -788,7 +790,7 @@ def test_whatever_is_asked_the_answer_is_one_score(
     folder = make_model(tmp_path / "run")
     asked = {"--recipe": folder / "source", "--checkpoint": folder / "out" / "checkpoint", "--dataset": dataset}
     argv = [str(word) for words in (asked | {"--sandbox": "none", option: value}).items() for word in words]
-    code = score.main([*argv, "--json"])
+    code = by_hand.main([*argv, "--json"])
     measured = Score.model_validate_json(capsys.readouterr().out)
     assert (code, measured.outcome, measured.val_bpb) == (1 if option == "--checkpoint" else 2, "failed", None)
     assert said in measured.reasons[0]
@@ -796,7 +798,7 @@ def test_whatever_is_asked_the_answer_is_one_score(
 
 def test_at_the_command_line_only_ok_is_success(trained: Path, dataset: Path, tmp_path: Path) -> None:
     def at_the_command_line(folder: Path) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "gpu_runner.score", "--recipe", str(folder / "source"), "--json"]
+        argv = [sys.executable, "-m", "gpu_runner.scorer", "--recipe", str(folder / "source"), "--json"]
         argv += ["--checkpoint", str(folder / "out" / "checkpoint"), "--dataset", str(dataset)]
         argv += ["--num-tokens", "8192", "--sandbox", "none", "--device", "cpu"]
         environment = os.environ | {"PYTHONPATH": str(RECIPE.parents[2])}
@@ -841,17 +843,17 @@ class Played:
 
 def asked_of(
     dataset: Path, moods: Sequence[float], *, peeks: float = 0.0, device: str = "cpu", noise: float = 0.0, num: int = 64
-) -> asking.Asking:
+) -> examine.Examination:
     """All challenges to processes in these moods, one after another and from the start again."""
     rng, coming = np.random.default_rng(1), cycle(moods)
     text = rng.integers(0, 256, size=(16, 33)).astype(np.int32)
-    rows = asking.Rows(inputs=text[:, :-1], targets=text[:, 1:], per_batch=8)
+    rows = examine.Rows(inputs=text[:, :-1], targets=text[:, 1:], per_batch=8)
     foreign = score.open_held_out(dataset, "val").foreign
 
     def start() -> Any:
         return Played(next(coming), peeks=peeks, device=device, noise=noise)
 
-    asked = asking.Asking(start, rows, foreign, 256)
+    asked = examine.Examination(start, rows, foreign, 256)
     asked.challenge(num)
     return asked
 
@@ -883,7 +885,7 @@ def test_what_one_commitment_fell_by_is_asked_of_the_next(dataset: Path, monkeyp
         whole = replace(plan, kept=np.full_like(plan.kept, last), inputs=inputs[plan.rows], first=plan.first * 0)
         return whole if len(drawn) > 1 else plan
 
-    monkeypatch.setattr(asking, "challenge", harmless_but_for_the_first)
+    monkeypatch.setattr(examine, "challenge", harmless_but_for_the_first)
     cheat = asked_of(dataset, [0.0], peeks=3.0)
     assert cheat.num_commitments == 2
     assert cheat.found.apart(1e-4)
@@ -903,7 +905,7 @@ def test_an_honest_model_that_only_rounds_by_what_stands_behind_is_told_what_to_
 
 
 def test_on_a_gpu_a_look_ahead_that_is_smaller_than_its_rounding_shows_in_the_mean(dataset: Path) -> None:
-    tolerance = asking.TOLERANCE_NATS["cuda"]
+    tolerance = examine.TOLERANCE_NATS["cuda"]
     honest = asked_of(dataset, [0.0], device="cuda", noise=0.005, num=256)
     assert honest.found.reasons(tolerance) == []
     cheat = asked_of(dataset, [0.0], device="cuda", noise=0.002, peeks=0.03, num=256)
@@ -916,3 +918,15 @@ def test_on_a_gpu_a_look_ahead_that_is_smaller_than_its_rounding_shows_in_the_me
 def test_a_model_that_is_never_the_same_twice_is_accused(dataset: Path) -> None:
     restless = asked_of(dataset, [n / 10 for n in range(1, 98)])
     assert restless.found.apart(1e-4)
+
+
+def test_whoever_changes_any_file_of_the_scorer_has_another_scorer(tmp_path: Path) -> None:
+    folder = shutil.copytree(identity.HERE, tmp_path / "scorer", ignore=shutil.ignore_patterns("__pycache__"))
+    assert identity.scorer_sha256(folder) == identity.scorer_sha256()
+    known = {identity.scorer_sha256()}
+    for path in sorted(folder.glob("*.py")):
+        path.write_text(path.read_text() + "# a word\n")
+        known.add(identity.scorer_sha256(folder))
+    (folder / "new.py").touch()
+    known.add(identity.scorer_sha256(folder))
+    assert len(known) == 2 + len(list(identity.HERE.glob("*.py")))

@@ -20,11 +20,11 @@ import pytest
 
 from gpu_runner.contract import Score
 from gpu_runner.data.prepare import prepare
-from gpu_runner.endings import RunFailure
 from gpu_runner.harness.loading import load_recipe
 from gpu_runner.standalone.folder import state_of
 from gpu_runner.standalone.spec import load_spec
-from gpu_runner.train import refuse_overrun
+from gpu_runner.standalone.train import refuse_overrun
+from gpu_runner.worker.endings import RunFailure
 from tests.gpu_runner.by_hand import Place, Refusals
 from tests.gpu_runner.training import PATIENCE_S, RECIPE, TINY
 

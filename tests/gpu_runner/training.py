@@ -16,7 +16,7 @@ from gpu_runner import contract
 from gpu_runner.data.manifest import manifest_sha256
 from tests import warm
 
-RECIPE = Path(contract.__file__).parent / "recipes" / "gpt"
+RECIPE = Path(contract.__file__).parents[1] / "recipes" / "gpt"
 # Trains a step in a few milliseconds; everything else as shipped.
 TINY: dict[str, Any] = {"depth": 2, "aspect": 32, "head_dim": 32, "ngram_rows": 1024, "seq_len": 32, "batch_size": 4}
 PATIENCE_S = 120

@@ -27,8 +27,9 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 from gpu_runner import contract
-from research.loop import campaigns
+from research.record import campaigns
 from research.record import moves
+from research.record.rights import Part
 from research.runs import dispatch, ending, report
 from research.models import Campaign, Event, Run
 from tests import builders

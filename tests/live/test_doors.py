@@ -170,7 +170,7 @@ async def test_the_sixty_fifth_socket_of_alice_takes_the_seat_of_her_first(house
         hers.append(await connect(path, additional_headers=house.browser("alice")))
         await asyncio.wait_for(hers[-1].recv(), PATIENCE_S)
     assert [await closed(socket) for socket in hers[:6]] == [4429] * 6
-    house.say("moves.move_campaign(campaign, 'paused', by='user:bob', reason='lunch')")
+    house.say("moves.move_campaign(campaign, 'paused', by=Part('test'), reason='lunch')")
     for socket in [*hers[6:], bobs]:
         assert "campaign.paused" in await told(socket)
         await socket.close()

@@ -97,7 +97,7 @@ async def test_what_a_person_does_is_seen_without_a_new_measurement(house: House
         await until(socket, 0)
         house.say(
             "ending.stop_run(Run.objects.select_related('campaign', 'revision__proposal').get(pk=lease.spec.run_id),"
-            " kind='person', by='user:bob', reason='too slow')"
+            " kind='person', by=Part('test'), reason='too slow')"
         )
         house.say("tell(lease, 1)")
         last = (await until(socket, 1))[-1]
@@ -138,7 +138,7 @@ async def test_a_campaign_page_hears_what_changed(house: House) -> None:
         first = json.loads(await asyncio.wait_for(socket.recv(), PATIENCE_S))
         newest = house.say(f"answer = Event.objects.filter(campaign__slug={slug!r}).latest('pk').pk")
         assert (first["campaign"], first["changed"], first["seq"]) == (slug, [], newest)
-        house.say("moves.move_campaign(campaign, 'paused', by='user:bob', reason='lunch')")
+        house.say("moves.move_campaign(campaign, 'paused', by=Part('test'), reason='lunch')")
         told = (await until(socket, newest + 1))[-1]
     assert told["changed"] == ["campaign.paused"]
     async with connect(f"{path}?since=0", additional_headers=house.browser("alice")) as socket:

@@ -20,6 +20,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from research.models import Campaign, Event, Proposal
 from research.record import doorbell, events, kinds
 from research.record.kinds import Fact
+from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from research.runs import dispatch
 from tests import builders
@@ -222,7 +223,7 @@ def test_410_switches_the_endpoint_off_at_once(campaign: Campaign, tracker: Endp
     assert not tracker.enabled
     assert list(Delivery.objects.values_list("state", flat=True)) == ["failed", "failed"]
     assert deliver.endpoints_due() == []
-    deliver.switch_on(tracker, by="user:bob")
+    deliver.switch_on(tracker, by=COMMAND_LINE)
     happen(campaign)
     assert deliver.drain(tracker.pk) == 1
     assert Event.objects.filter(kind__in=["endpoint.disabled", "endpoint.enabled"]).count() == 2
@@ -330,7 +331,7 @@ def test_while_a_secret_is_rotated_both_are_good_and_then_only_the_new_one(
     campaign: Campaign, tracker: Endpoint, receiver: Receiver
 ) -> None:
     old = tracker.secret
-    new = deliver.rotate(tracker, by="user:bob")
+    new = deliver.rotate(tracker, by=COMMAND_LINE)
     happen(campaign)
     deliver.drain(tracker.pk)
     Endpoint.objects.update(old_secret_until=timezone.now())
@@ -357,7 +358,7 @@ def test_settled_deliveries_are_forgotten_after_thirty_days_and_owed_ones_never(
 
 
 def test_a_test_message_says_that_nothing_happened(tracker: Endpoint, receiver: Receiver) -> None:
-    outbox.put_test(tracker)
+    outbox.put_test(tracker, by=COMMAND_LINE)
     deliver.drain(tracker.pk)
     (got,) = receiver.got
     assert Webhook(tracker.secret).verify(got.body, got.headers)["type"] == "test"

@@ -30,6 +30,7 @@ from research.loop import reconcile  # noqa: E402
 from research.models import Campaign, Event, LedgerEntry, Proposal, Run, Score  # noqa: E402
 from research.propose import drafting  # noqa: E402
 from research.record import approval, audit, chain, events, kinds, moves  # noqa: E402
+from research.record.rights import Part  # noqa: E402
 from research.runs import dispatch, ending, workers  # noqa: E402
 from research.statistics import Look  # noqa: E402
 from tests import builders  # noqa: E402
@@ -59,7 +60,7 @@ def enrol_people(names: list[str]) -> dict[str, str]:
 
 
 def enrol_workers(names: list[str]) -> dict[str, str]:
-    return {name: workers.enrol(name, by="test") for name in names}
+    return {name: workers.enrol(name, by=Part("test")) for name in names}
 
 
 def lock_sha256() -> str:
@@ -69,7 +70,7 @@ def lock_sha256() -> str:
 def _rest() -> None:
     """Every campaign that is there."""
     for older in Campaign.objects.exclude(state="paused"):
-        moves.move_campaign(older, "paused", by="test", reason="it has had its turn")
+        moves.move_campaign(older, "paused", by=Part("test"), reason="it has had its turn")
 
 
 def make_pending(num_proposals: int = 1) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def findings() -> list[str]:
 def begin_anew() -> str:
     """Hold all that is there as it is, if nobody writes."""
     try:
-        chain.begin("An operator looked at it", by="operator:carol")
+        chain.begin("An operator looked at it", by=Part("operator:carol"))
     except chain.Busy as busy:
         return str(busy)
     return "begun"
@@ -157,7 +158,7 @@ def keep_writing(for_s: float) -> int:
     num, until = 0, time.monotonic() + for_s
     while time.monotonic() < until:
         with transaction.atomic():
-            events.record(kinds.REPAIR_FAILED(), f"Number {num}", by="test")
+            events.record(kinds.REPAIR_FAILED(), f"Number {num}", by=Part("test"))
         num += audit.chain()
     return num
 
@@ -211,7 +212,9 @@ def expire_leases() -> None:
 def halt_slowly(campaign: int, for_s: float) -> None:
     """A halt whose transaction is still open for ``for_s`` after its last statement."""
     with transaction.atomic():
-        ending.halt(Campaign.objects.get(pk=campaign), by="user:carol", reason="the data is wrong")
+        ending.halt(
+            Campaign.objects.get(pk=campaign), by=User.objects.get(username="carol"), reason="the data is wrong"
+        )
         time.sleep(for_s)
 
 
@@ -219,10 +222,10 @@ def make_running() -> dict[str, Any]:
     """Two proposals that run against one incumbent, as two claims a moment apart can leave them."""
     there = make_pending(num_proposals=2)
     for proposal in Proposal.objects.filter(pk__in=there["proposals"]):
+        carol = User.objects.get(username="carol")
         signed = kinds.Decided(digest=proposal.revision.digest, reason="", decision=0)
-        for state, payload in (("approved", signed), ("running", None)):
-            sentence = f"P-{proposal.pk} is {state}"
-            moves.move_proposal(proposal, state, by="test", sentence=sentence, payload=payload)
+        moves.move_proposal(proposal, "approved", by=carol, sentence=f"P-{proposal.pk} is approved", payload=signed)
+        moves.move_proposal(proposal, "running", by=Part("test"), sentence=f"P-{proposal.pk} is running")
     return there
 
 

@@ -95,6 +95,7 @@ def test_the_rules_hold_on_it_as_they_do_on_sqlite(server: str) -> None:
     told = os.environ | {"TEST_DATABASE_URL": make_database(server, "rules"), "OMP_NUM_THREADS": "1"}
     which = ["tests/research/test_lifecycle.py", "tests/research/test_loop.py::test_judging_twice_writes_one_verdict"]
     which += ["tests/research/test_held.py", "tests/research/test_audit.py::test_a_changed_event_is_named"]
+    which += ["tests/research/test_turns.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *which], cwd=ROOT, env=told, capture_output=True, text=True, timeout=300
     )

@@ -22,7 +22,7 @@ from gpu_runner import contract
 from research.change.drafts import Override
 from research.loop import driver
 from research.loop.driver import Driver
-from research.models import Campaign, Proposal
+from research.models import Campaign, Proposal, Turn
 from research.propose import briefing, drafting
 from research.review import decisions, edit, override
 from research.runs import dispatch
@@ -169,7 +169,7 @@ class House:
         """As much later as it takes: pauses between calls are the clock's."""
         self.campaign.refresh_from_db()
         if not self.campaign.proposals.filter(state__in=("drafted", "checking", "pending_review")).exists():
-            Campaign.objects.filter(pk=self.campaign.pk).update(proposer_retry_at=None)
+            Turn.objects.filter(campaign=self.campaign).update(retry_at=None)
             self.campaign.refresh_from_db()
             drafting.top_up(self.campaign)
 

@@ -10,12 +10,13 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from research.change.drafts import Usage
 from research.models import LedgerEntry
-from research.propose import drafting
+from research.propose import drafting, turns
 from research.record import ledger, moves
 from tests import builders
 
@@ -74,8 +75,8 @@ def test_the_campaign_says_that_the_day_is_spent_and_asks_nobody(monkeypatch: An
         assert drafting.top_up(campaign) == []
         assert anthropic.asked == []
     campaign.refresh_from_db()
-    assert "$0.10 are left of the $10.00 a day" in campaign.proposer_problem
-    assert campaign.proposer_retry_at is not None
+    assert "$0.10 are left of the $10.00 a day" in turns.of(campaign).problem
+    assert turns.of(campaign).retry_at is not None
 
 
 def test_the_account_says_what_claude_cost_and_how_much_it_read_from_the_cache() -> None:
@@ -143,9 +144,9 @@ def test_a_campaign_that_is_not_there_is_named_beside_those_that_are() -> None:
 
 
 @pytest.mark.parametrize("state", ["paused", "halted"])
-def test_a_campaign_that_rests_says_so_when_proposals_are_asked_for(state: str) -> None:
+def test_a_campaign_that_rests_says_so_when_proposals_are_asked_for(bob: User, state: str) -> None:
     campaign = builders.make_campaign()
-    moves.move_campaign(campaign, state, by="user:bob", reason="Let us think.")
+    moves.move_campaign(campaign, state, by=bob, reason="Let us think.")
     sentence = f"First campaign is {state}: nothing is asked for until a person resumes it."
     assert run(campaign.slug).strip() == sentence
     assert json.loads(run(campaign.slug, "--json")) == {"proposals": [], "problem": sentence}

@@ -14,7 +14,7 @@ from django.utils import timezone
 from research.arms.claude.attempt import no_tokens
 from research.arms.claude.client import Client
 from research.loop import reconcile
-from research.models import Campaign, Event, LedgerEntry
+from research.models import Event, LedgerEntry, Turn
 from research.propose import briefing, drafting, repeats, turns
 from research.record import ledger
 from tests import builders
@@ -64,7 +64,7 @@ def test_a_process_that_dies_while_claude_answers_leaves_the_cost_and_the_next_o
         assert rows() == [("sent", None, AT_MOST)]
         reconcile.reconcile()
         assert ("control.propose", (campaign.pk,)) not in bells, "it may be alive"
-        Campaign.objects.update(proposing_since=timezone.now() - timedelta(minutes=16))
+        Turn.objects.update(taken_at=timezone.now() - timedelta(minutes=16))
         reconcile.reconcile()
         assert ("control.propose", (campaign.pk,)) in bells
         campaign.refresh_from_db()
@@ -102,11 +102,11 @@ def test_who_was_taken_for_dead_does_not_end_the_asking_of_who_took_over() -> No
     first = turns.begin(campaign)
     assert first is not None
     assert turns.begin(campaign) is None, "one at a time"
-    Campaign.objects.update(proposing_since=first - timedelta(minutes=16))
+    Turn.objects.update(taken_at=first.taken_at - timedelta(minutes=16))
     second = turns.begin(campaign)
-    turns.end(campaign, first)
-    campaign.refresh_from_db()
-    assert campaign.proposing_since == second
+    turns.end(first)
+    assert second is not None
+    assert turns.of(campaign).taken_at == second.taken_at
 
 
 def test_two_campaigns_that_ask_at_once_do_not_spend_the_same_dollar(
@@ -117,7 +117,7 @@ def test_two_campaigns_that_ask_at_once_do_not_spend_the_same_dollar(
     one, two = builders.make_campaign(slug="one"), builders.make_campaign(slug="two")
     with serving(ANSWER) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        second = turns.proposer(two)
+        second = turns.proposer(turns.of(two))
         ledger.enter(
             one, replace(no_tokens("claude-opus-5-5", 0.0, "sent", None), usd_at_most=Decimal(AT_MOST)), "propose"
         )
@@ -153,7 +153,7 @@ def test_a_fault_of_ours_over_an_answer_is_said_paid_and_not_repeated_in_a_few_s
         campaign.refresh_from_db()
         assert drafting.top_up(campaign) == [], "not before its pause is over"
     assert len(server.asked) == 1
-    assert "a fault of ours (ZeroDivisionError, see the log)" in campaign.proposer_problem
+    assert "a fault of ours (ZeroDivisionError, see the log)" in turns.of(campaign).problem
     assert rows() == [("end_turn", Decimal("0.045"), None)]
 
 

@@ -13,8 +13,9 @@ from gpu_runner.contract import FAULT_OF, Failure, FailureKind
 from research.gates import process
 from research.loop import tasks
 from research.models import Campaign, Event, Proposal, Run
-from research.propose import drafting
+from research.propose import drafting, turns
 from research.record import moves
+from research.record.rights import Part
 from research.review import decisions
 from research.runs import attempts, dispatch, ending, report
 from tests import builders
@@ -177,7 +178,7 @@ def test_a_machine_that_goes_on_so_pauses_the_campaign_and_the_page_says_what_to
     assert campaign.state == "paused"
     assert f"the machine ended 3 of the incumbent's own runs in a row, at last R-{run.pk}" in campaign.state_reason
     assert "See to the GPU machine, then resume." in campaign.state_reason
-    moves.move_campaign(campaign, "active", by="user:bob", reason="the disk was exchanged")
+    moves.move_campaign(campaign, "active", by=bob, reason="the disk was exchanged")
     dispatch.advance(campaign)
     lose_all_attempts(campaign)
     assert campaign.state == "active", "from then on it is counted anew"
@@ -253,17 +254,18 @@ def test_but_not_for_ever(campaign: Campaign) -> None:
 def test_whoever_approves_at_once_still_sees_what_was_approved_run(campaign: Campaign, bob: User) -> None:
     """Smoke runs go before all else, so for every approval one more of them came, and nothing was ever measured."""
     for num_approved in range(2 * campaign.num_waiting):
-        assert drafting.num_missing(campaign) == min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
+        missing = min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
+        assert drafting.num_missing(turns.of(campaign)) == missing
         approved(campaign, bob)
-    assert drafting.num_missing(campaign) == 0
+    assert drafting.num_missing(turns.of(campaign)) == 0
     assert claim().spec.purpose == "baseline"
     finish_one(campaign)
-    assert drafting.num_missing(campaign) == 1
+    assert drafting.num_missing(turns.of(campaign)) == 1
 
 
 def finish_one(campaign: Campaign) -> None:
     first = campaign.proposals.filter(state="approved").earliest("pk")
-    moves.move_proposal(first, "running", by="worker:gpu-1", sentence="it runs")
+    moves.move_proposal(first, "running", by=Part("worker:gpu-1"), sentence="it runs")
 
 
 # --- clocks -----------------------------------------------------------------------------------------

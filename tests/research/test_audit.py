@@ -20,6 +20,7 @@ from research.models import AuditHead, Campaign, Decision, Event, Incumbent, Pro
 from research.propose import drafting
 from research.record import audit, chain, events, held, kinds
 from research.record import seal as seals
+from research.record.rights import AUDIT
 from research.review import decisions, override
 from tests import builders
 
@@ -139,7 +140,7 @@ def test_a_whole_new_chain_does_not_hold_the_head_that_was_kept_elsewhere(record
     AuditHead.objects.all().delete()
     Path(settings.AUDIT_HEAD).unlink()  # mallory has a home of his own
     settings.AUDIT_KEY = "mallory's"
-    chain.begin("It has always been so", by="audit")
+    chain.begin("It has always been so", by=AUDIT)
     assert run()[0] == 0
     code, said = run("--head", kept)
     assert code == 1

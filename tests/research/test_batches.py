@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from research.change.drafts import Override
 from research.loop import reconcile
-from research.models import Campaign
-from research.propose import drafting
+from research.models import Campaign, Turn
+from research.propose import drafting, turns
 from research.record import ledger
 from tests import builders
 from tests.conftest import Bells
@@ -51,7 +51,7 @@ def succeeded(said: object, **over: Any) -> dict[str, Any]:
 
 def later(campaign: Campaign) -> Campaign:
     """The campaign as another process reads it, when it is time to look again."""
-    Campaign.objects.update(proposer_retry_at=None)
+    Turn.objects.update(retry_at=None)
     return Campaign.objects.get(pk=campaign.pk)
 
 
@@ -66,7 +66,7 @@ def test_a_batch_is_asked_for_once_and_its_answer_becomes_proposals_after_a_rest
 ) -> None:
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
-        assert campaign.batch["id"] == "msgbatch_1"
+        assert turns.of(campaign).batch["id"] == "msgbatch_1"
         server.gets = {"/msgbatch_1": batch(server, "in_progress")}
         assert drafting.top_up(campaign) == []
         campaign = later(campaign)
@@ -77,7 +77,7 @@ def test_a_batch_is_asked_for_once_and_its_answer_becomes_proposals_after_a_rest
     assert request["requests"][0]["params"]["messages"] == server.counted[0]["messages"]
     assert (proposal.arm, proposal.revision.knobs) == ("claude", {"warmup_fraction": 0.1})
     campaign.refresh_from_db()
-    assert campaign.batch is None
+    assert turns.of(campaign).batch is None
     entry = campaign.ledger.get()
     assert entry.usd == Decimal("0.007")  # half of 1,000 tokens at $4 and 500 at $20 a million
 
@@ -87,8 +87,8 @@ def test_it_looks_no_more_than_once_a_minute(monkeypatch: pytest.MonkeyPatch, ca
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         drafting.top_up(campaign)
         campaign.refresh_from_db()
-        assert timedelta(seconds=50) < campaign.proposer_retry_at - timezone.now() <= timedelta(minutes=1)  # type: ignore[operator]
-        assert drafting.num_missing(campaign) == 0
+        assert timedelta(seconds=50) < turns.of(campaign).retry_at - timezone.now() <= timedelta(minutes=1)  # type: ignore[operator]
+        assert drafting.num_missing(turns.of(campaign)) == 0
 
 
 def test_what_is_on_its_way_is_not_spent_a_second_time(
@@ -110,11 +110,11 @@ def test_a_process_that_dies_before_it_hears_of_its_batch_leaves_its_cost_on_rec
         with pytest.raises(KeyboardInterrupt):
             drafting.top_up(campaign)
         campaign = later(campaign)
-        assert campaign.batch["id"] == ""
+        assert turns.of(campaign).batch["id"] == ""
         assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
-    assert campaign.batch is None
-    assert "its answer lost" in campaign.proposer_problem
+    assert turns.of(campaign).batch is None
+    assert "its answer lost" in turns.of(campaign).problem
     entry = campaign.ledger.get()
     assert (entry.usd, entry.usage["usd_at_most"]) == (None, "0.26000")
 
@@ -132,8 +132,8 @@ def test_a_batch_that_could_not_be_asked_for_says_why(
 ) -> None:
     with serving(script) as server:
         campaign = asked(monkeypatch, server, campaign)
-    assert campaign.batch is None
-    assert sentence in campaign.proposer_problem
+    assert turns.of(campaign).batch is None
+    assert sentence in turns.of(campaign).problem
     assert campaign.ledger.get().usd == usd
 
 
@@ -163,8 +163,8 @@ def test_every_end_of_a_batch_is_said_and_the_next_may_be_asked_for(
         ended(server, row)
         assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
-    assert campaign.batch is None
-    assert sentence in campaign.proposer_problem
+    assert turns.of(campaign).batch is None
+    assert sentence in turns.of(campaign).problem
     assert campaign.ledger.count() == 1
 
 
@@ -177,7 +177,7 @@ def test_a_passing_trouble_keeps_the_batch_and_costs_nothing(
         server.gets = {"/msgbatch_1": script}
         assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
-    assert campaign.batch["id"] == "msgbatch_1"
+    assert turns.of(campaign).batch["id"] == "msgbatch_1"
     assert not campaign.ledger.exists()
 
 
@@ -217,14 +217,14 @@ def test_a_batch_that_cannot_be_looked_at_is_kept_and_the_page_says_why(
         server.gets[end] = script
         assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
-        assert campaign.batch["id"] == "msgbatch_1"
-        assert campaign.batch_problem and not campaign.proposer_problem
+        assert turns.of(campaign).batch["id"] == "msgbatch_1"
+        assert turns.of(campaign).batch_problem and not turns.of(campaign).problem
         assert not campaign.ledger.exists(), "nothing is known to be free, or to be lost"
         ended(server)
         server.gets["/msgbatch_1"] = batch(server, "in_progress")
         assert drafting.top_up(later(campaign)) == []
         campaign.refresh_from_db()
-        assert campaign.batch_problem == "", "it can be looked at again"
+        assert turns.of(campaign).batch_problem == "", "it can be looked at again"
         ended(server, succeeded(make_answer(0.1)))
         assert len(drafting.top_up(later(campaign))) == 1
     assert campaign.ledger.get().usd == Decimal("0.007")
@@ -258,12 +258,12 @@ def test_looking_at_a_batch_does_not_forget_how_often_a_revision_failed(
     """Else a revision that never comes would be asked for, and paid, without end."""
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
-        Campaign.objects.update(num_problems=2, proposer_problem="Claude's answer is not JSON.")
+        Turn.objects.update(num_problems=2, problem="Claude's answer is not JSON.")
         for script in (batch(server, "in_progress"), error(529, "overloaded_error", "busy")):
             server.gets = {"/msgbatch_1": script}
             assert drafting.top_up(later(campaign)) == []
             campaign.refresh_from_db()
-            assert campaign.num_problems == 2
+            assert turns.of(campaign).num_problems == 2
 
 
 @pytest.mark.parametrize(
@@ -285,8 +285,8 @@ def test_any_error_of_a_batch_is_a_sentence_that_a_database_takes(
         ended(server, {"custom_id": "wave", "result": result})
         assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
-    assert sentence in campaign.proposer_problem
-    assert campaign.batch is None
+    assert sentence in turns.of(campaign).problem
+    assert turns.of(campaign).batch is None
 
 
 @pytest.mark.parametrize("batch_id", ["../../v1/files", "", "a" * 1_000, 7])
@@ -295,8 +295,8 @@ def test_an_id_that_is_none_becomes_no_address(
 ) -> None:
     with serving(send(json.dumps(BATCH | {"id": batch_id, "processing_status": "in_progress"}).encode())) as server:
         campaign = asked(monkeypatch, server, campaign)
-    assert campaign.batch is None
-    assert "not a batch of the API" in campaign.proposer_problem
+    assert turns.of(campaign).batch is None
+    assert "not a batch of the API" in turns.of(campaign).problem
     assert campaign.ledger.get().usage["usd_at_most"] == "0.26000"
 
 
@@ -334,12 +334,12 @@ def test_a_batch_that_never_ends_is_given_up_after_a_day(monkeypatch: pytest.Mon
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
         old = (datetime.now(UTC) - timedelta(hours=27)).isoformat()
-        Campaign.objects.update(batch=campaign.batch | {"at": old})
+        Turn.objects.update(batch=turns.of(campaign).batch | {"at": old})
         server.gets = {"/msgbatch_1": batch(server, "in_progress")}
         assert drafting.top_up(later(campaign)) == []
     campaign.refresh_from_db()
-    assert campaign.batch is None
-    assert "given up" in campaign.proposer_problem
+    assert turns.of(campaign).batch is None
+    assert "given up" in turns.of(campaign).problem
     assert campaign.ledger.get().usage["usd_at_most"] == "0.26000"
 
 
@@ -347,7 +347,7 @@ def test_silence_is_bounded(monkeypatch: pytest.MonkeyPatch, campaign: Campaign)
     monkeypatch.setattr("research.arms.claude.batches.COUNT_S", 0.3)
     with serving(silence) as server:
         campaign = asked(monkeypatch, server, campaign)
-    assert "did not answer within" in campaign.proposer_problem
+    assert "did not answer within" in turns.of(campaign).problem
 
 
 def test_without_a_key_the_catalogue_answers_at_once(campaign: Campaign, settings: Any) -> None:
@@ -434,8 +434,8 @@ def test_an_answer_that_is_broken_itself_is_told_kept_and_charged(
         server.gets["/results"] = send(raw(OTHER) + b'\n{"custom_id": "wave", "result": {"type": "succ\n')
         assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
-    assert campaign.batch is None
-    assert "1 of its lines are broken; it counts with the most that it can have cost" in campaign.proposer_problem
+    assert turns.of(campaign).batch is None
+    assert "1 of its lines are broken; it counts with the most that it can have cost" in turns.of(campaign).problem
     entry = campaign.ledger.get()
     assert (entry.usd, entry.usage["usd_at_most"]) == (None, "0.26000")
     assert '"succ' in entry.answer
@@ -481,8 +481,8 @@ def test_answers_that_did_not_come_through_are_read_again(
         good, server.gets["/results"] = server.gets["/results"], script
         assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
-        assert campaign.batch["id"] == "msgbatch_1"
-        assert sentence in campaign.batch_problem
+        assert turns.of(campaign).batch["id"] == "msgbatch_1"
+        assert sentence in turns.of(campaign).batch_problem
         assert not campaign.ledger.exists(), "nothing is known to be lost"
         server.gets["/results"] = good
         assert len(drafting.top_up(later(campaign))) == 1
@@ -495,10 +495,10 @@ def test_answers_that_never_come_through_are_given_up_after_a_day(
     with serving(batch(None, "in_progress")) as server:
         campaign = asked(monkeypatch, server, campaign)
         old = (datetime.now(UTC) - timedelta(hours=27)).isoformat()
-        Campaign.objects.update(batch=campaign.batch | {"at": old})
+        Turn.objects.update(batch=turns.of(campaign).batch | {"at": old})
         ended(server)
         server.gets["/results"] = send(PAGE, content_type="text/html")
         assert drafting.top_up(later(campaign)) == []
     campaign.refresh_from_db()
-    assert campaign.batch is None
+    assert turns.of(campaign).batch is None
     assert campaign.ledger.get().usage["usd_at_most"] == "0.26000"

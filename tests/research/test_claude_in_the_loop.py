@@ -14,7 +14,7 @@ from research.change.drafts import Answer, Edit
 from research.gates import process
 from research.lifecycle import LostRace
 from research.loop import tasks
-from research.models import Campaign, Event, Proposal
+from research.models import Campaign, Event, Proposal, Turn
 from research.propose import briefing, drafting, turns
 from research.record import ledger, moves
 from research.review import decisions, edit
@@ -110,7 +110,7 @@ def test_a_wave_of_which_nothing_could_be_written_down_is_none() -> None:
     lost = Edit(path="train.py", search="not in this file any more", replace="x")
     assert builders.make_wave(campaign, builders.make_draft(overrides=(), edits=(lost,))) == []
     campaign.refresh_from_db()
-    assert "could not be written down" in campaign.proposer_problem
+    assert "could not be written down" in turns.of(campaign).problem
     assert not campaign.waves.exists()
 
 
@@ -134,9 +134,9 @@ def test_an_idea_that_bob_rejected_is_asked_again_only_with_what_has_changed(
         rejected.pk, digest=rejected.revision.digest, choice="reject", by=bob, category="later", reason="Not yet."
     )
     assert ask(monkeypatch, campaign, make_said()) == []
-    assert f"a person rejected the same change, proposal {rejected.pk}" in campaign.proposer_problem
+    assert f"a person rejected the same change, proposal {rejected.pk}" in turns.of(campaign).problem
     assert Event.objects.filter(kind="proposer.problem").count() == 1
-    Campaign.objects.update(proposer_retry_at=None)
+    Turn.objects.update(retry_at=None)
     campaign.refresh_from_db()
     change = {"proposal": rejected.pk, "difference": "The rows are twice as long now."}
     (proposal,) = ask(monkeypatch, campaign, make_said(what_changed=change))
@@ -148,7 +148,7 @@ def test_carol_may_repeat_what_claude_may_not(monkeypatch: pytest.MonkeyPatch) -
     campaign = builders.make_campaign(num_waiting=2)
     tried = builders.make_proposal(campaign)
     assert ask(monkeypatch, campaign, make_said()) == []
-    assert f"proposal {tried.pk} makes the same change and is still open" in campaign.proposer_problem
+    assert f"proposal {tried.pk} makes the same change and is still open" in turns.of(campaign).problem
     again = builders.make_proposal(campaign, arm="human")
     process.check(again.revision)
     assert again.revision.gates.get(name="novelty").outcome == "warned"
@@ -193,7 +193,7 @@ def test_a_revision_that_never_comes_is_asked_for_three_times_whatever_else_succ
     for state in ("changes_requested", "changes_requested", "withdrawn"):
         proposal = try_to_revise(monkeypatch, proposal, message(text("{broken")))
         assert proposal.state == state
-        Campaign.objects.update(num_problems=0)  # other proposals came meanwhile
+        Turn.objects.update(num_problems=0)  # other proposals came meanwhile
     revising = [entry for entry in campaign.ledger.order_by("pk") if entry.usage.get("purpose") == "revise"]
     assert [entry.usage["stop_reason"] for entry in revising] == ["end_turn"] * 3
 
@@ -239,12 +239,12 @@ def test_claude_revises_nothing_while_the_campaign_rests(
 ) -> None:
     campaign = builders.make_campaign(num_waiting=1)
     proposal = send_back(campaign, monkeypatch, bob)
-    moves.move_campaign(campaign, state, by="user:bob", reason="Let us think.")
+    moves.move_campaign(campaign, state, by=bob, reason="Let us think.")
     with serving(message(text(make_answer(0.05)))) as anthropic:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
         tasks.revise(proposal.pk)
         assert anthropic.asked == []
-        moves.move_campaign(Campaign.objects.get(), "active", by="user:bob", reason="Go on.")
+        moves.move_campaign(Campaign.objects.get(), "active", by=bob, reason="Go on.")
         tasks.revise(proposal.pk)
     assert Proposal.objects.get(pk=proposal.pk).revision.number == 2
 
@@ -265,6 +265,6 @@ def test_a_refusal_is_said_on_the_campaign_and_paid_for(monkeypatch: pytest.Monk
         monkeypatch.setenv("ANTHROPIC_BASE_URL", anthropic.url)
         assert drafting.top_up(campaign) == []
     campaign.refresh_from_db()
-    assert "frontier_llm" in campaign.proposer_problem
-    assert campaign.proposing_since is None
+    assert "frontier_llm" in turns.of(campaign).problem
+    assert turns.of(campaign).taken_at is None
     assert ledger.spent(campaign).usd > Decimal(0)

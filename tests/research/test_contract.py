@@ -14,7 +14,7 @@ from gpu_runner import contract
 from tests import builders
 
 SHIPPED = contract.parse_recipe(
-    (Path(contract.__file__).parent / "recipes" / "gpt" / "recipe.toml").read_text(encoding="utf-8")
+    (Path(contract.__file__).parents[1] / "recipes" / "gpt" / "recipe.toml").read_text(encoding="utf-8")
 )
 APPROVAL: dict[str, Any] = {
     "base_commit": "a" * 40,

@@ -22,6 +22,7 @@ from research.gates import overridden
 from research.models import Campaign, Proposal
 from research.propose import notes
 from research.record import audit, covered, events, held, kinds, ledger, moves
+from research.record.rights import COMMAND_LINE, DISPATCH, Part
 from research.review import decisions, override
 from tests import builders
 from webapp.api import tokens
@@ -46,7 +47,7 @@ def record(bob: User, dana: User, alice: User, monkeypatch: pytest.MonkeyPatch) 
     builders.make_proposal(campaign, title="By hand", arm="human", author=alice)
     notes.note(campaign, "Look at attention.", by=bob)
     links.make_link(dana)
-    tokens.make("scout", campaign=campaign, by="user:dana")
+    tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     Endpoint.objects.create(description="Tracker", url="https://t.example/in", kinds=list(KINDS))
     reviewers = Group.objects.create(name="Reviewers")
     reviewers.permissions.add(Permission.objects.get(codename="add_decision"))
@@ -149,7 +150,7 @@ def test_no_later_event_makes_good_what_was_changed_by_hand_before_it(record: Ca
 
 
 def test_a_state_that_was_set_by_hand_is_found_though_all_went_on_from_there(record: Campaign, bob: User) -> None:
-    moves.move_campaign(record, "paused", by="test", reason="it rests")
+    moves.move_campaign(record, "paused", by=Part("test"), reason="it rests")
     proposal = builders.make_pending(builders.make_campaign(slug="second"))
     decisions.decide(
         proposal.pk, digest=proposal.revision.digest, choice="reject", category="later", reason="Not now.", by=bob
@@ -157,7 +158,7 @@ def test_a_state_that_was_set_by_hand_is_found_though_all_went_on_from_there(rec
     assert findings() == []
     Proposal.objects.filter(pk=proposal.pk).update(state="approved")
     proposal.refresh_from_db()
-    moves.move_proposal(proposal, "running", by="dispatch", sentence="It runs")
+    moves.move_proposal(proposal, "running", by=DISPATCH, sentence="It runs")
     (finding,) = findings()
     assert finding.startswith(
         f"proposal {proposal.pk} was rejected and cannot have become running: its state was chang"

@@ -12,6 +12,7 @@ from research.gates import process
 from research.models import Campaign, Proposal
 from research.propose import briefing
 from research.record import learn
+from research.record.rights import COMMAND_LINE
 from tests import builders
 from tests.web.people import browser_of, text_of
 from webapp.api import tokens
@@ -43,7 +44,7 @@ def read_by_claude(campaign: Campaign) -> str:
 
 
 def read_by_an_agent(campaign: Campaign, alice: User) -> str:
-    token = tokens.make("scout", campaign=campaign, by=f"user:{alice.username}")
+    token = tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     answer = Client().get(f"/api/v1/campaigns/{campaign.slug}/brief", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 200
     return answer.content.decode()

@@ -26,7 +26,7 @@ from research.change.drafts import Brief, Comment, Draft, LogTail, Note, Overrid
 from research.change.visible import is_hidden
 from research.gates import process
 from research.models import Campaign, Decision, Proposal, Run
-from research.propose import drafting, notes
+from research.propose import drafting, notes, turns
 from research.review import decisions
 from research.runs import report
 from tests import builders
@@ -184,8 +184,8 @@ def test_a_claude_that_obeys_makes_proposals_which_still_wait_for_bob(
     assert not {"tools", "tool_choice", "mcp_servers", "container"} & asked.keys()
     assert "sk-test" not in json.dumps(asked["messages"])
     campaign.refresh_from_db()
-    assert len(written) == len(texts), campaign.proposer_problem
-    assert f"Draft {len(texts) + 1} was dropped: decision" in campaign.proposer_problem
+    assert len(written) == len(texts), turns.of(campaign).problem
+    assert f"Draft {len(texts) + 1} was dropped: decision" in turns.of(campaign).problem
     assert builders.pass_gates(written[0]).state == "pending_review"
     assert Decision.objects.count() == before
     assert not Run.objects.filter(purpose="candidate").exists()

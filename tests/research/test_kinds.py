@@ -18,6 +18,7 @@ from django.template import Context, Template
 from research.loop import follow
 from research.models import Event
 from research.record import events, held, kinds, moves
+from research.record.rights import Part
 from tests import builders
 from tests.yard.processes import ROOT
 from webapp.notify import models as notify
@@ -116,7 +117,7 @@ def test_a_kind_that_is_not_registered_is_refused_and_nothing_is_written() -> No
 def test_a_move_with_the_payload_of_another_does_not_happen() -> None:
     proposal = builders.make_proposal(builders.make_campaign())
     with pytest.raises(TypeError, match=r"an event proposal\.withdrawn says nothing or reason, and not wave"):
-        moves.move_proposal(proposal, "withdrawn", by="test", sentence="It goes", payload={"wave": 1})
+        moves.move_proposal(proposal, "withdrawn", by=Part("test"), sentence="It goes", payload={"wave": 1})
     proposal.refresh_from_db()
     assert proposal.state == "drafted"
 

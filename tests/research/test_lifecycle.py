@@ -10,6 +10,7 @@ from hypothesis.extra.django import TransactionTestCase
 from research import lifecycle
 from research.models import Campaign, Event
 from research.record import moves
+from research.record.rights import Part
 from tests import builders
 
 TABLES = {"campaign": lifecycle.CAMPAIGN, "proposal": lifecycle.PROPOSAL, "run": lifecycle.RUN}
@@ -50,7 +51,7 @@ class TwoPeopleMoveOneCampaign(TransactionTestCase):
         for who, new in acts:
             seen, true = screens[who].state, history[-1]
             try:
-                moves.move_campaign(screens[who], new, by="user:alice", reason="why not")
+                moves.move_campaign(screens[who], new, by=Part("test"), reason="why not")
             except lifecycle.IllegalMove:
                 assert new not in lifecycle.CAMPAIGN[seen]
             except lifecycle.LostRace:

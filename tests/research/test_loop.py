@@ -18,7 +18,7 @@ from research.change.drafts import Answer, Brief, Draft, Usage
 from research.gates import process
 from research.judge import judge
 from research.loop import reconcile, tasks
-from research.models import Campaign, Event, Proposal, Run
+from research.models import Campaign, Event, Proposal, Run, Turn
 from research.propose import drafting, turns
 from research.record import learn, ledger, moves, repository
 from research.review import decisions
@@ -276,12 +276,12 @@ def test_a_batch_sent_twice_is_stored_once_and_a_gap_is_answered_with_what_is_th
     assert [seq for seq, _, _ in read_batches(run.pk, 0, 10)] == [1]
 
 
-def test_halt_tells_a_live_run_to_stop_and_nobody_claims(campaign: Campaign) -> None:
+def test_halt_tells_a_live_run_to_stop_and_nobody_claims(bob: User, campaign: Campaign) -> None:
     dispatch.advance(campaign)
     worker = builders.make_worker()
     lease = builders.claim(worker)
     assert lease is not None
-    ending.halt(campaign, by="user:bob", reason="wrong corpus")
+    ending.halt(campaign, by=bob, reason="wrong corpus")
     run = report.leased(lease.spec.run_id, lease.token)
     order = report.beat(run, lease.spec.fence)
     assert (order.order, order.reason) == ("stop", "wrong corpus")
@@ -292,14 +292,14 @@ def test_after_a_halt_the_loop_goes_on_with_the_runs_that_it_cut_off(campaign: C
     proposal = builders.make_pending(campaign)
     approve(proposal, bob)
     lease = builders.claim_candidate()
-    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by=bob, reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
     tasks.run_ended(run.pk)
     proposal.refresh_from_db()
     assert proposal.state == "running"
     campaign.refresh_from_db()
-    moves.move_campaign(campaign, "active", by="user:bob", reason="power is back")
+    moves.move_campaign(campaign, "active", by=bob, reason="power is back")
     dispatch.advance(campaign)
     again = proposal.revision.runs.filter(purpose="candidate", seed=lease.spec.seed).values_list("state", flat=True)
     assert sorted(again) == ["cancelled", "queued"]
@@ -310,7 +310,7 @@ def test_a_run_that_bob_stops_ends_its_proposal_without_a_number(campaign: Campa
     approve(proposal, bob)
     lease = builders.claim_candidate()
     run = report.leased(lease.spec.run_id, lease.token)
-    ending.stop_run(run, kind=lifecycle.Stop.PERSON, by="user:bob", reason="the curve is flat")
+    ending.stop_run(run, kind=lifecycle.Stop.PERSON, by=bob, reason="the curve is flat")
     assert report.beat(run, lease.spec.fence).order == "stop"
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
     tasks.run_ended(run.pk)
@@ -329,17 +329,17 @@ def test_the_loop_stops_at_its_budget(campaign: Campaign) -> None:
     assert campaign.state == "spent"
     assert "0.01 of 0.01 GPU-hours" in campaign.state_reason
     assert builders.claim(builders.make_worker()) is None
-    assert drafting.num_missing(campaign) == 0
+    assert drafting.num_missing(turns.of(campaign)) == 0
 
 
-def test_the_incumbents_own_crash_pauses_the_campaign_and_resuming_tries_again(campaign: Campaign) -> None:
+def test_the_incumbents_own_crash_pauses_the_campaign_and_resuming_tries_again(bob: User, campaign: Campaign) -> None:
     dispatch.advance(campaign)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
     builders.fail(lease)
     campaign.refresh_from_db()
     assert campaign.state == "paused"
-    moves.move_campaign(campaign, "active", by="user:bob", reason="memory was freed")
+    moves.move_campaign(campaign, "active", by=bob, reason="memory was freed")
     dispatch.advance(campaign)
     assert campaign.runs.filter(purpose="baseline", seed=lease.spec.seed, state="queued").count() == 1
 
@@ -462,14 +462,14 @@ def test_a_proposer_that_keeps_refusing_is_asked_less_and_less_often(
     monkeypatch.setattr(turns, "proposer", lambda campaign: Silent())
     pauses = []
     for _ in range(3):
-        Campaign.objects.update(proposer_retry_at=None)
+        Turn.objects.update(retry_at=None)
         campaign.refresh_from_db()
         before = timezone.now()
         assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
-        assert campaign.proposer_retry_at is not None
-        pauses.append(round((campaign.proposer_retry_at - before).total_seconds()))
-        assert drafting.num_missing(campaign) == 0
+        assert turns.of(campaign).retry_at is not None
+        pauses.append(round((turns.of(campaign).retry_at - before).total_seconds()))
+        assert drafting.num_missing(turns.of(campaign)) == 0
     assert pauses == [60, 120, 240]
     assert ledger.spent(campaign).usd == Decimal("0.03")
     assert Event.objects.filter(kind="proposer.problem").count() == 1

@@ -240,7 +240,7 @@ def test_a_quarantined_incumbent_pauses_its_campaign_and_accepting_lets_it_be_re
     quarantined.settle(run.pk, choice="accept", reason="The corpus is full of licences.", by=bob)
     tasks.run_ended(run.pk)
     campaign.refresh_from_db()
-    ending.resume(campaign, by="user:bob", reason="looked at")
+    ending.resume(campaign, by=bob, reason="looked at")
     dispatch.advance(campaign)
     assert learn.incumbent_bpb(run.incumbent) == 0.29
     assert campaign.runs.filter(purpose="baseline", seed=run.seed).count() == 1

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 
-from gpu_runner import source
+from gpu_runner.worker import source
 from research.change.drafts import Edit
+from research.models import Campaign
 from research.propose import drafting
-from research.record import repository
+from research.record import campaigns, repository
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,3 +52,25 @@ def test_a_recipe_that_is_not_utf8_is_named(recipes: Path) -> None:
     (recipes / "gpt" / "train.py").write_bytes(b"# caf\xe9\n")
     with pytest.raises(ValueError, match=r"recipe: train.py is not UTF-8 from byte 5 on"):
         builders.make_campaign()
+
+
+def test_of_two_who_begin_a_campaign_of_one_slug_at_once_the_second_leaves_the_firsts_repository_alone(
+    recipes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(recipes / "gpt", recipes / "other")
+    (recipes / "other" / "README.md").write_text("Another recipe.\n")
+    look, begun = campaigns.recipe_folder, list[str]()
+
+    def meanwhile(name: str) -> Path:
+        """The second one looked for the slug and found it free; now the first one begins, and ends."""
+        begun.append(name)
+        if len(begun) == 1:
+            builders.make_campaign(recipe="gpt")
+        return look(name)
+
+    monkeypatch.setattr(campaigns, "recipe_folder", meanwhile)
+    with pytest.raises(ValueError, match="slug: there is a campaign 'first' already"):
+        builders.make_campaign(recipe="other")
+    first = Campaign.objects.get()
+    assert "train.py" in repository.files_at(first, first.incumbent.commit)
+    assert [folder.name for folder in repository.path_of(first).parent.iterdir()] == ["first.git"]

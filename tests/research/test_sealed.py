@@ -19,6 +19,7 @@ from research.loop import reconcile, tasks
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
 from research.propose import briefing
 from research.record import learn, moves, repository, withheld
+from research.record.rights import COMMAND_LINE
 from research.review import decisions, quarantined
 from research.runs import dispatch, ending, report
 from tests import builders
@@ -159,7 +160,7 @@ def test_the_proposer_reads_the_outcome_and_the_val_effect_and_no_sealed_number(
     assert "-0.08000 bpb over 3 pairs" in asked
     secret = f"{gap - 0.08:+.5f}"
     assert secret in verdict.reason, "people read it"
-    scout = {"authorization": f"Bearer {tokens.make('scout', campaign=campaign, by='user:dana')}"}
+    scout = {"authorization": f"Bearer {tokens.make('scout', campaign=campaign, by=COMMAND_LINE)}"}
     answers = [
         client.get(f"/api/v1/{path}", headers=scout) for path in (f"proposals/{better.pk}", "campaigns/first/brief")
     ]
@@ -255,26 +256,28 @@ def test_what_was_decided_on_val_is_not_looked_at_again(better: Proposal, monkey
     assert verdict_of(better).outcome == "keep"
 
 
-def test_after_a_halt_the_sealed_pair_is_run_again(better: Proposal, campaign: Campaign) -> None:
+def test_after_a_halt_the_sealed_pair_is_run_again(bob: User, better: Proposal, campaign: Campaign) -> None:
     lease = claimed()
-    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by=bob, reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
     tasks.run_ended(run.pk)
     assert state_of(better) == "running"
     campaign.refresh_from_db()
-    moves.move_campaign(campaign, "active", by="user:bob", reason="power is back")
+    moves.move_campaign(campaign, "active", by=bob, reason="power is back")
     dispatch.advance(campaign)
     play_sealed()
     assert verdict_of(better).outcome == "keep"
 
 
-def test_a_crash_of_the_incumbent_in_its_sealed_run_is_made_good(better: Proposal, campaign: Campaign) -> None:
+def test_a_crash_of_the_incumbent_in_its_sealed_run_is_made_good(
+    bob: User, better: Proposal, campaign: Campaign
+) -> None:
     builders.finish(claimed(), val_bpb=1.52)
     builders.fail(claimed())
     campaign.refresh_from_db()
     assert (campaign.state, state_of(better)) == ("paused", "running")
-    moves.move_campaign(campaign, "active", by="user:bob", reason="memory was freed")
+    moves.move_campaign(campaign, "active", by=bob, reason="memory was freed")
     dispatch.advance(campaign)
     builders.finish(claimed(), val_bpb=1.6)
     assert verdict_of(better).outcome == "keep"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from gpu_runner import contract
@@ -58,9 +58,9 @@ def obeys(lease: contract.Lease) -> None:
     report.end(run, contract.RunEnd(fence=lease.spec.fence, outcome="cancelled", device_s=2.0))
 
 
-def resume(campaign: Campaign) -> None:
+def resume(campaign: Campaign, bob: User) -> None:
     campaign.refresh_from_db()
-    moves.move_campaign(campaign, "active", by="user:bob", reason="power is back")
+    moves.move_campaign(campaign, "active", by=bob, reason="power is back")
     dispatch.advance(campaign)
 
 
@@ -72,14 +72,14 @@ WORKERS = pytest.mark.parametrize("worker", [obeys, falls_silent, leaves], ids=l
 
 @WORKERS
 def test_what_bob_approved_goes_on_after_a_halt_whatever_its_worker_did_meanwhile(
-    approved: Proposal, campaign: Campaign, worker: Callable[[contract.Lease], None]
+    bob: User, approved: Proposal, campaign: Campaign, worker: Callable[[contract.Lease], None]
 ) -> None:
     lease = builders.claim_candidate()
-    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by=bob, reason="power is needed elsewhere")
     worker(lease)
     tasks.run_ended(lease.spec.run_id)
     assert now(approved).state == "running"
-    resume(campaign)
+    resume(campaign, bob)
     again = approved.revision.runs.filter(purpose="candidate", seed=lease.spec.seed).order_by("pk")
     assert list(again.values_list("state", flat=True)) == ["cancelled", "queued"]
     builders.finish(builders.claim_candidate(), val_bpb=1.5)
@@ -89,13 +89,13 @@ def test_what_bob_approved_goes_on_after_a_halt_whatever_its_worker_did_meanwhil
 
 @WORKERS
 def test_a_smoke_run_that_a_halt_cut_off_blocks_nobody(
-    campaign: Campaign, worker: Callable[[contract.Lease], None]
+    bob: User, campaign: Campaign, worker: Callable[[contract.Lease], None]
 ) -> None:
     proposal = builders.make_proposal(campaign)
     process.check(proposal.revision)
     lease = builders.claim(builders.make_worker())
     assert lease is not None and lease.spec.purpose == "smoke"
-    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by=bob, reason="power is needed elsewhere")
     worker(lease)
     tasks.run_ended(lease.spec.run_id)
     assert now(proposal).state == "stale"
@@ -103,10 +103,10 @@ def test_a_smoke_run_that_a_halt_cut_off_blocks_nobody(
 
 @WORKERS
 def test_a_run_that_bob_stopped_ends_the_same_way_whatever_its_worker_did_meanwhile(
-    approved: Proposal, worker: Callable[[contract.Lease], None]
+    bob: User, approved: Proposal, worker: Callable[[contract.Lease], None]
 ) -> None:
     lease = builders.claim_candidate()
-    ending.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="the curve is flat")
+    ending.stop_run(run_of(lease), kind=Stop.PERSON, by=bob, reason="the curve is flat")
     worker(lease)
     tasks.run_ended(lease.spec.run_id)
     verdict = now(approved).revision.verdict
@@ -114,7 +114,9 @@ def test_a_run_that_bob_stopped_ends_the_same_way_whatever_its_worker_did_meanwh
     assert verdict.reason == f"R-{lease.spec.run_id} was stopped: the curve is flat"
 
 
-def test_a_stop_that_meets_the_end_of_a_lease_is_obeyed(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_that_meets_the_end_of_a_lease_is_obeyed(
+    bob: User, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dispatch.advance(campaign)
     leases = [builders.claim(builders.make_worker(name=name)) for name in ("one", "other")]
     first, second = (run_of(lease) for lease in leases if lease is not None)
@@ -124,7 +126,7 @@ def test_a_stop_that_meets_the_end_of_a_lease_is_obeyed(campaign: Campaign, monk
     def meanwhile_bob_stops_the_second(run: Run, device_s: float) -> None:
         charge(run, device_s)
         if run.pk == first.pk:
-            ending.stop_run(second, kind=Stop.PERSON, by="user:bob", reason="wrong seed")
+            ending.stop_run(second, kind=Stop.PERSON, by=bob, reason="wrong seed")
 
     monkeypatch.setattr(ledger, "charge_run", meanwhile_bob_stops_the_second)
     ending.expire_leases()
@@ -136,10 +138,10 @@ def test_a_stop_that_meets_the_end_of_a_lease_is_obeyed(campaign: Campaign, monk
 
 @pytest.mark.parametrize("words", ["later: I want to look", "halted: the curve is flat"])
 def test_a_run_that_bob_stops_is_over_however_his_sentence_begins(
-    approved: Proposal, campaign: Campaign, words: str
+    bob: User, approved: Proposal, campaign: Campaign, words: str
 ) -> None:
     lease = builders.claim_candidate()
-    ending.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason=words)
+    ending.stop_run(run_of(lease), kind=Stop.PERSON, by=bob, reason=words)
     obeys(lease)
     tasks.run_ended(lease.spec.run_id)
     dispatch.advance(campaign)
@@ -148,22 +150,23 @@ def test_a_run_that_bob_stops_is_over_however_his_sentence_begins(
 
 
 def test_what_bob_stopped_stays_stopped_though_dana_halts_its_campaign_a_moment_later(
-    approved: Proposal, campaign: Campaign
+    bob: User, dana: User, approved: Proposal, campaign: Campaign
 ) -> None:
+    dana.user_permissions.add(Permission.objects.get(codename="steer_campaign"))
     lease = builders.claim_candidate()
-    ending.stop_run(run_of(lease), kind=Stop.PERSON, by="user:bob", reason="wrong seed")
-    ending.halt(campaign, by="user:dana", reason="power is needed elsewhere")
+    ending.stop_run(run_of(lease), kind=Stop.PERSON, by=bob, reason="wrong seed")
+    ending.halt(campaign, by=dana, reason="power is needed elsewhere")
     obeys(lease)
     tasks.run_ended(lease.spec.run_id)
     assert (run_of(lease).stop_kind, run_of(lease).stop_reason) == ("person", "wrong seed")
     assert now(approved).revision.verdict.outcome == "inconclusive"
 
 
-def test_an_operator_reads_what_kind_of_stop_it_was(campaign: Campaign, bobs_browser: Client) -> None:
+def test_an_operator_reads_what_kind_of_stop_it_was(bob: User, campaign: Campaign, bobs_browser: Client) -> None:
     dispatch.advance(campaign)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
-    ending.halt(campaign, by="user:bob", reason="power is needed elsewhere")
+    ending.halt(campaign, by=bob, reason="power is needed elsewhere")
     obeys(lease)
     page = bobs_browser.get(f"/runs/{lease.spec.run_id}/").content.decode()
     assert "Stopped with its campaign: it is run again when that goes on" in page

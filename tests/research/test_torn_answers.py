@@ -12,8 +12,8 @@ import pytest
 
 from research.arms.claude import client as client_module
 from research.arms.claude import wire
-from research.models import Campaign
-from research.propose import drafting
+from research.models import Campaign, Turn
+from research.propose import drafting, turns
 from tests import builders
 
 from .anthropic_server import Script, Server, error, message, send, serving, text
@@ -175,7 +175,7 @@ def test_a_batch_that_was_made_is_found_again(
 ) -> None:
     with serving(torn(created) if kind == "torn" else send(b"\xef\xbb\xbf" + created)) as server:
         campaign = asked(monkeypatch, server, campaign)
-    assert campaign.batch["id"] == "msgbatch_1"
+    assert turns.of(campaign).batch["id"] == "msgbatch_1"
 
 
 def outcome(monkeypatch: pytest.MonkeyPatch, campaign: Campaign, answers: Script, num_proposals: int) -> Any:
@@ -238,10 +238,10 @@ def test_what_was_heard_last_of_a_batch_that_is_given_up_is_kept(
         server.gets["/results"] = script
         assert drafting.top_up(campaign) == []
         campaign.refresh_from_db()
-        assert campaign.batch["id"] == "msgbatch_1", "it is read again"
+        assert turns.of(campaign).batch["id"] == "msgbatch_1", "it is read again"
         assert not campaign.ledger.exists()
         old = (datetime.now(UTC) - timedelta(hours=27)).isoformat()
-        Campaign.objects.update(batch=campaign.batch | {"at": old})
+        Turn.objects.update(batch=turns.of(campaign).batch | {"at": old})
         assert drafting.top_up(later(campaign)) == []
     entry = campaign.ledger.get()
     assert (entry.usd, entry.usage["usd_at_most"], entry.usage["request_id"]) == (None, "0.26000", kept[0])

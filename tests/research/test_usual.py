@@ -101,7 +101,7 @@ def test_an_incumbents_run_that_failed_measured_nothing(campaign: Campaign, bob:
     report.end(report.leased(lease.spec.run_id, lease.token), last)
     campaign.refresh_from_db()
     assert campaign.state == "paused"
-    moves.move_campaign(campaign, "active", by=f"user:{bob}", reason="tried again")
+    moves.move_campaign(campaign, "active", by=bob, reason="tried again")
     dispatch.advance(campaign)
     again = claim()
     assert again.spec.purpose == "baseline"

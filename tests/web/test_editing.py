@@ -16,6 +16,7 @@ from research.lifecycle import LostRace
 from research.models import Campaign, Event, Proposal, Revision
 from research.propose import drafting
 from research.record import moves, repository
+from research.record.rights import Part
 from research.review import decisions, edit
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
@@ -266,8 +267,8 @@ def test_code_that_a_person_put_into_a_catalogue_entry_is_no_longer_trusted(
     carols_browser.post(address_of(with_code), form_on(carols_browser, with_code, hypothesis="Mine."))
     with_code.refresh_from_db()
     assert not process._context(with_code.revision).is_trusted
-    moves.move_proposal(with_code, "checking", by="test", sentence="on")
-    moves.move_proposal(with_code, "stale", by="test", sentence="and back")
+    moves.move_proposal(with_code, "checking", by=Part("test"), sentence="on")
+    moves.move_proposal(with_code, "stale", by=Part("test"), sentence="and back")
     drafting.rebase(with_code)
     assert with_code.revision.origin == "rebased"
     assert not process._context(with_code.revision).is_trusted

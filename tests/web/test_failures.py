@@ -11,6 +11,7 @@ from playwright.sync_api import Page
 from gpu_runner.contract import FAULT_OF, FailureKind
 from research.models import Campaign, Proposal, Run
 from research.record import moves
+from research.record.rights import Part
 from research.runs import dispatch
 from tests import builders
 from tests.web.chromium import HOST, Site, in_browser, rendered
@@ -67,7 +68,7 @@ def test_a_failure_without_a_single_blank_fits_on_a_phone(bobs_browser: Client, 
 
 def test_a_campaign_that_stands_still_says_why_and_leads_to_the_run(bobs_browser: Client, campaign: Campaign) -> None:
     reason = "the incumbent's own score in R-12 is <b>quarantined: accept or dispute it there, then resume."
-    moves.move_campaign(campaign, "paused", by="control", reason=reason)
+    moves.move_campaign(campaign, "paused", by=Part("control"), reason=reason)
     page = " ".join(text_of(bobs_browser, f"/campaigns/{campaign.slug}/").split())
     assert "Nothing new is proposed or trained until somebody resumes it" in page
     assert 'score in <a class="link" href="/runs/12/">R-12</a> is &lt;b&gt;quarantined' in page

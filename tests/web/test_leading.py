@@ -25,7 +25,7 @@ def badge(browser: Client) -> int:
 
 
 def tile(browser: Client, campaign: Campaign) -> int:
-    found = re.search(r'Waits for you</div><div class="v">(\d+)', text_of(browser, f"/campaigns/{campaign.slug}/"))
+    found = re.search(r'Waits for you</div>\s*<div class="v">(\d+)', text_of(browser, f"/campaigns/{campaign.slug}/"))
     assert found is not None
     return int(found[1])
 

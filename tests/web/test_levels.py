@@ -14,6 +14,7 @@ from research import levels
 from research.arms.claude import prompt
 from research.models import Campaign, Event, Proposal, Verdict
 from research.propose import briefing
+from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from tests import builders
 from webapp.api import tokens
@@ -69,7 +70,7 @@ def test_claude_agents_and_webhooks_are_told_how_sure_it_is(kept: Proposal, camp
     asked = str(prompt.propose(briefing.brief(campaign, 1)))
     assert '"interval_percent": 90.0' in asked.replace('\\"', '"')
     assert "an interval of 80 %, and the chance" in asked
-    scout = {"authorization": f"Bearer {tokens.make('scout', campaign=campaign, by='user:dana')}"}
+    scout = {"authorization": f"Bearer {tokens.make('scout', campaign=campaign, by=COMMAND_LINE)}"}
     verdict = client.get(f"/api/v1/proposals/{kept.pk}", headers=scout).json()["verdict"]
     (row,) = client.get("/api/v1/campaigns/first/brief", headers=scout).json()["ledger"]
     body = json.loads(json.dumps(outbox.body_of("verdict", Event.objects.get(kind="verdict"))))

@@ -16,6 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from research.models import Note, Proposal, Run
 from research.propose import notes
+from research.record.rights import COMMAND_LINE
 from research.runs import dispatch, workers
 from tests import builders
 from webapp.api import tokens
@@ -42,8 +43,9 @@ def settled(pending: Proposal, root: User) -> Run:
     assert lease is not None
     run = builders.finish(lease, val_bpb=1.6)
     notes.note(campaign, "Leave the optimizer alone.", by=root)
-    outbox.put_test(Endpoint.objects.create(description="Tracker", url="https://tracker.example/", kinds=list(KINDS)))
-    tokens.make("scout", campaign=campaign, by="user:alice")
+    tracker = Endpoint.objects.create(description="Tracker", url="https://tracker.example/", kinds=list(KINDS))
+    outbox.put_test(tracker, by=root)
+    tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     links.make_link(root)
     return run
 
@@ -123,8 +125,8 @@ def test_no_address_changes_anything_by_being_looked_at(settled: Run, root: User
 @pytest.mark.parametrize("look", LOOKS)
 def test_no_address_of_a_machine_changes_anything_by_being_looked_at(settled: Run, look: str) -> None:
     worker, agent = (
-        workers.enrol("box-2", by="user:alice"),
-        tokens.make("reader", scope="read", campaign=None, by="user:alice"),
+        workers.enrol("box-2", by=COMMAND_LINE),
+        tokens.make("reader", scope="read", campaign=None, by=COMMAND_LINE),
     )
     for space, token in (("worker:", worker), ("v1:", agent)):
         addresses = addresses_of(settled, space)  # which makes a login link, too

@@ -139,7 +139,7 @@ def test_the_diff_shows_what_is_added_with_its_line_number(bobs_browser: Client,
     edit = Edit(path="train.py", search=first, replace=f"{first}\n# a new line")
     proposal = builders.make_proposal(campaign, overrides=(), edits=(edit,))
     text = text_of(bobs_browser, f"/proposals/{proposal.pk}/")
-    assert re.search(r'<tr class="add">.*?# a new line', text)
+    assert re.search(r'(?s)<tr class="add">((?!</tr>).)*# a new line', text)
     assert '<span class="good num">+1</span> <span class="bad num">−0</span>' in text
 
 

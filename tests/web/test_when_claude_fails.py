@@ -14,8 +14,8 @@ from django.utils.html import escape
 from research.arms.claude import batches
 from research.arms.claude import client as client_module
 from research.arms.claude.client import Client
-from research.models import Campaign
-from research.propose import drafting
+from research.models import Campaign, Turn
+from research.propose import drafting, turns
 from tests import builders
 from tests.research.anthropic_server import (
     Script,
@@ -178,7 +178,7 @@ def test_one_sentence_on_the_page_and_every_attempt_in_the_ledger(
     assert usages_of(campaign) == usages
     campaign.refresh_from_db()
     assert campaign.state == "active"
-    assert campaign.proposing_since is None
+    assert turns.of(campaign).taken_at is None
     unpriced = campaign.ledger.filter(usd=None)
     assert all(Decimal(entry.usage["usd_at_most"]) > 0 for entry in unpriced), "caps need a bound"
 
@@ -241,7 +241,7 @@ def test_so_it_is_with_a_batch(monkeypatch: pytest.MonkeyPatch, alice: User, cas
         server.gets = {"/msgbatch_1": _batch(server, status), "/results": _rows({"custom_id": "wave", "result": ended})}
         if ended is None:
             monkeypatch.setattr(batches.Pending, "is_overdue", True)
-        Campaign.objects.update(proposer_retry_at=None)
+        Turn.objects.update(retry_at=None)
         campaign.refresh_from_db()
         drafting.top_up(campaign)
     assert sentence in text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
@@ -256,3 +256,12 @@ def _batch(server: Server | None, status: str) -> Script:
 
 def _rows(*rows: object) -> Script:
     return send("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def test_alice_reads_of_a_batch_that_is_on_its_way_and_of_why_it_cannot_be_looked_at(alice: User) -> None:
+    campaign = builders.make_campaign(in_batches=True)
+    pending = {"id": "msgbatch_1", "num_wanted": 3, "usd_at_most": "0.52"}
+    Turn.objects.create(campaign=campaign, arm="claude", batch=pending, batch_problem="It answers 529.")
+    page = text_of(browser_of(alice), f"/campaigns/{campaign.slug}/")
+    assert "A batch is on its way" in page and "3 proposals" in page
+    assert "It answers 529." in page

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gpu_runner import contract
-from gpu_runner.client import Front
-from gpu_runner.launch import run_lease
-from gpu_runner.parts import Machine
+from gpu_runner.worker.client import Front
+from gpu_runner.worker.launch import run_lease
+from gpu_runner.worker.parts import Machine
 
 from .web import WORKER_TOKEN, Web, playing_web
 from .world import Repository, make_dataset, make_lease, make_machine

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from gpu_runner import contract, inquest, sandbox, worker
-from gpu_runner.parts import SCORER
+from gpu_runner import contract, sandbox
+from gpu_runner.worker import inquest, serve
+from gpu_runner.worker.parts import SCORER
 
 from .conftest import Bench
 from .test_launch import GOOD
@@ -170,16 +171,16 @@ def test_where_nothing_can_be_written_the_run_is_not_asked_for_its_word(
 
 
 def test_a_worker_without_room_asks_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert worker.no_room(tmp_path) is None
-    assert worker.no_room(tmp_path / "not made yet") is None
-    monkeypatch.setattr(worker, "MIN_FREE_BYTES", 1 << 60)
-    assert "are left on the disk of" in (worker.no_room(tmp_path) or "")
+    assert serve.no_room(tmp_path) is None
+    assert serve.no_room(tmp_path / "not made yet") is None
+    monkeypatch.setattr(serve, "MIN_FREE_BYTES", 1 << 60)
+    assert "are left on the disk of" in (serve.no_room(tmp_path) or "")
 
 
 def test_nor_does_one_that_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would claim one run after another, and end with each of them."""
-    monkeypatch.setattr(worker, "disk_problem", lambda _: "its disk can only be read")
-    assert worker.no_room(tmp_path) == f"nothing can be written to {tmp_path}: its disk can only be read"
+    monkeypatch.setattr(serve, "disk_problem", lambda _: "its disk can only be read")
+    assert serve.no_room(tmp_path) == f"nothing can be written to {tmp_path}: its disk can only be read"
 
 
 @pytest.mark.parametrize("step", ["mkdir", "glob"], ids=["before", "after"])
@@ -372,7 +373,7 @@ def test_git_that_is_killed_or_finds_no_room_says_nothing_of_the_patch(
 
 
 def test_a_comparison_that_is_killed_says_nothing_of_the_change(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpu_runner.by_heart.ask.COMMAND", KILLED)
+    monkeypatch.setattr("gpu_runner.worker.leakage.COMMAND", KILLED)
     repository = bench.recipe(GOOD)
     end = bench.run(bench.lease(repository))
     assert end is not None
@@ -388,7 +389,7 @@ def test_what_fails_under_the_workers_own_hands_gives_the_run_back(
         number = getattr(errno, name)
         raise OSError(number, os.strerror(number), str(bench.folder))
 
-    monkeypatch.setattr("gpu_runner.launch.write_harness_spec", fails)
+    monkeypatch.setattr("gpu_runner.worker.launch.write_harness_spec", fails)
     outcome, failure = ended(bench, GOOD)
     assert (outcome, failure.kind) == ("lost", "machine_failed")
     assert RUN_TOKEN not in failure.message

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gpu_runner import allowance, contract
+from gpu_runner import contract
 from gpu_runner.contract import Budget, Purpose, Spent
+from gpu_runner.worker import allowance
 
 from .conftest import Bench
 from .world import processes_with

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpu_runner import contract
-from gpu_runner.client import Front, Refused, Superseded, Unreachable, Wire, WireError, checked_url
+from gpu_runner.worker.client import Front, Refused, Superseded, Unreachable, Wire, WireError, checked_url
 
 from .web import WORKER_TOKEN, Web
 from .world import make_lease
@@ -114,9 +114,9 @@ def test_an_answer_that_breaks_off_is_none() -> None:
 
 
 def test_no_answer_fills_the_workers_memory(web: Web, lease: contract.Lease, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpu_runner.client.MAX_ANSWER_BYTES", 1_000)
-    monkeypatch.setattr("gpu_runner.client.MAX_SOURCE_BYTES", 1_000)
-    monkeypatch.setattr("gpu_runner.client.MAX_ERROR_BYTES", 1_000)
+    monkeypatch.setattr("gpu_runner.worker.client.MAX_ANSWER_BYTES", 1_000)
+    monkeypatch.setattr("gpu_runner.worker.client.MAX_SOURCE_BYTES", 1_000)
+    monkeypatch.setattr("gpu_runner.worker.client.MAX_ERROR_BYTES", 1_000)
     front = Front(web.url, WORKER_TOKEN)
     for what, ask in {"claim": lambda: front.claim(CLAIM), "source": front.line(lease).source}.items():
         web.answer[what] = (200, b"{" + b" " * 10_000_000)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner import compile_cache, hardware, sandbox, worker
-from gpu_runner.compile_cache import FOLDER, CompileCache
+from gpu_runner import sandbox
+from gpu_runner.machine import hardware
 from gpu_runner.sandbox import cgroups
+from gpu_runner.worker import compile_cache, serve
+from gpu_runner.worker.compile_cache import FOLDER, CompileCache
 from research.record import repository
 from tests.builders import make_campaign
 
@@ -166,7 +168,7 @@ def test_a_worker_without_a_boundary_shares_nothing(
         "BROKER_URL": "redis://127.0.0.1:1",
         "HOME": str(tmp_path),
     }
-    settings = worker.Settings.read({f"COUNTERSIGN_{name}": value for name, value in named.items()})
+    settings = serve.Settings.read({f"COUNTERSIGN_{name}": value for name, value in named.items()})
     monkeypatch.setattr(sandbox, "probe", lambda: level)
     monkeypatch.setattr(cgroups, "sweep", lambda: None)  # what other tests left is not ours to end
-    assert (worker.this_machine(settings).kernels is not None) == shares
+    assert (serve.this_machine(settings).kernels is not None) == shares

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner import folders
+from gpu_runner.worker import folders
 
 
 @pytest.fixture

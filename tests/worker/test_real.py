@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gpu_runner import contract, parts
+from gpu_runner import contract
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.prepare import prepare
+from gpu_runner.worker import parts
 
 from .conftest import Bench
 from .world import Repository, git, make_lease
 
-RECIPE = Path(parts.__file__).parent / "recipes" / "gpt"
+RECIPE = Path(parts.__file__).parents[1] / "recipes" / "gpt"
 
 
 def test_the_real_recipe_is_trained_and_scored_in_the_sandbox(bench: Bench) -> None:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_runner.child import Child, Lines
 from gpu_runner.harness.failures import from_exception
 from gpu_runner.harness.failures import told as told_by_follower
+from gpu_runner.process.child import Child, Lines
+from gpu_runner.process.terminal import MAX_COLUMNS, Terminal, shown
 from gpu_runner.standalone.process import _failure_in
-from gpu_runner.terminal import MAX_COLUMNS, Terminal, shown
-from gpu_runner.testimony import MAX_LINE_BYTES
+from gpu_runner.worker.testimony import MAX_LINE_BYTES
 
 from .conftest import Bench
 from .test_launch import GOOD

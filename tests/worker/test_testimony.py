@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_runner import testimony
-from gpu_runner.child import Lines
 from gpu_runner.contract import LogLine, Progress, Report
-from gpu_runner.plain import is_hidden, plain
-from gpu_runner.reporter import Point, columns
+from gpu_runner.contract.plain import is_hidden, plain
+from gpu_runner.process.child import Lines
+from gpu_runner.worker import testimony
+from gpu_runner.worker.reporter import Point, columns
 
 
 class Notes:

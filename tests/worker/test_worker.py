@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner.doorbell import QUEUE, TASK, make_app
-from gpu_runner.worker import Settings, Worker, default_name, this_machine
+from gpu_runner.worker.doorbell import QUEUE, TASK, make_app
+from gpu_runner.worker.serve import Settings, Worker, default_name, this_machine
 
 from .conftest import Bench
 from .test_launch import FOREVER, GOOD, strays
@@ -25,7 +25,7 @@ from .world import Repository, make_machine, processes_with
 PROGRAM = """
 import sys
 from pathlib import Path
-from gpu_runner import worker
+from gpu_runner.worker import serve as worker
 from tests.worker.world import make_machine
 slow = (sys.executable, "-c", "import time; time.sleep(600)")
 worker.this_machine = lambda settings: make_machine(Path(sys.argv[1]), sandbox_level=sys.argv[2], scorer=slow)
@@ -127,7 +127,7 @@ def test_after_a_run_that_was_lost_here_it_rests_longer_each_time(
 def test_without_a_broker_it_still_looks_by_itself(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gpu_runner.worker.LOOK_S", 0.2)
+    monkeypatch.setattr("gpu_runner.worker.serve.LOOK_S", 0.2)
     web = bench.web
     worker = Worker(
         settings_for(web.url, f"redis+socket://{tmp_path}/nobody.sock", tmp_path), make_machine(bench.folder)
@@ -256,7 +256,7 @@ def test_a_bug_of_ours_ends_the_run_and_not_the_worker(bench: Bench, monkeypatch
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("gpu_runner.launch.check_approval", broken)
+    monkeypatch.setattr("gpu_runner.worker.launch.check_approval", broken)
     end = bench.run(bench.lease(bench.recipe(GOOD)))
     assert end is not None
     assert end.failure is not None

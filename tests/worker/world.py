@@ -13,7 +13,7 @@ from typing import Any
 from gpu_runner import contract
 from gpu_runner.data import tokenizers
 from gpu_runner.data.manifest import FOLDER, Manifest, Shard, Split, manifest_sha256
-from gpu_runner.parts import Machine
+from gpu_runner.worker.parts import Machine
 
 RUN_TOKEN = "run-token-of-this-test"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-GUARD = ROOT / "gpu_runner" / "guard.py"
+GUARD = ROOT / "gpu_runner" / "process" / "guard.py"
 
 
 def wait_until(is_so: Callable[[], object], what: str, within_s: float = 15.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from kombu.transport.redis import Channel
 
-from gpu_runner import doorbell
+from gpu_runner.worker import doorbell
 from research.loop import reconcile
 from research.record import doorbell as ours
 

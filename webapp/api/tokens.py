@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from gpu_runner import contract
 from research.models import Campaign
-from research.record import events, kinds, watch
+from research.record import events, kinds, rights, watch
+from research.record.rights import Actor, Agent
 from webapp.models import AgentToken
 
 DAYS = 90
@@ -31,11 +32,12 @@ class TooMany(Exception):
         self.wait_s = max(1, round((until - timezone.now()).total_seconds()))
 
 
-def make(name: str, *, campaign: Campaign | None, by: str, scope: str = "propose", days: int = DAYS) -> str:
+def make(name: str, *, campaign: Campaign | None, by: Actor, scope: str = "propose", days: int = DAYS) -> str:
     """A token for agent ``name``, in all campaigns or in one; an earlier one of that name stops working.
 
-    Returns the token; only its hash is kept. Raises ValueError that names the field.
+    Returns the token; only its hash is kept. Raises PermissionDenied, or ValueError that names the field.
     """
+    rights.check(by, rights.keep_tokens, campaign)
     check_name(name)
     if scope not in dict(AgentToken.SCOPES):
         raise ValueError(f"scope: must be one of {', '.join(dict(AgentToken.SCOPES))}, not {scope!r}")
@@ -53,7 +55,8 @@ def make(name: str, *, campaign: Campaign | None, by: str, scope: str = "propose
         made, _ = AgentToken.objects.update_or_create(name=name, defaults=fields)
         where = campaign.name if campaign else "every campaign"
         sentence = f"Agent {name} may {scope} in {where} for {days} days"
-        events.record(kinds.AGENT_TOKEN_MADE(), sentence, by=by, campaign=campaign, rows=[made])
+        fact, who = kinds.AGENT_TOKEN_MADE(), rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=campaign, rows=[made])
     return token
 
 
@@ -62,13 +65,15 @@ def check_name(name: str) -> None:
         raise ValueError(f"name: {name!r} must be letters, digits, dot, dash or underscore, 64 at most")
 
 
-def revoke(token: AgentToken, *, by: str) -> None:
-    """From now on it opens nothing. Raises ValueError when it was revoked before."""
+def revoke(token: AgentToken, *, by: Actor) -> None:
+    """From now on it opens nothing. Raises PermissionDenied, or ValueError when it was revoked before."""
+    rights.check(by, rights.keep_tokens, token.campaign)
     with transaction.atomic():
         if not AgentToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
             raise ValueError(f"The token of {token} is revoked already.")
         sentence = f"The token of agent {token} was revoked"
-        events.record(kinds.AGENT_TOKEN_REVOKED(), sentence, by=by, campaign=token.campaign, rows=[token])
+        fact, who = kinds.AGENT_TOKEN_REVOKED(), rights.name_of(by)
+        events.record(fact, sentence, by=who, campaign=token.campaign, rows=[token])
 
 
 def find(token: str) -> AgentToken | None:
@@ -80,6 +85,11 @@ def find(token: str) -> AgentToken | None:
         old = Q(last_used_at=None) | Q(last_used_at__lt=now - SEEN_EVERY)
         AgentToken.objects.filter(old, pk=found.pk).update(last_used_at=now)
     return found
+
+
+def agent_of(token: AgentToken) -> Agent:
+    """Who acts with it."""
+    return Agent(name=token.name, campaign=token.campaign_id, may_propose=token.scope == "propose")
 
 
 def count(token: AgentToken) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path, re_path
@@ -22,7 +23,7 @@ from research.change.drafts import Draft
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal
 from research.propose import briefing
-from research.record import repository
+from research.record import repository, rights
 from research.review import outside
 from webapp.api import outward, tokens
 from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
@@ -52,6 +53,8 @@ def spoken(method: str) -> Callable[[View], View]:
                 return JsonResponse({"error": sentence_of(error)}, status=422)
             except LostRace as race:
                 return JsonResponse({"error": str(race)}, status=409)
+            except PermissionDenied as denied:
+                return JsonResponse({"error": str(denied)}, status=403)
             except repository.GitError:
                 raise  # ours, and nothing for a stranger to read
             except ValueError as error:
@@ -71,8 +74,8 @@ def _token(request: HttpRequest, *, to_propose: bool = False) -> AgentToken:
         raise wrong_token(
             request, "no such token, or it has expired or was revoked; `manage.py token NAME` makes another"
         )
-    if to_propose and token.scope != "propose":
-        raise Refused(403, f"scope: the token of {token} may only read; make one with the scope propose")
+    if to_propose:
+        rights.check(tokens.agent_of(token), rights.propose, None)
     return token
 
 
@@ -155,7 +158,7 @@ def submit(request: HttpRequest, slug: str) -> JsonResponse:
 
 def _taken(campaign: Campaign, draft: Draft, token: AgentToken) -> Proposal:
     try:
-        return outside.submit(campaign, draft, agent=token.name)
+        return outside.submit(campaign, draft, by=tokens.agent_of(token))
     except outside.Full as full:
         raise Refused(429, str(full), headers={"Retry-After": str(WAIT_S)}) from full
     except outside.Repeated as repeated:
@@ -188,14 +191,14 @@ def _created(said: dict[str, Any]) -> JsonResponse:
 def revise(request: HttpRequest, number: int) -> JsonResponse:
     """``POST proposals/7/revisions``: what a reviewer asked for; ``If-Match`` carries the digest that was read."""
     token = _token(request, to_propose=True)
+    agent = tokens.agent_of(token)
     proposal, body = _proposal(token, number), _body(request)
-    if not outside.is_own(proposal, agent=token.name):
-        raise Refused(403, f"P-{number} is not of the agent {token}: only its own can be revised")
+    rights.check(agent, rights.edit, proposal)
     digest = request.headers.get("If-Match", "").strip('"')
     if not digest:
         raise Refused(422, 'If-Match: send the digest of the revision that you read, as If-Match: "DIGEST"')
     _count(token)
-    revision = outside.answer(number, _draft(body, proposal.campaign, token), digest=digest, agent=token.name)
+    revision = outside.answer(number, _draft(body, proposal.campaign, token), digest=digest, by=agent)
     return JsonResponse(outward.received(revision.proposal), status=201)
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from gpu_runner import contract
 from research.models import Campaign, Run, Worker
-from research.record import approval, events, kinds, repository
+from research.record import approval, events, kinds, repository, rights
 from research.runs import leasing, report
 from webapp.api.spoken import Refused, bearer, sentence_of, wrong_token
 
@@ -81,7 +81,7 @@ def hello(request: HttpRequest) -> HttpResponse:
     with transaction.atomic():
         Worker.objects.filter(pk=worker.pk).update(hardware=said.hardware, seen_at=timezone.now(), **facts)
         sentence = f"{worker.name} is here: {said.hardware_class}, sandbox {said.sandbox_level}"
-        events.record(kinds.WORKER_HELLO(worker=worker.pk), sentence, by=f"worker:{worker.name}")
+        events.record(kinds.WORKER_HELLO(worker=worker.pk), sentence, by=rights.worker(worker))
     return JsonResponse(
         {"worker": worker.pk, "datasets": dict(Campaign.objects.values_list("dataset", "dataset_sha256"))}
     )

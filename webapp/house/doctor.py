@@ -174,8 +174,8 @@ def anthropic_key() -> Check:
 
 @cache
 def machine() -> dict[str, Any]:
-    """What ``gpu_runner.probe`` says; {"problem": sentence} when it cannot."""
-    command = [sys.executable, "-m", "gpu_runner.probe"]
+    """What ``gpu_runner.machine.probe`` says; {"problem": sentence} when it cannot."""
+    command = [sys.executable, "-m", "gpu_runner.machine.probe"]
     try:
         asked = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=PROBE_WITHIN_S)
     except subprocess.TimeoutExpired:

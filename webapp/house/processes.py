@@ -19,6 +19,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from research.record.rights import Part
 from research.runs import workers
 from webapp.house import redis_server
 from webapp.house.supervisor import Child
@@ -83,7 +84,7 @@ def worker(redis_url: str) -> Child:
         "COUNTERSIGN_URL": own_url(),
         "COUNTERSIGN_BROKER_URL": broker_url(redis_url),
         "COUNTERSIGN_WORKER_NAME": name,
-        "COUNTERSIGN_WORKER_TOKEN": workers.enrol(name, by="up"),  # a fresh one every start; the last one ends
+        "COUNTERSIGN_WORKER_TOKEN": workers.enrol(name, by=Part("up")),  # a fresh one every start; the last one ends
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "gpu_runner", "worker"]

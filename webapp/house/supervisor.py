@@ -1,7 +1,7 @@
 """Keeps a few processes running until it is told to end, and lets none of them outlive it.
 
-Every child runs under ``gpu_runner/guard.py`` and holds the read end of the lifeline, a pipe whose write end only
-this process has. The kernel closes it when this process ends, however it ends, and the guards do the rest.
+Every child runs under ``gpu_runner/process/guard.py`` and holds the read end of the lifeline, a pipe whose write end
+only this process has. The kernel closes it when this process ends, however it ends, and the guards do the rest.
 
     waiting ──start──> starting ──answers──> up ──ends──> waiting (1, 2, 4 ... 30 s)
                            └──ends or too late, before it ever answered──> Stillborn: `up` gives up
@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[2]
-GUARD = ROOT / "gpu_runner" / "guard.py"
+GUARD = ROOT / "gpu_runner" / "process" / "guard.py"
 LONGEST_PAUSE_S = 30.0
 STEADY_AFTER_S = 60.0  # up for so long: the next pause is short again
 PREDECESSOR_ENDS_WITHIN_S = 30.0

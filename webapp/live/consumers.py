@@ -22,8 +22,8 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.auth import get_user_model
 
 from research.models import Campaign, Run
+from research.record.rights import is_member
 from webapp.live import frames, nudges, seats
-from webapp.pages.access import may_read
 
 log = logging.getLogger(__name__)
 COALESCE_S = 0.25  # at most four frames a second for each socket
@@ -99,13 +99,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         """Set topic, subject and since. Raises Closed."""
         if not self.scope["user"].is_authenticated:
             raise Closed(4401, "log in first")
-        if not may_read(self.scope["user"]):
+        if not is_member(self.scope["user"]):
             raise Closed(4403, "not allowed")
 
     def recheck(self) -> None:
         """Raise Closed when the person was switched off while looking."""
         user = get_user_model().objects.filter(pk=self.scope["user"].pk).first()
-        if user is None or not may_read(user):
+        if user is None or not is_member(user):
             raise Closed(4403, "not allowed any more")
 
     def read(self, since: int) -> frames.Frame:

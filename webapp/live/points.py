@@ -13,9 +13,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from research.models import Run
+from research.record.rights import is_member
 from research.runs.points import read_batches
 from webapp.live import frames
-from webapp.pages.access import may_read
 
 CSV_BATCHES = 200  # read at a time
 View = Callable[..., HttpResponseBase]
@@ -28,7 +28,7 @@ def _watchers_only(view: View) -> View:
     def guarded(request: HttpRequest, run_id: int) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _refusal(401, "Log in first.")
-        if not may_read(request.user):
+        if not is_member(request.user):
             return _refusal(403, "You may not see runs. An administrator can allow it.")
         if run_id >= 2**63 or not Run.objects.filter(pk=run_id).exists():
             return _refusal(404, f"There is no run {run_id}.")

@@ -13,9 +13,11 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
+from research.record import rights
 from webapp.admin import AnyAdmin, Permission, never
 from webapp.notify import deliver, outbox, post
 from webapp.notify.models import KINDS, Delivery, Endpoint
+from webapp.pages.access import person
 
 if TYPE_CHECKING:
     AnyForm = forms.ModelForm[Endpoint]  # generic in its stubs only
@@ -95,19 +97,18 @@ class EndpointAdmin(AnyAdmin):
         if endpoint is None or queryset.count() != 1:
             self.message_user(request, "Choose exactly one endpoint to rotate its secret.", messages.ERROR)
             return None
-        deliver.rotate(endpoint, by=f"user:{request.user}")
+        deliver.rotate(endpoint, by=person(request))
         return self._show_secret(request, endpoint, "The secret is rotated; the old one works for another 24 hours.")
 
     @admin.action(description="Switch off", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
-        by = f"user:{request.user}"
         for endpoint in queryset:
-            deliver.switch_off(endpoint, f"By {request.user}, {timezone.now():%d %B %Y}.", by=by)
+            deliver.switch_off(endpoint, f"By {request.user}, {timezone.now():%d %B %Y}.", by=person(request))
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
         for endpoint in queryset:
-            deliver.switch_on(endpoint, by=f"user:{request.user}")
+            deliver.switch_on(endpoint, by=person(request))
 
 
 @admin.register(Delivery)
@@ -148,14 +149,14 @@ class DeliveryAdmin(AnyAdmin):
         _each(request, queryset.select_related("endpoint"), deliver.replay, "is on its way again")
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("notify.change_endpoint")
+        return rights.may(person(request), rights.keep_webhooks, None)
 
 
-def _each(request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str) -> None:
+def _each(request: HttpRequest, rows: QuerySet[Any], act: Callable[..., object], done: str) -> None:
     """Do ``act`` to each row and say what came of each: a refusal of one does not hide the others' success."""
     for row in rows:
         try:
-            act(row)
+            act(row, by=person(request))
         except ValueError as error:
             messages.error(request, str(error))
         else:

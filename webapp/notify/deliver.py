@@ -20,13 +20,14 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from research.record import doorbell, events, kinds, watch
+from research.record import doorbell, events, kinds, rights, watch
+from research.record.rights import Actor
 from webapp.notify import sign
 from webapp.notify.models import DELIVER, Delivery, Endpoint
 from webapp.notify.post import Answer, post
 
 log = logging.getLogger(__name__)
-BY = "notify"
+BY = rights.Part("notify")
 
 # Before each attempt, after the one before: the example schedule of Standard Webhooks 1.0.0, 75 h in all.
 DELAYS_S = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -102,9 +103,10 @@ def _settle(delivery: Delivery, answer: Answer) -> None:
             _rest(endpoint, answer)
         endpoint.save(update_fields=["num_failures", "failing_since", "busy_until"])
         if answer.code == 410:
-            switch_off(endpoint, "It answered 410 Gone: it wants no more webhooks.")
+            switch_off(endpoint, "It answered 410 Gone: it wants no more webhooks.", by=BY)
         elif _is_dead(endpoint, delivery):
-            switch_off(endpoint, f"Every attempt has failed since {endpoint.failing_since:%d %B %Y, %H:%M} UTC.")
+            since = f"{endpoint.failing_since:%d %B %Y, %H:%M} UTC"
+            switch_off(endpoint, f"Every attempt has failed since {since}.", by=BY)
 
 
 def _seen(answer: Answer) -> dict[str, object]:
@@ -150,11 +152,12 @@ def _is_dead(endpoint: Endpoint, delivery: Delivery) -> bool:
     return timezone.now() - endpoint.failing_since >= OFF_AFTER
 
 
-# --- what a person does ---------------------------------------------------------------------
+# --- what a person does; PermissionDenied without the right to keep webhooks ----------------
 
 
-def switch_off(endpoint: Endpoint, reason: str, *, by: str = BY) -> None:
+def switch_off(endpoint: Endpoint, reason: str, *, by: Actor) -> None:
     """Send nothing more to ``endpoint``; what it was still owed has failed and can be replayed later."""
+    rights.check(by, rights.keep_webhooks, endpoint)
     with transaction.atomic():
         if Endpoint.objects.filter(pk=endpoint.pk, enabled=True).update(enabled=False, disabled_reason=reason) != 1:
             return
@@ -162,32 +165,35 @@ def switch_off(endpoint: Endpoint, reason: str, *, by: str = BY) -> None:
         owed.update(state="failed", next_attempt_at=None, problem="The endpoint was switched off.")
         endpoint.enabled, endpoint.disabled_reason = False, reason
         sentence = f"Webhooks to {endpoint} are switched off. {reason}"
-        events.record(kinds.ENDPOINT_DISABLED(), sentence, by=by, rows=[endpoint])
+        events.record(kinds.ENDPOINT_DISABLED(), sentence, by=rights.name_of(by), rows=[endpoint])
 
 
-def switch_on(endpoint: Endpoint, *, by: str) -> None:
+def switch_on(endpoint: Endpoint, *, by: Actor) -> None:
     """Send to ``endpoint`` again, with a clean sheet."""
+    rights.check(by, rights.keep_webhooks, endpoint)
     fresh = {"enabled": True, "disabled_reason": "", "num_failures": 0, "failing_since": None, "busy_until": None}
     with transaction.atomic():
         if Endpoint.objects.filter(pk=endpoint.pk, enabled=False).update(**fresh) == 1:
             endpoint.enabled = True
             sentence = f"Webhooks to {endpoint} are switched on"
-            events.record(kinds.ENDPOINT_ENABLED(), sentence, by=by, rows=[endpoint])
+            events.record(kinds.ENDPOINT_ENABLED(), sentence, by=rights.name_of(by), rows=[endpoint])
 
 
-def rotate(endpoint: Endpoint, *, by: str) -> str:
+def rotate(endpoint: Endpoint, *, by: Actor) -> str:
     """A new secret; the old one signs beside it for a day, so that the receiver can change over without a gap."""
+    rights.check(by, rights.keep_webhooks, endpoint)
     endpoint.old_secret, endpoint.old_secret_until = endpoint.secret, timezone.now() + OLD_SECRET
     endpoint.secret = sign.new_secret()
     with transaction.atomic(), watch.told_by_a_verb():
         endpoint.save(update_fields=["secret", "old_secret", "old_secret_until"])
         sentence = f"The secret of {endpoint} was rotated"
-        events.record(kinds.ENDPOINT_SECRET_ROTATED(), sentence, by=by, rows=[endpoint])
+        events.record(kinds.ENDPOINT_SECRET_ROTATED(), sentence, by=rights.name_of(by), rows=[endpoint])
     return endpoint.secret
 
 
-def replay(delivery: Delivery) -> None:
+def replay(delivery: Delivery, *, by: Actor) -> None:
     """Send a settled delivery once more: same id, same body, a new schedule. ValueError when it cannot be."""
+    rights.check(by, rights.keep_webhooks, delivery.endpoint)
     if not delivery.endpoint.enabled:
         raise ValueError(f"{delivery.endpoint}: is switched off; switch it on to replay its deliveries")
     fresh = {"state": "pending", "num_attempts": 0, "next_attempt_at": timezone.now(), "updated_at": timezone.now()}

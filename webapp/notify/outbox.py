@@ -11,7 +11,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from research.models import Campaign, Event, Proposal, Run, Score, Verdict
-from research.record import doorbell, kinds, repairs, withheld
+from research.record import doorbell, kinds, repairs, rights, withheld
+from research.record.rights import Actor
 from webapp.notify.models import DELIVER, KINDS, TEST, Delivery, Endpoint
 
 MAX_BODY = 20_000  # bytes; every text in a body is bounded by its column
@@ -30,8 +31,9 @@ def on_event(event: Event, **_: Any) -> None:
                 put(endpoint, kind, body, event=event)
 
 
-def put_test(endpoint: Endpoint) -> Delivery:
-    """A message that says only that it is a test. ValueError when the endpoint is switched off."""
+def put_test(endpoint: Endpoint, *, by: Actor) -> Delivery:
+    """A message that says only that it is a test. ValueError when the endpoint is switched off, or PermissionDenied."""
+    rights.check(by, rights.keep_webhooks, endpoint)
     if not endpoint.enabled:
         raise ValueError(f"{endpoint}: is switched off; switch it on to send it a test")
     data = {

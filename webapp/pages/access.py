@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -17,38 +17,11 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
 
 from research.models import Campaign, Event, Proposal, Run
+from research.record.rights import is_member
 
 View = Callable[..., HttpResponseBase]
 SINCE = "countersign.newest_event"
 PART = "Countersign-Part"
-
-
-def may_read(user: User | AnonymousUser) -> bool:
-    return user.is_active and user.is_staff
-
-
-def may_decide(user: User | AnonymousUser) -> bool:
-    return may_read(user) and user.has_perm("research.add_decision")
-
-
-def may_steer(user: User | AnonymousUser) -> bool:
-    """Pause, resume and halt campaigns; stop runs."""
-    return may_read(user) and user.has_perm("research.steer_campaign")
-
-
-def may_propose(user: User | AnonymousUser) -> bool:
-    return may_read(user) and user.has_perm("research.add_proposal")
-
-
-def may_edit(user: User | AnonymousUser) -> bool:
-    """Change somebody's proposal before it is decided on, as its co-author."""
-    return may_propose(user) or may_decide(user)
-
-
-def num_deciders(without: set[int]) -> int:
-    """Members who may decide, apart from ``without``."""
-    reviewers = User.objects.with_perm("research.add_decision", backend="django.contrib.auth.backends.ModelBackend")
-    return reviewers.filter(is_staff=True).exclude(pk__in=without).count()
 
 
 def reader(view: View) -> View:
@@ -59,7 +32,7 @@ def reader(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _sign_in(request)
-        if not may_read(request.user):
+        if not is_member(request.user):
             raise PermissionDenied("Your account is not a member of this workspace. An administrator can add you.")
         # Before the page is read: what happens from here on is news to it, and its socket asks for just that.
         request.META[SINCE] = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
@@ -125,6 +98,6 @@ def run_for(user: User, pk: int) -> Run:
 
 def _seen_by(user: User) -> dict[str, Any]:
     """Every member sees every row; a workspace with walls inside narrows it here."""
-    if not may_read(user):
+    if not is_member(user):
         raise PermissionDenied("Your account is not a member of this workspace.")
     return {}

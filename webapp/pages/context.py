@@ -9,21 +9,22 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from webapp.pages.access import SINCE, may_decide, may_edit, may_propose, may_read, may_steer
+from research.record import rights
+from webapp.pages.access import SINCE
 from webapp.pages.campaigns import standings
 
 
 def chrome(request: HttpRequest) -> dict[str, Any]:
     """``chrome`` (counts and budget), rights, and whether Claude is configured. Strangers get none of it."""
     user = getattr(request, "user", None)
-    if not isinstance(user, User) or not may_read(user):
+    if not isinstance(user, User) or not rights.is_member(user):
         return {}
     return {
         "chrome": SimpleLazyObject(lambda: standings.chrome(user)),
         "since": request.META.get(SINCE, 0),
-        "can_decide": may_decide(user),
-        "can_steer": may_steer(user),
-        "can_propose": may_propose(user),
-        "can_edit": may_edit(user),
+        "can_decide": rights.may(user, rights.decide, None),
+        "can_steer": rights.may(user, rights.steer, None),
+        "can_propose": rights.may(user, rights.propose, None),
+        "can_edit": rights.may(user, rights.edit, None),
         "offline_proposer": not settings.ANTHROPIC_CONFIGURED,
     }

@@ -10,7 +10,8 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from webapp.pages.access import is_fragment, mark_part, may_read, typed
+from research.record.rights import is_member
+from webapp.pages.access import is_fragment, mark_part, typed
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,6 @@ def _page(request: HttpRequest, name: str, status: int, about: dict[str, object]
         part = render(request, f"errors/_{name}.html", context, status=status)
         mark_part(request, part)
         return part
-    frame = "base.html" if may_read(request.user) else "bare.html"
+    frame = "base.html" if is_member(request.user) else "bare.html"
     card = {"card": f"errors/_{name}.html", "frame": frame, "number": status}
     return render(request, "errors/page.html", context | card, status=status)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from django import template
+from django.contrib.auth.models import User
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
@@ -187,6 +189,19 @@ def blame(failure: dict[str, Any]) -> str:
 def who(by: str) -> str:
     """``user:mira`` as mira; ``judge`` as the room that acted."""
     return by.partition(":")[2] or by
+
+
+@register.filter
+def coloured(parts: Iterable[tuple[str, str]]) -> SafeString:
+    """Pieces of one line of code, each in the colour of its kind."""
+    pieces = (format_html('<span class="{}">{}</span>', kind, text) if kind else escape(text) for kind, text in parts)
+    return mark_safe("".join(pieces))  # noqa: S308  # every piece is escaped
+
+
+@register.filter
+def person(user: User | None) -> str:
+    """What people call ``user``: the full name, or the name that they sign in with. Nobody is the empty string."""
+    return "" if user is None else user.get_full_name() or user.get_username()
 
 
 @register.filter

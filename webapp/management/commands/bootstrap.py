@@ -15,10 +15,10 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from research.loop import campaigns
 from research.models import Campaign
 from research.propose import drafting
-from research.record import chain
+from research.record import campaigns, chain
+from research.record.rights import Part
 from webapp.house import doctor
 
 CORPUS = "stdlib"
@@ -120,7 +120,7 @@ def first_campaign() -> Campaign:
     """A campaign that anybody can start with: a small recipe, the corpus above, runs of half a minute on two cores."""
     recipe = tomllib.loads((settings.RECIPES / "gpt" / "recipe.toml").read_text())["recipe"]
     return campaigns.create(
-        by="bootstrap",
+        by=Part("bootstrap"),
         created_by=administrator(),
         slug="standard-library",
         name="Standard library",

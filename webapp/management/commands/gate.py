@@ -26,9 +26,8 @@ from research.change.pasted.envelope import MAX_CHARS
 from research.gates import trial
 from research.gates.order import context_of, looked_at
 from research.gates.outcome import Context, Found
-from research.loop import campaigns
 from research.models import Campaign
-from research.record import learn, repository
+from research.record import campaigns, learn, repository
 
 MAX_READ = 4 * MAX_CHARS + 4  # bytes, of which UTF-8 needs four for a character: what is longer is seen to be
 UNREAD = "can be read"  # the row of a patch that cannot

@@ -38,7 +38,7 @@ class Command(BaseCommand):
             raise CommandError("--num: must be 1 or more")
         self.as_json = options["json"]
         if options["dry_run"]:
-            self.show(campaign, options["num"] or drafting.num_missing(campaign) or 1)
+            self.show(campaign, options["num"] or drafting.num_missing(turns.of(campaign)) or 1)
         else:
             self.ask(campaign)
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         written = drafting.top_up(campaign)
         campaign.refresh_from_db()
         if self.as_json:
-            problem = campaign.proposer_problem if written else _why_none(campaign)
+            problem = turns.of(campaign).problem if written else _why_none(campaign)
             said = {"proposals": [str(proposal) for proposal in written], "problem": problem}
             self.stdout.write(json.dumps(said, indent=2))
             return
@@ -85,7 +85,7 @@ class Command(BaseCommand):
             num_chars = sum(map(len, _blocks(prompt)))
             guess = f"about {num_chars / CHARS_PER_TOKEN:,.0f} tokens, guessed from {num_chars:,} characters"
             return None, f"without ANTHROPIC_API_KEY nothing is counted and nothing would be sent: {guess}"
-        source = turns.proposer(campaign)
+        source = turns.proposer(turns.of(campaign))
         assert isinstance(source, ClaudeProposer)
         quote = source.quote(model, prompt)
         return quote, quote.problem or "this request would be sent"
@@ -94,11 +94,8 @@ class Command(BaseCommand):
 def _why_none(campaign: Campaign) -> str:
     if campaign.state != "active":
         return f"{campaign.name} is {campaign.state}: nothing is asked for until a person resumes it."
-    return (
-        campaign.batch_problem
-        or campaign.proposer_problem
-        or "Nothing to ask for: enough proposals wait, or somebody is asking."
-    )
+    turn = turns.of(campaign)
+    return turn.batch_problem or turn.problem or "Nothing to ask for: enough proposals wait, or somebody is asking."
 
 
 def _blocks(prompt: Prompt) -> list[str]:

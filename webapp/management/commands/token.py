@@ -9,10 +9,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from research.models import Campaign
+from research.record.rights import COMMAND_LINE
 from webapp.api import tokens
 from webapp.models import AgentToken
-
-BY = "command line"
 
 
 class Command(BaseCommand):
@@ -42,12 +41,14 @@ class Command(BaseCommand):
         token = AgentToken.objects.filter(name=name).first()
         if token is None:
             raise ValueError(f"name: there is no token of an agent {name!r}")
-        tokens.revoke(token, by=BY)
+        tokens.revoke(token, by=COMMAND_LINE)
         self.stdout.write(f"The token of {name} is revoked.")
 
     def _make(self, options: dict[str, Any]) -> None:
         campaign = _campaign(options["campaign"])
-        token = tokens.make(options["name"], campaign=campaign, by=BY, scope=options["scope"], days=options["days"])
+        token = tokens.make(
+            options["name"], campaign=campaign, by=COMMAND_LINE, scope=options["scope"], days=options["days"]
+        )
         self.stdout.write(f"export COUNTERSIGN_URL={settings.PUBLIC_URL}")
         self.stdout.write(f"export COUNTERSIGN_AGENT_TOKEN={token}")
 

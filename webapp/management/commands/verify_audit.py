@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from research.models import AuditHead
 from research.record import audit, chain
+from research.record.rights import Part
 
 
 class Command(BaseCommand):
@@ -81,7 +82,7 @@ class Command(BaseCommand):
         who = getpass.getuser()
         sentence = f"The record was begun anew by {who}, at the command line: {reason}"
         try:
-            chain.begin(sentence, by=f"operator:{who}", findings=findings)
+            chain.begin(sentence, by=Part(f"operator:{who}"), findings=findings)
         except chain.Busy as busy:
             self.refuse(f"--begin-anew: {busy}, or pause the campaigns and stop the control worker first")
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from research.record.rights import COMMAND_LINE
 from research.runs import workers
 
 
@@ -19,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            token = workers.enrol(options["name"], by="command line")
+            token = workers.enrol(options["name"], by=COMMAND_LINE)
         except ValueError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"export COUNTERSIGN_URL={settings.PUBLIC_URL}")

@@ -86,6 +86,16 @@ class Rest:
     def wait_min(self) -> int:
         return math.ceil(self.wait_s / 60)
 
+    @property
+    def says(self) -> str:
+        """What rests and for how long, to whoever waits."""
+        what = {
+            "address": f"Sign-in from your network, {self.address}, rests",
+            "name": f"Sign-in as {self.name} rests in browsers that are new to us",
+        }.get(self.kind, f"Sign-in as {self.name} rests here")
+        more = f"{self.wait_min} more minute" + ("" if self.wait_min == 1 else "s")
+        return f"{what} for {more}: no password is looked at, not even the right one."
+
 
 class Crowded(Exception):
     """More passwords came at once than can be looked at soon. Nothing was counted."""

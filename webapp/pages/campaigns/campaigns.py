@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -13,9 +13,9 @@ from gpu_runner import contract
 from research.lifecycle import LostRace
 from research.models import Campaign
 from research.propose import drafting, notes
-from research.record import moves, repository
+from research.record import moves, repository, rights
 from research.runs import ending
-from webapp.pages.access import campaign_for, is_fragment, may_propose, may_steer, num_deciders, person, reader
+from webapp.pages.access import campaign_for, is_fragment, person, reader
 from webapp.pages.campaigns import standings
 from webapp.pages.errors import lost_race
 from webapp.pages.forms import NoteForm, ProposalForm, StateForm
@@ -45,15 +45,13 @@ def campaign(request: HttpRequest, slug: str) -> HttpResponse:
 @reader
 def state(request: HttpRequest, slug: str) -> HttpResponse:
     """``POST /campaigns/SLUG/state/``: pause, resume or halt."""
-    if not may_steer(request.user):
-        raise PermissionDenied("Pausing and halting a campaign needs the right to steer it.")
     chosen = campaign_for(person(request), slug)
     form = StateForm(request.POST)
     if not form.is_valid():
         sentence = "The reason is too long" if "reason" in form.errors else "Choose Resume, Pause or Halt"
         return lost_race(request, sentence, reverse("campaign", args=[slug]))
     try:
-        _steer(chosen, form.cleaned_data["state"], person(request).get_username(), form.cleaned_data["reason"])
+        _steer(chosen, form.cleaned_data["state"], person(request), form.cleaned_data["reason"])
     except (LostRace, ValueError) as race:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
@@ -64,9 +62,8 @@ def state(request: HttpRequest, slug: str) -> HttpResponse:
 @reader
 def propose(request: HttpRequest, slug: str) -> HttpResponse:
     """``/campaigns/SLUG/propose/``: a person's own experiment, through the same gates as any other."""
-    if not may_propose(request.user):
-        raise PermissionDenied("Proposing needs the researcher role. An administrator can give it to you.")
     chosen = campaign_for(person(request), slug)
+    rights.check(person(request), rights.propose, chosen)
     files = repository.files_at(chosen, chosen.incumbent.commit)
     recipe = contract.parse_recipe(files["recipe.toml"])
     form = ProposalForm(request.POST or None, recipe=recipe, source=files)
@@ -81,7 +78,7 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "section": "campaigns", "campaign": chosen, "form": form, "recipe": recipe,
         "clone_from": standings.Standings(chosen, person(request)).clone_from,
-        "num_others": num_deciders({person(request).pk}),
+        "num_others": rights.num_deciders({person(request).pk}),
     }  # fmt: skip
     return render(request, "campaigns/propose.html", context, status=422 if form.errors else 200)
 
@@ -121,8 +118,8 @@ def retire_note(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     return redirect(f"{reverse('campaign', args=[slug])}#notes")
 
 
-def _steer(chosen: Campaign, new: str, name: str, reason: str) -> None:
-    by, words = f"user:{name}", reason or f"asked for by {name}"
+def _steer(chosen: Campaign, new: str, by: User, reason: str) -> None:
+    words = reason or f"asked for by {by.get_username()}"
     if new == "halted":
         ending.halt(chosen, by=by, reason=words)
     elif new == "active":

@@ -9,15 +9,18 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet, Sum
+from django.template.defaultfilters import floatformat
 from django.urls import reverse
 
 from research import levels, lifecycle, statistics
 from research.judge import latency
-from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Verdict
+from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Turn, Verdict
+from research.propose import turns
 from research.record import kinds, learn, ledger, repository
 from research.review import decisions
 from webapp.drawing import figures, progression
 from webapp.pages.campaigns import waits
+from webapp.templatetags.shown import level, signed, usd
 
 ENOUGH_TO_SAY = 10  # judged proposals; under it a win rate is mostly noise
 MAX_LEDGER = 60
@@ -50,6 +53,14 @@ class LedgerRow:
     @property
     def outcome(self) -> str:
         return "crashed" if self.verdict.crashed else self.verdict.outcome
+
+    @property
+    def says(self) -> str:
+        """The interval in words, for whoever does not see it."""
+        v = self.verdict
+        if v.low_bpb is None or v.high_bpb is None:
+            return "no interval"
+        return f"{level(v.revision.alpha)} interval {signed(v.low_bpb)} to {signed(v.high_bpb)}"
 
 
 class Standings:
@@ -132,6 +143,17 @@ class Standings:
     def spent(self) -> ledger.Spent:
         return ledger.spent(self.campaign)
 
+    @property
+    def of_the_budget(self) -> str:
+        """The limits of what is spent, and dollars where there are any."""
+        campaign, spent = self.campaign, self.spent
+        parts = [f"of {floatformat(campaign.budget_gpu_hours, '-1')}" if campaign.budget_gpu_hours else "no limit"]
+        if spent.usd:
+            parts.append(usd(spent.usd) + (f" of {usd(campaign.budget_usd)}" if campaign.budget_usd else ""))
+        if spent.num_unpriced:
+            parts.append(f"{spent.num_unpriced} calls of unknown price")
+        return ", ".join(parts)
+
     @cached_property
     def states(self) -> dict[str, int]:
         counts = self.campaign.proposals.values_list("state").annotate(n=Count("pk"))
@@ -183,6 +205,10 @@ class Standings:
     def notes(self) -> list[Note]:
         """What people told the proposer and still holds, oldest first."""
         return list(self.campaign.notes.filter(retired_at=None).select_related("by"))
+
+    @cached_property
+    def turns(self) -> list[Turn]:
+        return turns.shown(self.campaign)
 
     @property
     def clone_from(self) -> str:

@@ -11,6 +11,7 @@ from gpu_runner import contract
 from research.models import Campaign, Incumbent, Revision
 from research.record import ledger
 from research.runs import dispatch
+from webapp.templatetags.shown import hours, minutes, usd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,23 @@ class Cost:
         if self.gpu_s_left is None or self.gpu_s_most is None:
             return None
         return max(0.0, self.gpu_s_left - self.gpu_s_most)
+
+    @property
+    def queues(self) -> str:
+        """What an approval sets off."""
+        runs = f"Approving queues {self.num_runs_least} to {self.num_runs_most} runs"
+        if self.usd_most is not None:
+            return f"{runs}, at most {usd(self.usd_most)}"
+        return runs if self.gpu_s_most is None else f"{runs}, at most {minutes(self.gpu_s_most)} GPU-min"
+
+    @property
+    def leaves(self) -> str:
+        """What of the budget is left after it."""
+        if self.gpu_s_left is None:
+            return "no budget limit set"
+        if self.gpu_s_left_after is None:
+            return f"{hours(self.gpu_s_left)} GPU-h left"
+        return f"{hours(self.gpu_s_left)} GPU-h left becomes {hours(self.gpu_s_left_after)} at least"
 
 
 def cost_of(campaign: Campaign, revision: Revision) -> Cost:

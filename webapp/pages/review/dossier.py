@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Campaign, Decision, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
-from research.record import learn, repository
+from research.record import learn, repository, rights
 from webapp.drawing import diffs, figures
 from webapp.pages.review import history, judged
 from webapp.pages.review.changes import Changes
@@ -114,9 +114,8 @@ class Dossier:
         return self.proposal.state in lifecycle.PROPOSAL_EDITABLE
 
     def may_withdraw(self, user: User) -> bool:
-        if "withdrawn" not in lifecycle.PROPOSAL[self.proposal.state]:
-            return False
-        return user.has_perm("research.add_decision") or user.pk == self.proposal.author_id
+        is_open = "withdrawn" in lifecycle.PROPOSAL[self.proposal.state]
+        return is_open and rights.may(user, rights.withdraw, self.proposal)
 
     @property
     def waits_for(self) -> str:
@@ -163,6 +162,18 @@ class Dossier:
         """The person who made this revision of somebody's proposal."""
         author = self.revision.author
         return "" if author is None else author.get_full_name() or author.get_username()
+
+    @property
+    def how_it_came(self) -> str:
+        """The number of this revision, and why there is another one."""
+        revision = self.revision
+        if self.editor:
+            why = f", edited by {self.editor}"
+        elif revision.origin == "rebased":
+            why = ", rebased"
+        else:
+            why = ", answers a comment" if revision.answers else ""
+        return f"Revision {revision.number}{why}"
 
     @cached_property
     def co_authors(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -16,23 +15,21 @@ from research import lifecycle
 from research.lifecycle import LostRace
 from research.models import Proposal, Revision
 from research.propose import briefing
-from research.record import repository
+from research.record import repository, rights
 from research.review import edit as verbs
-from webapp.pages.access import may_decide, may_edit, num_deciders, person, proposal_for, reader
+from webapp.pages.access import person, proposal_for, reader
 from webapp.pages.campaigns.standings import Standings
 from webapp.pages.errors import lost_race
 from webapp.pages.forms import EditForm
 from webapp.pages.review.changes import Changes
-from webapp.pages.review.objection import authors_of
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @reader
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     """``/proposals/7/edit/``: a new revision by whoever saves it, through every gate again."""
-    if not may_edit(request.user):
-        raise PermissionDenied("Editing a proposal needs the researcher or the reviewer role.")
     proposal = proposal_for(person(request), pk)
+    rights.check(person(request), rights.edit, proposal)
     if request.method == "POST":
         return _save(request, proposal)
     if proposal.state not in lifecycle.PROPOSAL_EDITABLE:
@@ -95,7 +92,7 @@ def _page(
         "can_save": (can_save := proposal.state in lifecycle.PROPOSAL_EDITABLE),
         "cannot_save": not can_save,
         "diff_is_lost": bool(form.shown.edits) and not form.initial["patch"],
-        "num_others": num_deciders(without={*authors_of(proposal), person(request).pk}),
-        "may_decide_now": may_decide(request.user) and person(request).pk not in authors_of(proposal),
+        "num_others": rights.num_deciders(without={*rights.authors_of(proposal), person(request).pk}),
+        "may_decide_now": rights.may(person(request), rights.decide, proposal),
     }
     return render(request, "review/edit.html", context, status=status)

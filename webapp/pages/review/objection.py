@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import cached_property
 
 from django.contrib.auth.models import User
+from django.utils.text import capfirst
 
 from research.gates import overridden
 from research.models import Decision, Gate, Proposal, Revision
-from research.record import approval
-from webapp.pages.access import num_deciders
+from research.record import approval, rights
+from webapp.templatetags.shown import person, plural
 
 
 class Objection:
@@ -52,25 +53,39 @@ class Objection:
         """Would the proposal be signed under the same conditions today?"""
         return not approval.is_stale(self.revision)
 
+    @property
+    def says(self) -> str:
+        """What holds the proposal back."""
+        gates = plural(len(self.failed), "gate")
+        if not self.signatures:
+            return f"Blocked by {gates}"
+        return f"{person(self.signatures[0].by)} signed to override {gates}; a second person has to sign"
+
+    @property
+    def way_out(self) -> str:
+        """What has to happen before it can go on."""
+        if self.final_gate:
+            return f"“{capfirst(self.final_gate)}” cannot be overridden: what it says has to be mended first"
+        if not self.is_fresh:
+            return "Made under other conditions than today's: have it checked again before anybody overrides"
+        people = "An override takes two reviewers, neither of them its author"
+        if self.num_signers < overridden.NUM_PEOPLE:
+            return f"{people}; here {'is one' if self.num_signers else 'is none'}. An administrator can add another"
+        return f"{people}. A person still reviews it afterwards"
+
     @cached_property
     def authors(self) -> set[int]:
         """People who wrote any part of it."""
-        return authors_of(self.proposal)
+        return rights.authors_of(self.proposal)
 
     @cached_property
     def num_signers(self) -> int:
         """Reviewers of this house who could sign."""
-        return num_deciders(without=self.authors)
+        return rights.num_deciders(without=self.authors)
 
     def may_sign(self, user: User) -> bool:
         """May ``user`` sign here and now?"""
         if self.proposal.state != "blocked" or self.final_gate or not self.is_fresh:
             return False
         signed = any(signature.by_id == user.pk for signature in self.signatures)
-        return not signed and user.has_perm("research.add_decision") and user.pk not in self.authors
-
-
-def authors_of(proposal: Proposal) -> set[int]:
-    """Accounts that wrote any revision of ``proposal``: none of them decides on it."""
-    wrote = {proposal.author_id, *proposal.revisions.values_list("author", flat=True)}
-    return {number for number in wrote if number is not None}
+        return not signed and rights.may(user, rights.override, self.proposal)

@@ -9,10 +9,11 @@ from django.db.models import Case, Count, F, Max, Q, When
 
 from research import lifecycle
 from research.models import Proposal, Revision
+from research.record import rights
+from research.record.rights import is_member
 from research.review import decisions
 from research.runs import quarantine
 from webapp.drawing import figures
-from webapp.pages.access import may_read
 from webapp.pages.review.wave import stated
 
 MAX_ROWS = 60  # a section; beyond, the campaign page lists the rest
@@ -58,7 +59,7 @@ class Section:
 
 def sections(user: User) -> list[Section]:
     """Every open proposal at its newest revision, oldest first; sections without rows are left out."""
-    assert may_read(user), "views fetch through webapp.pages.access"
+    assert is_member(user), "views fetch through webapp.pages.access"
     rows = _rows(user)
     found = []
     for title, icon, states in SECTIONS:
@@ -87,7 +88,7 @@ def _marked(rows: list[Row]) -> list[Row]:
 
 def _rows(user: User) -> list[Row]:
     own = set(
-        Proposal.objects.filter(decisions.is_of(user), state__in=lifecycle.PROPOSAL_OPEN).values_list("pk", flat=True)
+        Proposal.objects.filter(rights.is_of(user), state__in=lifecycle.PROPOSAL_OPEN).values_list("pk", flat=True)
     )
     newest = Revision.objects.filter(proposal__state__in=lifecycle.PROPOSAL_OPEN).annotate(
         newest=Max("proposal__revisions__number"),
@@ -108,7 +109,7 @@ def _rows(user: User) -> list[Row]:
 
 def next_waiting(user: User, after: int | None = None) -> int | None:
     """What ``user`` may decide on next: of the wave of ``after`` while one waits there, else the oldest that waits."""
-    assert may_read(user), "views fetch through webapp.pages.access"
+    assert is_member(user), "views fetch through webapp.pages.access"
     its_wave = Proposal.objects.filter(pk=after or 0, wave__isnull=False).values("wave")
     distance = Case(When(wave__in=its_wave, then=0), default=1)
     waiting = decisions.waiting_for(user).exclude(pk=after or 0)

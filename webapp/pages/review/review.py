@@ -12,8 +12,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from research.lifecycle import LostRace
 from research.models import Decision
+from research.record import rights
 from research.review import decisions as verbs
-from webapp.pages.access import is_fragment, num_deciders, person, proposal_for, reader
+from webapp.pages.access import is_fragment, person, proposal_for, reader
 from webapp.pages.forms import DecisionForm, Fields
 from webapp.pages.review import queue
 from webapp.pages.review.dossier import Dossier
@@ -94,7 +95,7 @@ def page(
     context: dict[str, Any] = {
         "section": "review",
         "is_author": person(request).pk in authors,
-        "num_others": num_deciders(without=authors),
+        "num_others": rights.num_deciders(without=authors),
         "sections": queue.sections(person(request)),
         "dossier": dossier,
         "form": form or DecisionForm(),

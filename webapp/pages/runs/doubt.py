@@ -38,7 +38,7 @@ WORDS = {
         "No score: the checkpoint could not be measured",
         "The model's process crashed, stalled, or answered with something else than finite logits of the right shape. A"
         " number that is missing stays missing; it is never a zero.",
-        "Run the scorer by hand on the kept run folder (COUNTERSIGN_KEEP_RUNS=1): python -m gpu_runner.score --recipe"
+        "Run the scorer by hand on the kept run folder (COUNTERSIGN_KEEP_RUNS=1): python -m gpu_runner.scorer --recipe"
         " DIR --checkpoint DIR --dataset NAME. It ends with the same sentence as here.",
     ),
 }

@@ -7,17 +7,17 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db.models import Avg, Count
 from django.utils import timezone
 
 from gpu_runner import contract
 from research import lifecycle
 from research.models import Decision, Event, Run, Score
-from research.review.quarantined import check_may_settle
+from research.record import rights
 from webapp.pages.runs.doubt import Doubt, doubts
 from webapp.pages.runs.measured import Stretch, stretches
 from webapp.pages.runs.spent import in_words
+from webapp.templatetags.shown import count
 
 MAX_EVENTS = 40
 
@@ -33,6 +33,18 @@ class Logbook:
         if self.run.revision:
             return self.run.revision.proposal.title
         return f"Incumbent {self.run.incumbent.number}, {self.run.incumbent.commit[:7]}"
+
+    @property
+    def page_title(self) -> str:
+        """With how far it is, for whoever has it in a tab behind others."""
+        so_far = "" if self.percent is None or self.is_over else f"{self.percent} % · "
+        return f"{so_far}R-{self.run.pk} · {self.run.get_state_display()}"
+
+    @property
+    def curves_say(self) -> str:
+        """What the plot shows, for whoever does not see it."""
+        beside = ", with the incumbent’s run of the same seed dashed" if self.parent else ""
+        return f"Training loss and live validation of R-{self.run.pk}{beside}"
 
     @property
     def is_live(self) -> bool:
@@ -64,13 +76,7 @@ class Logbook:
 
     def may_settle(self, user: User) -> bool:
         """May ``user`` say what its quarantined score counts for?"""
-        if not any(doubt.is_open for doubt in self.doubts):
-            return False
-        try:
-            check_may_settle(self.run, user)
-        except PermissionDenied:
-            return False
-        return True
+        return any(doubt.is_open for doubt in self.doubts) and rights.may(user, rights.settle, self.run)
 
     # --- progress
 
@@ -91,6 +97,14 @@ class Logbook:
     @property
     def num_steps(self) -> int | None:
         return self.run.progress["num_steps"] if self.run.progress else None
+
+    @property
+    def stands_at(self) -> str:
+        if self.run.state == "queued":
+            return "Waits for a worker"
+        if self.step is None:
+            return "No step yet"
+        return f"Step {count(self.step)}" + (f" of {count(self.num_steps)}" if self.num_steps else "")
 
     @property
     def eta_s(self) -> float | None:

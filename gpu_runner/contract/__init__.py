@@ -1,0 +1,58 @@
+"""What crosses the border between the web side and a GPU machine.
+
+This is the only room of ``gpu_runner`` that ``webapp`` and ``research`` may import, so it
+imports neither torch nor celery nor Django. Everything here is frozen and parsed strictly:
+an unknown field, a wrong type, NaN or Infinity is refused with the field's name
+(``pydantic.ValidationError``, a ``ValueError``).
+
+    wire.py      what all of it is made of: strict models, canonical JSON
+    recipe.py    what may be changed
+    approval.py  what was countersigned
+    run.py       what is sent
+    report.py    what comes back while the run lives, and what the worker must do then
+    score.py     what was measured
+    end.py       the last word
+"""
+
+from gpu_runner.contract.approval import (
+    GATE_VERSION,
+    MAX_PAIRS,
+    MAX_SEED,
+    SCORER_VERSION,
+    SEEDS_OF_AN_INCUMBENT,
+    Approval,
+    Budget,
+    Seed,
+    SeedPolicy,
+)
+from gpu_runner.contract.end import FAULT_OF, Failure, FailureKind, Fault, RunEnd
+from gpu_runner.contract.plain import is_hidden
+from gpu_runner.contract.recipe import Knob, Knobs, KnobValue, Recipe, is_safe_path, parse_recipe, with_defaults
+from gpu_runner.contract.report import (
+    MAX_LOG_CHARS,
+    MAX_LOG_LINES,
+    MAX_METRICS,
+    MAX_POINTS,
+    Beat,
+    LogLine,
+    Order,
+    Phase,
+    Points,
+    Progress,
+    Report,
+)
+from gpu_runner.contract.retry_after import retry_after_s
+from gpu_runner.contract.run import MOST_TIMES, Claim, Hello, Lease, Purpose, RunSpec, Spent
+from gpu_runner.contract.score import MAX_PLACES, Bound, Clock, Effort, Evidence, HeldOutSplit, Place, Score
+from gpu_runner.contract.wire import (
+    HEARTBEAT_S,
+    LEASE_S,
+    MAX_STEPS,
+    MAX_TOKENS,
+    WORKER_GIVES_UP_S,
+    W,
+    Wire,
+    canonical_json,
+    parse,
+    sha256,
+)

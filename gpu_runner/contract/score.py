@@ -1,0 +1,88 @@
+"""The score: what the trusted scorer measured, and what it saw on the way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gpu_runner.contract.wire import MAX_STEPS, Facts, Lines, Wire
+
+MAX_PLACES = 20
+HeldOutSplit = Literal["watch", "val", "sealed"]
+Where = Annotated[int, Field(ge=0, le=MAX_STEPS)]
+
+
+class Place(Wire):
+    """One position at which a model answered otherwise when it was asked again. Numbers only: never the text."""
+
+    row: Where
+    position: Where
+    cut: Where | None  # from where on other text stood; None: only the company was another
+    first_nats: float
+    again_nats: float
+    nats: float = Field(ge=0)  # the difference
+
+
+class Evidence(Wire):
+    """What the challenges found: how many of how many prefixes differed by more than the tolerance, the worst first."""
+
+    num_asked: int = Field(ge=0, le=MAX_STEPS)
+    num_apart: int = Field(ge=0, le=MAX_STEPS)
+    tolerance_nats: float = Field(ge=0)
+    largest_nats: float = Field(ge=0)
+    split: HeldOutSplit = "val"
+    places: list[Place] = Field(max_length=MAX_PLACES)
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Evidence:
+        if not len(self.places) <= self.num_apart <= self.num_asked:
+            raise ValueError(f"places: {len(self.places)} of {self.num_apart} of {self.num_asked} prefixes")
+        return self
+
+
+Seconds = Annotated[float, Field(ge=0)]
+Mebibytes = Annotated[float, Field(ge=0)]
+Clock = Literal["processor", "wall"]  # of all processors together; or of the wall, where a GPU's time is not counted
+Bound = Literal["start", "later", "memory", "checkpoint"]
+
+
+class Effort(Wire):
+    """What a model's processes spent on being scored, counted outside of them. Seconds are of ``clock``.
+
+    Of several processes: the one that took longest to its first answer, and the dearest later answer of any.
+    """
+
+    clock: Clock
+    num_processes: int = Field(ge=1, le=MAX_STEPS)
+    ready_s: Seconds  # Python and torch, before any proposed code
+    load_s: Seconds  # train.py imported, the model built, the checkpoint in it
+    first_s: Seconds  # from there until the first answer was out
+    later_s: Seconds | None  # one further answer, on average; None: there was none
+    num_later: int = Field(ge=0, le=MAX_STEPS)
+    total_s: Seconds
+    peak_memory_mib: Mebibytes  # of main memory, beyond what Python and torch hold
+    num_threads: int = Field(ge=0, le=MAX_STEPS)
+    checkpoint_mib: Mebibytes
+    other_mib: Mebibytes  # of the checkpoint, what is no floating-point number
+    over: list[Bound] = Field(default=[], max_length=4)  # what was more than is believed to be answering
+
+
+class Score(Wire):
+    """What the trusted scorer measured, with the hashes that make it comparable."""
+
+    val_bpb: float | None
+    outcome: Literal["ok", "disputed", "quarantined", "failed"]
+    reasons: list[Lines] = Field(max_length=20)
+    provenance: Facts
+    seconds: float
+    self_reported_bpb: float | None = None
+    evidence: Evidence | None = None  # None: nothing was challenged
+    effort: Effort | None = None  # None: no process came to its end, or an older scorer
+    sealed_bpb: float | None = None  # None: the sealed split was not read, as for every run but a promotion's
+
+    @model_validator(mode="after")
+    def _ok_has_a_number(self) -> Score:
+        if self.outcome == "ok" and self.val_bpb is None:
+            raise ValueError("val_bpb: missing though the outcome is ok")
+        return self

@@ -1,0 +1,1 @@
+"""What one machine is, what it can do, and how it fails."""

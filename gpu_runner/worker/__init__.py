@@ -1,0 +1,1 @@
+"""The worker: claims approved runs over HTTP, trains them in a sandbox, has them scored, reports. It trusts no run."""

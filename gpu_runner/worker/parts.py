@@ -1,0 +1,102 @@
+"""The parts of one leased run: the machine that it is on, what is asked of it, and what is known of it so far."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpu_runner import contract
+from gpu_runner.contract import Failure, RunEnd, RunSpec, Score, Spent
+from gpu_runner.worker.client import RunLine
+from gpu_runner.worker.compile_cache import CompileCache
+from gpu_runner.worker.endings import GivenBack, early_end
+from gpu_runner.worker.reporter import Reporter
+from gpu_runner.worker.testimony import Ended
+
+HARNESS = (sys.executable, "-m", "gpu_runner.harness")
+SCORER = (sys.executable, "-m", "gpu_runner.scorer")
+LEAST_TRAINING = 0.5  # of the time that a run has text; the rest may be its watch curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What this worker is and where it keeps things."""
+
+    runs: Path
+    datasets: Path
+    hardware_class: str
+    sandbox_level: str
+    lock_sha256: str
+    num_kept: int = 0  # run folders that stay behind, for debugging
+    kernels: CompileCache | None = None  # of earlier runs; None: every run compiles for itself
+    harness: tuple[str, ...] = HARNESS
+    scorer: tuple[str, ...] = SCORER
+    beat_s: float = contract.HEARTBEAT_S
+    gives_up_s: float = contract.WORKER_GIVES_UP_S
+
+    @property
+    def device(self) -> str:
+        """What a run of this class trains and is scored on: a GPU that is gone is no reason to go on without one."""
+        return "cpu" if self.hardware_class.startswith("cpu-") else "cuda"
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What is known of a run so far, for its last word."""
+
+    device_since: float | None = None  # monotonic
+    ended: Ended | None = None
+    spent: Spent | None = None
+    score: Score | None = None
+
+    def end(self, fence: int, outcome: str, failure: Failure | None = None) -> RunEnd:
+        ended, spent = self.ended, self.spent
+        return RunEnd.model_validate(
+            {
+                "fence": fence,
+                "outcome": outcome,
+                "failure": failure,
+                "score": self.score,
+                "device_s": 0.0 if self.device_since is None else time.monotonic() - self.device_since,
+                "train_s": _training_s(ended, spent),
+                "compile_s": ended.compile_s if ended else None,
+                "peak_memory_mib": ended.peak_memory_mib if ended else None,
+                "num_steps": ended.num_steps if ended else None,
+                "num_tokens": spent.num_tokens if spent else None,
+                "spent": spent,
+            }
+        )
+
+
+def _training_s(ended: Ended | None, spent: Spent | None) -> float | None:
+    """Of steps alone: only the run knows how long it looked at its watch text. Within what was measured of it."""
+    if ended is None or ended.train_s is None or spent is None:
+        return None
+    return min(max(ended.train_s, spent.train_s * LEAST_TRAINING), spent.train_s + spent.after_s)
+
+
+@dataclass(kw_only=True)
+class Launch:
+    """The parts of one run that everything below needs."""
+
+    spec: RunSpec
+    machine: Machine
+    line: RunLine
+    reporter: Reporter
+    folder: Path
+    is_leaving: Callable[[], bool]
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def check(self) -> None:
+        """Raises the EarlyEnd that is due, if one is."""
+        if self.is_leaving():
+            raise GivenBack("worker_stopped", "The worker was stopped while it had this run.")
+        if (stop := self.reporter.stop) is not None:
+            raise early_end(stop)
