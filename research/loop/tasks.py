@@ -57,7 +57,8 @@ def run_ended(run_id: int) -> None:
             for proposal in run.campaign.proposals.filter(state="running"):
                 with repair(f"P-{proposal.pk}", run.campaign):
                     judge.consider(proposal)
-    dispatch.advance(run.campaign)
+    if run.stop_kind != lifecycle.Stop.UNWANTED:  # whoever claims may find the next one unwanted as well, for ever
+        dispatch.advance(run.campaign)
 
 
 @shared_task(name="control.look_after")

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 import pytest
 from celery import Celery
 from django.contrib.auth.models import User
+from django.utils import timezone
 
-from research.loop import driver, follow
+from research.loop import driver, follow, reconcile
 from research.loop.driver import Driver
-from research.models import Run
-from research.record import doorbell
+from research.models import Proposal, Run
+from research.propose import drafting
+from research.record import approval, doorbell
 from research.review import decisions
+from research.runs import dispatch
 from tests import builders
 from tests.conftest import Bells
 
@@ -113,3 +116,30 @@ def test_a_person_waits_two_seconds_once_for_a_broker_that_never_answers(
 def test_a_broker_that_is_not_there_costs_nobody_a_second(silent_broker: socket.socket) -> None:
     silent_broker.close()
     assert seconds_for(20) < 1.0
+
+
+# --- two processes that were installed from different lock files ----------------------------------
+
+
+def test_different_lock_files_of_two_processes_keep_nobody_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The web side, where workers claim, finds all of the control worker's runs outdated, and the other way round."""
+    campaign = builders.make_campaign(min_pairs=2, max_pairs=2, num_waiting=1)
+    worker = builders.make_worker()
+
+    def work(_: int) -> None:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(approval, "lock_sha256", lambda: "f" * 64)
+            assert builders.claim(worker) is None
+
+    with driver.driving({**driver.CONTROL, "gpu_runner.ring": work}) as loop:
+        dispatch.advance(campaign)
+        doorbell.control("control.propose", campaign.pk)
+        loop.to_the_end(at_most=100)
+        proposal = campaign.proposals.get()
+        assert (proposal.state, proposal.revision.number) == ("stale", 2), "once at once, it may have been a person"
+        assert campaign.runs.filter(purpose="baseline").count() == 2
+        Proposal.objects.update(state_at=timezone.now() - drafting.REBASED_AGAIN_AFTER)
+        reconcile.reconcile()
+        loop.to_the_end(at_most=100)
+    proposal.refresh_from_db()
+    assert (proposal.state, proposal.revision.number) == ("stale", 3), "and then again at reconcile's pace"
