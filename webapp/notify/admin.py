@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from research.record import rights
-from webapp.admin import AnyAdmin, Permission, never
+from webapp.admin.read_only import AnyAdmin, Permission, never
 from webapp.notify import deliver, outbox, post
 from webapp.notify.models import KINDS, Delivery, Endpoint
 from webapp.pages.access import person
