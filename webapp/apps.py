@@ -22,4 +22,4 @@ class WebappConfig(AppConfig):
 
 
 class PanelConfig(AdminConfig):
-    default_site = "webapp.admin.panel.Panel"
+    default_site = "webapp.panel.Panel"

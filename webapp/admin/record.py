@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import pydantic
-from django import forms
-from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
-from django.db import models
+from django.contrib import admin
 from django.db.models import QuerySet
-from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.utils import timezone
+from django.http import HttpRequest
 
-from gpu_runner import contract
 from research.change.visible import visible
 from research.models import (
     AuditHead,
-    Campaign,
     Decision,
     Event,
     Finding,
@@ -37,16 +24,8 @@ from research.models import (
     Turn,
     Verdict,
     Wave,
-    Worker,
 )
-from research.propose import turns
-from research.record import campaigns, rights
-from research.runs import workers
-from webapp.api import tokens
-from webapp.models import AgentToken, LoginLink
-from webapp.pages.access import person
-from webapp.admin.read_only import AnyAdmin, AnyForm, Permission, RecordAdmin, never
-
+from webapp.admin.read_only import RecordAdmin
 
 
 @admin.register(Incumbent)
