@@ -33,7 +33,7 @@ from research.models import (
     Wave,
     Worker,
 )
-from research.propose import notes
+from research.propose import notes, turns
 from research.record import audit
 from research.record.rights import COMMAND_LINE
 from research.review import decisions
@@ -86,6 +86,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
     builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
     audit.chain()
     notes.note(campaign, "Look at attention.", by=dana)
+    turns.of(campaign)
     links.make_link(dana)
     tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     Group.objects.create(name="Reviewers")
