@@ -186,7 +186,7 @@ def test_a_page_that_does_not_exist_is_a_page(bobs_browser: Client, campaign: Ca
 def test_a_broken_page_gives_a_number_that_the_log_has(
     bobs_browser: Client, campaign: Campaign, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("webapp.pages.campaigns.campaign_page.campaigns", lambda: 1 / 0)
+    monkeypatch.setattr("webapp.pages.campaigns.campaign_list.campaigns", lambda: 1 / 0)
     bobs_browser.raise_request_exception = False
     response = bobs_browser.get("/campaigns/")
     assert response.status_code == 500

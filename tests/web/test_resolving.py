@@ -12,7 +12,7 @@ from research.models import Event, Proposal, Run, Score
 from research.review import decisions
 from tests import builders
 from tests.web.people import browser_of, text_of
-from webapp.pages.campaigns import campaign_page
+from webapp.pages.chrome import chrome_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HTMX = {"HX-Request": "true"}
@@ -103,4 +103,4 @@ def test_charlie_the_stranger_reaches_nothing(waiting: Run, charlie: User) -> No
 
 
 def test_the_frame_counts_it_among_what_waits(waiting: Run, bob: User) -> None:
-    assert campaign_page.chrome(bob).num_waiting == 1
+    assert chrome_of(bob).num_waiting == 1

@@ -11,7 +11,7 @@ from django.utils.functional import SimpleLazyObject
 
 from research.record import rights
 from webapp.pages.access import SINCE
-from webapp.pages.campaigns import campaign_page
+from webapp.pages.chrome import chrome_of
 
 
 def chrome(request: HttpRequest) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(user, User) or not rights.is_member(user):
         return {}
     return {
-        "chrome": SimpleLazyObject(lambda: campaign_page.chrome(user)),
+        "chrome": SimpleLazyObject(lambda: chrome_of(user)),
         "since": request.META.get(SINCE, 0),
         "can_decide": rights.may(user, rights.decide, None),
         "can_steer": rights.may(user, rights.steer, None),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Sum
 from django.template.defaultfilters import floatformat
 from django.urls import reverse
 
@@ -352,57 +351,4 @@ def _ledger_row(verdict: Verdict, scale: figures.Scale, gpu_s: float | None, sd:
         zero=scale(0.0),
         tone=tone if verdict.outcome in ("keep", "discard") else "ink",
         gpu_s=gpu_s,
-    )
-
-
-# --- the list of campaigns -------------------------------------------------------------------
-
-
-def campaigns() -> QuerySet[Campaign]:
-    """Every campaign with its counts, in one query."""
-    judged = Q(proposals__state="judged")
-    return Campaign.objects.annotate(
-        num_judged=Count("proposals", filter=judged, distinct=True),
-        num_kept=Count("proposals__promoted", distinct=True),
-        num_pending=Count("proposals", filter=Q(proposals__state="pending_review"), distinct=True),
-    ).order_by("-pk")
-
-
-def spent_by_campaign() -> dict[int, tuple[float, Decimal]]:
-    """Device seconds and dollars (of known price), by campaign."""
-    sums = Campaign.objects.annotate(gpu_s=Sum("ledger__gpu_s"), usd=Sum("ledger__usd"))
-    return {pk: (gpu_s or 0.0, usd or Decimal(0)) for pk, gpu_s, usd in sums.values_list("pk", "gpu_s", "usd")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chrome:
-    """What the frame around every page shows."""
-
-    num_waiting: int
-    num_live: int
-    gpu_s: float
-    limit_s: float | None
-    usd: Decimal
-    slugs: list[str]
-
-    @property
-    def share(self) -> float | None:
-        return None if not self.limit_s else min(100.0, 100 * self.gpu_s / self.limit_s)
-
-
-def chrome(reader: User) -> Chrome:
-    """Counts and budget over every campaign that is not halted, and what waits for the reader; three queries."""
-    rows = list(
-        Campaign.objects.exclude(state="halted")
-        .annotate(gpu_s=Sum("ledger__gpu_s"), usd=Sum("ledger__usd"))
-        .values("slug", "gpu_s", "usd", "budget_gpu_hours")
-    )
-    limits = [row["budget_gpu_hours"] for row in rows if row["budget_gpu_hours"] is not None]
-    return Chrome(
-        num_waiting=decisions.waiting_for(reader).count(),
-        num_live=Run.objects.filter(state__in=lifecycle.RUN_LIVE).count(),
-        gpu_s=sum(row["gpu_s"] or 0.0 for row in rows),
-        limit_s=3600 * sum(limits) if limits and len(limits) == len(rows) else None,
-        usd=sum((row["usd"] or Decimal(0) for row in rows), Decimal(0)),
-        slugs=[row["slug"] for row in rows][:8],
     )

@@ -16,7 +16,7 @@ from research.propose import drafting, notes
 from research.record import moves, repository, rights
 from research.runs import ending
 from webapp.pages.access import campaign_for, is_fragment, person, reader
-from webapp.pages.campaigns import campaign_page
+from webapp.pages.campaigns import campaign_list, campaign_page
 from webapp.pages.errors import lost_race
 from webapp.pages.forms import NoteForm, ProposalForm, StateForm
 
@@ -26,8 +26,8 @@ PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
 @require_safe
 @reader
 def campaigns(request: HttpRequest) -> HttpResponse:
-    spent = campaign_page.spent_by_campaign()
-    rows = [(campaign, *spent[campaign.pk]) for campaign in campaign_page.campaigns()]
+    spent = campaign_list.spent_by_campaign()
+    rows = [(campaign, *spent[campaign.pk]) for campaign in campaign_list.campaigns()]
     template = "campaigns/_campaigns.html" if is_fragment(request) else "campaigns/campaigns.html"
     return render(request, template, {"section": "campaigns", "rows": rows})
 

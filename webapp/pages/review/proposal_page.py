@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
 from research import lifecycle
-from research.models import Campaign, Decision, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
-from research.record import learn, repository, rights
+from research.models import Decision, Finding, Gate, Incumbent, Proposal, Revision, Run, Verdict
+from research.record import learn, rights
 from webapp.drawing import diffs, figures
 from webapp.pages.review import history, judged
 from webapp.pages.review.changes import Changes
@@ -18,6 +17,7 @@ from webapp.pages.review.cost import Cost, cost_of
 from webapp.pages.review.estimates import Estimates
 from webapp.pages.review.history import Moment
 from webapp.pages.review.objection import Objection
+from webapp.pages.review.overrides import OverrideRow, recipe_of
 from webapp.pages.review.rebased import Rebase, rebase_of
 from webapp.pages.review.wave import Wave, wave_of
 from webapp.pages.runs.doubt import Doubt, doubts
@@ -27,36 +27,6 @@ SPEAKERS = {
     "claude": "Claude", "offline": "the catalogue", "human": "a person", "agent": "an agent",
     "random": "nobody: drawn at random", "tpe": "TPE",
 }  # fmt: skip
-
-
-# --- what it changes -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class OverrideRow:
-    key: str
-    before: contract.KnobValue | None
-    after: contract.KnobValue
-    reason: str
-    unit: str
-
-
-@lru_cache(maxsize=64)
-def _recipe_at(slug: str, commit: str) -> contract.Recipe:
-    """A commit never changes, so neither does its recipe. Failures are not remembered."""
-    campaign = Campaign.objects.get(slug=slug)
-    return contract.parse_recipe(repository.files_at(campaign, commit)["recipe.toml"])
-
-
-def recipe_of(campaign: Campaign, commit: str) -> contract.Recipe | None:
-    """The recipe at ``commit``; None when the repository cannot be read, which the page then says."""
-    try:
-        return _recipe_at(campaign.slug, commit)
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-# --- the page -----------------------------------------------------------------------------
 
 
 class ProposalPage:
