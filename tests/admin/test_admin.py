@@ -84,6 +84,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
         effect = -0.1 if lease.spec.purpose == "candidate" else 0.0
         builders.finish(lease, val_bpb=1.6 + 0.001 * (lease.spec.seed % 7) + effect)
     builders.make_wave(campaign, builders.make_draft(title="Of a wave"))
+    assert turns.begin(campaign)
     audit.chain()
     notes.note(campaign, "Look at attention.", by=dana)
     turns.of(campaign)
