@@ -87,7 +87,6 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
     assert turns.begin(campaign)
     audit.chain()
     notes.note(campaign, "Look at attention.", by=dana)
-    turns.of(campaign)
     links.make_link(dana)
     tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     Group.objects.create(name="Reviewers")
