@@ -40,11 +40,6 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorbell, "current_app", SimpleNamespace(send_task=send_task))
 
 
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
 def happen(campaign: Campaign, kind: str = "run.failed", sentence: str = "R-1 failed") -> Event:
     with transaction.atomic():
         return events.record(kind, sentence, by="worker:box", campaign=campaign)
