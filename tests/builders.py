@@ -16,6 +16,7 @@ from research.models import Campaign, Proposal, Run, Worker
 from research.propose import drafting
 from research.record import campaigns
 from research.record.rights import COMMAND_LINE, Part, name_of, proposer
+from research.review import decisions
 from research.runs import leasing, report
 
 LOCK = "0" * 64
@@ -73,6 +74,18 @@ def pass_gates(proposal: Proposal, worker: Worker | None = None) -> Proposal:
     assert lease is not None
     assert lease.spec.purpose == "smoke"
     finish(lease, val_bpb=5.0)
+    proposal.refresh_from_db()
+    return proposal
+
+
+def make_approved(campaign: Campaign, by: User, **over: Any) -> Proposal:
+    """In state *approved*: through every gate, and past ``by``."""
+    return approve(make_pending(campaign, **over), by)
+
+
+def approve(proposal: Proposal, by: User) -> Proposal:
+    """From *pending_review* to *approved*."""
+    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=by)
     proposal.refresh_from_db()
     return proposal
 

@@ -13,6 +13,7 @@ from django.test import Client
 
 from research.loop import driver
 from research.loop.driver import Driver
+from research.models import Campaign, Proposal
 from tests import builders, warm
 
 Bells = list[driver.Bell]
@@ -63,36 +64,46 @@ def _own_home(tmp_path: Path, settings: object) -> None:
     settings.WHITENOISE_AUTOREFRESH = True  # type: ignore[attr-defined]  # else every client lists all static files first
 
 
-def _person(name: str, *permissions: str) -> User:
+def _person(name: str, *permissions: str, is_staff: bool = True) -> User:
     user = User.objects.create(
-        username=name, email=f"{name}@lab.example", password=builders.password_hash(), first_name=name.title()
+        username=name,
+        email=f"{name}@lab.example",
+        password=builders.password_hash(),
+        first_name=name.title(),
+        is_staff=is_staff,
     )
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions))
     return user
 
 
 @pytest.fixture
 def alice(db: None) -> User:
     """Researches: sees everything, decides nothing."""
-    user = _person("alice")
-    user.is_staff = True
-    user.save()
-    return user
+    return _person("alice")
 
 
 @pytest.fixture
 def bob(db: None) -> User:
     """Reviews: may decide, stop and pause."""
-    user = _person("bob", "add_decision", "steer_campaign")
-    user.is_staff = True
-    user.save()
-    return user
+    return _person("bob", "add_decision", "steer_campaign")
 
 
 @pytest.fixture
 def charlie(db: None) -> User:
     """A stranger with an account and no rights."""
-    return _person("charlie")
+    return _person("charlie", is_staff=False)
+
+
+@pytest.fixture
+def carol(db: None) -> User:
+    """Researches: proposes, and decides on others' proposals."""
+    return _person("carol", "add_proposal", "add_decision")
+
+
+@pytest.fixture
+def dana(db: None) -> User:
+    """Reviews, too: what two people have to sign, she signs second."""
+    return _person("dana", "add_decision")
 
 
 @pytest.fixture
@@ -102,12 +113,14 @@ def bobs_browser(bob: User, client: Client) -> Client:
 
 
 @pytest.fixture
-def dana(db: None) -> User:
-    """Reviews, too: what two people have to sign, she signs second."""
-    user = _person("dana", "add_decision")
-    user.is_staff = True
-    user.save()
-    return user
+def campaign(db: None) -> Campaign:
+    """As most campaigns are; a folder whose sentences are about another one has its own."""
+    return builders.make_campaign()
+
+
+@pytest.fixture
+def approved(campaign: Campaign, bob: User) -> Proposal:
+    return builders.make_approved(campaign, bob)
 
 
 @pytest.fixture

@@ -63,11 +63,6 @@ def danas_browser(dana: User, client: Client) -> Client:
 
 
 @pytest.fixture
-def campaign(db: None) -> Campaign:
-    return builders.make_campaign()
-
-
-@pytest.fixture
 def endpoint(db: None) -> Endpoint:
     return Endpoint.objects.create(description="Experiment tracker", url="https://t.example/in", kinds=list(KINDS))
 

@@ -30,11 +30,6 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
 
 @pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
-@pytest.fixture
 def token(campaign: Campaign) -> str:
     return tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
 

@@ -33,11 +33,6 @@ HOSTILE = f"fine{HIDDEN}\x1b[2J\x1b]0;title\x07word"
 
 
 @pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
-@pytest.fixture
 def token() -> str:
     return workers.enrol("box", by=COMMAND_LINE)
 

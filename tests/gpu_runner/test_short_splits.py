@@ -24,7 +24,9 @@ def write_short(folder: Path, num_held: int) -> Path:
 
 def test_rows_longer_than_what_is_held_out_are_the_overrides_fault(tmp_path: Path) -> None:
     """And they are found before the first step, not by the scorer at the end."""
-    overrides = {"overrides": TINY | {"seq_len": 1_024}, "budget": {"kind": "tokens", "amount": 100_000}}
+    overrides = {
+        "overrides": TINY | {"seq_len": 1_024}, "budget": {"kind": "tokens", "amount": 100_000}, "max_steps": 1
+    }  # fmt: skip
     heard = listen(make_run_dir(tmp_path / "run", write_short(tmp_path, 13_000), **overrides))
     assert heard.code == 0, heard.stderr
     shutil.rmtree(tmp_path / "short")

@@ -1,4 +1,4 @@
-"""A supervisor of stand-in children, as a process of its own: ``python -m tests.house.standin HOME NAME=CODE``."""
+"""A supervisor of stand-in children, a process of its own: ``python -m tests.house.standin HOME [NAME=CODE ...]``."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_a_dead_redis_neither_delays_nor_fails_who_reports(
         started = time.monotonic()
         for seq in range(2_000):
             nudges.nudge(f"run.{seq % 7}", seq)
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 5.0  # had each waited 10 ms, 20 s
         wait_until(lambda: caplog.records, "a warning")
     assert nudges._publisher()._pending.keys() <= {f"run.{n}" for n in range(7)}
     assert len(caplog.records) == 1, "once a minute, however often it fails"

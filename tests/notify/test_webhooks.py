@@ -43,11 +43,6 @@ def eager() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
 def happen(campaign: Campaign, fact: Fact | None = None, sentence: str = "R-1 failed") -> Event:
     with transaction.atomic():
         return events.record(fact or kinds.RUN["failed"](), sentence, by="worker:box", campaign=campaign)

@@ -16,17 +16,11 @@ from research.models import Campaign, Event, Proposal, Run
 from research.propose import drafting, turns
 from research.record import moves
 from research.record.rights import Part
-from research.review import decisions
 from research.runs import attempts, dispatch, ending, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MACHINES: list[FailureKind] = [kind for kind, fault in FAULT_OF.items() if fault == "machine"]
-
-
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
 
 
 def lose(lease: contract.Lease, kind: FailureKind = "killed") -> Run:
@@ -45,12 +39,6 @@ def claim() -> contract.Lease:
     return lease
 
 
-def approved(campaign: Campaign, bob: User) -> Proposal:
-    proposal = builders.make_pending(campaign)
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
-    return proposal
-
-
 def as_it_is(proposal: Proposal) -> Proposal:
     return Proposal.objects.get(pk=proposal.pk)
 
@@ -61,7 +49,7 @@ def as_it_is(proposal: Proposal) -> Proposal:
 def test_a_run_that_was_killed_once_is_made_again_under_its_seed_and_the_verdict_says_so(
     campaign: Campaign, bob: User
 ) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     first = builders.claim_candidate()
     lost = lose(first)
     assert (lost.state, lost.failure) == ("queued", None)
@@ -84,7 +72,7 @@ def test_a_run_that_was_killed_once_is_made_again_under_its_seed_and_the_verdict
 def test_a_proposal_that_ends_its_own_runs_gets_no_more_chances_than_its_incumbent_needed(
     campaign: Campaign, bob: User
 ) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     for _ in range(attempts.MAX_UNEXPLAINED):
         assert lose(builders.claim_candidate()).state == "queued"
     run = lose(builders.claim_candidate())
@@ -97,7 +85,7 @@ def test_a_proposal_that_ends_its_own_runs_gets_no_more_chances_than_its_incumbe
 
 
 def test_chances_are_counted_over_all_seeds_of_a_proposal(campaign: Campaign, bob: User) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     lost: list[int] = []
     while as_it_is(proposal).state != "judged":
         lease = claim()
@@ -112,7 +100,7 @@ def test_chances_are_counted_over_all_seeds_of_a_proposal(campaign: Campaign, bo
 
 
 def test_where_the_incumbents_own_runs_are_killed_as_well_it_is_the_machine(campaign: Campaign, bob: User) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     lose(claim())
     lease = builders.claim_candidate()
     for attempt in range(2, attempts.MAX_ATTEMPTS + 1):
@@ -129,7 +117,7 @@ def test_where_the_incumbents_own_runs_are_killed_as_well_it_is_the_machine(camp
 
 @pytest.mark.parametrize("kind", FAULT_OF)
 def test_of_every_failure_the_judge_knows_whose_it_is(campaign: Campaign, bob: User, kind: FailureKind) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     builders.fail(builders.claim_candidate(), kind=kind)
     verdict = as_it_is(proposal).revision.verdict
     whose = {"proposal": ("discard", True)}.get(FAULT_OF[kind], ("inconclusive", False))
@@ -137,7 +125,7 @@ def test_of_every_failure_the_judge_knows_whose_it_is(campaign: Campaign, bob: U
 
 
 def test_workers_that_leave_or_fall_silent_are_nobodys_chances(campaign: Campaign, bob: User) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     kinds: list[FailureKind] = ["worker_stopped", "lost_contact"]
     for kind in kinds:
         lose(builders.claim_candidate(), kind)
@@ -256,7 +244,7 @@ def test_whoever_approves_at_once_still_sees_what_was_approved_run(campaign: Cam
     for num_approved in range(2 * campaign.num_waiting):
         missing = min(campaign.num_waiting, 2 * campaign.num_waiting - num_approved)
         assert drafting.num_missing(turns.of(campaign)) == missing
-        approved(campaign, bob)
+        builders.make_approved(campaign, bob)
     assert drafting.num_missing(turns.of(campaign)) == 0
     assert claim().spec.purpose == "baseline"
     finish_one(campaign)
@@ -283,7 +271,7 @@ def test_a_clock_that_was_set_back_does_not_hold_a_silent_workers_run_for_as_lon
 
 
 def test_one_set_forward_costs_an_attempt_and_no_verdict(campaign: Campaign, bob: User) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     lease = builders.claim_candidate()
     Run.objects.filter(pk=lease.spec.run_id).update(lease_until=timezone.now() - timedelta(hours=1))
     ending.expire_leases()

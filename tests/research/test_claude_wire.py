@@ -17,6 +17,7 @@ from research.arms.claude import client as client_module
 from research.arms.claude import wire
 from tests.research.answers import OPUS_USD, SQUARE, said
 from tests.research.briefs import make_brief
+from tests.waiting import PATIENCE_S
 
 from .anthropic_server import Script, Server, error, hang_up, message, send, serving, text
 from .conftest import Ask
@@ -105,7 +106,7 @@ def test_neither_headers_nor_an_error_can_trickle_in_beyond_the_deadline(
     proposer, server = ask(drip(beginning), timeout_s=0.3)
     began = time.monotonic()
     answer = proposer.draft(make_brief())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE_S
     assert answer.problem == "Claude did not answer within 0.3 s."
     assert [(u.stop_reason, u.usd, u.usd_at_most) for u in answer.usages] == [("timeout", None, Decimal("0.52"))] * 3
     assert len(server.asked) == 3
@@ -132,7 +133,7 @@ def test_what_swells_when_it_is_unpacked_is_not_unpacked_to_the_end(
     proposer, _ = ask(send(bomb, code, content_encoding="gzip"))
     began = time.monotonic()
     answer = proposer.draft(make_brief())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE_S
     assert all(len(usage.body) <= wire.MAX_ERROR_BYTES for usage in answer.usages)
     assert len(answer.usages) == attempts
 

@@ -19,11 +19,6 @@ from tests import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
 def test_a_worker_that_speaks_while_its_lease_is_being_taken_back_keeps_it(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:

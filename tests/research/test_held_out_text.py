@@ -22,11 +22,6 @@ LEARNED = "the quick brown fox of the sealed split"
 EDIT = Edit(path="train.py", search="# --- layers -", replace=f"# {LEARNED}\n# --- layers -")
 
 
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
 def smoked(campaign: Campaign, kind: str) -> Proposal:
     """Blocked: its smoke run ended so."""
     proposal = builders.make_proposal(campaign, overrides=(), edits=(EDIT,))

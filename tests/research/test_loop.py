@@ -30,16 +30,6 @@ from tests.conftest import Bells
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
-def approve(proposal: Proposal, bob: User) -> None:
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
-    proposal.refresh_from_db()
-
-
 def play(score: Callable[[contract.RunSpec], float], *, until: Callable[[], bool]) -> int:
     """A worker that claims and finishes runs until ``until()``; the number of runs it took."""
     worker, played = builders.make_worker(), 0
@@ -65,7 +55,7 @@ def test_a_run_that_mallory_changed_in_the_database_with_a_digest_that_fits_is_n
     campaign: Campaign, bob: User, change: dict[str, Any]
 ) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     dispatch.advance(campaign)
     run = Run.objects.filter(purpose="candidate").order_by("rank", "pk")[0]
     approval = run.approval | change
@@ -78,7 +68,7 @@ def test_a_run_that_mallory_changed_in_the_database_with_a_digest_that_fits_is_n
 
 
 def test_a_change_that_mallory_hides_in_the_incumbents_own_run_is_not_handed_out(campaign: Campaign, bob: User) -> None:
-    approve(builders.make_pending(campaign), bob)
+    builders.approve(builders.make_pending(campaign), bob)
     dispatch.advance(campaign)
     run = Run.objects.filter(purpose="baseline").order_by("rank", "pk")[0]
     Run.objects.exclude(pk=run.pk).delete()
@@ -106,7 +96,7 @@ def test_a_real_gain_is_kept_and_becomes_a_commit_that_anyone_can_clone(
 ) -> None:
     proposal = builders.make_pending(campaign)
     assert proposal.state == "pending_review"
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     play(
         lambda spec: 1.60 + 0.001 * (spec.seed % 7) - (0.08 if spec.purpose == "candidate" else 0),
         until=judged(proposal),
@@ -133,7 +123,7 @@ def test_a_real_gain_is_kept_and_becomes_a_commit_that_anyone_can_clone(
 
 def test_a_change_that_hurts_is_discarded_and_the_next_prompt_says_so(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     play(
         lambda spec: 1.60 + 0.001 * (spec.seed % 7) + (0.09 if spec.purpose == "candidate" else 0),
         until=judged(proposal),
@@ -147,7 +137,7 @@ def test_a_change_that_hurts_is_discarded_and_the_next_prompt_says_so(campaign: 
 
 def test_seed_noise_is_not_a_win(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     wobble = {1: -0.02, 2: 0.02, 3: -0.03, 4: 0.015, 5: -0.01, 6: 0.02}
     play(lambda spec: 1.6 + (wobble[spec.seed % 1000] if spec.purpose == "candidate" else 0), until=judged(proposal))
     verdict = proposal.revision.verdict
@@ -157,7 +147,7 @@ def test_seed_noise_is_not_a_win(campaign: Campaign, bob: User) -> None:
 
 def test_a_crash_is_a_discard_without_a_number(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     lease = builders.claim_candidate()
     run = builders.fail(lease)
     assert run.state == "failed"
@@ -180,7 +170,7 @@ def test_bob_approves_only_what_was_on_his_screen(campaign: Campaign, bob: User)
     proposal = builders.make_pending(campaign)
     with pytest.raises(lifecycle.LostRace):
         decisions.decide(proposal.pk, digest="0" * 64, choice="approve", by=bob)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     with pytest.raises(lifecycle.LostRace, match="already approved"):
         decisions.decide(
             proposal.pk, digest=proposal.revision.digest, choice="reject", by=bob, category="flawed", reason="no"
@@ -218,7 +208,7 @@ def test_a_keep_makes_waiting_proposals_stale_and_they_are_rebased_and_ask_again
     winner = builders.make_pending(campaign)
     other = builders.make_pending(campaign, title="Cool down for longer", overrides=(_longer_cooldown(),))
     old_digest = other.revision.digest
-    approve(winner, bob)
+    builders.approve(winner, bob)
     play(
         lambda spec: 1.6 + 0.001 * (spec.seed % 5) - (0.08 if spec.purpose == "candidate" else 0), until=judged(winner)
     )
@@ -290,7 +280,7 @@ def test_halt_tells_a_live_run_to_stop_and_nobody_claims(bob: User, campaign: Ca
 
 def test_after_a_halt_the_loop_goes_on_with_the_runs_that_it_cut_off(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     lease = builders.claim_candidate()
     ending.halt(campaign, by=bob, reason="power is needed elsewhere")
     run = report.leased(lease.spec.run_id, lease.token)
@@ -307,7 +297,7 @@ def test_after_a_halt_the_loop_goes_on_with_the_runs_that_it_cut_off(campaign: C
 
 def test_a_run_that_bob_stops_ends_its_proposal_without_a_number(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     lease = builders.claim_candidate()
     run = report.leased(lease.spec.run_id, lease.token)
     ending.stop_run(run, kind=lifecycle.Stop.PERSON, by=bob, reason="the curve is flat")
@@ -356,7 +346,7 @@ def test_a_lost_doorbell_is_made_good(campaign: Campaign, bob: User, bells: Bell
 
 def test_every_move_leaves_an_event(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     kinds = list(
         Event.objects.filter(proposal=proposal, kind__startswith="proposal.").order_by("pk").values_list("kind", "by")
     )
@@ -377,7 +367,7 @@ def test_changing_a_setting_after_the_review_asks_again_and_old_scores_are_not_c
     builders.finish(lease, val_bpb=1.6)
     proposal = builders.make_pending(campaign)
     old = proposal.revision
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     Campaign.objects.filter(pk=campaign.pk).update(run_budget_amount=1_000_000)
     reconcile.reconcile()
     proposal.refresh_from_db()
@@ -403,8 +393,8 @@ def test_a_second_hardware_class_is_not_mixed_in(campaign: Campaign) -> None:
 def test_approved_proposals_run_one_after_the_other(campaign: Campaign, bob: User) -> None:
     first = builders.make_pending(campaign)
     second = builders.make_pending(campaign, title="Cool down for longer", overrides=(_longer_cooldown(),))
-    approve(first, bob)
-    approve(second, bob)
+    builders.approve(first, bob)
+    builders.approve(second, bob)
     # A candidate of the second that was queued in a race is not handed out while the first runs.
     dispatch.add_pair(second.revision, 1)
     Run.objects.filter(revision=second.revision, purpose="candidate").update(rank=0)
@@ -414,7 +404,7 @@ def test_approved_proposals_run_one_after_the_other(campaign: Campaign, bob: Use
 
 def test_a_gain_over_an_incumbent_that_has_moved_is_not_promoted(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     Proposal.objects.filter(pk=proposal.pk).update(state="running")
     proposal.refresh_from_db()
     moved = campaign.incumbent
@@ -428,7 +418,7 @@ def test_a_gain_over_an_incumbent_that_has_moved_is_not_promoted(campaign: Campa
 
 def test_judging_twice_writes_one_verdict(campaign: Campaign, bob: User) -> None:
     proposal = builders.make_pending(campaign)
-    approve(proposal, bob)
+    builders.approve(proposal, bob)
     play(
         lambda spec: 1.6 + 0.001 * (spec.seed % 5) - (0.08 if spec.purpose == "candidate" else 0),
         until=judged(proposal),

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +125,16 @@ def test_the_order_in_which_rows_are_read_is_not_the_order_in_which_they_are_tol
 
 def test_one_more_row_changes_no_block_that_was_full() -> None:
     """But where the rows outgrow their room, and then not again for a while."""
-    rows, broken = long_history(700), 0
-    for num in range(600, 700):
-        before, after = remember(rows[:num]).closed, remember(rows[: num + 1]).closed
-        broken += after[: len(before)] != before
+    rows = long_history(700)
+    closed = [remember(rows[:num]).closed for num in range(600, 701)]
+    broken = sum(after[: len(before)] != before for before, after in pairwise(closed))
     assert broken <= 100 // 8
 
 
 def test_short_histories_only_grow_at_their_end() -> None:
     rows = long_history(80)
-    for num in range(1, 80):
-        before, after = remember(rows[:num]).closed, remember(rows[: num + 1]).closed
+    closed = [remember(rows[:num]).closed for num in range(1, 81)]
+    for num, (before, after) in enumerate(pairwise(closed), start=1):
         assert after[: len(before)] == before or num > 50  # the thirty on this incumbent are a window of the builder's
 
 

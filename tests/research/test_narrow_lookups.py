@@ -17,11 +17,6 @@ from tests import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def campaign(db: None) -> Campaign:
-    return builders.make_campaign()
-
-
 def say_started(lease: contract.Lease | None, **facts: Any) -> contract.Lease:
     assert lease is not None
     run = report.leased(lease.spec.run_id, lease.token)

@@ -24,11 +24,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
-@pytest.fixture
 def blocked(campaign: Campaign) -> Proposal:
     return builders.make_blocked(campaign)
 

@@ -45,13 +45,6 @@ def history(campaign: Campaign, scores: list[float]) -> None:
 STEADY = [1.600, 1.602, 1.598, 1.601, 1.599, 1.603, 1.597, 1.600, 1.601, 1.599]
 
 
-def approved(campaign: Campaign, bob: User, **over: object) -> Proposal:
-    proposal = builders.make_pending(campaign, **over)
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
-    proposal.refresh_from_db()
-    return proposal
-
-
 def first_seed(val_bpb: float) -> Run:
     return builders.finish(builders.claim_candidate(), val_bpb=val_bpb)
 
@@ -60,7 +53,7 @@ def first_seed(val_bpb: float) -> Run:
 def waiting(campaign: Campaign, bob: User) -> Run:
     """A candidate at half of what anybody ever had."""
     history(campaign, STEADY)
-    approved(campaign, bob)
+    builders.make_approved(campaign, bob)
     return first_seed(0.8)
 
 
@@ -100,7 +93,7 @@ def test_a_number_far_beyond_the_history_waits_with_the_numbers_in_a_sentence(wa
 )
 def test_how_good_is_too_good(campaign: Campaign, bob: User, scores: list[float], val_bpb: float, outcome: str) -> None:
     history(campaign, scores)
-    approved(campaign, bob)
+    builders.make_approved(campaign, bob)
     assert first_seed(val_bpb).score.outcome == outcome
 
 
@@ -111,7 +104,7 @@ def test_scores_under_other_conditions_are_no_history(campaign: Campaign, bob: U
     for run in Run.objects.filter(seed__gte=500):
         run.approval[field] = other
         run.save()
-    approved(campaign, bob)
+    builders.make_approved(campaign, bob)
     assert first_seed(0.8).score.outcome == "ok"
 
 
@@ -147,7 +140,7 @@ def test_it_gets_no_further_runs_and_no_verdict_until_a_person_has_looked(waitin
 
 def test_the_next_proposal_runs_meanwhile(waiting: Run, campaign: Campaign, bob: User) -> None:
     builders.make_worker()
-    follower = approved(campaign, bob, title="Warm up for a while")
+    follower = builders.make_approved(campaign, bob, title="Warm up for a while")
     assert builders.claim_candidate(builders.make_worker(name="other")).spec.title == follower.title
     follower.refresh_from_db()
     assert (follower.state, proposal_of(waiting).state) == ("running", "running")

@@ -12,7 +12,7 @@ from research.judge import judge
 from research.loop import reconcile, tasks
 from research.models import Campaign, Incumbent, Proposal, Run
 from research.record import audit
-from research.review import decisions, quarantined
+from research.review import quarantined
 from research.runs import dispatch, incumbent_usage
 from tests import builders
 
@@ -22,13 +22,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def campaign() -> Campaign:
     return builders.make_campaign(min_pairs=2, max_pairs=4, num_waiting=0)
-
-
-def approved(campaign: Campaign, bob: User, **over: object) -> Proposal:
-    proposal = builders.make_pending(campaign, **over)
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
-    proposal.refresh_from_db()
-    return proposal
 
 
 def of_the_incumbent(**score: object) -> Run:
@@ -74,7 +67,7 @@ def test_bob_resumes_and_the_same_seed_is_measured_again_before_anything_is_comp
 ) -> None:
     first = disputed(campaign)
     resumes(bobs_browser, campaign)
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     dispatch.add_pair(proposal.revision, 1)
     again = of_the_incumbent(val_bpb=1.6)
     assert (again.seed, again.digest) == (first.seed, first.digest)
@@ -104,7 +97,7 @@ def test_one_that_is_disputed_again_pauses_again_and_costs_one_run(campaign: Cam
 def test_a_proposal_that_runs_meanwhile_waits_for_the_new_measurement_and_loses_nothing(
     campaign: Campaign, bob: User, bobs_browser: Client
 ) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     of_the_incumbent(val_bpb=1.6)
     candidate = builders.finish(builders.claim_candidate(), val_bpb=1.4)
     assert proposal.revision.runs.filter(purpose="candidate", state="finished").get() == candidate
@@ -126,7 +119,7 @@ def test_a_proposal_that_runs_meanwhile_waits_for_the_new_measurement_and_loses_
 def test_nothing_is_spent_beside_a_score_in_quarantine_until_somebody_has_looked(
     campaign: Campaign, bob: User, bobs_browser: Client, meanwhile: str
 ) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     run = of_the_incumbent(val_bpb=0.29, outcome="quarantined", reasons=["0.29 is below 0.3."])
     campaign.refresh_from_db()
     if meanwhile == "resumed":
@@ -164,7 +157,7 @@ def test_alice_may_not_have_it_measured_again(campaign: Campaign, alice: User) -
 def test_a_proposal_whose_incumbent_moved_before_its_pair_was_whole_ends_and_holds_nobody_up(
     campaign: Campaign, bob: User
 ) -> None:
-    proposal = approved(campaign, bob)
+    proposal = builders.make_approved(campaign, bob)
     of_the_incumbent_first = builders.finish(builders.claim_candidate(), val_bpb=1.59)
     assert of_the_incumbent_first.purpose == "candidate"
     builders.finish(builders.claim_candidate(), val_bpb=1.61)

@@ -34,11 +34,6 @@ WOBBLE = 0.001
 
 
 @pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
-@pytest.fixture
 def better(campaign: Campaign, bob: User) -> Proposal:
     """Kept on val by 0.08; its sealed pair is queued."""
     proposal = builders.make_pending(campaign)

@@ -17,11 +17,6 @@ from tests import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
 def claim() -> contract.Lease:
     lease = builders.claim(builders.make_worker())
     assert lease is not None

@@ -14,23 +14,10 @@ from research.lifecycle import Stop
 from research.loop import tasks
 from research.models import Campaign, Proposal, Run
 from research.record import audit, ledger, moves
-from research.review import decisions
 from research.runs import dispatch, ending, report
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
-@pytest.fixture
-def approved(campaign: Campaign, bob: User) -> Proposal:
-    proposal = builders.make_pending(campaign)
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
-    return proposal
 
 
 def now(proposal: Proposal) -> Proposal:

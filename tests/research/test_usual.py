@@ -17,15 +17,9 @@ from tests import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
-
-
 def approved(campaign: Campaign, bob: User) -> Proposal:
     """One that bob approved, and whose runs are queued before all others."""
-    proposal = builders.make_pending(campaign)
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
+    proposal = builders.make_approved(campaign, bob)
     dispatch.advance(campaign)
     Run.objects.filter(purpose="candidate").update(rank=0)
     return proposal

@@ -16,13 +16,6 @@ from tests import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def approved(bob: User) -> Proposal:
-    proposal = builders.make_pending(builders.make_campaign())
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
-    return proposal
-
-
 def claimed(purpose: str, **effort: Any) -> contract.Lease:
     """The next run of this purpose; those before it end with a score of this effort, or of none."""
     while True:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gpu_runner.sandbox import cgroups
-from tests.sandbox import trials
+from tests.sandbox import told, trials
 from tests.waiting import wait_until
 
 FOREVER = "import time\nwhile True: time.sleep(1)"
@@ -27,10 +27,10 @@ def inside(
     code: str, *options: str, level: str = "bubblewrap", account: str = "root", within_s: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """``code`` through the command line, as anybody would try it."""
-    command = [sys.executable, "-m", "gpu_runner.sandbox", "--level", level, *options, "--"]
+    command = [*told.COMMAND, "--level", level, *options, "--"]
     return subprocess.run(
         trials.as_account(account, [*command, sys.executable, "-c", textwrap.dedent(code)]),
-        env=os.environ | {"PYTHONPATH": str(trials.PROJECT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | told.environment() | {"PYTHONPATH": str(trials.PROJECT), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=within_s,
@@ -245,10 +245,10 @@ def test_children_that_fled_do_not_outlive_the_deadline(level: str, account: str
 @levels
 @accounts
 def test_children_that_fled_do_not_outlive_a_supervisor_that_was_killed(level: str, account: str) -> None:
-    command = [sys.executable, "-m", "gpu_runner.sandbox", "--level", level, "--", sys.executable, "-c"]
+    command = [*told.COMMAND, "--level", level, "--", sys.executable, "-c"]
     supervisor = subprocess.Popen(
         trials.as_account(account, [*command, textwrap.dedent(LEAVE_CHILDREN)]),
-        env=os.environ | {"PYTHONPATH": str(trials.PROJECT)},
+        env=os.environ | told.environment() | {"PYTHONPATH": str(trials.PROJECT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -6,7 +6,7 @@ import html
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.test import Client
 
@@ -24,19 +24,6 @@ from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
 
 SEARCH = "return F.linear(rms_norm(x)"
-
-
-@pytest.fixture
-def carol(db: None) -> User:
-    """Researches: proposes, and decides on others' proposals."""
-    carol = User.objects.create_user("carol", is_staff=True, first_name="Carol")
-    carol.user_permissions.set(Permission.objects.filter(codename__in=["add_proposal", "add_decision"]))
-    return carol
-
-
-@pytest.fixture
-def carols_browser(carol: User) -> Client:
-    return browser_of(carol)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.test import Client
 from playwright.sync_api import Page
@@ -31,19 +31,6 @@ IDEA = {
     "overrides": "depth = 4  # twice",
     "patch": "",
 }
-
-
-@pytest.fixture
-def carol(db: None) -> User:
-    """Researches: proposes, and decides on others' proposals."""
-    carol = User.objects.create_user("carol", is_staff=True, first_name="Carol")
-    carol.user_permissions.set(Permission.objects.filter(codename__in=["add_proposal", "add_decision"]))
-    return carol
-
-
-@pytest.fixture
-def carols_browser(carol: User) -> Client:
-    return browser_of(carol)
 
 
 def test_her_experiment_enters_the_same_gates_and_the_same_queue(

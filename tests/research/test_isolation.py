@@ -13,7 +13,6 @@ from research.judge import judge
 from research.loop import reconcile, tasks
 from research.models import Campaign, Event, Proposal, Revision, Run
 from research.record import audit, doorbell, kinds, ledger
-from research.review import decisions
 from research.runs import dispatch, ending, report
 from tests import builders
 from tests.conftest import Bells
@@ -22,11 +21,6 @@ from webapp.notify import tasks as posting
 from webapp.notify.models import Delivery, Endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def campaign() -> Campaign:
-    return builders.make_campaign()
 
 
 def told(campaign: Campaign | None) -> list[str]:
@@ -39,12 +33,6 @@ def silent(campaign: Campaign, name: str) -> Run:
     assert lease is not None
     Run.objects.filter(pk=lease.spec.run_id).update(lease_until="2020-01-01T00:00Z")
     return Run.objects.get(pk=lease.spec.run_id)
-
-
-def approved(campaign: Campaign, bob: User, **over: object) -> Proposal:
-    proposal = builders.make_pending(campaign, **over)
-    decisions.decide(proposal.pk, digest=proposal.revision.digest, choice="approve", by=bob)
-    return proposal
 
 
 def test_one_bad_lease_stops_neither_other_leases_nor_any_campaign(
@@ -91,7 +79,7 @@ def test_leases_that_cannot_even_be_read_stop_no_campaign(campaign: Campaign, mo
 def test_a_proposal_that_cannot_be_read_holds_up_no_other_of_its_campaign(
     campaign: Campaign, bob: User, bells: Bells
 ) -> None:
-    bad, stale = approved(campaign, bob), builders.make_pending(campaign, title="Warm up for a while")
+    bad, stale = builders.make_approved(campaign, bob), builders.make_pending(campaign, title="Warm up for a while")
     builders.claim_candidate()
     Revision.objects.filter(proposal=bad).update(approval={"written": "by hand"})
     Proposal.objects.filter(pk=stale.pk).update(state="stale")
@@ -104,7 +92,7 @@ def test_a_proposal_that_cannot_be_read_holds_up_no_other_of_its_campaign(
 def test_an_incumbents_run_that_ends_is_told_to_every_proposal_that_waits_for_it(
     campaign: Campaign, bob: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = approved(campaign, bob)
+    first = builders.make_approved(campaign, bob)
     second = builders.make_pending(campaign, title="Warm up for a while")
     Proposal.objects.update(state="running")
     dispatch.advance(campaign)
