@@ -234,11 +234,15 @@ def stranger_at(house: House, name: str) -> Callable[..., requests.Response]:
     return partial(requests.post, url, data=form, cookies=cookies, timeout=60)
 
 
+def once_there_is_room(guess: Callable[[], requests.Response]) -> int:
+    """On a busy machine the door is crowded for longer than it lets anybody wait (503), and looks at no guess."""
+    return next(code for _ in range(20) if (code := guess().status_code) != 503)
+
+
 def test_of_a_hundred_guesses_at_the_same_moment_eight_are_looked_at(house: House) -> None:
     guess = stranger_at(house, "alice")
     with ThreadPoolExecutor(25) as pool:
-        guesses = [pool.submit(guess) for _ in range(100)]
-        assert Counter(guess.result().status_code for guess in guesses) == {422: 8, 429: 92}
+        assert Counter(pool.map(once_there_is_room, [guess] * 100)) == {422: 8, 429: 92}
     assert house.say("answer = Event.objects.filter(kind='sign_in.rests', payload__user='alice').count()") == 1
 
 
