@@ -46,7 +46,7 @@ class Spent(Wire):
         return (mine / self.num_tokens) / (theirs / other.num_tokens)
 
     def as_heavy_as(self, shown: Spent | None) -> Spent:
-        """What this run (the incumbent's) would use with steps as heavy as in ``shown``, a smoke run; None: unchanged."""
+        """What the incumbent's run would use with steps as heavy as those of ``shown``, a smoke run; None: as it is."""
         if shown is None:
             return self
         known = min(self.num_batches, shown.num_batches)
