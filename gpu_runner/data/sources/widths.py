@@ -1,9 +1,9 @@
-"""How wide the tokens of a file without a header are: told by looking, since nothing in it says so.
+"""Finds the width of the tokens in a file without header, from the values, since nothing in the file says it.
 
-FOOT-GUN: numbers of 32 bits that are read as numbers of 16 are twice as many tokens, every second of them near 0. A
-model learns that at once, and its curve is a flattering one. Nothing else goes wrong, so nobody notices.
+FOOT-GUN: 32-bit numbers read as 16-bit ones are twice as many tokens, every second of them near 0. A
+model learns that at once, and its curve flatters it. Nothing else goes wrong, so nobody notices.
 
-What gives a width away, on data of tokenizers of 1,024 to 32,000 tokens: the lower bytes of 16-bit tokens have 7.2
+How a width shows, on data of tokenizers of 1,024 to 32,000 tokens: the lower bytes of 16-bit tokens have 7.2
 bits of entropy and the upper ones 1.7 to 3.6, and their histograms share 1 to 18 % of their mass; of text that was
 read in pairs of bytes they share 99 %. Of two neighbouring tokens the second is below 4 in 0.5 % of all pairs.
 """
@@ -49,14 +49,14 @@ MAX_META_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Found:
-    """``dtype`` is one of STORED, None for what is no tokens at all; ``because`` is said in a sentence."""
+    """``dtype`` is one of STORED, None where these are no tokens; ``because`` completes a sentence."""
 
     dtype: str | None
     because: str
 
 
 def found_in(path: Path) -> Found:
-    """What the file looks like. Where nothing can be told it is USUAL."""
+    """The width that the file looks like; USUAL where nothing tells."""
     sample = _sample(path)
     if len(sample) < FEWEST_BYTES:
         return Found(USUAL, "nothing says otherwise")
@@ -67,7 +67,7 @@ def found_in(path: Path) -> Found:
 
 
 def within(path: Path, vocab: int) -> list[str]:
-    """The types in which every token that was looked at would be one of ``vocab``, though it could be another."""
+    """The types, of those that can exceed ``vocab``, in which no token that was looked at does."""
     sample = _sample(path)
     fitting = []
     for name, stored in STORED.items():
@@ -90,7 +90,7 @@ def _floats(sample: bytes) -> Found | None:
 
 
 def _wide(sample: bytes) -> Found | None:
-    """The upper part of a wide token is next to nothing."""
+    """Wide tokens: their upper part is nearly always 0."""
     if int(_as(sample, ">u8").max()) < MAX_VOCAB and _as(sample, ">u4")[1::2].any():
         return Found(None, "it looks like int64 with the bigger end first; write it again as uint32")
     if int(_as(sample, "<u8").max()) < MAX_VOCAB and _as(sample, "<u4")[::2].any():
@@ -105,7 +105,7 @@ def _wide(sample: bytes) -> Found | None:
 
 
 def _nearly_wide(sample: bytes) -> Found | None:
-    """All but a few numbers of a wide file are tokens, or below 0; zeros say nothing."""
+    """Wide tokens with a few other numbers: nearly all that are not 0 are tokens, or negative fill."""
     for stored, name in (("<i8", "int64"), (">i8", None), ("<i4", "int32"), (">i4", "uint32-be")):
         values = _as(sample, stored)
         values = values[values != 0]
@@ -119,7 +119,7 @@ def _nearly_wide(sample: bytes) -> Found | None:
 
 
 def _narrow(sample: bytes) -> Found | None:
-    """Single bytes are alike at even and at odd places."""
+    """Single bytes: they have the same distribution at even and odd places."""
     pairs = _as(sample, "u1").reshape(-1, 2)
     even, odd = (np.bincount(pairs[:, i], minlength=256) / len(pairs) for i in (0, 1))
     if np.abs(even - odd).sum() / 2 > ALIKE or not pairs.any() or _entropy_bits(pairs.ravel()) > NARROW_BITS:
@@ -130,7 +130,7 @@ def _narrow(sample: bytes) -> Found | None:
 
 
 def _bigger_end_first(sample: bytes) -> Found | None:
-    """An upper byte says less than a lower one, and ends where the vocabulary does."""
+    """Big-endian tokens: the first byte of a pair has less entropy than the second, and a lower maximum."""
     pairs = _as(sample, "u1").reshape(-1, 2)
     lacks_bits = _entropy_bits(pairs[:, 1]) - _entropy_bits(pairs[:, 0])
     is_lower = len(pairs) >= MANY and int(pairs[:, 0].max()) + FAR_BELOW <= int(pairs[:, 1].max())
@@ -160,7 +160,7 @@ def _is_text(sample: bytes) -> bool:
 
 
 def _sample(path: Path) -> bytes:
-    """Blocks that begin at whole numbers of 8 bytes, so that no width is read across its tokens' borders."""
+    """Blocks of the file that begin at multiples of 8 bytes, so that no token of any width is cut."""
     return b"".join(_blocks(path, path.stat().st_size))
 
 
@@ -173,9 +173,9 @@ def _blocks(path: Path, num_bytes: int) -> Iterator[bytes]:
 
 
 def vocab_of_meta(path: Path) -> int | None:
-    """``vocab_size`` of nanoGPT's meta.pkl, from the list of what the pickle would do: none of it is done.
+    """``vocab_size`` in nanoGPT's meta.pkl, from the list of the pickle's instructions, of which none is executed.
 
-    None where it cannot be told.
+    None where it is not there.
     """
     try:
         body = path.read_bytes() if path.stat().st_size <= MAX_META_BYTES else b""
