@@ -72,7 +72,7 @@ def below(tree: str, hidden: Sequence[str]) -> list[str]:
 
 
 def _folders(found: Set[str]) -> Iterator[tuple[str, list[str]]]:
-    """Every folder that is shown, with the names of its files, linked ones too; folders in ``found`` are not entered."""
+    """Every folder that is shown, with the names of its files and file links; folders in ``found`` are not entered."""
     trees = {os.path.realpath(tree) for tree in view.trees()}
     waiting = [tree for tree in trees if not any(tree.startswith(other + "/") for other in trees)]
     while waiting:

@@ -67,9 +67,10 @@ def _above(place: str) -> Iterator[str]:
 
 
 def _around(path: str, hidden: frozenset[str], on_the_way: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """Rules (path, rights) for ``path``, or for its parts where something below it is hidden: a rule holds for all below.
+    """Rules (path, rights) for ``path``, or for its parts where something below it is hidden.
 
-    Folders above a hidden path may be listed, as imports need. A link gets no rule: its target has its own, or none.
+    A rule holds for all that lies below. Folders above a hidden path may be listed, as imports need. A link gets no
+    rule: its target has its own, or none.
     """
     real = os.path.realpath(path)
     if real not in on_the_way:
