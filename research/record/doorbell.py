@@ -1,6 +1,6 @@
-"""Doorbells: messages that say no more than where to look. A lost or doubled one is harmless.
+"""Rings doorbells: messages that only say where to look. A lost or doubled one is harmless.
 
-Whoever answers looks at the record; what a lost message left undone ``reconcile`` does every few seconds.
+The receiver looks at the record, and ``reconcile`` does every few seconds what a lost message left undone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RING_EXPIRES_S = 60
 
 
 def control(task: str, pk: int) -> None:
-    """Ask the control worker to run ``task`` on the row ``pk``. Without a broker it only says so."""
+    """Ask the control worker to run ``task`` on the row ``pk``. Without a broker this is only logged."""
     _send(task, (pk,), queue="control")
 
 
