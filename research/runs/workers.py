@@ -34,7 +34,7 @@ def enrol(name: str, *, by: Actor) -> str:
 
 
 def switch(worker: Worker, enabled: bool, *, by: Actor) -> None:
-    """Off: its next request is refused and its lease runs out. Raises PermissionDenied."""
+    """Switch a worker on or off. Off: its next request is refused and its lease runs out. Raises PermissionDenied."""
     rights.check(by, rights.switch_workers, worker)
     word = "on" if enabled else "off"
     with transaction.atomic():
