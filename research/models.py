@@ -103,7 +103,7 @@ MAX_KEPT = 2**31 - 1  # of PostgreSQL's integer
 
 
 class Incumbent(models.Model):
-    """A commit that was the best, from its promotion until the next. Number 0 is the base recipe."""
+    """A commit that was the best one from its promotion until the next. Number 0 is the base recipe."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="incumbents")
     number = models.PositiveIntegerField()
@@ -121,13 +121,13 @@ class Incumbent(models.Model):
 
     @property
     def has_seeds(self) -> bool:
-        """Whether all of its seeds can be kept in a database and read by torch."""
+        """Whether all of its seeds fit into the database and into torch."""
         return self.pk * contract.SEEDS_OF_AN_INCUMBENT <= MAX_KEPT
 
     def seed(self, pair: int) -> int:
-        """Seed of pair 1, 2, ...: fresh for every incumbent, so that a keep does not carry its seeds' luck along.
+        """The seed of pair 1, 2, ...: fresh for every incumbent, so that a keep takes no luck of its seeds along.
 
-        By the key, which no other campaign's incumbent has: two campaigns on one recipe would train the same weights.
+        Derived from the key, which is unique: two campaigns on one recipe would otherwise train the same weights.
         """
         assert 1 <= pair < contract.SEEDS_OF_AN_INCUMBENT, f"pair {pair} would be the next incumbent's"
         return (self.pk - 1) * contract.SEEDS_OF_AN_INCUMBENT + pair
@@ -144,7 +144,7 @@ ARMS = [
 
 
 class Turn(models.Model):
-    """Who may ask one arm of a campaign for proposals, what came of it last, and when to ask again."""
+    """The right to ask one arm of a campaign for proposals: who has it, what came of it last, and when to ask again."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="turns")
     arm = models.CharField(max_length=8, choices=ARMS)
@@ -163,7 +163,7 @@ class Turn(models.Model):
 
 
 class Wave(models.Model):
-    """Proposals that came as one answer, designed together; each is decided on its own."""
+    """Proposals that came in one answer and were designed together; each is decided on its own."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="waves")
     arm = models.CharField(max_length=8, choices=ARMS)
@@ -178,7 +178,7 @@ class Wave(models.Model):
 
 
 class Proposal(models.Model):
-    """One experiment that somebody wants to run. Shown as P-142."""
+    """One proposed experiment. Shown as P-142."""
 
     ARMS = ARMS
 
@@ -287,7 +287,7 @@ class Revision(models.Model):
 
     @property
     def alpha(self) -> float:
-        """As it was signed: its measured interval is one of 1 - alpha."""
+        """The signed alpha; the measured interval is one of 1 - alpha."""
         alpha: float = self.approval["seeds"]["alpha"]
         return alpha
 
@@ -356,7 +356,7 @@ class Decision(models.Model):
 
 
 class Worker(models.Model):
-    """A GPU machine's supervisor. Holds a token; only the hash is kept here."""
+    """A GPU machine's supervisor. It holds a token; only the hash is stored here."""
 
     name = models.CharField(max_length=64, unique=True)
     token_sha256 = models.CharField(max_length=64, unique=True)
@@ -535,7 +535,7 @@ class Verdict(models.Model):
 
 
 class Finding(models.Model):
-    """What we now believe, in a sentence that reaches the next prompt."""
+    """What we now believe about a proposal, in a sentence that reaches the next prompt."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="findings")
     proposal = models.OneToOneField(Proposal, on_delete=models.CASCADE, related_name="finding")
@@ -550,7 +550,7 @@ class Finding(models.Model):
 
 
 class Note(models.Model):
-    """What a person tells the proposer while the loop runs. Retired, not deleted."""
+    """A person's steering note for the proposer while the loop runs. Retired, not deleted."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="notes")
     text = models.TextField()
@@ -585,7 +585,7 @@ class LedgerEntry(models.Model):
 
 
 class Event(models.Model):
-    """What happened, by whom. Append-only; written in the transaction that it tells of."""
+    """What happened, by whom. Append-only; written in the transaction that it happened in."""
 
     kind = models.CharField(max_length=60, db_index=True)
     by = models.CharField(max_length=120, help_text="user:NAME, worker:NAME, or the room that acted, as judge.")
@@ -608,7 +608,7 @@ class Event(models.Model):
 
 
 class AuditHead(models.Model):
-    """How long the audit chain is, and its last hash: one row. Without it a cut tail would not be missed."""
+    """The audit chain's length and last hash, in one row, so that a cut end is noticed."""
 
     num_events = models.PositiveBigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True)
