@@ -1,7 +1,7 @@
-"""The checks before a person looks, in order; each leaves a row with what it measured.
+"""Runs a revision through its gates, in order; each leaves a row with what it measured.
 
 A gate is a module with ``NAME`` and ``check(Context) -> Found``; ``order`` lists them. The last one, smoke, is a Run on
-a worker, made when all others pass, and comes back through ``conclude``. A failed gate blocks the proposal and says
+a worker, queued when all others pass; ``conclude`` takes its result. A failed gate blocks the proposal and says
 why; a gate that warns lets it pass, and the page shows what a person should look at.
 """
 
@@ -26,7 +26,7 @@ BLOCKED_IN_A_ROW = 5
 
 
 def check(revision: Revision) -> None:
-    """Run every gate on ``revision``; the smoke run, when the others pass, reports back later."""
+    """Run every gate on ``revision``; where all others pass, the smoke run is queued and its result comes later."""
     proposal = revision.proposal
     if proposal.state != "drafted" or revision != proposal.revision:
         return
@@ -38,7 +38,7 @@ def check(revision: Revision) -> None:
 
 
 def recheck(revision: Revision) -> None:
-    """The gates of a proposal in *checking*; also after a crash. All that they found is written, or nothing."""
+    """Run the gates of a proposal in *checking*, also after a crash. All results are written in one transaction."""
     if approval.is_stale(revision):
         _outdated(revision)
         return
@@ -59,7 +59,7 @@ def recheck(revision: Revision) -> None:
 
 
 def _try_out(revision: Revision) -> None:
-    """The last gate: a smoke run, which comes back through ``conclude``."""
+    """Queue the smoke run, the last gate."""
     with transaction.atomic():
         waiting = Found.pending("waits for a worker")
         _write(revision, len(PATCH_GATES) + 1, smoke.NAME, waiting, None)
@@ -67,7 +67,7 @@ def _try_out(revision: Revision) -> None:
 
 
 def go_on(revision: Revision, *, by: Actor, sentence: str, payload: dict[str, Any], rows: Iterable[Ref]) -> None:
-    """A blocked proposal whose failed gates two people overrode: on to the gate that has not looked yet, or to review.
+    """Move on a blocked proposal whose failed gates two people overrode: to its smoke run, or after that to review.
 
     Must run inside the transaction of the second signature.
     """
@@ -96,7 +96,7 @@ def _context(revision: Revision) -> Context:
 
 
 def _is_from_the_catalogue(proposal: Proposal) -> bool:
-    """Code that ships with us and that nobody has touched: a rebase of what a person edited is still theirs."""
+    """Whether the code ships with us and no person has edited it, also before a rebase."""
     return proposal.arm == "offline" and not proposal.revisions.filter(origin="edited").exists()
 
 
@@ -115,7 +115,7 @@ def _write(revision: Revision, order: int, name: str, found: Found, seconds: flo
 
 
 def conclude(run: Run) -> None:
-    """A smoke run is over: the proposal waits for a person, is blocked, or is stale."""
+    """Take the result of a smoke run: the proposal goes to review, is blocked, or becomes stale."""
     revision = run.revision
     assert revision is not None and run.purpose == "smoke"
     proposal = revision.proposal
@@ -154,7 +154,7 @@ def _move_on(proposal: Proposal, revision: Revision, run: Run, found: Found) -> 
 
 
 def _of(revision: Revision) -> list[Ref]:
-    """For the event that a person reads next: what the gates found can be held against the page."""
+    """The gates' rows for the event that a person reads next, so that they can be verified."""
     return [(Gate, revision.pk)]
 
 
@@ -183,7 +183,7 @@ def _block(revision: Revision, failed: dict[str, str]) -> None:
 
 
 def _pause_after_many(proposal: Proposal) -> None:
-    """A proposer that only makes what the gates refuse would go on for ever, for money."""
+    """Pause the campaign after BLOCKED_IN_A_ROW blocked proposals: its proposer would go on, and cost money."""
     if proposal.arm in Proposal.FROM_OUTSIDE:
         return  # nor may anybody from outside stop a campaign
     campaign = proposal.campaign

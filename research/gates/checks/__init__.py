@@ -1,1 +1,1 @@
-"""One gate a module, all of one shape: NAME, and check(Context) -> Found."""
+"""One gate a module, all with one interface: NAME, and check(Context) -> Found."""
