@@ -1,4 +1,4 @@
-"""Where the time between an idea and its verdict goes: one bar a stage, on one axis of time."""
+"""The figure of latency: how long each stage from an idea to its verdict takes, one bar a stage on one time axis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROW, NARROW_ROW = 30, 44
 
 
 def stages_of(campaign: Campaign) -> list[Stage]:
-    """Of the newest proposals, and of the requests to Claude: three queries."""
+    """Latencies of the newest proposals, and of the requests to Claude: three queries."""
     newest = campaign.proposals.order_by("-pk").values_list("pk", flat=True)[:NEWEST]
     oldest = min(newest, default=0)
     kinds = [f"proposal.{state}" for state, _ in Proposal._meta.get_field("state").choices or ()]
@@ -30,7 +30,7 @@ def stages_of(campaign: Campaign) -> list[Stage]:
 
 @dataclass(frozen=True)
 class Bar:
-    """``median`` and ``p90`` are where they end on the axis; None without enough stays."""
+    """The bar of one stage. ``median`` and ``p90`` are positions on the axis; None without enough stays."""
 
     name: str
     y: float
@@ -56,7 +56,7 @@ class WaitsFigure:
 
 
 def waits_figure(stages: Sequence[Stage], *, width: int) -> WaitsFigure | None:
-    """None while no stage is over. Narrow, the names stand above their bars."""
+    """The figure; None while no stage is over. On a narrow page names stand above their bars."""
     longest = max((s for stage in stages for s in (stage.median_s, stage.p90_s) if s is not None), default=0.0)
     if longest <= 0:
         return None

@@ -1,4 +1,4 @@
-"""The queue, one proposal beside it, and the decision."""
+"""Views of review: the queue with one proposal beside it, and the decision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAST = {"approve": "approved", "reject": "rejected", "request_changes": "sent ba
 @require_safe
 @reader
 def review(request: HttpRequest) -> HttpResponse:
-    """The queue with the proposal that has waited longest; ``?queue=1`` shows the queue alone, as a phone needs it."""
+    """The queue, and the proposal that has waited longest; ``?queue=1`` shows the queue alone, as on a phone."""
     first = queue.next_waiting(person(request))
     if first is not None and not is_fragment(request) and "queue" not in request.GET:
         return redirect("proposal", first)
@@ -45,7 +45,7 @@ def proposal(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @reader
 def decide(request: HttpRequest, pk: int) -> HttpResponse:
-    """``POST /proposals/7/decision/``: a Decision on the digest that was on the screen."""
+    """``POST /proposals/7/decision/``: decides on the digest that was on the screen."""
     dossier = Dossier(proposal_for(person(request), pk))
     form = DecisionForm(request.POST)
     if not form.is_valid():
@@ -61,7 +61,7 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _go_on(request: HttpRequest, decision: Decision) -> HttpResponse:
-    """To the next proposal that waits; without one, back to the queue."""
+    """Redirect to the next waiting proposal, or else to the queue."""
     number = decision.revision.proposal_id
     messages.success(request, f"P-{number} {PAST[decision.choice]}")
     following = queue.next_waiting(person(request), after=number)
@@ -75,7 +75,7 @@ def _go_on(request: HttpRequest, decision: Decision) -> HttpResponse:
 
 
 def _changed(request: HttpRequest, dossier: Dossier) -> HttpResponse:
-    """A page that carries a decision form never changes under the reader's hand: it only says that it is old."""
+    """A fragment that only says that the page is old: a decision form must not change while somebody reads."""
     response = render(request, "review/_changed.html", {"dossier": dossier})
     response["HX-Retarget"], response["HX-Reswap"] = "#news", "innerHTML"
     return response
@@ -90,7 +90,7 @@ def page(
     arrived: bool = False,
     status: int = 200,
 ) -> HttpResponse:
-    """The queue and what lies beside it; ``form`` is one that was refused, with what was typed into it."""
+    """The queue and the proposal beside it; ``form`` is a refused one, with what was typed."""
     authors = set() if dossier is None else dossier.objection.authors
     context: dict[str, Any] = {
         "section": "review",
