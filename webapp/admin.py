@@ -1,4 +1,4 @@
-"""The record, for administrators: everything can be looked at, little can be changed.
+"""The admin panel: all of the record can be read, little can be changed.
 
 Rows are written by the verbs in ``research``; an edit here would be one that no Event tells of. So the
 record is read-only, audit rows may not even be deleted, and what an administrator may set (a campaign's
@@ -71,7 +71,7 @@ def never(*_: object, **__: object) -> bool:
 
 
 class RecordAdmin(AnyAdmin):
-    """Look, do not touch: no row is added, changed or deleted here."""
+    """Read-only: no row is added, changed or deleted here."""
 
     list_per_page = 50
     show_full_result_count = False
@@ -82,7 +82,7 @@ class RecordAdmin(AnyAdmin):
 
 
 class Prose(forms.CharField):
-    """Text of several lines. A browser sends CRLF for the end of each, and that is no change that somebody made."""
+    """Text of several lines. Browsers send line ends as CRLF, which must not count as a change."""
 
     def to_python(self, value: Any) -> str:
         return (super().to_python(value) or "").replace("\r\n", "\n")
@@ -124,9 +124,9 @@ class CampaignForm(AnyForm):
 class CampaignAdmin(RecordAdmin):
     """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
 
-    That needs ``research.change_campaign``: they say what is asked for and what a result means. Who may steer sets how
-    much waits for people, and reads the rest. A campaign is begun by ``research.record.campaigns.create``, which makes
-    its repository, too. What is saved leaves an event with the old and the new values: see ``research.record.watch``.
+    That needs ``research.change_campaign``. With the right to steer alone one sets how many proposals wait for people,
+    and reads the rest. ``research.record.campaigns.create`` creates campaigns, since it also makes their repository. A
+    save leaves an event with the old and the new values: see ``research.record.watch``.
     """
 
     list_display = ("name", "slug", "state", "recipe", "dataset", "hardware_class", "budget_gpu_hours", "budget_usd")
@@ -352,7 +352,7 @@ class LedgerEntryAdmin(RecordAdmin):
 
     @admin.display(description="what came back", empty_value="–")
     def what_came_back(self, entry: LedgerEntry) -> str:
-        """As it came: somebody else's words, so what a reader could not see in them is written out."""
+        """The response body as it came, with invisible characters written out, since others wrote it."""
         return visible(entry.answer)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
@@ -372,7 +372,7 @@ class EventAdmin(RecordAdmin):
 
 @admin.register(LoginLink)
 class LoginLinkAdmin(RecordAdmin):
-    """A link that was sent to the wrong person can be deleted; only its token's hash is known."""
+    """A link that was sent to the wrong person can be deleted. Only its token's hash is stored."""
 
     list_display = ("user", "created_at", "expires_at", "used_at")
     list_select_related = ("user",)
@@ -401,7 +401,7 @@ class AgentTokenForm(AnyForm):
 
 @admin.register(AgentToken)
 class AgentTokenAdmin(RecordAdmin):
-    """The token is on the page that answers its making, and nowhere else."""
+    """The token is shown once, on the page after it is made."""
 
     form = AgentTokenForm
     list_display = ("name", "scope", "campaign", "standing", "last_used_at", "expires_at", "created_at")
@@ -437,7 +437,7 @@ class AgentTokenAdmin(RecordAdmin):
         return self._show(request, obj, request.META[SHOWN])
 
     def _show(self, request: HttpRequest, row: AgentToken, token: str) -> HttpResponse:
-        """Rendered at once, never redirected to: a secret in a message would lie in a cookie or a session."""
+        """Show the token in this response, without a redirect: a message would store it in a cookie or a session."""
         context = {
             **self.admin_site.each_context(request),
             "title": "The token, shown once",
