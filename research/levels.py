@@ -1,7 +1,7 @@
-"""How sure an interval is, in words: the one that a proposer states, and the one that is measured. Pure.
+"""The levels of intervals, in words: of the one that a proposer states, and of the one that is measured. Pure.
 
-A proposer states one of ``STATED_PERCENT``. The judge's is a confidence sequence of 1 - alpha; each campaign sets its
-alpha, which a reviewer signs with the rest: verdicts on one page may differ.
+A proposer states an interval of ``STATED_PERCENT``. The judge's is a confidence sequence of 1 - alpha. Each campaign
+sets its alpha, which a reviewer signs with the rest, so verdicts on one page may have different levels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ STATED_INTERVAL = f"{STATED} interval"
 
 
 def percent(alpha: float) -> float:
-    """0.05 is 95."""
+    """1 - alpha in percent: 0.05 gives 95."""
     return round(100 * (1 - alpha), 10)
 
 
 def measured(alpha: float) -> str:
-    """As ``95 %``."""
+    """The level as ``95 %``."""
     return f"{percent(alpha):.12g} %"
 
 
@@ -29,5 +29,5 @@ def measured_interval(alpha: float) -> str:
 
 
 def several(alphas: Iterable[float]) -> str:
-    """Of several verdicts: ``95 %``, or ``90 % or 95 %`` where they were not signed alike; empty of none."""
+    """The levels of several verdicts: ``95 %``, or ``90 % or 95 %`` where they differ; "" for none."""
     return " or ".join(measured(alpha) for alpha in sorted(set(alphas), reverse=True))

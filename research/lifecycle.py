@@ -1,7 +1,7 @@
 """Every legal move of a campaign, a proposal, a run and a score, in one table each. Pure: no Django.
 
-The tables are checked when this module is imported: a state that cannot be left or reached by
-mistake does not survive the first import. ``research.record.moves`` writes them by compare-and-set.
+The tables are checked when this module is imported: a state that cannot be reached, or that cannot be left though it
+is no final one, raises at once. ``research.record.moves`` writes states by compare-and-set.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ Table = Mapping[str, frozenset[str]]
 
 
 class IllegalMove(ValueError):
-    """The table has no such move: whoever asked has to ask for something else."""
+    """The table has no such move: the caller has to ask for another one."""
 
 
 class LostRace(Exception):
-    """The row was no longer in the state that the caller saw: somebody was first."""
+    """The row was no longer in the state that the caller saw, since somebody was first."""
 
 
 def _table(text: str) -> Table:
@@ -65,7 +65,7 @@ RUN_OVER = frozenset({"finished", "cancelled", "failed", "timed_out"})
 
 
 class Stop(StrEnum):
-    """Why a run was told to stop."""
+    """The kinds of stop that a run can be told."""
 
     PERSON = "person"
     HALTED = "halted"
@@ -77,7 +77,7 @@ STOPPED_FOR_NOW = frozenset({Stop.HALTED, Stop.POSTPONED})  # nobody decided aga
 
 
 def check(table: Table, start: str, ends: frozenset[str]) -> None:
-    """Refuse a table with an unreachable state, or a dead end that was not meant as one."""
+    """Refuse a table with an unreachable state, or with a dead end that is not declared final."""
     reached, frontier = {start}, [start]
     while frontier:
         for new in table[frontier.pop()]:

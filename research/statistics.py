@@ -1,4 +1,4 @@
-"""Is the candidate better than the incumbent? Asked after every pair of seeds, without cheating.
+"""Is the candidate better than the incumbent? A sequential test that stays valid when asked after every pair of seeds.
 
 Pure functions over paired differences ``d_i = candidate - incumbent`` (val_bpb at seed i; negative
 is better), taken as N(delta, sigma²) with one unknown sigma per hardware class and budget. Noise is
@@ -13,7 +13,7 @@ Sources: Robbins 1970; Lai 1976; Wang & Ramdas, "Anytime-valid t-tests and confi
 Gaussian means with unknown variance" (2024), extended here by pooled degrees of freedom, which are
 simply further observations of the invariant.
 
-What is honest to say about it:
+Limits of the method:
 
 * The mixture is two-sided, and so is its interval: "keep" is given only to the better half, so under
   no effect at all false keeps are at most alpha, and alpha/2 by symmetry. A one-sided mixture would buy
@@ -22,7 +22,7 @@ What is honest to say about it:
   chi-square is an approximation. ``tests/research/test_statistics.py`` measures what it costs.
 * One sigma for all proposals is not so: pairs that differ by a tenth of a learning rate scatter a tenth as
   much as pairs of two depths. Noise pooled over quiet changes would make false keeps of a loud one (seen:
-  0.28 of those without effect), so it is left out where the proposal's own pairs deny it (``_shared``).
+  0.28 of those without effect), so it is left out where the proposal's own pairs contradict it (``_shared``).
 * ``chance_worth`` is Bayesian and only ever stops a proposal, never keeps one: a wrong prior wastes
   pairs or overlooks small wins, but cannot raise the false keeps.
 """
@@ -54,7 +54,7 @@ UNLIKE_BELOW = 0.10
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What the pairs so far say. bpb; None where a number does not exist yet, never 0."""
+    """The statistics of the pairs so far. bpb; None where a number does not exist yet, never 0."""
 
     n: int
     mean: float
@@ -69,7 +69,7 @@ class Look:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Sufficient statistics: ``ss`` and ``nu`` are pooled and own residuals together."""
+    """Sufficient statistics: ``ss`` and ``nu`` are of pooled and own residuals together."""
 
     n: int
     mean: float
@@ -134,7 +134,7 @@ def _decide(
     bounds: tuple[float, float] | None,
     seeds: SeedPolicy,
 ) -> tuple[Decision, str]:
-    """The rules in the order in which they win; each sentence carries the numbers that decided."""
+    """The decision, by the rules in the order in which they win; each sentence carries the numbers that decided."""
     n, mean, needed = evidence.n, evidence.mean, 1.0 / seeds.alpha
     seen = _in_words(n, mean, bounds, seeds.alpha)
     if not any(differences):
@@ -173,7 +173,7 @@ def _pairs(n: int) -> str:
 
 
 def _shared(own_ss: float, own_df: int, pooled_ss: float, pooled_df: int) -> tuple[float, int]:
-    """The pooled noise, or none of it where this proposal's own pairs are too loud for it: a one-sided F test."""
+    """The pooled noise; none of it where this proposal's own pairs scatter too much for it: a one-sided F test."""
     if not own_df or not pooled_df or not own_ss:
         return pooled_ss, pooled_df
     chance = regularised_beta(pooled_ss / (pooled_ss + own_ss), 0.5 * pooled_df, 0.5 * own_df)
@@ -228,7 +228,7 @@ def _chance_below(evidence: _Evidence, bound: float, e_value: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """What an effect on val says of the sealed text. bpb, negative is better."""
+    """How an effect on val carries over to the sealed split. bpb, negative is better."""
 
     effect_bpb: float  # estimated on the sealed text
     gap_bpb: float  # sealed minus val, of the same two models
@@ -237,15 +237,16 @@ class Transfer:
 
 
 def transfer(mean: float, *, val: float, sealed: float) -> Transfer:
-    """The effect on the sealed text, from its mean on val and one pair that was measured on both.
+    """Estimate the effect on the sealed split, from the mean on val and one pair that was measured on both.
 
     ``val`` and ``sealed`` are the differences of the same two models on two texts. The luck of their seed is in both,
     so it cancels in ``sealed - val``: the pair's val difference is a control variate, with coefficient 1, for its
     sealed one (Lavenberg & Welch 1981; Owen, Monte Carlo theory, methods and examples, 8.9). What is left is the noise
     of the texts, which is small, on top of the noise of a mean over several pairs.
 
-    It carries over if the gap is smaller than the effect. A larger one in the wrong direction leaves no gain; a larger
-    one in the right direction means that most of the sealed gain is not what was judged on val, and wants a person.
+    It carries over if the gap is smaller than the effect. A larger gap in the wrong direction leaves no gain; a larger
+    one in the right direction means that most of the sealed gain does not come from what was judged on val, and needs
+    a person.
     """
     gap = sealed - val
     effect = mean + gap
@@ -300,7 +301,7 @@ def robust_centre_sd(values: Sequence[float]) -> tuple[float, float]:
 
     Half of the values may be anything: one diverged run in a history moves neither, where it would drag a mean and
     swell an ordinary standard deviation (Hampel 1974; Rousseeuw & Croux 1993, who also note that the deviation is 0
-    as soon as more than half of the values are equal: whoever divides by it needs a floor).
+    as soon as more than half of the values are equal: a caller that divides by it needs a floor).
     """
     assert values, "a median needs at least one value"
     centre = median(values)

@@ -1,4 +1,4 @@
-"""HTTP through the door to Django, sockets from our own pages to the consumers."""
+"""The ASGI application: HTTP to Django, through ``Door``; sockets from our own pages to the consumers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of accounts: what the audit chain holds, and what nobody changes without an event that names them."""
+"""Puts accounts, groups, tokens and login links under the audit chain, and writes an event for each change of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RIGHTS = "content_type__app_label codename"  # by name: another name in the dat
 
 
 def connect() -> None:
-    """Called once, when the app is ready."""
+    """Register the tables. Called once, when the app is ready."""
     for table in (
         Table(
             model=User,

@@ -16,5 +16,5 @@ app.autodiscover_tasks(["research.loop", "webapp.notify"])
 
 @worker_ready.connect
 def look_around(**_: object) -> None:
-    """A control worker that starts does not wait for the first tick of the beat."""
+    """Reconcile as soon as a control worker starts, before the first beat."""
     app.send_task("control.reconcile", queue="control", kwargs={"at_start": True})

@@ -1,4 +1,4 @@
-"""Accounts' own rows. The record of the loop is in ``research.models``."""
+"""Rows of accounts: tokens, login links, tries. The record of the loop is in ``research.models``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from research.models import Campaign, Proposal
 
 
 class AgentToken(models.Model):
-    """Lets a program propose, or only read. It acts as ``agent:NAME``, never as a person. Only its hash is kept."""
+    """A token with which a program may propose, or only read. It acts as ``agent:NAME``. Only its hash is stored."""
 
     SCOPES = [("propose", "propose and read"), ("read", "read only")]
 
@@ -31,7 +31,7 @@ class AgentToken(models.Model):
 
 
 class Submission(models.Model):
-    """What an agent sent and what it was answered: a retry under the same key gets the same answer."""
+    """An agent's request and its answer: a retry under the same key gets the same answer."""
 
     token = models.ForeignKey(AgentToken, on_delete=models.PROTECT, related_name="submissions")
     key = models.CharField(max_length=100, null=True, blank=True, help_text="Its Idempotency-Key.")
@@ -48,7 +48,7 @@ class Submission(models.Model):
 
 
 class LoginLink(models.Model):
-    """A link that signs one person in once. Only the hash of its token is kept."""
+    """A link that signs one person in once. Only the hash of its token is stored."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
     token_sha256 = models.CharField(max_length=64, unique=True)
@@ -61,7 +61,10 @@ class LoginLink(models.Model):
 
 
 class Tries(models.Model):
-    """How often passwords were tried from or for one place, until it is forgotten. Written by ``turnstile`` alone."""
+    """How often passwords were tried from one address or for one name, until it expires.
+
+    Only ``turnstile`` writes it.
+    """
 
     place = models.CharField(max_length=64, unique=True, help_text="A keyed hash of what is counted.")
     num = models.PositiveIntegerField(default=0)

@@ -1,6 +1,6 @@
-"""The admin panel, without a door of its own: one page asks for passwords, and one turnstile counts them.
+"""The admin panel, without a sign-in page of its own, so that all password tries go through one turnstile.
 
-Whoever saves something in it is who the event names.
+The person who saves something in it is the actor of its event.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ChangeForm(AdminPasswordChangeForm):
-    """The old password is one that could be guessed, too."""
+    """The password form; its old password counts as a try as well, since it can be guessed."""
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,7 +58,7 @@ class ChangePassword(PasswordChangeView):
 
 class Panel(AdminSite):
     def admin_view(self, view: View, cacheable: bool = False) -> View:
-        """Every page of it, of Django's own models, too."""
+        """Wraps every page of the panel, also those of Django's own models."""
 
         @wraps(view)
         def named(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -69,7 +69,7 @@ class Panel(AdminSite):
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """To the sign-in page; whoever has signed in and may not enter would come back in a circle."""
+        """Redirect to the sign-in page; 403 for a signed-in person who may not enter, to avoid a circle."""
         there = request.GET.get("next") or reverse("admin:index")
         if request.user.is_authenticated and not self.has_permission(request):
             raise PermissionDenied("Your account is not a member of this workspace. An administrator can add you.")

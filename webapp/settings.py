@@ -35,7 +35,7 @@ def _whole(name: str, default: int) -> int:
 
 
 def _public_url(default: str) -> str:
-    """``scheme://host`` with the port where it is not the scheme's own, as browsers write an origin."""
+    """``scheme://host``, with the port unless it is the scheme's default, as browsers write an origin."""
     value = os.environ.get("COUNTERSIGN_URL", "").strip() or default
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
@@ -52,7 +52,10 @@ def _public_url(default: str) -> str:
 
 
 def _proxies(public_url: str) -> list[str]:
-    """Whose X-Forwarded-For and -Proto are believed. With an https:// address a proxy of this machine, else nobody."""
+    """Proxies whose X-Forwarded-For and -Proto are believed.
+
+    By default those of this machine for https://, else none.
+    """
     try:
         by_itself = "127.0.0.1,::1" if public_url.startswith("https:") else ""
         return client_address.proxies(os.environ.get("COUNTERSIGN_PROXIES", by_itself))
@@ -72,7 +75,7 @@ def _dollars(name: str, default: str) -> Decimal:
 
 
 def _kept_key(variable: str, name: str) -> str:
-    """From the environment, else made once and kept in the home folder, readable by its owner only."""
+    """A key from the environment, else one made once and kept in the home folder, readable by its owner only."""
     if key := os.environ.get(variable):
         return key
     path = HOME / name

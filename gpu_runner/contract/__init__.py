@@ -1,17 +1,17 @@
-"""What crosses the border between the web side and a GPU machine.
+"""The messages between the web side and a GPU machine.
 
 This is the only room of ``gpu_runner`` that ``webapp`` and ``research`` may import, so it
 imports neither torch nor celery nor Django. Everything here is frozen and parsed strictly:
 an unknown field, a wrong type, NaN or Infinity is refused with the field's name
 (``pydantic.ValidationError``, a ``ValueError``).
 
-    wire.py      what all of it is made of: strict models, canonical JSON
-    recipe.py    what may be changed
+    wire.py      the base of all messages: strict models, canonical JSON
+    recipe.py    what a proposal may change
     approval.py  what was countersigned
-    run.py       what is sent
-    report.py    what comes back while the run lives, and what the worker must do then
-    score.py     what was measured
-    end.py       the last word
+    run.py       what is sent to a worker
+    report.py    what comes back while the run lives, and the order that answers it
+    score.py     what the scorer measured
+    end.py       how the run ended
 """
 
 from gpu_runner.contract.approval import (

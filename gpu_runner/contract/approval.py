@@ -1,4 +1,4 @@
-"""The approval: what a person countersigned, and the digest of it."""
+"""The approval: the conditions of a run that a person countersigned, and their digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Budget(Wire):
 
     @property
     def longest_s(self) -> float | None:
-        """Wall clock from "started" to the last word that an honest run may take; None where seconds are not counted.
+        """Longest wall clock of an honest run, from "started" to "ended"; None unless the budget is in seconds.
 
         The harness keeps its clock in the process of the proposed code, which could turn it back; the supervisor
         allows half as much again for the watch curve, and a minute for the checkpoint.
@@ -38,7 +38,7 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class SeedPolicy(Wire):
-    """How many pairs of seeds may be spent, and when to stop looking."""
+    """How many pairs of seeds a proposal may take, and the alpha and smallest effect at which the judge stops."""
 
     min_pairs: int = Field(ge=1)
     max_pairs: int = Field(ge=1, le=MAX_PAIRS)
@@ -53,7 +53,10 @@ class SeedPolicy(Wire):
 
 
 def _as_any_database_keeps_it(overrides: Knobs) -> Knobs:
-    """PostgreSQL's JSON has no -0.0 and writes 1e16 in digits: read back, they would be signed by another digest."""
+    """Numbers as PostgreSQL's JSON gives them back: it has no -0.0 and writes 1e16 in digits.
+
+    Else the digest would change.
+    """
     return {key: _kept(value) if isinstance(value, float) else value for key, value in overrides.items()}
 
 
@@ -62,7 +65,7 @@ def _kept(value: float) -> KnobValue:
 
 
 class Approval(Wire):
-    """Everything that changes what a run means. Its digest is what a person signs (design §4)."""
+    """Everything that changes what a run means. A person signs its digest."""
 
     base_commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     patch: str
@@ -76,7 +79,7 @@ class Approval(Wire):
     gate_version: str
 
     def of_the_incumbent(self) -> Approval:
-        """The same conditions without the change: what a candidate is compared with."""
+        """The same conditions without the change: the baseline's, with which a candidate is compared."""
         return self.model_copy(update={"patch": "", "overrides": {}})
 
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""The name that was likely meant."""
+"""For a name that does not exist: the known name that was likely meant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def closest(name: str, names: Iterable[str]) -> str:
-    """The way out of a name that does not exist: the one that was likely meant, else all there are."""
+    """The end of a sentence about an unknown name: "did you mean X?", else all known names."""
     known = list(names)
     if near := difflib.get_close_matches(name, known, n=1):
         return f"did you mean {near[0]}?"

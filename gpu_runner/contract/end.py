@@ -1,4 +1,4 @@
-"""The end: a run's last word, how it failed, and whose fault each kind of failure is."""
+"""The end of a run: its outcome, how it failed, and whose fault each kind of failure is."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ FailureKind = Literal[
     "worker_error",
 ]
 
-# Whose fault each is; what follows from it is decided by this table alone, on both sides.
-#   proposal   it is judged by it, at once
+# Whose fault each kind is. This table alone decides what follows, on both sides.
+#   proposal   the proposal is judged by it, at once
 #   machine    nothing is known against the proposal: the run is given back and tried again within its attempts, under
-#              the same seed and spec; then its proposal is inconclusive
-#   operator   somebody has to set something right first: no further attempt, the proposal is inconclusive
-#   nobody     it cannot be told: no further attempt, the proposal is inconclusive
+#              the same seed and spec; after the last one its proposal is inconclusive
+#   operator   a person has to set something right first: no further attempt, the proposal is inconclusive
+#   nobody     not known: no further attempt, the proposal is inconclusive
 Fault = Literal["proposal", "machine", "operator", "nobody"]
 FAULT_OF: Mapping[FailureKind, Fault] = {
     "out_of_memory": "proposal",
@@ -80,7 +80,7 @@ class Failure(Wire):
 
 
 class RunEnd(Wire):
-    """The last word of a lease. ``lost`` gives the run back unharmed, for another attempt."""
+    """The end of a lease. ``lost`` gives the run back unharmed, for another attempt."""
 
     fence: int
     outcome: Literal["finished", "failed", "timed_out", "cancelled", "lost"]

@@ -1,4 +1,4 @@
-"""Text that hostile code wrote, made fit for a terminal, a page, a log and a database."""
+"""Makes text of hostile code harmless for a terminal, a page, a log and a database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c
 
 
 def is_hidden(character: str) -> bool:
-    """Control, format (bidi, zero-width), private, unassigned, lone surrogate, separators, blank fillers."""
+    """Whether a reader cannot see it: control, format (bidi, zero-width), private, unassigned, surrogate, blank."""
     kind = unicodedata.category(character)
     return (
         kind in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") or (kind == "Zs" and character != " ") or character in _BLANK
@@ -36,6 +36,6 @@ def _shown(character: str) -> str:
 
 
 def shortened(text: str, at_most: int) -> str:
-    """Its beginning and its end, where it is longer: what an error is stands first in some and last in others."""
+    """``text``, or its beginning and end where it is too long: an error names itself first or last."""
     half = at_most // 2 - 2
     return text if len(text) <= at_most else f"{text[:half]} … {text[-half:]}"

@@ -1,4 +1,4 @@
-"""The report: what comes back while a run lives, and the order that answers it."""
+"""The reports of a live run, and the order that answers each."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Report(Wire):
 
 
 class Beat(Wire):
-    """Nothing new to report, but the lease is still held."""
+    """A heartbeat: nothing new to report, but the worker still holds the lease."""
 
     fence: int
 

@@ -1,7 +1,7 @@
-"""How long a server asks to be left alone: ``Retry-After`` and ``retry-after-ms``, as servers really write them. Pure.
+"""Parses ``Retry-After`` and ``retry-after-ms``: how long a server asks its clients to wait. Pure.
 
 RFC 9110 knows whole seconds and dates. Anthropic, Discord and others send fractions, some an ISO date or a unit, and
-a proxy may repeat the header. What is none of that is as good as nothing.
+a proxy may repeat the header. Anything else counts as no header.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _NUMBER = re.compile(r"\s*(\d*\.?\d+(?:e\d{1,3})?|\d+\.)\s*(?:s|secs?|seconds?)?
 
 
 def retry_after_s(headers: Mapping[str, str], *, at_most_s: float = DAY_S) -> float | None:
-    """Seconds from 0 to ``at_most_s``; None where nothing is asked for, or nothing that can be read.
+    """Seconds from 0 to ``at_most_s``; None without such a header, or with none that can be read.
 
-    ``headers`` are looked up whatever their case, as the clients' own are. A date counts from the server's ``Date``,
-    so that a wrong clock, here or there, makes no wait of hours.
+    ``headers`` is a mapping that ignores case, as the clients' own are. A date counts from the server's ``Date``, so
+    that a wrong clock, here or there, makes no wait of hours.
     """
     asked = _number(headers.get("retry-after-ms") or "")
     seconds = None if asked is None else asked / 1_000
@@ -32,7 +32,7 @@ def retry_after_s(headers: Mapping[str, str], *, at_most_s: float = DAY_S) -> fl
 
 
 def _number(said: str) -> float | None:
-    """The largest of the numbers; None when one of them is none. No server means to wait for less than nothing."""
+    """The largest number of a repeated header; None when one part is no number. Negative numbers are no numbers."""
     parts = [_NUMBER.fullmatch(part) for part in said.split(", ")]
     found = [float(part[1]) for part in parts if part is not None]
     return max(found) if len(found) == len(parts) else None
@@ -46,7 +46,7 @@ def _until(said: str, server_date: str) -> float | None:
 
 
 def _instant(said: str) -> datetime | None:
-    """A date of HTTP in any of its three spellings, or an ISO one. Where no zone is named it is UTC."""
+    """A date in one of HTTP's three forms or in ISO's; UTC where it names no zone."""
     if said.replace(",", "").replace(".", "").isalnum():  # no date is one word, and a reader would make one of it
         return None
     for read in (parsedate_to_datetime, datetime.fromisoformat):

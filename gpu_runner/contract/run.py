@@ -1,4 +1,4 @@
-"""The run: what a worker is given, what it says of itself to get it, and what a run uses up."""
+"""The run: its spec, the messages by which a worker gets it, and what it spent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_TIMES = 3.0
 
 
 class Spent(Wire):
-    """What a run used, as its supervisor measured it from outside: nothing in it is the run's own word.
+    """What a run used, measured by its supervisor from outside; nothing in it is the run's own word.
 
     Seconds by the clock, and processor seconds of all the run's processes together; None where they are not counted:
     on a GPU, and where there is no /proc.
@@ -31,10 +31,10 @@ class Spent(Wire):
     num_watch_tokens: TokenCount = 0  # handed out for the watch curve
 
     def times(self, other: Spent) -> float | None:
-        """How many times as much each token took as ``other``'s did; None where one of them is too short to tell.
+        """How many times as long a token took as ``other``'s did; None where either has fewer than two batches.
 
-        In processor seconds where both were counted, else by the clock. While the last batch is worked on, the time
-        with text is over.
+        In processor seconds where both were counted, else by the clock. ``train_s`` ends when the last batch is handed
+        out, so it is scaled up by that one batch.
         """
         counted = self.train_cpu_s is not None and other.train_cpu_s is not None
         mine, theirs = (
@@ -46,7 +46,7 @@ class Spent(Wire):
         return (mine / self.num_tokens) / (theirs / other.num_tokens)
 
     def as_heavy_as(self, shown: Spent | None) -> Spent:
-        """What is to be expected of a run that showed so much in its smoke run; None: it showed nothing."""
+        """What the incumbent's run would use with steps as heavy as those of ``shown``, a smoke run; None: as it is."""
         if shown is None:
             return self
         known = min(self.num_batches, shown.num_batches)
@@ -54,11 +54,10 @@ class Spent(Wire):
         return self.heavier(shown.times(self), batch)
 
     def heavier(self, times: float | None, batch_times: float | None = None) -> Spent:
-        """What is to be expected of a run whose tokens take ``times`` as much, and come in so much larger batches.
-        Never less than this.
+        """What a run would use whose tokens take ``times`` as long, in ``batch_times`` as large batches; never less.
 
-        Building, looking at and saving a model grow with it, too, and so do the dummy steps before the clock and the
-        last step, which ends after it; but nobody may make much of that: up to MOST_TIMES.
+        Building, watching and saving a model grow with it, and so do the dummy steps before the clock and the last
+        step, which ends after it. But no run may gain much by that, so these grow up to MOST_TIMES.
         """
         all_of_it = max(times or 1.0, 1.0)
         some_of_it = min(all_of_it * max(batch_times or 1.0, 1.0), MOST_TIMES)
@@ -74,7 +73,7 @@ Purpose = Literal["smoke", "baseline", "candidate"]
 
 
 class RunSpec(Wire):
-    """What a worker is given for one run. The source comes apart, as a git bundle of ``base_commit``."""
+    """All that a worker is sent for one run, but for the source, a git bundle of ``base_commit``."""
 
     run_id: int
     fence: int
@@ -95,7 +94,7 @@ class RunSpec(Wire):
 
 
 class Claim(Wire):
-    """A worker asks for work, and says what it is."""
+    """A worker's request for a run, with the conditions that it meets."""
 
     hardware_class: HardwareClass
     sandbox_level: SandboxLevel
@@ -103,14 +102,14 @@ class Claim(Wire):
 
 
 class Lease(Wire):
-    """The answer to a claim: the run, and the token that only this lease may use."""
+    """The answer to a claim: the run's spec, and the run token of this lease."""
 
     spec: RunSpec
     token: str
 
 
 class Hello(Wire):
-    """A worker introduces itself when it starts."""
+    """A worker's introduction when it starts."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     hardware_class: HardwareClass

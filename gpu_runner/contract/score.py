@@ -1,4 +1,4 @@
-"""The score: what the trusted scorer measured, and what it saw on the way."""
+"""The score: what the trusted scorer measured, with its evidence and its effort."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Where = Annotated[int, Field(ge=0, le=MAX_STEPS)]
 
 
 class Place(Wire):
-    """One position at which a model answered otherwise when it was asked again. Numbers only: never the text."""
+    """A position at which a challenge's answer differed from the committed one. Numbers only, never the text."""
 
     row: Where
     position: Where
@@ -25,7 +25,7 @@ class Place(Wire):
 
 
 class Evidence(Wire):
-    """What the challenges found: how many of how many prefixes differed by more than the tolerance, the worst first."""
+    """What the challenges found: how many prefixes were asked and how many differed; ``places``: the worst first."""
 
     num_asked: int = Field(ge=0, le=MAX_STEPS)
     num_apart: int = Field(ge=0, le=MAX_STEPS)
@@ -48,9 +48,9 @@ Bound = Literal["start", "later", "memory", "checkpoint"]
 
 
 class Effort(Wire):
-    """What a model's processes spent on being scored, counted outside of them. Seconds are of ``clock``.
+    """What a model's processes spent while they were scored, counted from outside. Seconds are of ``clock``.
 
-    Of several processes: the one that took longest to its first answer, and the dearest later answer of any.
+    Of several processes: the start that is furthest above what is allowed, and the dearest later answers.
     """
 
     clock: Clock

@@ -1,4 +1,4 @@
-"""What all that crosses is made of: strict, frozen models, canonical JSON, numbers and words within bounds."""
+"""The base of all messages: strict, frozen models, canonical JSON, bounded numbers and words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORKER_GIVES_UP_S = 45.0  # the worker kills its own run first: two copies never
 
 
 class Wire(BaseModel):
-    """Base of all that crosses: immutable, no unknown fields, no coercion, no NaN."""
+    """Base of every message: immutable, no unknown fields, no coercion, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -25,7 +25,7 @@ W = TypeVar("W", bound=Wire)
 
 
 def canonical_json(value: object) -> bytes:
-    """One byte string per value: sorted keys, no spaces, UTF-8, no NaN. What digests are taken of."""
+    """The bytes that digests are taken of: sorted keys, no spaces, UTF-8, no NaN; one byte string for each value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 

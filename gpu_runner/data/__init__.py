@@ -1,4 +1,4 @@
-"""Text to train on and text to be measured by: prepared once, pinned by a manifest.
+"""Datasets: text to train on and text to be measured by, prepared once and pinned by a manifest.
 
     ROOT/<name>/manifest.json
                 tokenizer.tiktoken | tokenizer.json   as it was given; none for bytes
@@ -11,18 +11,19 @@
 
 A shard is nothing but tokens, little-endian, at most 200 MB. A document ends with the tokenizer's
 separator. Where the source has no held-out part of its own, a document's split follows from the
-sha256 of its text, so twins never stand on both sides of a split.
+sha256 of its text, so equal documents never stand on both sides of a split.
 
-    manifest.py    what a dataset is, and whether it still is that
+    manifest.py    the manifest: its rows, its file and its hash
     tokens.py      shards as one long array, memory-mapped
-    tokenizer.py   text to tokens, and how many bytes of text a token stands for
+    tokenizers/    text to tokens, and how many bytes of text a token stands for
     sources/       one module for each format that text or tokens come in
     dealing.py     which split a document goes to, and which go to none
-    left_out.py    what of a source is in no split, counted and said
-    place.py       where a dataset may stand
+    left_out.py    counts what of a source is in no split
+    place.py       checks the name and folder of a new dataset
     prepare.py     a source, a tokenizer and a name to a dataset
     overlap.py     how much held-out text stands in the training text
-    inspect.py     what people are shown
+    verify.py      whether a dataset still is what its manifest says
+    inspect.py     shows a dataset to people
     commands.py    `python -m gpu_runner data ...`
 
 Only ``prepare`` needs more than numpy; harness and scorer import ``manifest`` and ``tokens``.

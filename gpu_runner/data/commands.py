@@ -1,4 +1,4 @@
-"""``python -m gpu_runner data ...``"""
+"""The command line ``python -m gpu_runner data``: prepare, inspect and verify a dataset."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def data_prepare(chosen: argparse.Namespace) -> int:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """A cluster ends a program by SIGTERM, which would leave what is half written behind."""
+    """SIGTERM, by which a cluster ends programs, raises KeyboardInterrupt, so that no half dataset stays behind."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

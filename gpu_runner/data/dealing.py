@@ -1,8 +1,8 @@
-"""Which split a document goes to, and which go to none.
+"""Decides which split a document of text goes to, and leaves out empty documents and repeats of held-out ones.
 
-Who has no text decides nothing: thousands of empty rows have one hash, so they all fell to one split, cost nothing to
-predict and flattered every score that was read there. The same holds for one short text many times over. So of what is
-held out every text stands there once, whatever blanks it has; in the training text repeats are its owner's choice.
+Thousands of empty rows have one hash: they would all fall to one split, cost nothing to predict and flatter every score
+there. The same holds for one short text many times over. So a held-out split has each text once, however its blanks
+differ; repeats in the training text are its owner's choice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ DIGEST_BYTES = 16  # of a held-out document, kept to know it again
 
 
 class Dealing:
-    """``left_out`` counts what goes to no split."""
+    """Deals documents to splits; ``left_out`` counts those that go to none."""
 
     def __init__(self, *, thinned_by: int, zero_ends: bool, left_out: LeftOut) -> None:
         self.thinned_by, self.zero_ends, self.left_out = thinned_by, zero_ends, left_out
         self.repeats = Repeats()
 
     def split_of(self, document: Document) -> str | None:
-        """None for what is left out. Where a source names the split itself, that is it."""
+        """The split of a document: the source's own where it names one; None where the document is left out."""
         if document.split:
             return document.split
         split = split_of(document.text, held_out=document.held_out, thinned_by=self.thinned_by)
@@ -48,13 +48,13 @@ class Dealing:
 
 
 class Repeats:
-    """Documents that stand in a held-out split already, known by their hashes."""
+    """The hashes of the documents that a held-out split has already."""
 
     def __init__(self) -> None:
         self._held: set[bytes] = set()
 
     def has(self, body: bytes) -> bool:
-        """Whether it came before; from now on it did."""
+        """Whether ``body`` was asked about before. Remembers it."""
         digest = sha256(body).digest()[:DIGEST_BYTES]
         is_repeat = digest in self._held
         self._held.add(digest)
@@ -70,7 +70,7 @@ def is_utf_8(text: bytes) -> bool:
 
 
 def is_empty(text: bytes) -> bool:
-    """Whether nothing can be seen in it."""
+    """Whether the text has nothing visible."""
     if not text or text.isspace():
         return True
     return len(text) <= SHORT_BYTES and not text.decode(errors="replace").strip(WIDTHLESS).strip()

@@ -1,4 +1,4 @@
-"""Documents of text, or tokens that somebody else made, to the four splits."""
+"""Writes a source's documents, or its tokens, into the four splits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH_BYTES = 4_000_000  # of text, tokenized at once: enough for every core, li
 
 
 class Written(TypedDict):
-    """What of a manifest follows from writing."""
+    """The fields of a manifest that follow from writing."""
 
     tokenizer: Tokenizer
     dtype: Dtype
@@ -32,7 +32,7 @@ class Written(TypedDict):
 
 
 def write_texts(home: Path, source: TextSource, encoder: Encoder, progress: Silent) -> Written:
-    """Tokenize every document into its split, with the separator behind it. ValueError names a document."""
+    """Tokenize every document into its split, a separator behind each. ValueError names the document at fault."""
     assert encoder.about.separator is not None
     dtype = narrowest(encoder.about.vocab)
     dealing = Dealing(
@@ -55,13 +55,13 @@ def write_texts(home: Path, source: TextSource, encoder: Encoder, progress: Sile
 
 
 def narrowest(vocab: int) -> Dtype:
-    """The smallest of a shard's types that holds every id."""
+    """The smallest shard type that holds every id."""
     dtypes: tuple[Dtype, ...] = ("uint8", "uint16", "uint32")
     return next(dtype for dtype in dtypes if vocab <= 1 << 8 * WIDTH[dtype])
 
 
 def _dealt(documents: Iterable[Document], dealing: Dealing) -> Iterator[Document]:
-    """Those that are kept, each with its split."""
+    """The documents that are kept, each with its split."""
     for document in documents:
         if split := dealing.split_of(document):
             yield Document(name=document.name, text=document.text, split=split)
@@ -81,8 +81,11 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _encode(encoder: Encoder, batch: list[Document]) -> list[Ids]:
-    """Ids of every document. ValueError that names the one which is no UTF-8, is too much for the tokenizer, or whose
-    bytes do not add up."""
+    """Ids of every document.
+
+    ValueError names one that is not UTF-8, that the tokenizer cannot take, or whose tokens have another number of bytes
+    than its text.
+    """
     try:
         encoded = encoder.encode([document.text for document in batch])
     except UnicodeDecodeError:
@@ -103,7 +106,7 @@ def _encode(encoder: Encoder, batch: list[Document]) -> list[Ids]:
 
 
 def _find_unencodable(encoder: Encoder, batch: list[Document]) -> int:
-    """Which document of the batch it is, one by one."""
+    """Index of the document that the tokenizer cannot take, found one by one."""
     for index, document in enumerate(batch):
         try:
             encoder.encode([document.text])
@@ -154,7 +157,7 @@ def _unknown(largest: int) -> Tokenizer:
 
 
 class _Copying:
-    """The ways in which tokens go to splits; ``largest`` is the highest id on the way."""
+    """Copies tokens into splits; ``largest`` is the highest id so far."""
 
     def __init__(
         self, writers: dict[str, SplitWriter], encoder: Encoder | None, marked: Marked, progress: Silent
@@ -167,12 +170,12 @@ class _Copying:
         self.largest = self.num_repeated = 0
 
     def straight(self, files: Iterable[TokenFile]) -> None:
-        """All to train."""
+        """Copy all tokens to train."""
         for piece in self._pieces(files):
             self._append("train", piece)
 
     def held_out(self, files: tuple[TokenFile, ...]) -> None:
-        """Whole documents by hash where they are marked, else in one cut after the other."""
+        """Copy to the held-out splits: whole documents by hash where they are marked, else one stretch for each."""
         if self.marked.separator is not None:
             for document in self._documents(files):
                 self._deal(document, held_out=True, thinned_by=1)
@@ -184,12 +187,12 @@ class _Copying:
             position += len(piece)
 
     def by_hash(self, files: tuple[TokenFile, ...], thinned_by: int) -> None:
-        """Documents to all four splits."""
+        """Deal documents to all four splits by hash."""
         for document in self._documents(files):
             self._deal(document, held_out=None, thinned_by=thinned_by)
 
     def _deal(self, document: Ids, *, held_out: bool | None, thinned_by: int) -> None:
-        """To its split; what is held out stands there once."""
+        """Copy a document to its split; a held-out split has each document once."""
         body = document.tobytes()
         split = split_of(body, held_out=held_out, thinned_by=thinned_by)
         if split != "train" and self.repeats.has(body):
@@ -204,7 +207,7 @@ class _Copying:
         self.writers[split].append(tokens, num_bytes=num_bytes, num_documents=num_ends)
 
     def _pieces(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
-        """As one stream, with a separator behind each document."""
+        """The files as one stream of tokens, a separator behind each document."""
         return self.ended.of(self._read(files))
 
     def _read(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
@@ -216,7 +219,7 @@ class _Copying:
                 self.progress.advance(piece.nbytes)
 
     def _documents(self, files: Iterable[TokenFile]) -> Iterator[Ids]:
-        """Tokens up to and with each separator; what stands behind the last one is a document too."""
+        """Documents: the tokens up to and with each separator, and what stands behind the last one."""
         begun: list[Ids] = []
         for piece in self._pieces(files):
             ends = np.flatnonzero(piece == self.marked.separator) + 1

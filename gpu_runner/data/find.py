@@ -1,4 +1,4 @@
-"""Where the datasets of this machine lie, and which one a name means."""
+"""Finds a dataset of this machine by its name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ DEFAULT_DATASET = "stdlib"
 
 
 def default_root() -> Path:
-    """Where datasets lie when nobody says otherwise."""
+    """The folder of all datasets, unless another one is given."""
     home = Path(os.environ.get("COUNTERSIGN_HOME") or ".countersign")
     return Path(os.environ.get("COUNTERSIGN_DATASETS") or home / "datasets")
 
 
 def find_dataset(wanted: str, beside: Path, root: Path) -> Path:
-    """The folder of a prepared dataset; the standard library's is made when it is missing. ValueError, OSError."""
+    """The folder of a prepared dataset; "stdlib" is made when it is missing. ValueError, OSError."""
     for folder in (root / wanted, beside / wanted):
         if (folder / "manifest.json").is_file():
             refuse_open(folder)

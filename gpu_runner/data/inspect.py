@@ -1,4 +1,4 @@
-"""What is in a dataset, for people: numbers of every split, and the first tokens of the training text.
+"""Shows a dataset to people: numbers of every split, and the first tokens of the training text.
 
 Held-out text is not shown: who has read it would write proposals for it.
 """
@@ -23,7 +23,10 @@ UNKNOWN = "unknown"
 
 
 def show(home: Path, console: Console) -> bool:
-    """Print what the dataset in ``home`` is; whether every file is there in its length. ValueError when it is none."""
+    """Print what the dataset in ``home`` is.
+
+    True when every file is there in its length; ValueError when it is no dataset.
+    """
     manifest = load_manifest(home)
     console.print(f"{home}: {manifest_sha256(home)}", soft_wrap=True)
     console.print(f"source: {', '.join(f'{name} {fact}' for name, fact in manifest.source.items())}", soft_wrap=True)

@@ -1,8 +1,8 @@
-"""What of a source is in no split: counted where it is left out, and said once.
+"""Counts what of a source is in no split, and what was read in a way that a person may not expect.
 
-Documents and rows are text that somebody may miss, so the manifest names them too (``fact``). Files that never were
-text (a checksum, a hidden folder) are said alone: the same text has the same manifest with and without a .DS_Store.
-Beside that, what was read in a way that a person may not think of.
+Documents and rows are text that somebody may miss, so the manifest names them as well (``fact``). Files that never
+were text (a checksum, a hidden folder) are only told when the dataset is made, so that the same text has the same
+manifest with and without a .DS_Store.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Counted:
 
 
 class LeftOut:
-    """How many of each kind, and the first of them. A kind is worded for both numbers: ``empty document(s)``."""
+    """Counts by kind, with the first name of each. A kind is worded for one and for many: ``empty document(s)``."""
 
     def __init__(self) -> None:
         self._files: dict[str, _Counted] = {}
@@ -27,23 +27,23 @@ class LeftOut:
         self._doubts: dict[str, _Counted] = {}
 
     def file(self, kind: str, name: object) -> None:
-        """A file, folder or link that is not read."""
+        """Count a file, folder or link that is not read."""
         _count(self._files, kind, name)
 
     def document(self, kind: str, name: object) -> None:
-        """A document, row or line that is read and not kept."""
+        """Count a document, row or line that is read and not kept."""
         _count(self._documents, kind, name)
 
     def read(self, kind: str, name: object) -> None:
-        """A document that is kept, and how it was found."""
+        """Count a document that is kept, and how it was found."""
         _count(self._read, kind, name)
 
     def doubt(self, kind: str, name: object) -> None:
-        """A document that is kept, though it may not be what it was thought to be."""
+        """Count a document that is kept, though it may not be what it seems to be."""
         _count(self._doubts, kind, name)
 
     def in_words(self) -> str:
-        """``Left out: 2 empty documents (first: a.txt), 1 hidden file (.b).``; "" when it is nothing."""
+        """``Left out: 2 empty documents (first: a.txt), 1 hidden file (.b).``; "" when there is nothing."""
         sentences = (
             _sentence("Read", self._read),
             _sentence("CAREFUL", self._doubts),
@@ -52,7 +52,7 @@ class LeftOut:
         return " ".join(filter(None, sentences))
 
     def fact(self) -> str:
-        """Documents alone, without names: for the manifest, which holds no local path."""
+        """The documents left out, without names: for the manifest, which has no local path."""
         return ", ".join(_worded(kind, found.num) for kind, found in sorted(self._documents.items(), key=itemgetter(0)))
 
 

@@ -1,7 +1,7 @@
-"""What a dataset is: frozen, hashed, and the same on every machine that prepared the same text.
+"""The manifest of a dataset: frozen, hashed, and the same on every machine that prepared the same text.
 
-``manifest_sha256`` is what an approval pins. It covers every shard, the tokenizer and the bytes of
-text that each token stands for, so that two workers with one hash measure one thing.
+An approval pins ``manifest_sha256``. It covers every shard, the tokenizer and the bytes of text that each token
+stands for, so that two workers with one hash measure the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Shard(Wire):
 
 
 class Overlap(Wire):
-    """How many of a held-out split's 13-grams stand somewhere in the training text (overlap.py)."""
+    """How many of a held-out split's 13-grams also stand in the training text (overlap.py)."""
 
     unit: Literal["words", "tokens"]
     num: int  # that were looked for
@@ -48,7 +48,7 @@ class Overlap(Wire):
 
 
 class Split(Wire):
-    """Shards in order. What is not known of a source is None, never 0."""
+    """A split's shards in order. What the source does not tell is None, never 0."""
 
     shards: tuple[Shard, ...] = Field(min_length=1)
     num_tokens: int
@@ -64,7 +64,7 @@ class Split(Wire):
 
 
 class Tokenizer(Wire):
-    """Which tokens there are. ``unknown``: a file of tokens came without the tokenizer that made them."""
+    """The tokenizer of the tokens. ``unknown``: a file of tokens came without it."""
 
     kind: Literal["bytes", "tiktoken", "huggingface", "unknown"]
     sha256: Sha256 | None  # of TOKENIZER_FILE[kind]; None for bytes and unknown
@@ -76,7 +76,7 @@ class Tokenizer(Wire):
 
 
 class Manifest(Wire):
-    """What a dataset is. Holds no local path: the same text gives the same manifest anywhere."""
+    """The description of a dataset. It has no local path: the same text gives the same manifest anywhere."""
 
     name: str = Field(pattern=NAME)
     tokenizer: Tokenizer
@@ -103,17 +103,17 @@ def load_manifest(home: Path) -> Manifest:
 
 
 def manifest_sha256(home: Path) -> Sha256:
-    """What a run pins its dataset by: sha256 (hex) of the manifest's canonical JSON."""
+    """sha256 (hex) of the manifest's canonical JSON, by which a run pins its dataset."""
     return sha256(canonical_json(load_manifest(home).model_dump(mode="json"))).hexdigest()
 
 
 def shard_paths(home: Path, manifest: Manifest, split: str) -> list[Path]:
-    """Where a split's tokens lie, in order."""
+    """The files of a split's tokens, in order."""
     return [home / FOLDER[split] / shard.file for shard in manifest.splits[split].shards]
 
 
 def files(home: Path, manifest: Manifest) -> Iterator[tuple[Path, Sha256, int | None]]:
-    """Every file that the manifest answers for, with its hash, and its bytes where they are known."""
+    """Every file that the manifest covers: path, sha256, and bytes where they are known."""
     for split, expected in manifest.splits.items():
         for path, shard in zip(shard_paths(home, manifest, split), expected.shards, strict=True):
             yield path, shard.sha256, shard.num_tokens * WIDTH[manifest.dtype]

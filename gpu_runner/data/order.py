@@ -1,4 +1,7 @@
-"""In which order a seed reads the training text. numpy alone: the worker, which hands the text out, loads no torch."""
+"""The order in which a seed reads the training text.
+
+numpy alone: the worker, which hands the text out, loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 
 
 def row_starts(num_tokens: int, seq_len: int, seed: int, first: int = 0) -> Iterator[int]:
-    """Where rows begin, for ever, from the ``first`` on. An epoch is every row once, shuffled, from a fresh phase."""
+    """Starts of rows without end, from the ``first`` on. An epoch is every row once, shuffled, from a fresh phase."""
     rng = np.random.Generator(np.random.PCG64(seed))
     while True:
         phase = int(rng.integers(seq_len))
@@ -20,5 +23,5 @@ def row_starts(num_tokens: int, seq_len: int, seed: int, first: int = 0) -> Iter
 
 
 def even_starts(num_tokens: int, length: int, num_rows: int) -> list[int]:
-    """Where ``num_rows`` rows of ``length`` tokens begin that are evenly spaced over the text."""
+    """Starts of ``num_rows`` rows of ``length`` tokens, evenly spaced over the text."""
     return [int(start) for start in np.linspace(0, num_tokens - length, max(num_rows, 1)).astype(np.int64)]

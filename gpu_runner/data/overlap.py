@@ -1,6 +1,6 @@
-"""How much held-out text stands in the training text word for word, by runs of 13 (Brown et al. 2020, appendix C).
+"""Measures how much held-out text also stands in the training text, by runs of 13 (Brown et al. 2020, appendix C).
 
-Over tokens; for bytes over words between white space, since thirteen bytes say nothing. The hashes of
+Runs of tokens; for bytes runs of words between white space, since thirteen bytes say nothing. The hashes of
 held-out runs are sorted, the training text streams past. Where there are more than MAX_HELD of them,
 only those in a fixed part of the hash space are looked for, in both texts: the share stays an unbiased
 estimate, and memory bounded.
@@ -52,7 +52,7 @@ def measure(home: Path, manifest: Manifest, progress: Silent) -> Manifest:
 
 
 class Sought:
-    """Hashes that are looked for, [N] sorted, and which of them were found."""
+    """Hashes to look for, [N] sorted, and which of them were found."""
 
     def __init__(self, hashes: Hashes) -> None:
         self.hashes = hashes
@@ -63,7 +63,7 @@ class Sought:
         self.may_be[hashes >> self.shift] = True
 
     def look(self, hashes: Hashes) -> None:
-        """Mark what of ``hashes`` is sought."""
+        """Mark those of ``hashes`` that are sought as found."""
         candidates = hashes[self.may_be[hashes >> self.shift]]
         places = np.minimum(np.searchsorted(self.hashes, candidates), len(self.hashes) - 1)
         self.is_found[places[self.hashes[places] == candidates]] = True
@@ -76,7 +76,7 @@ class Sought:
 def _hashes(
     home: Path, manifest: Manifest, split: str, one_in: int, progress: Silent | None = None
 ) -> Iterator[Hashes]:
-    """Of every run of N in the split, in pieces; at least one piece. Of one in so many of them, chosen by hash."""
+    """Hashes of all runs of N units in the split, in pieces, at least one; of one run in ``one_in``, chosen by hash."""
     text = TokenArray(home / FOLDER[split], manifest, split)
     is_words = manifest.tokenizer.kind == "bytes"
     units = _words(text) if is_words else _tokens(text, manifest.tokenizer.vocab)
@@ -93,7 +93,7 @@ def _hashes(
 
 
 def _tokens(text: TokenArray, vocab: int) -> Iterator[tuple[int, Hashes]]:
-    """How many tokens were read, and a number for each."""
+    """(tokens read, a random number for each), piece by piece."""
     numbers = _random_numbers(vocab)
     for start in range(0, len(text), PIECE_TOKENS):
         piece = text.span(start, start + PIECE_TOKENS)
@@ -101,7 +101,7 @@ def _tokens(text: TokenArray, vocab: int) -> Iterator[tuple[int, Hashes]]:
 
 
 def _words(text: TokenArray) -> Iterator[tuple[int, Hashes]]:
-    """How many bytes were read, and a number for each word that ended in them."""
+    """(bytes read, a number for each word that ended in them), piece by piece."""
     begun = np.empty(0, np.uint8)
     for start in range(0, len(text), PIECE_TOKENS):
         read = text.span(start, start + PIECE_TOKENS)

@@ -1,7 +1,6 @@
-"""Where a dataset may stand: in nobody's way.
+"""Checks, before anything is read, that a new dataset's name is free or belongs to a damaged dataset.
 
-A finished dataset takes its name by a rename, and what stood there before goes. So the name is looked at before
-anything is read: it has to be free, or a damaged dataset and nothing else.
+A finished dataset takes its name by a rename, which removes what stood there.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ OWN = {"manifest.json", "train", "val", "sealed", *TOKENIZER_FILE.values()}
 
 
 def refuse_name(name: str) -> None:
-    """ValueError for what no dataset can be called."""
+    """ValueError for a name that no dataset may have."""
     if not re.fullmatch(NAME, name):
         raise ValueError(
             f"--name: {name!r} cannot be a dataset's name; take at most 64 letters of ASCII, digits, dots, - and _,"
@@ -24,7 +23,7 @@ def refuse_name(name: str) -> None:
 
 
 def refuse_taken(home: Path, source: Path | None) -> None:
-    """ValueError where ``home`` lies in its own source or around it, or is something that is no dataset."""
+    """ValueError where ``home`` and its source lie in one another, or something that is no dataset has the name."""
     if source is not None:
         _refuse_source(home.resolve(), source.resolve())
     if home.parent.exists() and not home.parent.is_dir():
@@ -54,7 +53,7 @@ def _refuse_source(home: Path, source: Path) -> None:
 
 
 def _was_made_here(home: Path) -> bool:
-    """By either copy of its manifest."""
+    """Whether either copy of a dataset's manifest is there."""
     for folder in (home, home / "train"):
         try:
             load_manifest(folder)

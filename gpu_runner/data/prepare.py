@@ -1,4 +1,4 @@
-"""A source, a tokenizer and a name to a dataset: piece by piece, into a scratch folder that is renamed when whole."""
+"""Makes a dataset of a source, a tokenizer and a name, in a scratch folder that is renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOWN_TOKENS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a dataset is to be made of, as a person says it. All None: the standard library, as bytes."""
+    """What to make a dataset of, as a person says it. All None: the standard library, as bytes."""
 
     path: Path | None = None
     kind: str | None = None  # one of sources.FORMATS; None: what the folder looks like
@@ -49,9 +49,9 @@ class Origin:
 def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progress: Silent = Silent()) -> Path:  # noqa: B008  # both are immutable
     """Write the dataset ``name`` under ``root`` and return its folder.
 
-    The standard library is left alone where it is whole already, and made anew where what it holds out lies open in
-    the sandbox. Raises ValueError when something is wrong with the origin, when it or ``root`` lies in what a sandbox
-    shows, or another text, or anything else, stands under the name; OSError when it cannot be written.
+    The standard library's is kept where it is whole, and made anew where a sandbox would show its held-out text.
+    ValueError when the origin is wrong, when a sandbox would show it or ``root``, or when another text or something
+    else has the name; OSError when the dataset cannot be written.
     """
     refuse_name(name)
     home = root / name
@@ -71,7 +71,7 @@ def prepare(root: Path, name: str = "stdlib", origin: Origin = Origin(), progres
 
 
 def _stands(home: Path, name: str, origin: Origin) -> bool:
-    """Whether there is nothing to do. ValueError when there is something that must not be written over."""
+    """Whether the dataset is there already. ValueError when something is there that must not be overwritten."""
     if origin.path is None and origin.kind is None and name != "stdlib":
         raise ValueError(f"--from: {name!r} has to be made of something; name a folder, or --format stdlib")
     if origin.path is None and origin.column is not None:
@@ -114,7 +114,7 @@ def _write(scratch: Path, name: str, source: TextSource | TokenSource, origin: O
 
 @contextmanager
 def _left_out_said(source: TextSource, progress: Silent) -> Iterator[None]:
-    """When everything is read; and when it cannot be used, since that may be why."""
+    """Tells what was left out, also when the source cannot be used, since that may be why."""
     try:
         yield
     except ValueError:
@@ -129,14 +129,14 @@ def _say_left_out(source: TextSource, progress: Silent) -> None:
 
 
 def _encoder_of_tokens(origin: Origin) -> Encoder | None:
-    """The tokenizer that made a source's tokens, where a person named it; bytes make no such files."""
+    """The tokenizer that made a source's tokens, where a person named one. ValueError for ``bytes``."""
     if origin.tokenizer == "bytes":
         raise ValueError("--tokenizer: the source holds tokens, not bytes; name the tokenizer that made them, or none")
     return None if origin.tokenizer is None else open_tokenizer(origin.tokenizer, origin.separator)
 
 
 def _beginning(scratch: Path, made: Manifest, encoder: Encoder) -> str:
-    """A larger tokenizer than the one that made the tokens knows all of them: people see at once that it is another."""
+    """A sentence with the first tokens as text, so that people see a wrong tokenizer, which may know all the ids."""
     ids = TokenArray(scratch / "train", made, "train").span(0, SHOWN_TOKENS)
     shown = decode(encoder.table, ids)
     return f"With this tokenizer the training text begins {shown!r}; if that is no text, name another."
@@ -179,7 +179,7 @@ def _scratch(root: Path, name: str) -> Iterator[Path]:
 
 
 def _swap_in(scratch: Path, home: Path) -> None:
-    """Give the finished folder its name. A broken one that stood there goes out with the scratch folder."""
+    """Rename the finished folder to its name. A damaged dataset that had the name is removed."""
     broken = scratch.with_name(scratch.name + ".broken")
     if home.exists():
         os.rename(home, broken)
@@ -188,9 +188,9 @@ def _swap_in(scratch: Path, home: Path) -> None:
 
 
 def _refuse_other_text(home: Path, fresh: Manifest, progress: Silent) -> None:
-    """Repair what is damaged, but never put another text under a name that runs were measured on.
+    """ValueError where a damaged dataset of another text has the name: runs were measured on that text.
 
-    Unless a model could look up what was held out: those runs prove nothing.
+    A dataset whose held-out text a sandbox shows may be replaced: its runs prove nothing.
     """
     try:
         standing = load_manifest(home)
@@ -208,7 +208,7 @@ def _refuse_other_text(home: Path, fresh: Manifest, progress: Silent) -> None:
 
 @contextmanager
 def _told_in_one_sentence(home: Path) -> Iterator[None]:
-    """Full disks and forbidden folders, said plainly; the kind of OSError stays."""
+    """Words a full disk or a closed folder as one sentence; the kind of OSError stays."""
     try:
         yield
     except OSError as error:

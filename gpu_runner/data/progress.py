@@ -1,4 +1,4 @@
-"""How far preparing is: a bar with the time that is left on a terminal, a plain line now and then elsewhere.
+"""Shows how far the preparing of a dataset is: a bar on a terminal, a plain line now and then elsewhere.
 
 Both go to stderr; stdout is for what was made.
 """
@@ -14,18 +14,18 @@ LINE_EVERY_S = 5.0
 
 
 class Silent:
-    """Says nothing."""
+    """Shows nothing."""
 
     @contextmanager
     def stage(self, name: str, num_bytes: int) -> Iterator[None]:
-        """What is done now, and how many bytes of it there are, about."""
+        """Begin a stage with about so many bytes."""
         yield
 
     def advance(self, num_bytes: int) -> None:
-        """So many of them are done."""
+        """Count bytes that are done."""
 
     def say(self, sentence: str) -> None:
-        """What a person should know."""
+        """Tell a person a sentence."""
 
 
 class Lines(Silent):

@@ -1,12 +1,11 @@
-"""Which token stands between documents of tokens that somebody else made: found by looking, never by its name alone.
+"""Finds the token that separates documents in tokens that somebody else made, by counting, never by its name alone.
 
 A tokenizer names several special tokens, and its end of a text may occur nowhere: llm.c and modded-nanogpt BEGIN each
 document with ``<|endoftext|>`` (50256) or, for Llama 3, with ``<|begin_of_text|>`` (128000).
 
-Whether a separator begins a document or ends it makes one difference: where the first one stands. Everything that
-reads a dataset (the recipe's document mask, the counts of documents) takes it to stand behind each. So where it begins
-them, the stream is written from its first document on, and ends with the separator instead: between any two documents
-nothing changes.
+Everything that reads a dataset (the recipe's document mask, the counts of documents) expects a separator behind each
+document. Where the source has one before each, the first is dropped and one is written at the end; between any two
+documents nothing changes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,10 @@ RIVAL = 2  # an end of text is preferred to a beginning that occurs up to so man
 
 @dataclass(frozen=True)
 class Marked:
-    """``separator`` is None where documents are not marked; ``begins``: it stands at their head."""
+    """How documents are marked.
+
+    ``separator`` is None where they are not; ``begins``: it stands before each document.
+    """
 
     separator: int | None
     begins: bool = False
@@ -39,7 +41,7 @@ class Marked:
 
 @dataclass(frozen=True)
 class Seen:
-    """How often each of the tokens that were looked for occurs, and where files begin and end."""
+    """How often each of the counted tokens occurs, and with which tokens files begin and end."""
 
     counts: dict[int, int]  # only of those that occur
     num_tokens: int  # looked at
@@ -51,9 +53,9 @@ class Seen:
 
 
 def find_separator(source: TokenSource, encoder: Encoder | None, wanted: str | None, progress: Silent) -> Marked:
-    """What marks the documents of ``source``; said through ``progress``.
+    """The separator of ``source``; told through ``progress``.
 
-    ValueError when ``wanted`` occurs nowhere, and when nothing marks documents that have to be dealt one by one.
+    ValueError when ``wanted`` occurs nowhere, or when documents have to be dealt one by one and nothing marks them.
     """
     if encoder is None:
         return _by_number(source, wanted, progress)
@@ -70,7 +72,7 @@ def find_separator(source: TokenSource, encoder: Encoder | None, wanted: str | N
 
 
 def _by_number(source: TokenSource, wanted: str | None, progress: Silent) -> Marked:
-    """Without a tokenizer nothing but a number is known."""
+    """The separator by its number, since without a tokenizer no token has a name."""
     if wanted is None:
         seen = look(source, set(), {source.files[0].at(0)})
         (first,) = seen.firsts[:1]
@@ -91,7 +93,7 @@ def _by_number(source: TokenSource, wanted: str | None, progress: Silent) -> Mar
 
 
 def look(source: TokenSource, sought: set[int], counted: set[int], vocab: int | None = None) -> Seen:
-    """Count the tokens of ``counted``; through the whole source where none of ``sought`` occurs before.
+    """Count the tokens of ``counted`` in LOOKED_AT tokens, and further until one of ``sought`` occurs.
 
     ValueError for tokens beyond ``vocab``.
     """
@@ -107,7 +109,10 @@ def look(source: TokenSource, sought: set[int], counted: set[int], vocab: int | 
 
 
 def _counted(piece: Ids, wanted: Sequence[int]) -> dict[int, int]:
-    """How often each of ``wanted``, which is sorted, occurs. Special tokens stand together at one end: few are near."""
+    """How often each of ``wanted`` (sorted) occurs.
+
+    Special tokens have neighbouring ids, so few tokens lie in their range.
+    """
     lowest, highest = wanted[0], wanted[-1]
     near = piece[(piece >= lowest) & (piece <= highest)].astype(np.intp) - lowest
     times = np.bincount(near, minlength=highest - lowest + 1)
@@ -115,7 +120,10 @@ def _counted(piece: Ids, wanted: Sequence[int]) -> dict[int, int]:
 
 
 def refuse_foreign(file: TokenFile, piece: Ids, vocab: int | None) -> None:
-    """ValueError for another tokenizer's token, or another width's. None: no tokenizer is known."""
+    """ValueError for a token beyond ``vocab``: of another tokenizer, or read in another width.
+
+    None: no tokenizer is known.
+    """
     if vocab is None or (highest := int(piece.max())) < vocab:
         return
     fitting = [] if file.offset else widths.within(file.path, vocab)
@@ -133,7 +141,10 @@ def _held_out_first(source: TokenSource) -> Iterator[tuple[TokenFile, Ids]]:
 
 
 def _chosen(seen: Seen, names: dict[int, str], own: int, wanted: str | None) -> int | None:
-    """The token that was asked for, else the one that does what a separator does. ValueError: it occurs nowhere."""
+    """The token that was asked for, else the most likely separator.
+
+    ValueError where the one asked for occurs nowhere.
+    """
     if wanted is not None:
         if own not in seen.counts:
             raise ValueError(
@@ -180,9 +191,9 @@ def _occurring(seen: Seen, names: dict[int, str]) -> str:
 
 
 class Ended:
-    """The stream with one separator behind each document: none at its head, and one at its end where they begin them.
+    """The stream with one separator behind each document, also where the source has one before each.
 
-    Where several stand in a row, as where documents both begin and end with it, ``num_empty`` counts what is left out.
+    Of several in a row one is kept; ``num_empty`` counts the others.
     """
 
     def __init__(self, marked: Marked) -> None:

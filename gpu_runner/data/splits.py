@@ -1,4 +1,4 @@
-"""Which split a document belongs to, and the shards that it is written to."""
+"""Which split a document belongs to by its hash, and the writer of a split's shards."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ROW_TOKENS = 256  # of the recipe as it comes (seq_len in its recipe.toml); a te
 
 
 def thinning(num_bytes: int) -> int:
-    """Of how many documents that would be held out one is, so that the three splits stay HELD_OUT_BYTES together."""
+    """n: of documents that would be held out, one in n is, so that the three splits stay HELD_OUT_BYTES together."""
     return max(1, ceil(num_bytes * HELD_OUT_SHARE / 1000 / HELD_OUT_BYTES))
 
 
 def split_of(text: bytes, *, held_out: bool | None, thinned_by: int) -> str:
-    """The split of a document, by the sha256 of its bytes; within what its source says of it."""
+    """The split of a document, by the sha256 of its bytes, within what its source says of it (``held_out``)."""
     if held_out is False:
         return "train"
     digest = sha256(text).hexdigest()
@@ -41,7 +41,7 @@ def split_of(text: bytes, *, held_out: bool | None, thinned_by: int) -> str:
 
 
 def watched_or_trained(text: bytes) -> str:
-    """The split of a document of which nothing may be held out."""
+    """The split of a document that may go to neither val nor sealed."""
     return "watch" if split_of(text, held_out=None, thinned_by=1) == "watch" else "train"
 
 
@@ -59,7 +59,7 @@ class SplitWriter:
         self.file: BinaryIO | None = None
 
     def append(self, tokens: Ids, *, num_bytes: int, num_documents: int) -> None:
-        """``tokens``, [N], which stand for ``num_bytes`` of text and end so many documents."""
+        """Write ``tokens`` [N], which stand for ``num_bytes`` of text and end ``num_documents`` documents."""
         self.num_bytes += num_bytes
         self.num_documents += num_documents
         body = tokens.astype(self.dtype, copy=False)
@@ -87,7 +87,7 @@ class SplitWriter:
         self.num_in_shard = 0
 
     def close(self, *, counts_documents: bool) -> Split:
-        """What was written. ValueError when it is nothing, or too little for a row."""
+        """The finished Split. ValueError when it is empty, or too short for a row."""
         if self.file is not None:
             self._end_shard()
         if not self.shards:
@@ -109,13 +109,13 @@ class SplitWriter:
         )
 
     def drop(self) -> None:
-        """Close a file that was not finished."""
+        """Close the file of an unfinished shard."""
         if self.file is not None:
             self.file.close()
 
 
 def fewest_tokens(split: str, seq_len: int) -> int:
-    """What a split needs for rows of ``seq_len``: their last target, and in training an order that begins anywhere."""
+    """Tokens that rows of ``seq_len`` need: one for the last target, and in train a second row for the random phase."""
     return (2 * seq_len if split == "train" else seq_len) + 1
 
 
@@ -141,6 +141,6 @@ def open_writers(home: Path, dtype: Dtype, token_bytes: TokenBytes | None) -> It
 
 
 def held_out_bounds(total: int) -> dict[str, tuple[int, int]]:
-    """Where the held-out splits begin and end in tokens whose documents are not marked: in the usual shares."""
+    """Where each held-out split begins and ends, in the usual shares, in tokens whose documents are not marked."""
     ends = [total * bound // HELD_OUT_SHARE for split, bound in SHARES if split in HELD_OUT]
     return dict(zip(HELD_OUT, pairwise([0, *ends]), strict=True))

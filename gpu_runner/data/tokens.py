@@ -1,4 +1,4 @@
-"""Shards on disk as one long array of tokens. Only what is asked for is read."""
+"""A split's shards on disk as one long array of tokens; only what is asked for is read."""
 
 from __future__ import annotations
 

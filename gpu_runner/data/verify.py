@@ -1,4 +1,4 @@
-"""Whether a dataset still is what its manifest says, and whether what it holds out is out of a model's reach."""
+"""Checks that a dataset is what its manifest says, and that no sandbox shows its held-out text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def verify(home: Path, progress: Silent = Silent()) -> Manifest:  # noqa: B008  
 
 
 def problem_with(home: Path, manifest: Manifest) -> str | None:
-    """What is missing, of another length, or no copy: seen at once, without hashing. None when nothing is."""
+    """What is missing, of another length, or no copy, checked without hashing; None when all is right."""
     for path, _, expected in files(home, manifest):
         if not path.is_file():
             return f"{path}: missing; run `python -m gpu_runner data prepare`"
@@ -41,9 +41,9 @@ def problem_with(home: Path, manifest: Manifest) -> str | None:
 
 
 def refuse_open(home: Path) -> Manifest:
-    """The manifest of a dataset whose held-out text no sandbox shows. Raises ValueError otherwise, with the way out.
+    """The manifest of a dataset. Raises ValueError, with the way out, when a sandbox would show its held-out text.
 
-    Told by the manifest and the place: nothing is hashed. Who runs proposed code on a dataset asks this first.
+    Judged by the manifest and the folder; nothing is hashed. Called before proposed code runs on a dataset.
     """
     manifest = load_manifest(home)
     if modules := stdlib.lies_open(manifest.source):
@@ -65,7 +65,7 @@ def refuse_shown(what: str, path: Path) -> None:
 
 
 def is_there(home: Path) -> bool:
-    """Whether every file is there in its length, and nothing lies open."""
+    """Whether every file is there in its length, and no sandbox shows held-out text."""
     try:
         return problem_with(home, refuse_open(home)) is None
     except ValueError:
@@ -73,7 +73,7 @@ def is_there(home: Path) -> bool:
 
 
 def is_whole(home: Path) -> bool:
-    """Whether every file has its hash."""
+    """Whether every file has its hash, and no sandbox shows held-out text."""
     try:
         verify(home)
     except ValueError:

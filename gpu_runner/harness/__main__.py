@@ -40,7 +40,7 @@ NEVER_STARTED: dict[str, Any] = dict.fromkeys(
 
 
 class Ending(NamedTuple):
-    """Why it failed, if it did; the numbers of the last line; and where its text came from, where it got so far."""
+    """The failure, if there is one, the numbers of the last line, and where the text came from, as far as it got."""
 
     failure: RunFailed | None
     numbers: dict[str, Any]
@@ -48,7 +48,7 @@ class Ending(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train, and say how it ended. 0 only when a checkpoint was written, 75 when it may be gone on with."""
+    """Train, and report how it ended. Returns 0 only when a checkpoint was written, 75 when the run can be resumed."""
     parser = argparse.ArgumentParser(prog="python -m gpu_runner.harness", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="holds source/, spec.json and out/")
     where = parser.add_mutually_exclusive_group(required=True)
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_recipe(run_dir: Path, pipe: Pipe, text_fd: int | None = None) -> Ending:
-    """Everything between the first and the last line."""
+    """Everything between the first and the last report line."""
     source, run, explained = run_dir / "source", None, before_the_recipe
     try:
         spec = load_spec(run_dir)
@@ -127,7 +127,7 @@ def _make_run(
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """What is imported stays: a quarter of torch's import goes into looking for garbage in it, and every later look."""
+    """Import without garbage collection, and freeze what was imported: collecting took a quarter of torch's import."""
     gc.disable()
     try:
         yield
@@ -138,7 +138,7 @@ def _uncollected() -> Iterator[None]:
 
 @contextmanager
 def _stopping_at_sigterm(run: Any, spec: HarnessSpec) -> Iterator[None]:
-    """Where snapshots are kept, SIGTERM asks for one more and for the end, both after the step that it comes in."""
+    """Where snapshots are kept, SIGTERM asks for a snapshot and the end, both after the present step."""
     if spec.snapshot_every_s is None:
         yield
         return
@@ -167,7 +167,7 @@ def _is_follower() -> bool:
 
 
 def _keep_caches_inside(out: Path) -> None:
-    """Compiled kernels are code that torch loads and runs: a run writes its own only (worker/compile_cache.py)."""
+    """Keep compiled kernels in the run's folder, since they are code that torch runs (worker/compile_cache.py)."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         os.environ[name] = str(out / "compile-cache")
 

@@ -1,7 +1,7 @@
-"""The same text in the same order for every run of a seed, whatever the proposal changed.
+"""The training text as batches, in an order that depends on nothing but seed and ``seq_len``.
 
-Runs are compared in pairs of one seed, so the order may depend on nothing but seed and ``seq_len``:
-not on the model's randomness, the batch size, the device, or over how many processes a batch is spread.
+Runs are compared in pairs of one seed, so the order may not depend on what a proposal can change: the model's
+randomness, the batch size, the device, or over how many processes a batch is spread.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ NUM_AHEAD = 2  # batches gathered before they are asked for: one to copy from, o
 
 
 class Batches:
-    """Iterator over (inputs, targets), each [B, T] int64 on the run's device; targets are one further.
+    """Iterator over (inputs, targets), each [B, T] int64 on the run's device; targets are one token further.
 
-    ``batch_size`` rows are drawn for all ``world_size`` processes together; process ``rank`` is given every
-    so manyth of them. For a GPU a thread gathers ahead into pinned memory; a CPU that computes has no core
-    for it. ``ahead`` overrules that. Raises BadOverride when the rows cannot be shared evenly.
+    ``batch_size`` rows are drawn for all ``world_size`` processes together; process ``rank`` gets every
+    ``world_size``-th of them. For a GPU a thread gathers ahead into pinned memory; a CPU that trains has no core
+    for that. ``ahead`` overrules this choice. Raises BadOverride when the rows cannot be shared evenly.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Batches:
         self._gathered: _Ahead | Generator[torch.Tensor, None, None] | None = None
 
     def begin(self) -> None:
-        """Text may be drawn from now on."""
+        """Start the clock of the supply: from now on text may be drawn."""
         self.supply.begin(self.batch_size, self.seq_len)
 
     def __iter__(self) -> Batches:
@@ -74,7 +74,7 @@ class Batches:
         return drawn[:, :-1], drawn[:, 1:]
 
     def seek(self, num_rows: int) -> None:
-        """Go on as if so many rows had been drawn, by all processes together."""
+        """Go on as if ``num_rows`` rows had been drawn, by all processes together."""
         self.close()
         self.num_rows = num_rows
 
@@ -85,13 +85,13 @@ class Batches:
             self._gathered = None
 
     def dummy(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch of the same shape and strides that is no text: for warming up before the clock starts."""
+        """A batch of random tokens, of the same shape and strides: for warming up before the clock starts."""
         generator = torch.Generator().manual_seed(0)
         rows = torch.randint(0, self.vocab, (self.num_mine, self.seq_len + 1), generator=generator).to(self.device)
         return rows[:, :-1], rows[:, 1:]
 
     def _rows_from(self, num_rows: int) -> Generator[torch.Tensor, None, None]:
-        """This process's rows of each batch, [B, T + 1] on the host, in pinned memory where they go to a GPU."""
+        """This process's rows of each batch, [B, T + 1] on the host; in pinned memory where they go to a GPU."""
         draw = self.supply.draw_from(num_rows, self.mine)
         shape = self.num_mine, self.seq_len + 1
         while True:
@@ -106,7 +106,7 @@ HOST_DTYPES = {1: torch.uint8, 2: torch.int32, 4: torch.int32}
 
 
 class _Ahead:
-    """Runs a generator in a thread, NUM_AHEAD items before they are asked for. What it raises is raised here."""
+    """Runs a generator in a thread, NUM_AHEAD items ahead. What it raises is raised by ``__next__``."""
 
     def __init__(self, rows: Iterator[torch.Tensor], device: str) -> None:
         self._rows, self._ready = rows, Queue[torch.Tensor | BaseException](NUM_AHEAD)
@@ -125,7 +125,7 @@ class _Ahead:
         raise self._failure
 
     def close(self) -> None:
-        """Wait until the thread has ended."""
+        """End the thread and wait for it."""
         self._closed.set()
         with suppress(Empty):
             while True:

@@ -1,6 +1,6 @@
-"""What a run leaves behind: out/checkpoint/{model.safetensors,config.json}. Never a pickle.
+"""Writes and loads a run's checkpoint: out/checkpoint/{model.safetensors,config.json}. Never a pickle.
 
-The folder appears whole or not at all, so whoever finds it may hash it and score it.
+The folder appears whole or not at all, so it can be hashed and scored as soon as it is there.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load_config(checkpoint: Path) -> dict[str, Any]:
 
 
 def _each_for_itself(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The format refuses tensors that share memory, such as tied weights: the second of them is written as well."""
+    """Copies of tensors that share memory, such as tied weights, since the format refuses those."""
     weights: dict[str, torch.Tensor] = {}
     written = set[int]()
     for name, tensor in model.state_dict().items():

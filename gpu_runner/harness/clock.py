@@ -1,8 +1,8 @@
-"""How much of the budget is spent. Counts tokens where they are handed out and seconds where training runs.
+"""The budget's clock: counts tokens where they are handed out, and seconds while training runs.
 
-Budgets in tokens or FLOPs are never exceeded: a step that does not fit whole is not begun. A
-budget in seconds ends with the step that crosses it, and the watch curve is paid from it: the supervisor counts the
-same seconds from outside, where it cannot tell a look at the model from a step. Compilation and checkpoint are outside.
+Budgets in tokens or FLOPs are never exceeded: a step that does not fit whole is not begun. A budget in seconds ends
+with the step that crosses it. It also pays for the watch curve, since the supervisor counts the same seconds from
+outside, where it cannot tell the watch curve from a step. Compilation and checkpoint are outside.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gpu_runner.harness.failures import BadOverride
 
 
 class BudgetClock:
-    """Monotonic; starts stopped."""
+    """A monotonic clock; not running at first."""
 
     def __init__(self, budget: Budget, max_steps: int | None) -> None:
         self.budget, self.max_steps = budget, max_steps  # max_steps: smoke runs, whatever the budget
@@ -31,7 +31,7 @@ class BudgetClock:
         self._looked_s = 0.0
 
     def plan(self, tokens_per_step: int, flops_per_token: float) -> None:
-        """How far the budget reaches. Raises BadOverride when not even one step fits."""
+        """Compute how many steps the budget has. Raises BadOverride when it has not even one."""
         if self.max_steps is not None:
             self.planned_steps = self.max_steps
         elif self.budget.kind != "seconds":
@@ -45,7 +45,7 @@ class BudgetClock:
                 )
 
     def resume(self, *, num_steps: int, num_tokens: int, elapsed_s: float, spent_s: float) -> None:
-        """Go on where another process stopped."""
+        """Go on from the numbers of a snapshot."""
         self.num_steps, self.num_tokens, self._before = num_steps, num_tokens, elapsed_s
         self._looked_s = spent_s - elapsed_s
         self.agreed_s = spent_s if self.agreed_s is not None else None
@@ -65,7 +65,7 @@ class BudgetClock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Time inside is not training time."""
+        """Stop the clock inside of this block."""
         self.stop()
         try:
             yield
@@ -74,7 +74,7 @@ class BudgetClock:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Time inside is not training time, and is paid for all the same where the budget is in seconds."""
+        """Stop the clock inside of this block, but count the time as spent where the budget is in seconds."""
         began = time.monotonic()
         with self.stopped():
             yield
@@ -86,23 +86,23 @@ class BudgetClock:
 
     @property
     def own_spent_s(self) -> float:
-        """What of a budget in seconds is spent by this process's clock."""
+        """Seconds of a budget that are spent by this process's clock."""
         return self.elapsed_s + self._looked_s
 
     @property
     def spent_s(self) -> float:
-        """What a budget in seconds goes by."""
+        """Seconds of a budget that are spent; in a team, by the first process's clock."""
         return self.own_spent_s if self.agreed_s is None else self.agreed_s
 
     @property
     def fraction(self) -> float:
-        """0..1 of what will be spent: by steps where their number is known, else by the clock."""
+        """Spent share of the budget, 0..1: by steps where their number is known, else by the clock."""
         if self.planned_steps is not None:
             return min(self.num_steps / self.planned_steps, 1.0)
         return min(self.spent_s / self.budget.amount, 1.0)
 
     def allows(self, tokens_in_step: int) -> bool:
-        """May a step of so many tokens begin?"""
+        """Whether a step of ``tokens_in_step`` may begin."""
         if self.max_steps is not None:
             return self.num_steps < self.max_steps
         if self.budget.kind == "seconds":
@@ -111,12 +111,12 @@ class BudgetClock:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until the budget is spent at the present rate; None before anything is known."""
+        """Seconds until the budget is spent at the present rate; None before the first step."""
         return max(self.elapsed_s * (1 / self.fraction - 1), 0.0) if self.fraction else None
 
     @property
     def expected_steps(self) -> int | None:
-        """Planned, or what the present rate makes likely; None before anything is known."""
+        """Planned steps, or an estimate from the present rate; None before the first step."""
         if self.planned_steps is not None:
             return self.planned_steps
         return round(self.num_steps / self.fraction) if self.fraction else None

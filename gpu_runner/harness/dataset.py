@@ -1,4 +1,4 @@
-"""What a run may know of its dataset, and where its text comes from; nothing that its approval did not pin."""
+"""The part of a dataset that a run may know, checked against what its approval pinned, and the supply of its text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpu_runner.harness.supply import Served, Shelf, Supply
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The open part of a dataset. ``token_bytes`` is [V] uint16, None where no tokenizer is known."""
+    """A dataset without its text. ``token_bytes`` is [V] uint16, None where no tokenizer is known."""
 
     manifest: Manifest
     supply: Supply
@@ -24,7 +24,7 @@ class Dataset:
         return self.manifest.splits[split].num_tokens
 
     def refuse_longer_rows(self, seq_len: int) -> None:
-        """Before the first step: what is trained on, watched and scored has to have a row of this length.
+        """Check before the first step that train, watch, val and sealed all have a row of this length.
 
         BadOverride where rows of the usual length would fit, so that the length is to blame; else DatasetMissing.
         """
@@ -49,7 +49,7 @@ class Dataset:
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Of the training text, on average; None where it is not known."""
+        """Mean of the training text; None where it is not known."""
         train = self.manifest.splits["train"]
         return None if train.num_bytes is None else train.num_bytes / train.num_tokens
 

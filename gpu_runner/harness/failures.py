@@ -1,18 +1,18 @@
-"""How training can end badly, as a tree; each branch is one FailureKind of the contract.
+"""The exceptions that end a run, as a tree; each branch is one FailureKind of the contract.
 
 RunFailed
  ├─ BadOverride      bad_override      knobs out of bounds, or that do not fit each other
  ├─ DatasetMissing   dataset_missing   no shards, or other ones than were approved
  ├─ NotFinite        not_finite        the loss became NaN or infinite
- ├─ OverBudget       over_budget       more text was asked for than was signed, or at another time
+ ├─ OverBudget       over_budget       more text was asked for than was signed, or before the clock
  ├─ OutOfMemory      out_of_memory     the device or the machine had no more
- ├─ OverLimit        over_limit        more than a run's share of files, or of what it may write
- ├─ MachineFailed    machine_failed    its disk, quota, descriptors or file system; nothing of the recipe's
- ├─ Killed           killed            the run, or a process that it had started, by somebody from outside
+ ├─ OverLimit        over_limit        more open files, or more written, than the sandbox allows
+ ├─ MachineFailed    machine_failed    the machine's disk, quota, descriptors or file system, not the recipe
+ ├─ Killed           killed            the run, or a process that it had started, was killed from outside
  ├─ DeviceLost       device_lost       the GPU is gone, or its driver does not answer
  ├─ DeviceUnfit      machine_failed    torch and the GPU, or its driver, do not fit each other
  ├─ NoCompiler       no_compiler       compiling was asked for and cannot be done here
- ├─ SnapshotUnfit    snapshot_unfit    what should be gone on from was taken of another run
+ ├─ SnapshotUnfit    snapshot_unfit    the snapshot to resume from is another run's
  ├─ Stopped          worker_stopped    told to stop, with a snapshot: nothing is wrong
  ├─ RecipeError      recipe_error      the proposed code raised, or broke the rules of Run
  └─ SpecError        worker_error      spec.json is wrong: our bug, not the proposal's
@@ -119,7 +119,7 @@ CAUSES: dict[FailureKind, type[RunFailed]] = {each.kind: each for each in (OverL
 
 
 def from_exception(error: BaseException, source: Path) -> RunFailed:
-    """What an exception that came out of the recipe, which lies in ``source``, means."""
+    """The failure for an exception that came out of the recipe in the folder ``source``."""
     if isinstance(error, RunFailed):
         return error
     if is_out_of_memory(error):
@@ -136,7 +136,7 @@ def from_exception(error: BaseException, source: Path) -> RunFailed:
 
 
 def before_the_recipe(error: BaseException, source: Path) -> RunFailed:
-    """The same while none of the recipe has run: an installation that broke, no memory for torch, no more threads."""
+    """The failure for an exception before any of the recipe ran: the machine's, where it would be the recipe's."""
     failure = from_exception(error, source)
     if isinstance(error, RunFailed) or failure.kind not in ("recipe_error", "out_of_memory", "over_limit"):
         return failure
@@ -144,7 +144,7 @@ def before_the_recipe(error: BaseException, source: Path) -> RunFailed:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch says it in three ways: its own class on CUDA, a RuntimeError on the CPU, MemoryError; Linux by ENOMEM."""
+    """Whether memory ran out: torch's class on CUDA, a RuntimeError on the CPU, MemoryError, or ENOMEM."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):
@@ -157,7 +157,7 @@ def is_device_unfit(error: BaseException) -> bool:
 
 
 def is_machines(error: BaseException) -> bool:
-    """Nothing that another way of training would avoid on this machine."""
+    """Whether the machine or its GPU failed, so that training in another way would not help."""
     cause = cause_of(error)
     return is_device_lost(error) or is_device_unfit(error) or (cause is not None and cause.kind == "machine_failed")
 
@@ -168,18 +168,21 @@ def _of_cause(cause: Cause, error: BaseException) -> str:
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """A RuntimeError (torch.AcceleratorError is one) of CUDA's that says that the device is gone."""
+    """Whether it is a RuntimeError (torch.AcceleratorError is one) of CUDA that says that the device is gone."""
     return isinstance(error, RuntimeError) and says_device_lost(str(error))
 
 
 def told(failure: RunFailed, rank: str) -> str:
-    """For a terminal: the last line names process and kind, whatever line ends and escapes the recipe put into it."""
+    """The failure for a terminal.
+
+    Its last line names process and kind, and has no line ends or escapes of the recipe's.
+    """
     *before, last = str(failure).split("\n")
     return "\n".join([*before, f"process {rank}: {failure.kind}: {plain(' '.join(last.split()))}"])
 
 
 def wire(failure: RunFailed) -> dict[str, str]:
-    """The ``failure`` field of the last line, within the contract's lengths."""
+    """The ``failure`` field of the "ended" line, within the contract's lengths."""
     return Failure(kind=failure.kind, message=str(failure)[-4_000:], todo=failure.todo).model_dump()
 
 
@@ -188,7 +191,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException, source: Path) -> str:
-    """The last lines, from the first line of the recipe on: the harness's own frames say nothing."""
+    """The traceback's last lines, without the harness's own frames above the recipe's."""
     frames = traceback.extract_tb(error.__traceback__)
     first = next((i for i, frame in enumerate(frames) if Path(frame.filename).is_relative_to(source)), 0)
     lines = "".join(traceback.format_list(frames[first:])).replace(f"{source}/", "").splitlines()

@@ -1,4 +1,4 @@
-"""Imports the proposed code by its path."""
+"""Imports a recipe by its path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpu_runner.harness.failures import RecipeError
 
 
 def load_recipe(source: Path) -> ModuleType:
-    """source/train.py as a module, which may import the files beside it. Whatever it raises comes through."""
+    """source/train.py as a module, which may import the files beside it. Does not catch what it raises."""
     sys.dont_write_bytecode = True  # the source is mounted read-only
     path = source / "train.py"
     spec = importlib.util.spec_from_file_location("recipe_train", path)

@@ -1,8 +1,8 @@
-"""Does a model count how often a row of its tables is used? On a CPU, in 16 bits, torch does not.
+"""How often a model's gradient counts the use of a table's row: on a CPU, in 16 bits, torch stops counting early.
 
 The gradient of a lookup (F.embedding, F.embedding_bag, table[tokens], torch.take) is the sum over a row's uses in the
 batch. On a CPU torch adds them up one by one in the table's own dtype, and a sum in bfloat16 that has reached 256 times
-what is added stands still: of 4,096 uses 256 are counted, in float16 2,048 (seen with torch 2.13; index_select and
+what is added no longer changes: of 4,096 uses 256 are counted, in float16 2,048 (seen with torch 2.13; index_select and
 gather add up in full). A space is used more often than that in every batch: its row may learn too little, and nothing
 says so.
 """
@@ -21,10 +21,11 @@ NARROW = (torch.bfloat16, torch.float16)
 
 
 def count_to(model: torch.nn.Module, tokens: torch.Tensor) -> int | None:
-    """How many uses of a row the narrowest lookup of ``model`` counts at most; None where none is narrow.
+    """How many uses of a row the narrowest lookup of ``model`` counts at most; None where all lookups count every use.
 
-    Found in the graph of one forward pass over ``tokens`` [1, T], which tells a table that is kept in 16 bits and one
-    that is cast before it is read alike. In evaluation mode, so that no random number is drawn.
+    Found in the graph of one forward pass over ``tokens`` [1, T]: the dtype of each lookup's output is that of its
+    gradient, whether a table is kept in 16 bits or cast before it is read. In evaluation mode, so that no random
+    number is drawn.
     """
     was_training = model.training
     model.eval()
@@ -36,7 +37,7 @@ def count_to(model: torch.nn.Module, tokens: torch.Tensor) -> int | None:
 
 
 def _dtypes_of_lookups(last: torch.autograd.graph.Node | None) -> set[torch.dtype]:
-    """Of what each lookup before ``last`` gave: its gradient comes in the same."""
+    """The dtypes of all lookups' outputs before ``last``; each gradient has the same."""
     found, seen, waiting = set[torch.dtype](), set[torch.autograd.graph.Node](), [last]
     while waiting:
         node = waiting.pop()

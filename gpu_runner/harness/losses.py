@@ -1,11 +1,11 @@
-"""Reads what a step measured without making a GPU wait, and lets a team agree on the way.
+"""Reads each step's loss without making a GPU wait, and lets a team agree on when to stop.
 
 On a GPU ``loss.item()`` stalls until the queue is empty. Here the numbers of step n are copied to
 pinned memory behind the step, and read when step n + 1 has been queued: the host runs one step
 ahead, never more, so that the clock stops within a step and NaN is seen within two.
 
-In a team every process must end, and write a snapshot, after the same step. What the first one
-thinks of that travels with the loss, in the same reduction, and all read it at the same step.
+In a team every process must end, and write a snapshot, after the same step. The first process decides;
+its Word travels with the loss, in the same reduction, and all read it at the same step.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from gpu_runner.harness.team import Team
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """What the first process says with every step: what of a budget in seconds is spent, and whether it wants a
-    snapshot or the end."""
+    """What the first process tells the team with every step: its spent seconds, and whether to snapshot or stop."""
 
     spent_s: float
     snapshot: bool
@@ -41,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The same step when its numbers are known."""
+    """A step whose numbers are known."""
 
     number: int
     num_tokens: int
@@ -70,7 +69,7 @@ class Losses:
         self.pending.append((step, packed, event))
 
     def pop(self, *, everything: bool = False) -> list[Reading]:
-        """Steps whose numbers are known by now, oldest first; waits for all of them with ``everything``."""
+        """Steps whose numbers are known by now, oldest first; with ``everything`` it waits for all of them."""
         keep = 1 if self.device == "cuda" and not everything else 0
         known = []
         while len(self.pending) > keep:
@@ -81,7 +80,7 @@ class Losses:
         return known
 
     def _agreed(self, loss: torch.Tensor, word: Word) -> torch.Tensor:
-        """[4] float32: the team's mean loss, and the first process's word."""
+        """[4] float32: the team's mean loss, and the first process's Word."""
         leads = self.team.leads
         # One process that was told to end is enough; the rest is the first one's alone to say.
         said = [0.0, leads * word.spent_s, float(leads and word.snapshot), float(word.stop)]

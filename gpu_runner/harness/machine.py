@@ -1,4 +1,4 @@
-"""What this machine is, and which of torch's ways is fast on it. Measured, not guessed: docs say where."""
+"""The device of a run, and what is fast on it: dtype, attention kernel, threads. Measured; docs say where."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2.25e15, "A100": 312e12}
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The device of a run and the choices that follow from it; all of it goes into ``started``."""
+    """A run's device and the choices that follow from it; all of it goes into ``started``."""
 
     device: Device
     name: str
@@ -42,7 +42,7 @@ class Machine:
 
 
 def detect(wanted: str, threads: int | None, dtype: str = "auto") -> Machine:
-    """Choose; a ``dtype`` other than auto is taken. Raises ValueError when CUDA was asked for and is not there."""
+    """Choose device, dtype and attention; ``dtype`` auto chooses. ValueError when CUDA is asked for and missing."""
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise ValueError("device: cuda was asked for, but torch sees no GPU here; use cpu or auto")
@@ -67,7 +67,7 @@ def _cuda(threads: int, dtype: str) -> Machine:
 
 
 def _cpu(threads: int, dtype: str) -> Machine:
-    """bf16 matrix products are twice as fast where the CPU has them and slower where it has not.
+    """bfloat16 only where the CPU has its matrix products, which are then twice as fast, and slower elsewhere.
 
     FOOT-GUN: torch's fused attention in bf16 on a CPU is 2.7 times slower than in float32; written
     out it is faster.
@@ -97,7 +97,7 @@ def _keep_freed_memory() -> None:
 
 
 def _num_cores() -> int:
-    """Those that this process may use; macOS cannot say and gives all."""
+    """Cores that this process may use; all of them on macOS, which cannot say."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -110,7 +110,7 @@ def _cpu_name() -> str:
 
 
 def peak_memory_mib(device: Device) -> float:
-    """The most that was in use since the process started (CPU) or since the clock did (GPU)."""
+    """The most memory in use since the process started (CPU) or since warm-up ended (GPU)."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -118,7 +118,7 @@ def peak_memory_mib(device: Device) -> float:
 
 
 def _kernels() -> dict[str, Any]:
-    """torch's fused attention on a GPU, the fastest first. Importing them costs, so only there."""
+    """torch's fused attention kernels on a GPU, the fastest first. Imported here, since that is slow."""
     from torch.nn.attention import SDPBackend
 
     order = ("CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
@@ -126,7 +126,7 @@ def _kernels() -> dict[str, Any]:
 
 
 def _first_that_works() -> str:
-    """Tried on a small bf16 problem with its gradient, since each torch, driver and GPU allows others."""
+    """The first kernel that works, by a small bf16 problem with its gradient: torch, driver and GPU decide which do."""
     from torch.nn.attention import sdpa_kernel
 
     q = torch.zeros(1, 1, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
@@ -140,7 +140,7 @@ def _first_that_works() -> str:
 
 @contextlib.contextmanager
 def attention_kernels(machine: Machine) -> Iterator[None]:
-    """On a GPU: cuDNN's attention first, then flash. On a CPU there is nothing to choose."""
+    """On a GPU: allow cuDNN's attention first, then flash. On a CPU there is no choice."""
     if machine.device == "cpu":
         yield
         return

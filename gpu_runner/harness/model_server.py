@@ -1,9 +1,9 @@
-"""The model in its own sandbox: takes token batches on stdin, gives raw logits on stdout.
+"""Serves the model in its own sandbox to the scorer: takes token batches on stdin, gives raw logits on stdout.
 
     python -m gpu_runner.harness.model_server RECIPE_DIR CHECKPOINT_DIR [--device auto|cpu|cuda]
 
-Proposed code runs here (``build_model`` and the model's ``forward``), so nothing else is at hand: no
-targets, no held-out text beyond the inputs, no network. The scorer on the other side checks all it says.
+Proposed code runs here (``build_model`` and the model's ``forward``), so the process has no targets, no held-out text
+beyond the inputs, and no network. The scorer on the other side checks all it says.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def load_model(recipe: Path, saved: Path, device: str) -> tuple[torch.nn.Module, int]:
-    """The recipe's model with the run's weights, and its vocabulary as the config states it."""
+    """The recipe's model with the run's weights, and the vocabulary size of its config."""
     config = checkpoint.load_config(saved)
     if not isinstance(vocab := config.get("vocab_size"), int):
         raise TypeError(f"config.json: vocab_size must be a whole number, not {vocab!r}")
@@ -73,9 +73,9 @@ def load_model(recipe: Path, saved: Path, device: str) -> tuple[torch.nn.Module,
 def holdings_sha256(model: torch.nn.Module, names: Collection[str] | None = None) -> str:
     """sha256 over the names, types, shapes and bytes of all parameters and buffers, the unsaved ones as well.
 
-    With ``names``, of these only: a buffer that a model first makes when it answers, such as a table of angles, is no
-    more than an attribute that it sets. Computed beside proposed code: it convicts accidents and lazy cheats, not one
-    that answers in its place.
+    With ``names``, of these only: a buffer that a model first makes when it answers, such as a table of angles, is like
+    any attribute that it sets. Computed beside proposed code: it catches accidents and lazy cheats, not code that fakes
+    this answer.
     """
     digest = sha256()
     for name, tensor in _holdings(model):
@@ -87,7 +87,7 @@ def holdings_sha256(model: torch.nn.Module, names: Collection[str] | None = None
 
 
 def _holdings(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """By the base class: a model's own named_parameters() may leave out what it likes."""
+    """All parameters and buffers, by the base class: a model's own named_parameters() may leave some out."""
     yield from torch.nn.Module.named_parameters(model)
     yield from torch.nn.Module.named_buffers(model)
 
@@ -99,7 +99,7 @@ class Request(NamedTuple):
 
 
 def read_requests(requests: BinaryIO) -> Iterator[Request | None]:
-    """Batches, or None for the question what the model holds, until the scorer hangs up."""
+    """Requests until the scorer hangs up; None stands for the question what parameters and buffers the model has."""
     while head := requests.read(frames.ASKED.size):
         magic, rows, length, wanted = frames.ASKED.unpack(head)
         if magic == frames.HOLDS:
@@ -128,7 +128,7 @@ def _answer(answers: BinaryIO, model: torch.nn.Module, vocab: int, request: Requ
 
 
 def _in_words(error: Exception, recipe: Path) -> str:
-    """The error, below the recipe's own frames: those of torch and of the harness say nothing to who wrote it."""
+    """The error as text, without frames of torch and harness."""
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{recipe}/")]
     said = [*traceback.format_list(own), *traceback.format_exception_only(error)]
     return "".join(said).replace(f"{recipe}/", "").strip()

@@ -1,6 +1,6 @@
-"""No gradients and no optimizer where a model only answers: for honest mistakes and lazy cheats.
+"""Makes torch refuse gradients and optimizers where a model only answers: against honest mistakes and lazy cheats.
 
-It runs beside proposed code, which can take it back. What holds is counted outside (gpu_runner/scorer/effort.py).
+Proposed code in the same process can undo it. What holds is counted outside (gpu_runner/scorer/effort.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def refuse_training(device: str) -> None:
 
 
 def _refusal() -> Callable[..., NoReturn]:
-    """Another one for each name: torch's compiler keeps a book of torch's functions, and wants each in it once."""
+    """A new function for each name, since torch's compiler registers torch's functions and wants each only once."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise RecipeError(WHY)

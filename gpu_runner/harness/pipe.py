@@ -1,4 +1,4 @@
-"""The way out: JSON lines on an inherited descriptor, never in training's way.
+"""Writes the run's reports: JSON lines on an inherited descriptor, without ever making training wait.
 
     {"kind": "started",  ...}   once, before the clock starts
     {"kind": "point",    "step", "tokens", "elapsed_s", "metrics": {...}}
@@ -25,7 +25,7 @@ LAST_WORDS_S = LEASE_S  # how long the last line may take to leave: a supervisor
 
 
 class Pipe:
-    """Writes what fits at once and keeps the rest for the next line. Not thread-safe."""
+    """Writes as much as the pipe takes and keeps the rest for the next line. Not thread-safe."""
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -34,7 +34,7 @@ class Pipe:
         self.num_dropped = 0
 
     def send(self, kind: str, **fields: Any) -> None:
-        """Queue one line and write what the reader takes now. BrokenPipeError when nobody reads any more."""
+        """Queue one line and write what the pipe takes now. BrokenPipeError when the reader is gone."""
         if kind == "point" and len(self.waiting) > MAX_WAITING:
             self.num_dropped += 1
             return
@@ -46,7 +46,7 @@ class Pipe:
         self.send("log", level=level, text=text[:2_000])
 
     def close(self) -> None:
-        """Wait until everything has left. Raises TimeoutError when the reader does not take it."""
+        """Wait until everything is written. Raises TimeoutError when the reader does not take it."""
         deadline = time.monotonic() + LAST_WORDS_S
         while self.waiting:
             left = deadline - time.monotonic()

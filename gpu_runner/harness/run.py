@@ -1,4 +1,4 @@
-"""``Run``: all that a recipe sees of the world. A recipe's ``train(run)`` goes
+"""``Run``: the recipe's interface to the harness. A recipe's ``train(run)`` goes
 
     config = ...                                    # run.knobs, run.vocab_size, run.dtype, run.attention
     model = build_model(config).to(run.device)
@@ -48,7 +48,7 @@ StepFunction = Callable[[torch.Tensor, torch.Tensor, float], Any]
 
 
 class Run:
-    """One training process, as its recipe may see it. Names without underscore are the recipe's."""
+    """One training process, for its recipe. Names without underscore are the recipe's."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Run:
         return self._batches
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` compiled for fixed shapes where that pays (warm_up.py says where), else as it is."""
+        """``function``, compiled for fixed shapes where that is faster (warm_up.py), else unchanged."""
         self._compiled.append(Compiled(function))
         return self._compiled[-1]
 
@@ -136,10 +136,10 @@ class Run:
         flops_per_token: float,
         groups: Mapping[str, Sequence[torch.Tensor]] | None = None,
     ) -> None:
-        """Compile and warm up on dummy tokens, take it all back, say ``started``, start the clock.
+        """Compile and warm up on dummy tokens, undo that, report ``started``, start the clock.
 
         ``step(x, y, lr_scale)`` is one whole step; ``state`` is every tensor it changes beside the
-        model's own. All are put back in place, so that warming up cannot be told from the weights.
+        model's own. All are put back in place, so that warming up leaves no trace in the weights.
         ``groups`` are the parameters whose update-to-weight ratio is measured, by a name.
         """
         batches = self._batches
@@ -168,7 +168,7 @@ class Run:
     # --- inside the clock ----------------------------------------------------------------------
 
     def steps(self) -> Iterator[float]:
-        """One turn a step while the budget lasts: the fraction (0..1) of it that is spent."""
+        """Iterate while the budget lasts, one step a turn; yields the spent fraction (0..1) of the budget."""
         if self._model is None or self._batches is None:
             raise RecipeError("run.steps: call run.begin first")
         tokens_in_step = self._batches.batch_size * self._batches.seq_len
@@ -204,7 +204,7 @@ class Run:
         self._telemetry.took(time.monotonic() - self._step_began)
 
     def save(self, model: torch.nn.Module, config: dict[str, Any]) -> None:
-        """Take the last watch measurement of ``model`` and write it and ``config`` for the scorer."""
+        """Take the last watch measurement of ``model``, and write it and ``config`` as the checkpoint."""
         if self._batches is None or self._model is None:
             raise RecipeError("run.save: call run.batches, run.begin and run.steps first")
         self._finish()
@@ -219,7 +219,7 @@ class Run:
     # --- the harness's own: between steps ----------------------------------------------------------
 
     def _between_steps(self) -> None:
-        """What is no training: the watch curve, snapshots, and the end that was asked for."""
+        """What is not training: the watch curve, snapshots, and stopping when told to."""
         if self._next_watch <= self._clock.fraction < 1 and self._spec.max_steps is None:
             self._next_watch = math.floor(self._clock.fraction * NUM_WATCHES + 1) / NUM_WATCHES
             self._settle()
@@ -233,7 +233,7 @@ class Run:
             raise Stopped(f"Told to stop after step {self._clock.num_steps:,}; a snapshot was written.")
 
     def _look(self, model: torch.nn.Module) -> None:
-        """Measure ``model`` on the watch text and send what was found."""
+        """Measure ``model`` on the watch split and send the point."""
         assert self._watch is not None
         with self._aside("watch_s"):
             seen = self._watch.look(model)
@@ -264,7 +264,7 @@ class Run:
         self._snapshot_at_s = self._clock.elapsed_s + (self._spec.snapshot_every_s or math.inf)
 
     def _go_on(self) -> int | None:
-        """Put the newest snapshot back, if there is one; the step that it was taken after."""
+        """Load the newest snapshot, if there is one. Returns the step after which it was taken."""
         folder = snapshot.newest(self._out)
         if folder is None:
             return None
@@ -289,7 +289,7 @@ class Run:
         self._clock.num_tokens += num_tokens
 
     def _num_planned(self) -> float:
-        """Steps of the whole budget; minus seconds where it is in seconds."""
+        """Steps of the whole budget; where it is in seconds, minus its seconds."""
         steps = self._clock.planned_steps
         return -self._spec.budget.amount if steps is None else steps
 
@@ -313,7 +313,10 @@ class Run:
         }
 
     def _lookups_count_to(self, model: torch.nn.Module) -> int | None:
-        """How many uses of a table's row its gradient counts at most (lookups.py), and a warning; None: all of them."""
+        """How many uses of a table's row its gradient counts at most (lookups.py); logs a warning.
+
+        None: all of them.
+        """
         assert self._batches is not None
         most = lookups.count_to(model, self._batches.dummy()[0][:1]) if self.device == "cpu" else None
         if most is not None:
@@ -352,7 +355,7 @@ class Run:
         )
 
     def _settle(self) -> None:
-        """Read the losses that are still on their way, and send what no point has carried yet."""
+        """Read the losses that are still under way, and send those that are in no point yet."""
         last = self._losses.pop(everything=True)
         self._take(last)
         if self._telemetry.losses and last:
@@ -360,7 +363,7 @@ class Run:
 
     @contextmanager
     def _aside(self, name: str) -> Iterator[None]:
-        """Count what training does not pay for."""
+        """Count the time in this block, which is not training, under ``name``."""
         began = time.monotonic()
         try:
             yield
@@ -368,7 +371,7 @@ class Run:
             self._aside_s[name] += time.monotonic() - began
 
     def _finish(self) -> None:
-        """End training time; again when ``steps`` ran out and ``save`` follows, once when the recipe left its loop."""
+        """Stop the clock. Called when ``steps`` ends and by ``save``, as a recipe may leave the loop early."""
         if self._clock.is_running:
             self._settle()
             self._clock.stop()
@@ -376,7 +379,7 @@ class Run:
                 self._batches.close()
 
     def _ended(self) -> dict[str, Any]:
-        """Numbers for the last line; null for those that this run never got to."""
+        """Numbers of the "ended" line; null for what this run never reached."""
         step_s = self._telemetry.all_step_s + self._telemetry.step_s
         return {
             "num_steps": self._clock.num_steps,

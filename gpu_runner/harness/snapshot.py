@@ -1,10 +1,10 @@
-"""Where a run could go on: weights, optimizer state, random states, clock and place in the text. No pickle.
+"""Snapshots to resume a run from: weights, optimizer state, random states, clock and place in the text. No pickle.
 
     out/snapshot-<step>/rank-0.safetensors    every tensor that a step changes, of one process
-                        rank-0.json           numbers, and what run this is
+                        rank-0.json           numbers, and the identity of the run
 
-The folder appears whole or not at all; an older one goes when a newer one stands. A process that
-goes on from it computes the same losses, bit for bit on a CPU, as one that was never stopped.
+The folder appears whole or not at all; then older ones are removed. A process that
+resumes from it computes the same losses, bit for bit on a CPU, as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def save(out: Path, team: Team, *, step: int, tensors: Sequence[torch.Tensor], n
 
 
 def newest(out: Path) -> Path | None:
-    """The snapshot that stands, if one does."""
+    """The newest snapshot, or None."""
     steps = [int(name) for path in out.glob(f"{PREFIX}*") if (name := path.name.removeprefix(PREFIX)).isdigit()]
     return out / f"{PREFIX}{max(steps)}" if steps else None
 
 
 @torch.no_grad()
 def load(folder: Path, team: Team, *, tensors: Sequence[torch.Tensor], of_run: str) -> dict[str, Any]:
-    """Put a snapshot into ``tensors`` and the random generators; gives its numbers.
+    """Load a snapshot into ``tensors`` and the random generators; returns its numbers.
 
     Raises SnapshotUnfit when it was taken of another run (recipe, knobs, seed, budget, dataset or team).
     """
@@ -80,7 +80,7 @@ def load(folder: Path, team: Team, *, tensors: Sequence[torch.Tensor], of_run: s
 
 
 def drop(out: Path) -> None:
-    """Remove every snapshot: the run has ended, its checkpoint stands."""
+    """Remove every snapshot, once the checkpoint is written."""
     for folder in out.glob(f"{PREFIX}*"):
         shutil.rmtree(folder)
 

@@ -1,4 +1,4 @@
-"""spec.json: what the worker asks of one training process. Parsed strictly, like all that crosses a border."""
+"""spec.json: what the worker asks of one training process. Parsed strictly, like every message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpu_runner.harness.failures import BadOverride, RecipeError, SpecError
 
 
 class HarnessSpec(Wire):
-    """One training process. Written by the worker, read once."""
+    """The spec of one training process, written by the worker."""
 
     run_id: int
     seed: Seed
@@ -50,7 +50,7 @@ def effective_knobs(source: Path, overrides: Knobs) -> Knobs:
 
 
 def identity(spec: HarnessSpec, knobs: Knobs, source: Path, world_size: int) -> str:
-    """sha256 (hex) of all that a snapshot depends on: going on under anything else would be another run."""
+    """sha256 (hex) of all that a snapshot depends on; it may be resumed only under the same."""
     files = {
         path.relative_to(source).as_posix(): sha256(path.read_bytes())
         for path in sorted(source.rglob("*"))

@@ -1,7 +1,7 @@
-"""Where a run's text comes from: batch by batch from the supervisor, or from shards that lie open.
+"""The supply of a run's text: served batch by batch by the supervisor, or read from shards in a folder.
 
-A campaign's run is Served: no shard is shown to it, the supervisor hands out each batch (worker/ration.py), and not
-before the clock runs. Whoever trains by hand, on text and a recipe of their own, reads the Shelf.
+A campaign's run is Served: no shard is shown to it, and the supervisor hands out each batch (worker/ration.py), none
+before the clock runs. Training by hand, on text and a recipe of one's own, reads the Shelf.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ CLOSED = "run.batches: no text before the clock: call run.begin first"
 
 
 class Supply(Protocol):
-    """Text in the seed's order."""
+    """Gives training text in the seed's order, and rows of the watch split."""
 
     def ready(self) -> None:
-        """Say that the harness stands, and nothing of the recipe has run yet."""
+        """Say that the harness is up and none of the recipe has run."""
 
     def begin(self, batch_size: int, seq_len: int) -> None:
-        """Start the clock: text may be had from now on, in batches of this shape."""
+        """Start the clock; from now on batches of this shape may be drawn."""
 
     def draw_from(self, first: int, mine: slice) -> Draw:
-        """What draws the next batches after ``first`` rows: of each, the rows that are this process's."""
+        """A function that draws the next batch, beginning after ``first`` rows; of each batch the rows ``mine``."""
 
     def watch(self, num_rows: int, length: int) -> Row:
         """Evenly spaced rows of the watch split, [N, length]."""
 
     def done(self) -> None:
-        """Say that nothing more will come: the supervisor may end this process."""
+        """Say that the checkpoint is written; the supervisor may end this process."""
 
 
 class Shelf:
-    """Shards in a folder, read by whoever trains on them. Raises ValueError that names a shard that is missing."""
+    """Reads shards in a folder, for training by hand. Raises ValueError that names a missing shard."""
 
     def __init__(self, folder: Path, manifest: Manifest, seed: int) -> None:
         self.train, self.watched = (TokenArray(folder, manifest, split) for split in ("train", "watch"))
@@ -78,7 +78,7 @@ class Shelf:
 
 
 class Served:
-    """The inside of a Ration: asks on a socket, one question after another, from any thread."""
+    """The run's side of a Ration: asks on a socket, one question at a time, from any thread."""
 
     def __init__(self, fd: int, manifest: Manifest) -> None:
         self.dtype = np.dtype(manifest.dtype).newbyteorder("<")
@@ -94,7 +94,7 @@ class Served:
         self._is_open = True
 
     def draw_from(self, first: int, mine: slice) -> Draw:
-        """``first`` is where the supervisor stands anyway: it hands out one row after another."""
+        """``first`` is not used: the supervisor hands out one row after another."""
         if not self._is_open:
             raise RecipeError(CLOSED)
         assert mine == slice(0, None, 1), "what is served is not shared by a team"

@@ -7,8 +7,8 @@ A recipe is written once for any number of them. It computes gradients on its ow
     whole = run.team.gather(part, N)        # begins: the parts of all, put together again
 
 so that every process keeps the optimizer's state for its own part only (ZeRO stage 2, Rajbhandari et al.
-2020; batched by shape as in nanochat's DistMuon). Both begin at once and travel while the recipe computes;
-alone, both give back what they were given.
+2020; batched by shape as in nanochat's DistMuon). Both start a transfer and return at once, so that it runs
+while the recipe computes; in a team of one, both return their input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pending:
-    """A tensor that is on its way; ``wait`` returns it when it may be used."""
+    """A tensor under way; ``wait`` returns it when it is complete."""
 
     tensor: Tensor
     on_its_way: Any = None  # torch.distributed.Work
@@ -45,18 +45,18 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Only the first process reports, evaluates and writes the checkpoint."""
+        """Whether this is the first process, which alone reports, evaluates and writes the checkpoint."""
         return self.rank == 0
 
     def part_of(self, num: int) -> slice:
-        """Which of ``num`` things are this process's: equal parts in order, the last ones may be short or empty."""
+        """Indices of this process's part of ``num`` things: equal parts in order, the last may be short or empty."""
         each = -(-num // self.size)
         return slice(min(self.rank * each, num), min((self.rank + 1) * each, num))
 
     def mean_shard(self, stack: Tensor) -> Pending:
-        """Begin to average stack [N, ...] over the team; gives [ceil(N / size), ...], padded with zeros.
+        """Start averaging stack [N, ...] over the team; gives [ceil(N / size), ...], padded with zeros.
 
-        ``stack`` is used up.
+        ``stack`` is overwritten.
         """
         if self.size == 1:
             return Pending(stack)
@@ -66,7 +66,7 @@ class Team:
         return Pending(mine, on_its_way)
 
     def gather(self, mine: Tensor, num: int) -> Pending:
-        """Begin to put the parts of all, up to [ceil(num / size), ...] each, together; gives [num, ...]."""
+        """Start putting all parts, up to [ceil(num / size), ...] each, together; gives [num, ...]."""
         if self.size == 1:
             return Pending(mine)
         each = -(-num // self.size)
@@ -76,7 +76,7 @@ class Team:
         return Pending(whole[:num], _all_gather(whole, mine.contiguous(), async_op=True))
 
     def mean(self, tensors: Iterable[Tensor]) -> list[Pending]:
-        """Begin to average whole tensors in place: for those too small to be worth parting."""
+        """Start averaging whole tensors in place: for tensors too small to split."""
         if self.size == 1:
             return [Pending(tensor) for tensor in tensors]
         return [Pending(t, dist.all_reduce(t.div_(self.size), async_op=True)) for t in tensors]
@@ -94,18 +94,18 @@ class Team:
                 dist.broadcast(tensor.detach(), src=0)
 
     def meet(self) -> None:
-        """Wait until all are here."""
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
     def part(self) -> None:
-        """Leave; afterwards only the process itself is left of the team."""
+        """Leave the team; afterwards it is a team of one."""
         if self.size > 1:
             dist.destroy_process_group()
 
 
 def join(device: str) -> Team:
-    """The team that torchrun's environment names (RANK, WORLD_SIZE, ...); a team of one without it."""
+    """The team that torchrun's environment variables name (RANK, WORLD_SIZE, ...); a team of one without them."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Team()
     if device == "cuda":
@@ -115,13 +115,13 @@ def join(device: str) -> Team:
 
 
 def _padded(stack: Tensor, size: int) -> Tensor:
-    """stack [N, ...], with zeros behind it where ``size`` parts would not be of one length."""
+    """stack [N, ...] with zeros appended, so that ``size`` parts have one length."""
     missing = -stack.size(0) % size
     return torch.cat([stack, stack.new_zeros(missing, *stack.shape[1:])]) if missing else stack
 
 
 def _named(new: str, old: str) -> Callable[..., Any]:
-    """torch 2.13 renamed both collectives and warns of the old names; 2.11 has only those."""
+    """A collective by its name: torch 2.13 renamed both and warns of the old names; 2.11 has only those."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return getattr(dist, new, None) or getattr(dist, old)  # type: ignore[no-any-return]

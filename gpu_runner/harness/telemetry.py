@@ -1,7 +1,7 @@
-"""What a point says: means, rates and percentiles over the steps since the last one.
+"""The metrics of a point: means, rates and percentiles over the steps since the last one.
 
 Nothing here makes a GPU wait: losses and the recipe's extras arrive when they are known
-(losses.py), step times are the host's, which a GPU's queue holds to its own pace.
+(losses.py), and step times are the host's, which follows the GPU's pace through its queue.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Telemetry:
         self.since_s, self.since_tokens, self.since_wait_s = 0.0, 0, 0.0
 
     def begin_at(self, elapsed_s: float, num_tokens: int) -> None:
-        """Where a run that goes on goes on."""
+        """Begin counting where a resumed run goes on."""
         self.since_s, self.since_tokens = elapsed_s, num_tokens
 
     def took(self, seconds: float) -> None:
@@ -46,7 +46,7 @@ class Telemetry:
         return elapsed_s - self.since_s >= POINT_EVERY_S
 
     def point(self, *, elapsed_s: float, num_tokens: int, wait_s: float) -> dict[str, float]:
-        """The metrics since the last point; begins the next."""
+        """The metrics since the last point. Begins the next point."""
         seconds = max(elapsed_s - self.since_s, 1e-9)
         rate = (num_tokens - self.since_tokens) / seconds
         nats = fmean(self.losses)
@@ -89,7 +89,7 @@ class UpdateRatios:
             self.before = {name: [_sample(p).clone() for p in group] for name, group in self.groups.items()}
 
     def step_ended(self) -> dict[str, torch.Tensor]:
-        """{"update_ratio/<group>": [] float32} for a step that was chosen, else nothing."""
+        """{"update_ratio/<group>": [] float32} for a measured step, else {}."""
         before, self.before = self.before, {}
         if before:
             self.last_s = time.monotonic()
@@ -106,6 +106,6 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Of all of them together, []."""
+    """The norm of all tensors together, []."""
     norm: torch.Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors]))
     return norm

@@ -1,9 +1,8 @@
-"""Before the clock: compile, take a few steps on dummy tokens, take them back.
+"""Before the clock: compiles, takes a few steps on dummy tokens, and undoes them.
 
 A GPU always trains compiled. On a CPU compiling costs 40 to 60 s and saves about a third of every
-step, or nothing: it is tried when the budget is long enough, which the eager steps that are taken
-anyway tell, and undone when eager was faster. A compiler that fails costs speed and not the run,
-unless compiling was asked for.
+step, or nothing. So eager steps are timed first; compiling is tried when the whole budget is long enough, and undone
+when eager was faster. A compiler that fails costs speed and not the run, unless compiling was asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Mode = Literal["auto", "always", "never"]
 
 
 class Compiled:
-    """A function that trains eager until it is told to compile, and can go back."""
+    """A function that runs eager until it is told to compile, and can go back."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.plain = self.function = function
@@ -45,7 +44,7 @@ class Compiled:
 
 
 class WarmUp:
-    """``take`` leaves every tensor as it found it and the compiled functions ready."""
+    """Compiles a recipe's functions and times steps; ``take`` leaves every tensor as it was."""
 
     def __init__(self, compiled: Sequence[Compiled], *, mode: Mode, device: str, pipe: Pipe) -> None:
         self.compiled, self.mode, self.device, self.pipe = compiled, mode, device, pipe
@@ -105,7 +104,7 @@ class WarmUp:
             function.fall_back()
 
     def _steps(self, step: Callable[[], object]) -> float:
-        """Seconds of the fastest of a few steps: the first one pays for what is lazy."""
+        """Seconds of the fastest of a few steps; the first one includes lazy initialisation."""
         took = []
         for _ in range(NUM_STEPS):
             began = time.monotonic()
@@ -118,7 +117,7 @@ class WarmUp:
 
 @torch.no_grad()
 def put_back(tensors: Sequence[torch.Tensor], kept: Sequence[torch.Tensor]) -> None:
-    """In place: a compiled graph holds on to the tensor itself."""
+    """Copy the kept values back in place, since a compiled graph refers to the tensor itself."""
     for tensor, old in zip(tensors, kept, strict=True):
         tensor.copy_(old)
         tensor.grad = None

@@ -1,4 +1,4 @@
-"""The live validation curve: bits per byte on text that is held out from training.
+"""The watch curve: bits per byte on text that is held out from training, measured while a run trains.
 
 Self-reported: the proposed code sits in the same process and could see this text. It shows people
 how a run is going; verdicts use gpu_runner/scorer/score.py. The rows are evenly spaced over the watch split
@@ -25,7 +25,7 @@ LOGITS_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # of rows that are looked at 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """One look at a model."""
+    """One measurement of a model on the watch split."""
 
     nats_per_token: float  # NaN when the model's logits are
     bits_per_byte: float | None  # over tokens that stand for text; None where their bytes are not known
@@ -33,7 +33,7 @@ class Watched:
 
 
 class Watch:
-    """Rows of held-out text, evenly spaced: inputs ``x`` and targets ``y``, [N, T] int64, and which targets count.
+    """Evenly spaced rows of the watch split: inputs ``x`` and targets ``y``, [N, T] int64, and which targets count.
 
     Raises BadOverride when a row of ``seq_len`` is longer than the text, DatasetMissing when any row would be.
     """
@@ -46,7 +46,7 @@ class Watch:
 
     @cached_property
     def rows(self) -> Row:
-        """[N, T + 1], asked for when it is first looked at: no text is handed out before the clock runs."""
+        """[N, T + 1], asked for at the first measurement, since no text is handed out before the clock runs."""
         return self.dataset.supply.watch(self.num_rows, self.seq_len + 1).astype(np.int64)
 
     @cached_property
@@ -59,7 +59,7 @@ class Watch:
 
     @cached_property
     def num_bytes(self) -> int | None:
-        """Of text that the targets stand for; None where it is not known."""
+        """Bytes of text that the targets stand for; None where they are not known."""
         table = self.dataset.token_bytes
         return None if table is None else int(table[self.rows[:, 1:]].sum(dtype=np.int64))
 

@@ -1,6 +1,6 @@
 """``python -m gpu_runner.leakage --source DIR --base DIR --origin DIR --dataset DIR``: prints one ``Learned`` as JSON.
 
-A process of its own, because it reads what hostile hands wrote: it can be limited and killed, and takes nothing along.
+A process of its own, because it reads hostile files: it can be limited and killed without harm to the worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gpu_runner.leakage.compare import MAX_READ, compare
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Path -> what plain files hold; of one that is too long to be read as much as shows that."""
+    """Path -> content of every regular file; of one that is too long to be compared, just enough to show that."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if stat.S_ISREG(path.lstat().st_mode):

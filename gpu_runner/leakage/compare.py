@@ -1,4 +1,4 @@
-"""Which letters of a source are held out, and since when. Raises ValueError for a dataset that is not whole."""
+"""Compares a recipe's source with held-out text: what it holds, and what of that its base and origin do not hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITHOUT_TEXT = "text, since the dataset's tokens came without their tokenizer; o
 
 
 class HeldOutPlace(Wire):
-    """Where a source says what is held out: of the source, never of the text."""
+    """A place in the source that holds held-out text; the text itself is not told."""
 
     path: str
     line: int
@@ -37,9 +37,9 @@ class HeldOutPlace(Wire):
 
 
 class Learned(Wire):
-    """Letters and digits of held-out text, each counted once, that a source holds in any form.
+    """How many letters and digits of held-out text a source holds in any form, each counted once.
 
-    What the training text holds, too, is no secret and not counted.
+    Text that the training split holds as well is no secret and is not counted.
     """
 
     num_in_all: int
@@ -52,7 +52,7 @@ class Learned(Wire):
 
 @dataclass(frozen=True)
 class Read:
-    """A source's streams, and the hash of every stretch of each; and what was left out, by path ("": of all)."""
+    """A source's streams with their hashes, and what was not read: path ("": the whole source) -> a sentence."""
 
     streams: list[tuple[str, Stream, Hashes]]
     unread: dict[str, str]
@@ -63,7 +63,11 @@ class Read:
 
 
 def compare(dataset: Path, *, origin: Source, base: Source, source: Source) -> Learned:
-    """``source`` is ``base`` with the change, ``origin`` what the campaign began with."""
+    """Which held-out text ``source`` holds, and how much of it ``base`` and ``origin`` do not.
+
+    ``source`` is ``base`` with the patch, ``origin`` the campaign's first commit. ValueError for a dataset that is not
+    whole.
+    """
     corpus = Corpus.open(dataset)
     read = _read(source, corpus)
     held_out, known = _held_out(corpus, read), [NOTHING, NOTHING]
@@ -82,7 +86,7 @@ def compare(dataset: Path, *, origin: Source, base: Source, source: Source) -> L
 
 
 def _held_out(corpus: Corpus, read: Read) -> Hashes:
-    """Of ``read``, what a held-out split has and the training text has not."""
+    """The hashes of ``read`` that a held-out split has and the training text has not."""
     sought = Sought(read.hashes)
     for split in HELD_OUT:
         for hashes in corpus.stretches(split):
@@ -95,12 +99,12 @@ def _held_out(corpus: Corpus, read: Read) -> Hashes:
 
 
 def _letters(hashes: Hashes) -> int:
-    """Stretches begin at every eighth letter of held-out text: so many of them cover so much of it."""
+    """How many letters so many hashes cover: stretches of held-out text begin at every STRIDE letters."""
     return STRIDE * len(hashes)
 
 
 def _read(source: Source, corpus: Corpus) -> Read:
-    """Small files first."""
+    """Hash all forms of all files, the smallest first, within MAX_READ and MAX_DECODED bytes."""
     allowance = Allowance(MAX_DECODED)
     left, found, unread = MAX_READ, [], {}
     for path, body in sorted(source.items(), key=lambda file: (len(file[1]), file[0])):
@@ -121,7 +125,7 @@ def _streams(path: str, body: bytes, corpus: Corpus, allowance: Allowance) -> It
 
 
 def _places(read: Read, hashes: Hashes) -> list[HeldOutPlace]:
-    """By file and line, in the form that shows the most of it."""
+    """Where these hashes stand: file and line, in the form that shows the most of them."""
     if not len(hashes):
         return []
     seen: Counter[tuple[str, int, str]] = Counter()

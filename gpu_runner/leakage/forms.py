@@ -1,13 +1,14 @@
-"""A file in every form in which it could tell a model something, by letters, each letter with its line. Never run.
+"""All forms in which a file could give text to a model, as streams of letters, each letter with its line. Never run.
 
     as it stands    the file's text
-    strings         every string and bytes literal behind the one before, as Python reads them
-    comments        and names: the same
+    strings         all string and bytes literals in order, as Python reads them
+    comments        all comments in order
+    names           all names in order
     numbers         as bytes, as code points, as ids of the dataset's tokens; long ones by their own bytes
     unpacked        what strings, comments and numbers decode to (unpack.py)
 
 Each of them also from behind, by ROT13, in plain letters and without digits.
-What Python cannot read is read by patterns, as well as that goes.
+What Python cannot parse is read by patterns, as far as that goes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.Tok
 
 @dataclass(frozen=True)
 class Stream:
-    """``letters`` in one of the forms; ``lines`` [N] int32 says on which line of the file each of them stands."""
+    """``letters`` of one form; ``lines`` [N] int32: the line of the file on which each letter stands."""
 
     form: str
     letters: bytes
@@ -73,7 +74,7 @@ def streams(path: str, body: bytes, table: Table | None, allowance: Allowance) -
 
 
 def token_numbers(body: bytes, width: int) -> Stream:
-    """The file's numbers as tokens of so many bytes: all that can be compared where nobody knows their text."""
+    """The file's numbers as tokens of ``width`` bytes: all that can be compared where the tokens' text is not known."""
     said = list(_numbered(body.decode(errors="replace")))
     below = 1 << (8 * width)
     return _stream(
@@ -95,7 +96,7 @@ def _turned(form: str, said: Sequence[Said]) -> Iterator[Stream]:
 
 
 def _bared(form: str, said: Sequence[Said]) -> Iterator[Stream]:
-    """In plain letters, where wide, bold or accented ones stand; and without digits, where words are numbered."""
+    """In plain letters, where wide, bold or accented ones stand; and without digits, in case words are numbered."""
     if not all(text.isascii() for text, _ in said):
         said = [(unicodedata.normalize("NFKD", text).translate(_LOOKS_LIKE), line) for text, line in said]
         yield _stream(f"{form}, in plain letters", [(text.encode("ascii", "ignore"), line) for text, line in said])
@@ -114,7 +115,7 @@ def _stream(form: str, said: Iterable[tuple[bytes, int]], *, raw: bool = False) 
 
 
 def _literals(path: str, text: str) -> tuple[list[Said], list[Said]]:
-    """Strings and comments."""
+    """The file's strings and its comments."""
     if path.endswith(".py"):
         try:
             return list(_strings(text)), list(_comments(text))
@@ -151,7 +152,7 @@ def _comments(text: str) -> Iterator[Said]:
 
 
 def _blobs(strings: Sequence[Said], comments: Sequence[Said]) -> Iterator[tuple[str, bytes, int]]:
-    """(form, text, line): literals alone, and all those together that have no space in them; as they are and turned."""
+    """(form, text, line) of what may be encoded: single literals, and all together that have no space; also turned."""
     for form, said in (("strings", strings), ("comments", comments)):
         bare = [(text.strip(), line) for text, line in said]
         dense = [(text, line) for text, line in bare if text and not any(map(str.isspace, text))]
@@ -170,7 +171,7 @@ def _blobs(strings: Sequence[Said], comments: Sequence[Said]) -> Iterator[tuple[
 
 
 def _numbers(said: Sequence[Said], table: Table | None) -> Iterator[list[tuple[bytes, int]]]:
-    """All numbers of a file, spelled in each of the ways that fit them."""
+    """All numbers of a file, in each of the spellings that fit them."""
     numbers = list(_read_numbers(said))
     yield [(bytes([n]), line) for n, line in numbers if n < 256]
     yield [(chr(n).encode(errors="surrogatepass"), line) for n, line in numbers if n <= sys.maxunicode]
@@ -185,7 +186,7 @@ def _own_bytes(number: int, order: str) -> bytes:
 
 
 def _read_numbers(said: Iterable[Said]) -> Iterator[tuple[int, int]]:
-    """(number, line) of all that look like whole numbers, in strings and comments, too."""
+    """(number, line) of everything that looks like a whole number, also in strings and comments."""
     for text, line in said:
         for found in _NUMBER.findall(text):
             if len(found) <= LONGEST_NUMBER:

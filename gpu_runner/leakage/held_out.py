@@ -1,4 +1,4 @@
-"""A split's text by its letters, in pieces; or its tokens as they are, where nobody knows what they stand for."""
+"""The letters of a dataset's split, in pieces; the bytes of its tokens where the tokenizer is not known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Corpus:
         return cls(home=home, manifest=manifest, table=stored_table(home, manifest.tokenizer))
 
     def stretches(self, split: str) -> Iterator[Hashes]:
-        """Of a held-out split, at every stride."""
+        """Hashes of a held-out split, one for each STRIDE letters."""
         left = b""
         for letters in self._letters(split, None):
             left += letters
@@ -43,7 +43,7 @@ class Corpus:
             left = left[max(0, whole - STRETCH + STRIDE) :]
 
     def trained_on(self) -> Iterator[Hashes]:
-        """Of the training text, everywhere; of its first MAX_TRAIN_TOKENS."""
+        """Hashes of the training text, one for each letter, of its first MAX_TRAIN_TOKENS."""
         left = b""
         for letters in self._letters("train", MAX_TRAIN_TOKENS):
             left += letters
@@ -64,7 +64,7 @@ class Corpus:
 
 
 class _Spelled:
-    """The letters of every token one behind the other, so that many tokens are spelled at once."""
+    """The letters of all tokens in one array, so that many tokens are spelled at once."""
 
     def __init__(self, table: Table) -> None:
         spelled = [letters_of(token) for token in table]
@@ -73,7 +73,7 @@ class _Spelled:
         self.starts = np.cumsum(self.num) - self.num
 
     def letters(self, ids: Ids) -> bytes:
-        """Ids that no text has are left out."""
+        """The letters of these ids; ids without text give none."""
         known: npt.NDArray[np.int64] = ids[ids < len(self.num)].astype(np.int64)
         num = self.num[known]
         begin = np.cumsum(num) - num

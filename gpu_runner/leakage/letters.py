@@ -1,11 +1,11 @@
-"""Text by its letters and digits alone, and hashes of every 32 of them.
+"""Text reduced to its letters and digits, and hashes of every 32 of them.
 
-Spaces, line ends, case, punctuation, quotes and escapes are what an author changes without a thought, or on purpose:
-they are dropped on both sides, so that one comparison sees through all of them. Bytes from 0x80 on, of letters that
-are not ASCII, stay as they are.
+An author can change spaces, line ends, case, punctuation, quotes and escapes without changing the text. So they are
+dropped on both sides, and one comparison sees through all such changes. Bytes from 0x80 on, of letters that are not
+ASCII, stay as they are.
 
-Of held-out text only the stretches that begin at every eighth letter are looked for, and in the source at every one:
-a copy of 39 letters holds such a stretch, and the long side costs an eighth.
+Held-out text is hashed at every eighth letter only, and the source at every letter: any copy of 39 letters holds such
+a stretch, and the longer of the two texts costs an eighth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def letters_of(text: bytes) -> bytes:
 
 
 def everywhere(letters: bytes) -> Hashes:
-    """A hash for each stretch of ``letters``, in their order: [len - 31], or none."""
+    """A hash for each stretch of STRETCH letters, at every letter, in order: [len - 31], or none."""
     num = max(0, len(letters) - STRETCH + 1)
     hashes = np.empty(num, np.uint64)
     for offset in range(min(STRIDE, num)):
@@ -39,7 +39,7 @@ def everywhere(letters: bytes) -> Hashes:
 
 
 def at_every_stride(letters: bytes) -> Hashes:
-    """A hash for each stretch that begins at a multiple of STRIDE. Expects whole strides."""
+    """A hash for each stretch that begins at a multiple of STRIDE. Takes whole strides."""
     return _of_words(np.frombuffer(letters, "<u8"))
 
 
@@ -48,7 +48,7 @@ def _whole(letters: bytes) -> bytes:
 
 
 def _of_words(words: npt.NDArray[np.uint64]) -> Hashes:
-    """A hash for each four neighbours; every step can be undone, so that one changed letter changes it."""
+    """A hash for each four neighbouring words. Every step can be undone, so one changed letter changes the hash."""
     num = max(0, len(words) - WORDS + 1)
     hashes = np.zeros(num, np.uint64)
     for place in range(WORDS):

@@ -1,4 +1,4 @@
-"""What an encoded or packed text may be once it is decoded: everything that fits, within bounds."""
+"""Decodes text that may be encoded or packed, in every way that fits, within bounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPACE = re.compile(rb"\s+")
 
 
 class Allowance:
-    """So many bytes may be decoded of one source, however it is nested. ``is_spent``: not all was looked at."""
+    """How many bytes may be decoded of one source, however nested. ``is_spent``: not all was decoded."""
 
     def __init__(self, num_bytes: int) -> None:
         self.left = num_bytes
@@ -34,7 +34,7 @@ class Allowance:
 
 
 def unpacked(blob: bytes, allowance: Allowance, depth: int = MAX_DEPTH) -> Iterator[bytes]:
-    """Everything that ``blob`` decodes to, and what that decodes to."""
+    """Everything that ``blob`` decodes to, and everything that this decodes to."""
     if depth == 0 or len(blob) < SHORTEST:
         return
     for decode in (*_TEXTS, *_PACKED):
@@ -48,7 +48,7 @@ def unpacked(blob: bytes, allowance: Allowance, depth: int = MAX_DEPTH) -> Itera
 
 
 def turned(text: str) -> Iterator[str]:
-    """As it is, from behind, and by ROT13."""
+    """The text as it is, from behind, and by ROT13."""
     yield text
     yield text[::-1]
     yield codecs.encode(text, "rot13")
@@ -70,7 +70,7 @@ def _text(decode: Callable[[bytes], bytes], alphabet: bytes) -> Callable[[bytes]
 
 
 def _padded(decode: Callable[[bytes], bytes], unit: int) -> Callable[[bytes], bytes]:
-    """Signs at the end that make no whole unit are passed over: where a text was cut, its beginning still reads."""
+    """Decodes whole units and drops the rest at the end: of a text that was cut, the beginning still decodes."""
 
     def read(bare: bytes) -> bytes:
         bare = bare.rstrip(b"=")

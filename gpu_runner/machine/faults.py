@@ -1,11 +1,11 @@
-"""Is it the machine that failed? What an error says of disk, quota, descriptors, memory, helpers and devices.
+"""Is an error the machine's fault? Reads it for signs of disk, quota, descriptors, memory, helpers and devices.
 
-Such errors come in many coats: Python's OSError, safetensors' own error (which is none), torch's RuntimeError, a
+Such errors come in many types: Python's OSError, safetensors' own (which is none), torch's RuntimeError, a
 compiler's that was raised from one of these, the words of git. What they share is an errno, or the C library's words
 for it. Without torch: harness, scorer and supervisor read the same table.
 
-Inside of a run an error is only the run's word: it may raise what it likes. So nothing here excuses anything. It is
-tried again within its attempts, and that is counted (research/runs/dispatch.py).
+Inside of a run an error is only the run's word, since a recipe may raise what it likes. So it excuses nothing: the run
+is tried again within its attempts, and that is counted (research/runs/attempts.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gpu_runner.sandbox.tally import PRIVATE
 
 
 def _known(**words: str) -> dict[int, str]:
-    """By errno, those that this system has: macOS lacks a few."""
+    """errno -> words, for those that this system has: macOS lacks a few."""
     return {getattr(errno, name): said for name, said in words.items() if hasattr(errno, name)}
 
 
@@ -56,16 +56,16 @@ class Cause(NamedTuple):
 
 
 class MachineFault(Exception):
-    """The machine failed under our own hands; ``str()`` is a sentence."""
+    """The machine failed under our own process; ``str()`` is a sentence."""
 
 
 # --- an error ---------------------------------------------------------------------------------------
 
 
 def cause_of(error: BaseException, writable: Path | None = None) -> Cause | None:
-    """What ``error``, or one that it was raised from, says of the machine; None: it says nothing.
+    """The machine's failure, or the limit, behind ``error`` or what it was raised from; None: neither.
 
-    ``writable`` is the run's output folder: that all else can only be read is the sandbox's doing.
+    ``writable`` is the run's output folder: everywhere else the sandbox, not the disk, is read-only.
     """
     if isinstance(error, KeyboardInterrupt):
         return Cause("killed", "it was interrupted from outside (SIGINT)")
@@ -76,7 +76,7 @@ def cause_of(error: BaseException, writable: Path | None = None) -> Cause | None
 
 
 def is_machines(error: BaseException) -> bool:
-    """Of an error in our own processes: they write where they like, and what they want for is the machine's to give."""
+    """Whether an error in our own processes is the machine's. No sandbox limits where these write or what they get."""
     if isinstance(error, MachineFault):
         return True
     found = cause_of(error, EVERYWHERE)
@@ -84,7 +84,7 @@ def is_machines(error: BaseException) -> bool:
 
 
 def _wants(error: BaseException) -> bool:
-    """Memory, one more process or thread, or the end of one that was killed."""
+    """Whether it wants for memory, a process or a thread, or waits for the end of a killed one."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError) and error.errno is not None:
@@ -93,7 +93,7 @@ def _wants(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and what it was raised from, or while handling."""
+    """``error``, and what it was raised from or while handling."""
     seen = set[int]()
     here: BaseException | None = error
     while here is not None and id(here) not in seen:
@@ -142,7 +142,7 @@ _SHARED = re.compile(r"</torch_|shared memory|killed by signal: Bus error")
 
 
 def _number_in(said: str) -> int | None:
-    """The errno that an error tells of in words: Rust's way, Python's, or the C library's."""
+    """The errno that the words of an error tell: in Rust's, Python's or the C library's way."""
     if (found := _NUMBERED.search(said)) is not None:
         return int(found[1] or found[2])
     if "killed by signal: Bus error" in said or "unable to allocate shared memory" in said:
@@ -157,7 +157,10 @@ def _place_in(said: str) -> str:
 
 
 def _is_full_private(place: str) -> bool:
-    """Is it the sandbox's own memory, of its size? A write names no place: then one that is full now is what it met."""
+    """Whether the sandbox's own tmpfs, told by its size, is full.
+
+    Where no place is named, one that is full now counts.
+    """
     for private in PRIVATE:
         if place and not Path(place).is_relative_to(private):
             continue
@@ -175,7 +178,7 @@ _KILLED = re.compile(
 
 
 def _helper_of(error: BaseException, said: str) -> Cause | None:
-    """A process that training had started was killed: of a data loader, a compiler or a pool."""
+    """The cause where a process that training had started (a data loader, a compiler, a pool) was killed."""
     code = getattr(error, "returncode", None)
     if _KILLED.search(said) or type(error).__name__ == "BrokenProcessPool" or code in (-9, -15):
         return Cause("killed", "a process that it had started was killed")
@@ -185,12 +188,12 @@ def _helper_of(error: BaseException, said: str) -> Cause | None:
 
 
 def cause_in(said: str) -> Cause | None:
-    """The same of words alone, such as those of a model's process that is gone."""
+    """As ``cause_of``, from words alone, such as those of a model's process that is gone."""
     return _cause_of_one(RuntimeError(said), None)
 
 
 def are_machines(said: str) -> bool:
-    """Of the words of our own helpers, such as git."""
+    """As ``is_machines``, from the words of our own helpers, such as git."""
     return is_machines(RuntimeError(said))
 
 
@@ -233,7 +236,7 @@ def says_device_unfit(said: str) -> bool:
 
 
 def disk_problem(folder: Path) -> str | None:
-    """Why nothing can be written below ``folder``, tried with a mebibyte; None where it can."""
+    """Why a mebibyte cannot be written below ``folder``; None where it can."""
     probe = folder / ".probe"
     try:
         with probe.open("wb") as file:
@@ -265,7 +268,7 @@ SENT = frozenset(
 
 
 def signal_of(exit_code: int) -> signal.Signals | None:
-    """The signal that ended a process: Popen's negative number, or 128 more through a shim; None: it exited."""
+    """The signal that ended a process, from Popen's negative exit code or a shim's 128 + N; None: it exited."""
     number = -exit_code if exit_code < 0 else exit_code - 128
     try:
         return signal.Signals(number) if number > 0 else None

@@ -1,4 +1,4 @@
-"""What this machine is: the class that results are compared within, and the facts that stand on every run."""
+"""The hardware class, within which runs are compared, and the facts of the machine that stand on every run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hardware_class() -> str:
 
 
 def facts() -> Facts:
-    """What a person wants to know of the machine; what cannot be read is None. Does not import torch."""
+    """The machine's facts for people; None for what cannot be read. Does not import torch."""
     gpu = gpus()[0] if gpus() else None
     return {
         "cpu": _cpu_model(),

@@ -1,7 +1,7 @@
-"""``python -m gpu_runner.machine.probe``: what this machine can do, as one JSON object. `manage.py doctor` asks it.
+"""``python -m gpu_runner.machine.probe``: what this machine can do, as one JSON object. `manage.py doctor` runs it.
 
-A process of its own, so that whoever asks needs neither torch nor this package. Does not import torch unless there
-is a GPU to ask it about: that import alone takes seconds.
+A process of its own, so that the caller needs neither torch nor this package. It imports torch only where there
+is a GPU to ask it about, since that import alone takes seconds.
 """
 
 from __future__ import annotations

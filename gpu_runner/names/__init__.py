@@ -1,4 +1,4 @@
-"""What the names in a patch lead to, asked of the packages that are installed: trusted, and runs nothing proposed.
+"""Resolves the names in a patch against the installed packages. Trusted; runs nothing proposed.
 
 The gate "code" reads a patch and starts ``python -m gpu_runner.names`` beside it: one process that imports torch, numpy
 and triton, walks dotted names through them without calling anything, and says of each what it really is. So a module

@@ -1,8 +1,8 @@
-"""``python -m gpu_runner.names``: starts ``inside`` in the sandbox, with our pipes, and ends with it.
+"""``python -m gpu_runner.names``: runs ``inside`` in the sandbox, on its own standard input and output.
 
-It imports installed packages and nothing that anybody proposed, and a boundary around it is one wall more: a package
-that does at import what it should not finds no network, no secret and nothing to write. So where no level works, as on
-macOS, it runs without one; nothing is hidden from it either, as it trains on nothing.
+It imports installed packages and nothing proposed; the sandbox is one wall more: a package that misbehaves at import
+finds no network, no secret and nothing to write. So where no level works, as on macOS, it runs without one. No
+held-out text is hidden from it, as it trains nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def levels() -> Iterator[str]:
 
 
 def works(level: str) -> bool:
-    """Does Python start at ``level`` here? None is for where nothing else does."""
+    """Whether Python starts at ``level`` here. Level none always does."""
     if level == "none":
         return True
     try:

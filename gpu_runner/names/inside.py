@@ -1,4 +1,4 @@
-"""The process that has the packages: reads questions from standard input, a line each, until that ends or is idle."""
+"""The process that imports the packages: answers questions, one a line, until standard input ends or IDLE_S pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NAME = 400  # characters
 
 
 def hello() -> dict[str, Any]:
-    """Which versions are asked: the same name may be another thing in another one."""
+    """The first line: which versions of Python and the packages are asked, since names differ between them."""
     return {"packages": {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}}}
 
 
@@ -32,7 +32,7 @@ def _version(package: str) -> str | None:
 
 
 def answer(names: list[str]) -> dict[str, Any]:
-    """Raises ValueError for what no gate asks."""
+    """What each name leads to, and which packages are absent. Raises ValueError for a name that no gate asks about."""
     leads: dict[str, list[Step]] = {}
     absent: dict[str, str] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What a dotted name leads to in the installed packages: walked step by step, looked at, never called."""
+"""What a dotted name leads to in the installed packages, step by step; nothing is called."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ABSENT, UNSEEN = object(), object()
 
 
 class Step(NamedTuple):
-    """Where one more part of a name leads. ``home`` is where the thing was made, whatever path led to it.
+    """What one more part of a dotted name leads to. ``home`` is where it was defined, whatever path led to it.
 
     *missing*: there is no such name. *unseen*: it is known only when the code runs (what a property gives).
-    ``is_listed``: the module that it was taken of has it in its ``__all__``; None where that has none.
+    ``is_listed``: whether the module on the path has it in its ``__all__``; None where it has none.
     """
 
     kind: Kind
@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 
 def steps(dotted: str) -> list[Step]:
-    """One for every part of ``dotted``, up to the first that is missing or unseen.
+    """A Step for each part of ``dotted``, up to the first that is missing or unseen.
 
     Raises ImportError when its first part cannot be imported.
     """
@@ -66,12 +66,12 @@ def _taken(inside: Any, name: str) -> Any:
 
 
 def _makes_up(kind: type) -> bool:
-    """Does it answer for names that it does not have, when it is asked?"""
+    """Whether the class has a ``__getattr__``, which may answer for names that it does not have."""
     return inspect.getattr_static(kind, "__getattr__", None) is not None
 
 
 def _of_module(module: ModuleType, name: str) -> Any:
-    """Its own name, or a module below it, which is imported for that. What it would make up is not asked for."""
+    """A module's own name, or a module below it, which is imported for that. ``__getattr__`` is not called."""
     for namespace in (vars(module), vars(_behind(module))):
         if name in namespace:
             return namespace[name]
@@ -82,7 +82,7 @@ def _of_module(module: ModuleType, name: str) -> Any:
 
 
 def _behind(module: ModuleType) -> ModuleType:
-    """The module itself; behind one of torch's switchboards (``torch.backends.cudnn``) the one that it was made of."""
+    """The module itself; for one that torch wraps (``torch.backends.cudnn``) the module inside."""
     inner = vars(module).get("m")
     return inner if type(module) is not ModuleType and isinstance(inner, ModuleType) else module
 
@@ -122,7 +122,7 @@ def _kind(found: Any) -> Kind:
 
 
 def home(found: Any) -> str:
-    """The dotted name under which it was made; of a plain value, its class's."""
+    """The dotted name under which it was defined; for a plain value, its class's."""
     if isinstance(found, ModuleType):
         return found.__name__
     if isinstance(found, functools.partial):
@@ -133,7 +133,7 @@ def home(found: Any) -> str:
 
 
 def _named(found: Any) -> str | None:
-    """Functions and what stands in for one (a cached one, a kernel of Triton's) carry both names themselves."""
+    """The name that functions carry themselves, and so do wrappers (a cached function, a kernel of Triton's)."""
     own = getattr(found, "__dict__", {})
     if not (inspect.isfunction(found) or "__qualname__" in own or isinstance(found, functools._lru_cache_wrapper)):
         return None
@@ -142,7 +142,7 @@ def _named(found: Any) -> str | None:
 
 
 def _of_routine(found: Any) -> str:
-    """Of machine code, which may know no module: by what it belongs to."""
+    """The name of a compiled function, which may know no module: by what it belongs to."""
     name = getattr(found, "__name__", "?")
     belongs = getattr(found, "__objclass__", None) or getattr(found, "__self__", None)
     if inspect.ismethod(found):

@@ -1,4 +1,4 @@
-"""A child process group: read without trust, watched on every tick, killed as a whole."""
+"""A child process and its group: read with bounds, checked on every tick, killed as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Take = Callable[[bytes | None], None]  # one line without its newline; None for 
 
 
 class Ear(Protocol):
-    """What a pipe's bytes go to."""
+    """Takes the bytes of one pipe."""
 
     def feed(self, block: bytes) -> None: ...
     def close(self) -> None: ...
@@ -48,7 +48,7 @@ class Lines:
             self.skipping = True
 
     def close(self) -> None:
-        """The last line may lack its newline."""
+        """Take the last line, which may lack its newline."""
         if self.kept or self.skipping:
             self._line(bytes(self.kept))
             self.kept.clear()
@@ -115,7 +115,10 @@ class Child:
             os.close(fd)
 
     def kill(self) -> None:
-        """SIGKILL to the group. Under bubblewrap its death also ends the namespace, and so all that fled the group."""
+        """SIGKILL to the group.
+
+        Under bubblewrap that also ends the namespace, with every process that left the group.
+        """
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -129,7 +132,7 @@ class Child:
         self.process.wait(timeout=REAPED_S)
 
     def follow(self, check: Callable[[], None]) -> int:
-        """Reads until the process ends and returns its exit code (negative: a signal).
+        """Read until the process ends; its exit code (negative: a signal).
 
         ``check`` is called on every tick; what it raises ends the wait, and leaving the block kills the child.
         """

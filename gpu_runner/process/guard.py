@@ -1,4 +1,4 @@
-"""Ends a command with all that it started when whoever asked for it is gone, however it went.
+"""Ends a command, with all that it started, when its parent is gone, however that ended.
 
     python -S gpu_runner/process/guard.py LIFELINE [GRACE_S] -- COMMAND ...
 
@@ -28,7 +28,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def prctl(option: int, value: int) -> None:
-    """Linux only. An older kernel that refuses leaves us with the process group, as on macOS."""
+    """prctl(2), on Linux only. Where the kernel refuses, only the process group is ended, as on macOS."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
@@ -45,7 +45,7 @@ def wake_pipe() -> int:
 
 
 def start(command: list[str], lifeline: int) -> subprocess.Popen[bytes]:
-    """COMMAND in a session of its own. It inherits every descriptor that we were given but the lifeline."""
+    """Start COMMAND in a session of its own. It inherits all of our descriptors but the lifeline."""
     os.set_inheritable(lifeline, False)
     return subprocess.Popen(
         command,
@@ -63,7 +63,7 @@ def signal_group(child: subprocess.Popen[bytes], number: int) -> None:
 
 
 def arrived(wake: int) -> list[int]:
-    """The signals that arrived and are to be passed on."""
+    """The signals that arrived and are passed on to COMMAND."""
     try:
         numbers = os.read(wake, 512)
     except BlockingIOError:
@@ -72,7 +72,7 @@ def arrived(wake: int) -> list[int]:
 
 
 def watch(child: subprocess.Popen[bytes], lifeline: int, wake: int, grace_s: float) -> int:
-    """Waits for COMMAND, and ends it when told to or when the lifeline breaks. Returns its exit code."""
+    """Wait for COMMAND, and end it when told to or when the lifeline breaks. Its exit code."""
     kill_at: float | None = None
     watched = [lifeline, wake]
     while child.poll() is None:
@@ -93,7 +93,7 @@ def watch(child: subprocess.Popen[bytes], lifeline: int, wake: int, grace_s: flo
 
 
 def children() -> list[int]:
-    """Our living children on Linux: as their subreaper we inherit every process that lost its parent."""
+    """Our living children. On Linux we are the subreaper, so orphans of COMMAND are among them."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(pid) for pid in file.read().split()]
@@ -102,14 +102,14 @@ def children() -> list[int]:
 
 
 def reap_adopted(child: subprocess.Popen[bytes]) -> None:
-    """Buries the processes that we inherited and that have ended: a run leaves some, and nobody else will."""
+    """Reap orphans that have ended: a run leaves some, and no other process will."""
     for pid in children():
         if pid != child.pid:  # its exit code is for ``poll``
             os.waitpid(pid, os.WNOHANG)
 
 
 def end_strays(child: subprocess.Popen[bytes]) -> None:
-    """Kills what COMMAND left behind: its group, and on Linux also what hid in other sessions."""
+    """Kill what COMMAND left behind: its group, and on Linux also what moved to other sessions."""
     signal_group(child, signal.SIGKILL)
     give_up_at = time.monotonic() + STRAYS_END_WITHIN_S
     while (strays := children()) and time.monotonic() < give_up_at:

@@ -1,4 +1,4 @@
-"""What a process draws on its terminal, as the lines that a person would have seen there.
+"""Turns what a process draws on its terminal into the lines that a person would have seen there.
 
 Progress bars (tqdm, rich, pip, torch.hub, datasets, Keras, curl, git) do not end their lines: they go back and draw
 anew, with carriage returns, backspaces and escapes. A log wants the last state of each.
@@ -36,7 +36,7 @@ class _Row:
         self.is_new = True
 
     def wipe(self, first: int, last: int | None = None) -> None:
-        """From ``first`` on, or what stands before ``last``, or all."""
+        """Blank the row from ``first`` on, or up to ``last``, or all of it."""
         if last is None:
             del self.cells[first:]
         else:
@@ -51,10 +51,11 @@ class _Row:
 
 @dataclass
 class Terminal:
-    """Takes bytes and gives lines that are not blank: when the cursor leaves them, and again when they read otherwise.
+    """Takes bytes and gives lines that are not blank: when the cursor leaves them, and again when they have changed.
 
-    ``take`` is given UTF-8; None for a line of more than ``max_bytes``, of which no more than that is kept.
-    After a carriage return the first letter wipes the line: whoever draws a shorter state means that one alone.
+    ``take`` gets UTF-8; None for a line of more than ``max_bytes``, of which no more than that is kept. After a
+    carriage return the first letter wipes the line, since a program that draws a shorter state wants only that to be
+    seen.
     """
 
     take: Take
@@ -72,7 +73,7 @@ class Terminal:
         self._draw(self.kept + self._decoder.decode(block))
 
     def close(self) -> None:
-        """The last line may lack its newline, the last letter some bytes; an escape without end is left out."""
+        """Take the last line. It may lack its newline, its last letter some bytes; an unfinished escape is dropped."""
         self._draw(self.kept + self._decoder.decode(b"", final=True))
         self.kept = ""
         self._tell_all()
@@ -127,14 +128,14 @@ class Terminal:
             self.x, self.is_back = 0, True
 
     def _move_to(self, x: int) -> None:
-        """To a place on the line, so what stands there is meant to stay."""
+        """Move the cursor within the line; what stands there stays."""
         if self.x <= MAX_COLUMNS:
             self.x, self.is_back = min(max(0, x), MAX_COLUMNS), False
 
     def _wipe(self, what: str, how: int) -> None:
         """K: from the cursor on (0), up to it (1) or all of the line (2). J: the lines below or above, too.
 
-        A screen that is cleared (J, 2 or 3) takes no line along that was not drawn over: it may be somebody's last.
+        Clearing the screen (J, 2 or 3) wipes nothing here: lines that are not drawn over may be a program's last words.
         """
         if self.x > MAX_COLUMNS or (what == "J" and how > 1):
             return
@@ -159,7 +160,10 @@ class Terminal:
         self.y = len(self.rows) - 1
 
     def _tell_all(self) -> None:
-        """What was drawn since it was told. Nobody moves beyond the last line without having left the others."""
+        """Give all rows that were drawn since they were last given.
+
+        The cursor passes the last row only by leaving the others.
+        """
         for row in self.rows:
             line = "".join(row.cells).rstrip(" ").encode() if row.is_new else b""
             row.is_new = False
@@ -169,13 +173,13 @@ class Terminal:
 
 
 def _whole(said: str) -> int:
-    """Where an escape begins at the end of ``said`` that is still to come; its length, where there is none."""
+    """Where an unfinished escape begins at the end of ``said``; its length where there is none."""
     found = _UNFINISHED.search(said, max(0, len(said) - MAX_ESCAPE))
     return len(said) if found is None else found.start()
 
 
 def shown(text: str) -> list[str]:
-    """The lines of a text that may hold drawings, blank ones left out."""
+    """The lines of a text that may hold drawings, without blank ones."""
     lines: list[str] = []
     terminal = Terminal(lambda line: lines.append((line or b"").decode()), max_bytes=4 * len(text) + MAX_COLUMNS)
     terminal.feed(text.encode(errors="ignore"))  # half a letter is none

@@ -2,12 +2,12 @@
 
 Three levels, best first; the level is part of what a person approves and stands on every run.
 
-    bubblewrap  own user, mount, pid, network, ipc and uts namespaces; the file system is what is named here
+    bubblewrap  own user, mount, pid, network, ipc and uts namespaces; the file system has only what is named here
     landlock    in the host's namespaces: the kernel opens only what is named here, and no socket at all
     none        a clean environment, limits and an own session, and nothing else. Not a boundary.
 
 ``COUNTERSIGN_SANDBOX`` = auto | bubblewrap | landlock | none chooses; *auto* takes the better of the first two that
-works here, and never *none*: that is the operator's word to give. A GPU's driver is reachable from inside (its ioctls
+works here, and never *none*, which only the operator can choose. A GPU's driver is reachable from inside (its ioctls
 cannot be fenced): the real boundary there is a host without secrets and one run per GPU.
 
 ``python -m gpu_runner.sandbox -- CMD ...`` runs any command as a run would.
@@ -34,7 +34,7 @@ PROBE_S = 30.0
 
 
 def probe(wanted: str | None = None) -> str:
-    """The level that runs here: what ``wanted`` or ``COUNTERSIGN_SANDBOX`` asks for, proved by running Python inside.
+    """The level that ``wanted`` or ``COUNTERSIGN_SANDBOX`` asks for, proved by running Python at it.
 
     Raises ValueError when it names no level or one that does not work here, or when *auto* finds none.
     """
@@ -66,7 +66,7 @@ def _best() -> str:
 
 @cache
 def problem_with(level: str) -> str | None:
-    """Why ``level`` does not work on this machine, with the way out; None if it does. Really tries it."""
+    """Why ``level`` does not work on this machine, with the way out; None if it does. Tries it."""
     if level == "none":
         return None
     if sys.platform != "linux":
@@ -80,7 +80,7 @@ def problem_with(level: str) -> str | None:
 
 
 def _trial(level: str) -> str | None:
-    """What Python says that cannot start inside; None when it can."""
+    """The error of Python that cannot start inside; None when it starts."""
     with Cell(level=level) as cell:
         try:
             attempt = subprocess.run(

@@ -1,4 +1,4 @@
-"""``python -m gpu_runner.sandbox [--level L] -- CMD ...``: run any command exactly as a run would be, and see.
+"""``python -m gpu_runner.sandbox [--level L] -- CMD ...``: runs any command exactly as a run would be.
 
 Prints its level on stderr and passes output and exit code through. 124: the deadline; 125: more than a limit
 allows; 121: the sandbox could not be entered; 2: wrong arguments.
@@ -104,7 +104,7 @@ def run(level: str, options: argparse.Namespace) -> int:
 
 
 def relay(said: IO[bytes], sink: int) -> threading.Thread:
-    """Copies what is said to ``sink`` until its end. Inside nobody holds our terminal: its keys could be read there."""
+    """Copy ``said`` to ``sink`` until its end. The command never gets our terminal: it could read its keys."""
 
     def copy() -> None:
         with said, contextlib.suppress(BrokenPipeError):  # nobody reads on: then whoever speaks is told so, too

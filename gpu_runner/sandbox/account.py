@@ -1,4 +1,4 @@
-"""What a process tree has spent so far: counted outside of it, so that nothing inside can turn it back."""
+"""Counts a process tree's processor time, memory and threads from outside, so that nothing inside can change them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Spent(NamedTuple):
 
 
 class Account:
-    """Reads the kernel's books. A control group counts whoever ran in it; without one we see who is there when we look.
+    """Counts from control groups or, without one, from the processes that exist at each look.
 
-    Without one, a child that its parent never buries counts up to the last look at it: at level none, where a parent
-    may say so (seccomp.py closes that).
+    A control group counts every process that ran in it. Without one, a child that its parent never reaps counts up to
+    the last look at it; at level none a parent may ask for that (seccomp.py forbids it at the others).
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class Account:
 
     @property
     def peak_bytes(self) -> int:
-        """Of main memory, at the looks so far."""
+        """The most main memory at any look so far."""
         return self._peak_bytes
 
     def look(self, pid: int, group: ControlGroup | None, enough: int) -> Spent:
-        """Of ``pid`` and all below it, ``enough`` threads at most. Never less than at an earlier look."""
+        """Measure ``pid`` and all below it, up to ``enough`` threads. Never less than at an earlier look."""
         below, num_threads = tally.descendants(pid, enough)
         pids = [pid, *below]
         times = tally.cpu_times(pids)

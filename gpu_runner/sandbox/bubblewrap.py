@@ -1,4 +1,4 @@
-"""The bwrap command line: own namespaces of every kind, and a file system in which only what is named exists."""
+"""The bwrap command line: own namespaces of every kind, and a file system that has only what is named here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABSENT = Path(__file__).with_name("absent")  # lies over what is hidden: a modul
 
 
 def command(read_only: Sequence[Path], writable: Path | None, hidden: Sequence[Path] = ()) -> list[str]:
-    """Everything up to the ``--`` before the command that is to run inside."""
+    """The bwrap command line, up to the ``--`` before the command that runs inside."""
     size = ["--size", str(TMPFS_BYTES)] if _knows("--size") else []
     parts = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
     parts += ["--disable-userns"] if _knows("--disable-userns") else []
@@ -43,7 +43,10 @@ def command(read_only: Sequence[Path], writable: Path | None, hidden: Sequence[P
 
 
 def _as_on_the_host(path: str) -> list[str]:
-    """Read-only; /lib as the link into /usr that it mostly is: bound, it would be a second view of the same files."""
+    """Bind ``path`` read-only.
+
+    /lib is mostly a link into /usr and stays one: bound, it would show what is hidden there.
+    """
     return ["--symlink", os.readlink(path), path] if _leads_into_usr(path) else ["--ro-bind-try", path, path]
 
 
@@ -52,7 +55,7 @@ def _leads_into_usr(path: str) -> bool:
 
 
 def _hide(hidden: Sequence[Path]) -> Iterator[str]:
-    """Put ABSENT over every one of these real paths, in every tree that shows it."""
+    """Mount ABSENT over each of these real paths, in every tree that shows it."""
     for tree in dict.fromkeys(map(os.path.abspath, view.trees())):
         if _leads_into_usr(tree):
             continue
@@ -63,7 +66,10 @@ def _hide(hidden: Sequence[Path]) -> Iterator[str]:
 
 
 def _shut() -> Iterator[str]:
-    """Tell of the whole kernel, and root's own files are open to the host's root inside: its timers, pages, keys."""
+    """Cover files of /proc that only root may read, or that tell of the whole kernel: its timers, pages, keys.
+
+    To the host's root they are open inside, too.
+    """
     for entry in os.scandir("/proc"):
         if entry.is_file() and (entry.name == "keys" or not entry.stat().st_mode & 0o077):
             yield from ("--ro-bind", os.devnull, entry.path)  # which no mount of bwrap's lets anybody open

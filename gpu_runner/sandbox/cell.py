@@ -1,4 +1,4 @@
-"""One sandboxed process tree: how it is started, what it may use up, and its end.
+"""One sandboxed process tree: its command line, its limits, and its end.
 
 with Cell(level="bubblewrap", read_only=(shards,), writable=out) as cell:
     process = Popen(cell.argv([sys.executable, "train.py"]), env=child_environment(), start_new_session=True)
@@ -24,11 +24,11 @@ ENTER = Path(__file__).with_name("enter.py")
 
 
 class Cell:
-    """Context manager; leaving it kills whatever is left inside and removes what was made for it.
+    """Context manager; leaving it kills what still runs inside and removes what was made for it.
 
-    ``read_only`` and ``writable`` appear inside under their own absolute paths. Nothing else of the host does at
-    level bubblewrap; at level landlock everything else is there and cannot be opened. ``hides`` is left out of what
-    every run is shown; the default is what may be held out, and only a negative control gives less.
+    ``read_only`` and ``writable`` appear inside under their own absolute paths. At level bubblewrap nothing else of the
+    host does; at level landlock everything else is there and cannot be opened. ``hides``: paths that are left out of
+    what every run is shown, by default all modules that may be held out; only a test of the hiding passes fewer.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Cell:
 
     @property
     def hidden(self) -> Sequence[Path]:
-        """What is not shown; found out when it is first asked for, which level none never does."""
+        """The paths that are not shown. Found when first asked for; level none never asks."""
         return hidden.places() if self._hides is None else self._hides
 
     def _steps(self) -> Iterator[str]:
@@ -92,7 +92,10 @@ class Cell:
         yield "oom=1000"
 
     def _limits(self) -> Iterator[tuple[str, int]]:
-        """No address space limit: CUDA and torch reserve far more than they use. Data is limited without a GPU."""
+        """RLIMITs by name.
+
+        Address space has none, since CUDA and torch reserve far more than they use; data, without a GPU.
+        """
         yield from (("core", 0), ("nofile", self.bounds.open_files), ("fsize", self.bounds.file_bytes))
         if sys.platform == "linux" and not view.gpu_nodes():
             # A MemoryError that the run can tell of comes before the machine runs out.
@@ -111,19 +114,19 @@ class Cell:
         yield "seccomp=bare"
 
     def excess(self, pid: int) -> Excess | None:
-        """What the tree below ``pid`` used too much of, if anything; asked several times a second."""
+        """What the tree below ``pid`` used too much of, or None; called several times a second."""
         if self.group is not None and self.group.ran_out_of_memory():
             return Excess("memory", self.bounds.memory)
         return self._meter.excess(pid, weigh=self.group is None)
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that the tree had, as far as ``spent`` was asked for."""
+        """The most memory that the tree had at any call of ``spent``."""
         return self._account.peak_bytes
 
     @property
     def num_oom_kills(self) -> int:
-        """Processes inside that the kernel ended for want of memory; 0 where no control group counts them."""
+        """Processes inside that the kernel killed for want of memory; 0 where no control group counts them."""
         return max(self._num_oom_kills, self.group.num_oom_kills if self.group is not None else 0)
 
     def spent(self, pid: int) -> Spent:

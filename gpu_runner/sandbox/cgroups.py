@@ -1,4 +1,4 @@
-"""A control group for every run, where this account may make one: the kernel then holds memory and processes.
+"""A control group for each run, where this account may make one: the kernel then limits memory and processes.
 
 Version 2 beside the supervisor's own group (root, or a systemd user session with delegation), version 1 below it
 (root). Where neither may be written, as in most containers, ``cell`` counts instead.
@@ -27,32 +27,35 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class ControlGroup:
-    """One group, in every hierarchy that holds it. ``memory`` counts memory, ``cpu`` processor time, where one does."""
+    """One group, in every hierarchy that has it.
+
+    ``memory`` counts memory; ``cpu`` processor time, if it is not None.
+    """
 
     folders: tuple[Path, ...]
     memory: Path
     cpu: Path | None = None
 
     def ran_out_of_memory(self) -> bool:
-        """Did the kernel kill one of the group because its memory was spent?
+        """Whether the kernel killed a process because the group was at its own limit.
 
-        A run is what the kernel ends first when the whole machine, or its container, runs out: then the group is not
-        at its limit, whoever was killed in it.
+        When the whole machine or its container runs out, the kernel kills runs first; then the group is not at its
+        limit.
         """
         return self.num_oom_kills > 0 and self._told("memory.events", "oom") + self._told("memory.failcnt") > 0
 
     @property
     def num_oom_kills(self) -> int:
-        """Processes of the group that the kernel has ended for want of memory, its own or everybody's."""
+        """Processes of the group that the kernel killed for want of memory, at the group's limit or the machine's."""
         return self._told("memory.events", "oom_kill") + self._told("memory.oom_control", "oom_kill")
 
     def _told(self, file: str, name: str = "") -> int:
-        """A number that stands alone in a file of the group, or behind ``name``; 0 where the kernel has none."""
+        """The number in a file of the group, or the one behind ``name`` there; 0 where the kernel has none."""
         found = [line.split() for line in _lines(self.memory / file)]
         return next((int(words[-1]) for words in found if words[:-1] == ([name] if name else [])), 0)
 
     def cpu_s(self) -> float | None:
-        """Processor time of all that ever ran in the group, the dead as well; None where the kernel does not say."""
+        """Processor time of all that ever ran in the group, ended or not; None where the kernel does not say."""
         if self.cpu is None:
             return None
         if lines := _lines(self.cpu / "cpuacct.usage"):  # version 1: nanoseconds
@@ -63,7 +66,7 @@ class ControlGroup:
     def end(self) -> None:
         """Kill what is left, and remove the group. Raises OSError when that takes longer than EMPTY_WITHIN_S.
 
-        With all that was made inside of it: a scorer has a group of its own for its model, and may be killed with it.
+        Groups below it go as well: a scorer makes one for its model, and may be killed before it removes it.
         """
         give_up_at = time.monotonic() + EMPTY_WITHIN_S
         for folder in itertools.chain.from_iterable(map(_deepest_first, self.folders)):
@@ -78,7 +81,7 @@ class ControlGroup:
 
 
 def _deepest_first(folder: Path) -> list[Path]:
-    """The group's folder, behind those of the groups below it."""
+    """The group's folder and those of the groups below it, the deepest first."""
     below = [path for path in folder.rglob("*") if path.is_dir()]
     return [*sorted(below, key=lambda path: -len(path.parts)), folder]
 
@@ -110,12 +113,12 @@ def memory_granted() -> int:
 
 
 def processes_granted() -> float:
-    """Processes and threads, all of those in the container together."""
+    """Most processes and threads in this container together; inf where there is no limit."""
     return min([float("inf"), *_limits("pids", "pids.max")])
 
 
 def _limits(controller: str, *names: str) -> Iterator[int]:
-    """Of our own group and of all that it lies in."""
+    """The limits of our own group and of all groups around it."""
     for held, folder in _own_groups().items():
         if held in (controller, ""):
             for group in (folder, *folder.parents):
@@ -130,7 +133,7 @@ def make(*, memory_bytes: int, processes: int) -> ControlGroup | None:
 
 @cache
 def problem() -> str | None:
-    """Why no control groups can be made here; None when they can. Really makes one."""
+    """Why no control groups can be made here; None when they can. Tries it."""
     try:
         _make(1 << 30, 64).end()
     except OSError as error:
@@ -186,7 +189,7 @@ def _version_2(folder: Path, memory_bytes: int, processes: int) -> ControlGroup:
 
 @contextlib.contextmanager
 def _undone(group: ControlGroup) -> Iterator[None]:
-    """Half a group is none."""
+    """Removes a group that could not be made in full."""
     try:
         yield
     except OSError:
@@ -195,9 +198,9 @@ def _undone(group: ControlGroup) -> Iterator[None]:
 
 
 def sweep() -> None:
-    """Groups of supervisors that died without a word: empty, as their processes died with them.
+    """Remove the groups of supervisors that were killed; they are empty, since their processes died with them.
 
-    One that cannot be removed, such as one that holds another's group, is no reason not to start: it is told and left.
+    One that cannot be removed, such as one that holds another's group, is logged and stays.
     """
     if problem():
         return
@@ -210,7 +213,7 @@ def sweep() -> None:
 
 
 def _innermost_first(group: Path) -> list[Path]:
-    """A supervisor that ran inside a run makes its groups in that run's."""
+    """The groups inside: a supervisor that ran in a run makes its groups in that run's."""
     return sorted(group.rglob(f"{PREFIX}*"), key=lambda inner: -len(inner.parts))
 
 

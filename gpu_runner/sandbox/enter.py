@@ -1,4 +1,4 @@
-"""Becomes a command under limits: one step after another, as the arguments say, and then exec.
+"""Sets limits on its own process, step by step as the arguments say, and then execs a command.
 
     python -I -S enter.py STEP=VALUE ... -- CMD ...
 
@@ -12,7 +12,7 @@
     set:NAME=VALUE  one variable of the environment
     keep=1          stay behind as a keeper: end the whole process group when the command or the parent ends
     read=PATH hide=PATH write=DIR device=PATH
-                    gathered for Landlock, which is entered when the steps are over
+                    rules for Landlock, which is entered after all other steps
     seccomp=bare|isolated
                     which system calls are closed, last of all
 
@@ -59,7 +59,7 @@ def die_with(parent: int, number: int = signal.SIGKILL) -> None:
 
 
 def keep() -> None:
-    """Returns in a child that goes on. This process waits for it, and ends all of its group with it."""
+    """Fork: returns in the child, which goes on. This process waits for it, and then ends all of its group."""
     from seccomp import prctl
 
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # whoever loses its parent becomes ours
@@ -121,7 +121,7 @@ def step(name: str, value: str) -> None:
 
 
 def close(named: dict[str, list[str]]) -> None:
-    """The steps that cannot be taken back."""
+    """Enter Landlock and seccomp, which cannot be undone."""
     if named["read"]:
         import landlock
 

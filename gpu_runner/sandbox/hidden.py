@@ -1,9 +1,9 @@
-"""Modules of the standard library whose text may be held out, and where this machine has them: no sandbox shows those.
+"""The standard library's modules whose text may be held out, and their places on this machine, which no sandbox shows.
 
-The default corpus is the standard library's own text, and a sandbox shows the interpreter's folders: what is held out
-must not lie in them, or it is learned by heart, or looked up when it is asked. So it is held out of these modules
-alone (``data/sources/stdlib.py``), and every Cell hides them whole, whatever it trains on, wherever they lie in what
-it shows:
+The default corpus is the standard library's own text, and a sandbox shows the interpreter's folders. Held-out text
+that lay there could be learned by heart, or looked up while it is asked. So only these modules are held out
+(``data/sources/stdlib.py``), and every Cell hides all of them, whatever it trains on, wherever they lie in what it
+shows:
 
     the running interpreter's library   each of these modules, with its bytecode
     any other library (Debian's beside  the whole folder: nothing that trains needs it
@@ -11,10 +11,11 @@ it shows:
     a package that took one over        the file, by its name and a third of its lines, with its bytecode
     archives                            a zipped library by what is in it, a packed Python by its name
 
-A name that may go here: nothing that trains, compiles or that the gate "code" lets edited code import needs it
-(``tests/sandbox/test_hidden.py`` really does all that), no C module repeats its docstrings (as of _pyio, _pydecimal),
-its text is not documentation (pydoc_data), and packages do not usually bring their own (distutils in setuptools,
-tomllib, importlib, zipfile and typing as backports, lib2to3 in formatters). Smaller ones are not worth their mount.
+Conditions for a module in this list: nothing that trains, compiles or that the gate "code" lets edited code import
+needs it (``tests/sandbox/test_hidden.py`` really does all that), no C module repeats its docstrings (as of _pyio,
+_pydecimal), its text is not documentation (pydoc_data), and packages do not usually bring their own (distutils in
+setuptools, tomllib, importlib, zipfile and typing as backports, lib2to3 in formatters). Smaller ones are not worth
+their mount.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def library() -> Path:
 
 
 def below(tree: str, hidden: Sequence[str]) -> list[str]:
-    """Of ``hidden``, what lies in ``tree``; all real paths."""
+    """Those of ``hidden`` that lie in ``tree``; all are real paths."""
     return [place for place in hidden if place == tree or place.startswith(tree.rstrip("/") + "/")]
 
 
@@ -142,7 +143,7 @@ def _is_library(files: Set[str]) -> bool:
 
 
 def _is_packed(path: str, name: str) -> bool:
-    """Whether it is a zipped library, or a Python that nobody unpacked."""
+    """Whether it is a zipped library, or the package of a Python that was not unpacked."""
     if not name.endswith(ZIPPED):
         return PACKED_PYTHON.fullmatch(name) is not None
     try:

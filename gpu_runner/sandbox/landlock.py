@@ -1,8 +1,8 @@
-"""Landlock: what of the host's own file system a process may open, enforced by the kernel without any privilege.
+"""Landlock: the kernel lets an unprivileged process open only what is named, of the host's own file system.
 
 Named folders may be read and executed, one may be written, nothing else can be opened; TCP is closed, and neither
 abstract sockets nor signals reach processes outside. Needs ABI 6 (Linux 6.12): before it a process could signal
-whoever runs under the same account, its own supervisor too. What Landlock leaves open, ``seccomp`` closes.
+all processes of its account, its supervisor too. ``seccomp`` closes what Landlock leaves open.
 Standard library only; see landlock(7) and the kernel's Documentation/userspace-api/landlock.
 """
 
@@ -39,9 +39,9 @@ def abi() -> int:
 
 
 def restrict(*, read: Iterable[str], hide: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> None:
-    """This process and all that it starts, for ever. Raises OSError; a path that is not there is skipped.
+    """Restrict this process and all that it starts, for good. Raises OSError; a path that is not there is skipped.
 
-    ``hide`` are real paths below ``read``; what is named to be read below them can be read all the same.
+    ``hide`` are real paths below ``read``. A path below a hidden one that is named in ``read`` itself can be read.
     """
     if abi() < NEEDED_ABI:
         raise OSError(f"Landlock ABI {abi()} is below {NEEDED_ABI}, which came with Linux 6.12")
@@ -67,9 +67,10 @@ def _above(place: str) -> Iterator[str]:
 
 
 def _around(path: str, hidden: frozenset[str], on_the_way: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """``path``, or its parts where something below it is hidden: a rule holds for all that lies below.
+    """Rules (path, rights) for ``path``, or for its parts where something below it is hidden.
 
-    Folders on the way may be listed, as imports want. A link gives nothing of its own: its target has rules or not.
+    A rule holds for all that lies below. Folders above a hidden path may be listed, as imports need. A link gets no
+    rule: its target has its own, or none.
     """
     real = os.path.realpath(path)
     if real not in on_the_way:
@@ -98,7 +99,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """All of them, and every way to get one back. As root, else there are none."""
+    """Drop all capabilities, for good. Only root has any."""
     for capability in range(NUM_CAPABILITIES):
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # "not permitted" without CAP_SETPCAP, "invalid" past the last
     head = struct.pack("<Ii", CAPABILITY_VERSION_3, 0)

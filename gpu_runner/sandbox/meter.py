@@ -1,4 +1,4 @@
-"""What a process tree may use up, and what it has used: counted where the kernel holds no limit."""
+"""Limits of a process tree, and a meter for those that the kernel does not hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = {"memory": "memory", "processes": "processes", "output": "disk space for
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What one process tree may use up."""
+    """The limits of one process tree."""
 
     memory_bytes: int | None = None  # of main memory, not of a GPU's; None: seven eighths of what is granted here
     processes: int = 4096  # threads count: a compiling torch on a large machine has hundreds
@@ -35,7 +35,7 @@ class Bounds:
 
 
 class Excess(NamedTuple):
-    """More than ``Bounds`` allow. ``str()`` is a sentence."""
+    """A limit that was exceeded. ``str()`` is a sentence."""
 
     what: Literal["memory", "processes", "output", "files", "hidden"]
     limit: int
@@ -48,7 +48,7 @@ class Excess(NamedTuple):
 
 
 class Meter:
-    """Counts what no kernel limit holds: the output everywhere, memory and processes without a control group."""
+    """Counts what no kernel limit holds: output always; memory and processes where there is no control group."""
 
     def __init__(self, writable: Path | None, bounds: Bounds) -> None:
         self.writable, self.bounds = writable, bounds
@@ -69,7 +69,7 @@ class Meter:
         return found
 
     def _look(self, pids: list[int]) -> Excess | None:
-        """At the output folder, and at files without a name: they are as large, and no walk meets them."""
+        """Count the output folder, and deleted or anonymous files: they fill the disk too, and no walk finds them."""
         if (began := time.monotonic()) < self._look_at:
             return None
         enough = self.bounds.output_files

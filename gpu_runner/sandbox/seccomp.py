@@ -7,13 +7,14 @@ that could be given an address, System V and POSIX message IPC, other processes'
 attributes, and changing its mode, owner, times or attributes, none of which Landlock governs. memfd_create stays open:
 CUDA needs it.
 
-The page cache outlives every process. Whoever may ask what lies in it, or throw pages out, can leave word for another
-process that it shares no file with: a model that is scored, for the one that is asked again. Both strengths close that.
+The page cache outlives every process. A process that can see what lies in it, or drop pages, can leave a message for
+another with which it shares no file: a model that is scored, for the fresh process that is asked again. Both strengths
+close that.
 
-The kernel forgets the processor time of children whose parent wants to hear nothing of them (SIGCHLD ignored), and
-where there is no control group nobody else counts it. So that signal stays as it is.
+When a parent ignores SIGCHLD, the kernel forgets its children's processor time, and without a control group nothing
+else counts it. So SIGCHLD cannot be changed.
 
-What is not known here is not there: calls newer than ``NEWEST`` answer ENOSYS, so that libraries take the older way.
+Unknown calls do not exist: those newer than ``NEWEST`` answer ENOSYS, so that libraries take the older way.
 x86-64 and aarch64. Standard library only; see seccomp(2) and the kernel's Documentation/userspace-api/seccomp_filter.
 """
 
@@ -113,7 +114,7 @@ MACHINES = {"x86_64": Machine(0, 0xC000003E), "aarch64": Machine(1, 0xC00000B7)}
 
 
 def this_machine() -> Machine:
-    """Raises OSError on a machine whose numbers are not known here."""
+    """This machine's column of call numbers. Raises OSError where they are not known."""
     if (machine := MACHINES.get(platform.machine())) is None:
         raise OSError(errno.ENOSYS, f"no system call numbers for {platform.machine()}")
     return machine
@@ -147,7 +148,7 @@ def program(*, bare: bool, machine: Machine) -> bytes:
 
 
 def _leave_the_page_cache(column: int) -> list[bytes]:
-    """Neither read only what is in memory, which tells what is, nor send anything out of it."""
+    """Close what tells which pages are in the page cache (preadv2's flags), and what drops pages from it."""
     code = _only(PREADV2[column], {5: (0,)}, errno.EOPNOTSUPP)
     code += _when(EQUAL, FADVISE64[column], 0)  # "done": it is advice
     return code + _never(MADVISE[column], 2, (MADV_COLD, MADV_PAGEOUT), errno.EINVAL)
@@ -171,12 +172,12 @@ def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 
 def _when(test: int, number: int, error: int) -> list[bytes]:
-    """Answer ``error`` to the call."""
+    """Answer a call whose number passes ``test`` with ``error``."""
     return [_op(test, number, 0, 1), _op(RETURN, ERRNO | error)]
 
 
 def _only(number: int, allowed: Mapping[int, Sequence[int]], error: int) -> list[bytes]:
-    """The call, with one of the allowed values as each of the arguments that are named; ``error`` otherwise."""
+    """Allow the call where each of the named arguments has one of its allowed values; ``error`` otherwise."""
     inside: list[bytes] = []
     for argument, values in allowed.items():
         inside.append(_op(LOAD, ARGUMENT_AT + 8 * argument))
@@ -187,7 +188,7 @@ def _only(number: int, allowed: Mapping[int, Sequence[int]], error: int) -> list
 
 
 def _never(number: int, argument: int, denied: Sequence[int], error: int) -> list[bytes]:
-    """The call, but with none of these values as its ``argument``-th."""
+    """Allow the call unless its ``argument``-th argument has one of these values."""
     inside = [_op(LOAD, ARGUMENT_AT + 8 * argument)]
     inside += [_op(EQUAL, value, len(denied) - i, 0) for i, value in enumerate(denied)]
     inside += [_op(RETURN, ALLOW), _op(RETURN, ERRNO | error)]
@@ -195,7 +196,7 @@ def _never(number: int, argument: int, denied: Sequence[int], error: int) -> lis
 
 
 def _never_with(number: int, bits: Mapping[int, int], error: int) -> list[bytes]:
-    """The call, but not when each of these arguments has one of its bits."""
+    """Allow the call unless each of these arguments has one of its bits."""
     inside: list[bytes] = []
     for left, (argument, some) in zip(reversed(range(len(bits))), bits.items(), strict=True):
         inside += [_op(LOAD, ARGUMENT_AT + 8 * argument), _op(ANY_OF, some, 0, 2 * left + 1)]
@@ -208,7 +209,7 @@ class _Program(ctypes.Structure):
 
 
 def apply(*, bare: bool) -> None:
-    """For this thread and all that it starts, for ever. Raises OSError where the kernel refuses."""
+    """Apply the filter to this thread and all that it starts, for good. Raises OSError where the kernel refuses."""
     body = program(bare=bare, machine=this_machine())
     held = ctypes.create_string_buffer(body, len(body))
     filter_ = _Program(len(body) // 8, ctypes.cast(held, ctypes.c_void_p))
@@ -217,7 +218,7 @@ def apply(*, bare: bool) -> None:
 
 
 def prctl(option: int, value: int, more: int = 0) -> None:
-    """Raises OSError."""
+    """prctl(2). Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(more), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         problem = ctypes.get_errno()

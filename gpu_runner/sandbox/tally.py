@@ -1,7 +1,7 @@
-"""What a process tree has and holds: files below a folder and without a name, processes, threads, memory.
+"""Counts what a process tree holds: files below a folder, deleted and anonymous files, processes, threads, memory.
 
-As /proc and the file system tell it to an account without rights. What a process closes to its supervisor is Hidden.
-Where there is no /proc (macOS) a tree has no processes, and so nothing.
+It reads /proc and the file system without privileges. What a process closes to its supervisor raises Hidden.
+Without /proc (macOS) every tree counts as empty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 class Hidden(Exception):
-    """There is something that the supervisor may not, or cannot, look at."""
+    """The supervisor may not, or cannot, look at something."""
 
 
 def usage(folder: Path, enough: int) -> tuple[int, int]:
@@ -53,7 +53,10 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def _refuse_closed(error: OSError) -> None:
-    """Anything else is the run at work in there: what was listed is gone, or is something else."""
+    """Hidden where access was refused.
+
+    Other errors come from the run at work: what was listed is gone or has changed.
+    """
     if error.errno in CLOSED:
         raise Hidden(str(error)) from error
 
@@ -79,7 +82,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _children_and_threads(pid: int) -> tuple[list[int], int]:
-    """None for a process that has ended."""
+    """Direct children and number of threads; none of a process that has ended."""
     children, num_threads = list[int](), 0
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -91,7 +94,10 @@ def _children_and_threads(pid: int) -> tuple[list[int], int]:
 
 
 def mapped_bytes(pids: Sequence[int], enough: int) -> int:
-    """Resident memory of all of them that is no file's. What they share counts once where that decides: it is slow."""
+    """Resident memory of these processes without mapped files.
+
+    Shared memory counts for each process; beyond ``enough`` bytes once, which takes longer to read.
+    """
     told = [_status(pid) for pid in pids]
     private, shared = (sum(int(about.get(name, "0").split()[0]) << 10 for about in told) for name in MEMORY)
     return private + (shared if private + shared <= enough else sum(map(_share_of_shared, pids)))
@@ -101,7 +107,7 @@ MEMORY = ("RssAnon", "RssShmem")
 
 
 def _status(pid: int) -> dict[str, str]:
-    """Field -> value, which for memory is in kB; nothing of a process that has just ended."""
+    """Field -> value (memory in kB); empty for a process that has just ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -110,7 +116,7 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def _share_of_shared(pid: int) -> int:
-    """Shared memory in bytes, divided by the number of those who map it; all of it where that is not to be had."""
+    """Shared memory in bytes, divided by the number of processes that map it; all of it where that is not known."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -119,9 +125,9 @@ def _share_of_shared(pid: int) -> int:
 
 
 def cpu_times(pids: Sequence[int]) -> dict[tuple[int, str], tuple[float, float]]:
-    """(pid, when it began) -> processor seconds of its own, and of the children that it has buried.
+    """(pid, start time) -> processor seconds of its own, and of the children that it has reaped.
 
-    A child that its parent never asks after is in nobody's second number once it is gone.
+    A child that ended and was never reaped by its parent is in neither.
     """
     found = dict[tuple[int, str], tuple[float, float]]()
     for pid in pids:
@@ -133,7 +139,7 @@ def cpu_times(pids: Sequence[int]) -> dict[tuple[int, str], tuple[float, float]]
 
 
 def peak_bytes(pids: Sequence[int]) -> int:
-    """The most that each of them ever had in memory, by the kernel's own mark; what they share counts for each."""
+    """Sum of the processes' peak memory (VmHWM); shared memory counts for each."""
     return sum(int(_status(pid).get("VmHWM", "0").split()[0]) << 10 for pid in pids)
 
 
@@ -141,7 +147,7 @@ def peak_bytes(pids: Sequence[int]) -> int:
 
 
 def nameless(pids: Sequence[int], enough: int) -> tuple[dict[tuple[int, int], int], int]:
-    """(device, inode) -> allocated bytes of the deleted and anonymous files that they hold open.
+    """(device, inode) -> allocated bytes of the deleted and anonymous files that these processes hold open.
 
     And how many descriptors were looked at, up to ``enough``. Raises Hidden for a process that does not let us look.
     """
@@ -170,7 +176,7 @@ def _looking_into(pid: int) -> Iterator[None]:
 
 
 def _is_ours(pid: int) -> bool:
-    """bwrap's own are closed, and have no filter of system calls; one that is just ending has nothing more to hide."""
+    """Whether a closed process is bwrap's own, which has no filter of system calls; or is ending and hides nothing."""
     about = _status(pid)
     return about.get("State", "Z")[0] in "ZX" or _num_filters(about) <= _num_filters(_status(os.getpid()))
 
@@ -180,7 +186,7 @@ def _num_filters(about: Mapping[str, str]) -> int:
 
 
 def own_file_systems(pids: Sequence[int]) -> dict[int, int]:
-    """Device -> bytes used of those in memory that were made for the tree, where it has any."""
+    """Device -> bytes used of the tmpfs that were made for this tree, where it has any."""
     found = dict[int, int]()
     for place in PRIVATE:
         try:

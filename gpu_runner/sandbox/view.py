@@ -1,4 +1,4 @@
-"""What a sandboxed process may see of this machine: interpreter, libraries, GPU nodes, environment."""
+"""What a sandboxed process can see of this machine: interpreter, libraries, GPU nodes, environment."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def gpu_nodes() -> list[Path]:
 
 
 def trees() -> list[Path]:
-    """Everything of this machine that is shown to every run, whether it is there or not."""
+    """Every path of this machine that is shown to every run; some may not exist."""
     return [*map(Path, SYSTEM), *python(), PACKAGE]
 
 
 def shown_by(path: Path) -> Path | None:
-    """The tree that shows ``path`` to every run, if one does: nothing secret or held out may lie there."""
+    """The tree that shows ``path`` to every run, or None: nothing secret or held out may lie in one."""
     real = path.resolve()
     return next((tree for tree in trees() if real.is_relative_to(tree.resolve())), None)
 

@@ -1,1 +1,1 @@
-"""The trusted scorer. What it is known by, ``identity.scorer_sha256``, is the hash of this folder."""
+"""The trusted scorer. ``identity.scorer_sha256``, the hash of this folder, stands on every score."""

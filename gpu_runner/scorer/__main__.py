@@ -73,7 +73,7 @@ def _chosen_score(chosen: argparse.Namespace) -> Score:
 
 
 def _dataset(wanted: str) -> Path:
-    """A folder as it is; a name as `python -m gpu_runner train` finds it, made where it is the standard library's."""
+    """The dataset's folder, given itself or by name as in `python -m gpu_runner train`; "stdlib" is made if missing."""
     if (Path(wanted) / "manifest.json").is_file():
         return Path(wanted)
     try:

@@ -1,16 +1,16 @@
 """Prefixes asked again with other text behind them: an honest model gives the same answer, one that peeks cannot.
 
 The protocol is commit, then challenge. A position's loss was committed when its true continuation stood behind
-it. A fresh process is now given the same prefix, in other company, with *other real text* behind it; its answer to the
-last positions of the prefix must be the same. What would tell a cheat the true continuation is withheld:
+it. A fresh process is now given the same prefix, beside other rows, with *other real text* behind it; its answer to the
+last positions of the prefix must be the same. Nothing may show a cheat the true continuation:
 
 - a row's prefixes only grow from round to round, and a round begins when the one before is answered: no request
   shows what stood behind a prefix that is still to be answered;
 - the other text is training text, of which nothing is held out;
-- which rows, where they are cut, what follows and who stands beside them is drawn anew, after the commitment.
+- the rows, their cuts, the text behind them and the rows beside them are drawn anew, after the commitment.
 
 A leak that sees n tokens ahead shows at the n positions before the cut, so each challenge tests at least one
-position: among 2,048 of them a leak at 0.34 % of the positions is met with 99.9 %. Rarer leaks pay only where the
+position: 2,048 of them find a leak at 0.34 % of the positions with 99.9 %. Rarer leaks pay only where the
 model would have been surprised, and half of the cuts are drawn to fall there (suspicion.py).
 """
 
@@ -27,25 +27,26 @@ from gpu_runner.data.tokens import TokenArray
 from gpu_runner.scorer.frames import Tokens
 from gpu_runner.scorer.suspicion import Weights
 
-AIMED_SHARE = 1 / 2  # of the prefixes end where a peek would have been worth most
-# Of the rows are at last asked whole: what depends on company alone shows there, and only they reach the last place.
+AIMED_SHARE = 1 / 2  # of the prefixes are drawn by weight: they end where a peek would have gained most
+# Of the rows end with a prefix that is the whole row: it shows what depends only on the rows beside it, and no other
+# prefix reaches the last position.
 UNCUT_SHARE = 1 / 4
 MAX_ROUNDS = 16  # of one process
 WINDOW = 64  # positions compared of a prefix, its last ones: a leak that sees n ahead shows in the last n
 NUM_SHOWN = 5
-# A model that looks ahead by less than a GPU's rounding is not met at any one position, but rounding has no direction.
+# A look ahead that is smaller than a GPU's rounding shows at no single position, but in the mean: rounding has none.
 MEAN_NATS, MEAN_SE, FEWEST_FOR_MEAN = 2e-3, 5.0, 64
-ROUNDING_NATS = 0.2  # where all that differs does so by less, and in no direction, rounding may be all it is
+ROUNDING_NATS = 0.2  # where all gaps are smaller and there is no mean shift, they may be nothing but rounding
 
 Nats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One process's challenges, round after round, all arrays by prefix [n].
+    """The challenges of one process, round after round; all arrays are by prefix [n].
 
-    ``rows`` say which of the committed rows, ``kept`` how long the prefix is, ``first`` from where on answers are
-    compared, at ``window`` positions.
+    ``rows``: which committed row; ``kept``: length of the prefix; ``first``: the first of ``window`` positions at which
+    answers are compared.
     """
 
     rows: npt.NDArray[np.int64]
@@ -57,7 +58,7 @@ class Plan:
 
     @property
     def positions(self) -> npt.NDArray[np.int64]:
-        """[n, W] of the answers."""
+        """Positions [n, W] at which answers are compared."""
         places: npt.NDArray[np.int64] = self.first[:, None] + np.arange(self.window)
         return places
 
@@ -65,9 +66,9 @@ class Plan:
 def challenge(
     inputs: Tokens, per_batch: int, num_wanted: int, foreign: TokenArray, weights: Weights, rng: np.random.Generator
 ) -> Plan:
-    """At least ``num_wanted`` challenges on inputs [N, T], or as many as one process is asked; in whole batches.
+    """Plan at least ``num_wanted`` challenges on inputs [N, T], or as many as one process is asked; in whole batches.
 
-    ``weights`` [N, T] say what a peek at each position would have been worth. ``rng`` must not be guessable.
+    ``weights`` [N, T]: see suspicion.py. ``rng`` must not be guessable.
     """
     num_rows, length = inputs.shape
     num = min(-(-num_wanted // per_batch) * per_batch, num_rows)
@@ -86,7 +87,10 @@ def challenge(
 
 
 def _cuts(odds: Weights, num: int, *, is_aimed: bool, rng: np.random.Generator) -> list[int]:
-    """How long one row's prefixes are, [num] ascending, half of them by ``odds`` [T - 1]; of an odd number as said."""
+    """Lengths of one row's prefixes, [num] ascending, half of them drawn by ``odds`` [T - 1].
+
+    Of an odd ``num`` the larger half is drawn by ``odds`` if ``is_aimed``.
+    """
     aimed = 1 + _drawn(odds, int(num * AIMED_SHARE) + (is_aimed and num % 2), rng)
     others = rng.choice(np.setdiff1d(np.arange(1, len(odds) + 1), aimed), num - len(aimed), replace=False)
     if len(others) and rng.random() < UNCUT_SHARE:
@@ -95,7 +99,7 @@ def _cuts(odds: Weights, num: int, *, is_aimed: bool, rng: np.random.Generator) 
 
 
 def _spliced(rows: Tokens, kept: npt.NDArray[np.int64], foreign: TokenArray, rng: np.random.Generator) -> Tokens:
-    """``rows`` [n, T] with other text from ``kept`` [n] on."""
+    """``rows`` [n, T] with training text from ``kept`` [n] on."""
     length = rows.shape[1]
     for row, cut in zip(rows, kept.tolist(), strict=True):
         start = int(rng.integers(0, len(foreign) - length))
@@ -104,7 +108,10 @@ def _spliced(rows: Tokens, kept: npt.NDArray[np.int64], foreign: TokenArray, rng
 
 
 def _drawn(weights: Weights, num: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """At most ``num`` places with a weight, each once, by their weights (the Gumbel top-k trick, Kool et al. 2019)."""
+    """At most ``num`` places of positive weight, drawn by weight without repeats (Gumbel top-k trick, Kool et al.
+
+    2019).
+    """
     possible = np.flatnonzero(weights)
     keys = np.log(weights[possible]) + rng.gumbel(size=len(possible))
     drawn: npt.NDArray[np.int64] = possible[np.argsort(-keys)[:num]]
@@ -112,12 +119,12 @@ def _drawn(weights: Weights, num: int, rng: np.random.Generator) -> npt.NDArray[
 
 
 class Gap(NamedTuple):
-    """Where one challenge differed most from what was committed."""
+    """The position of one challenge whose loss differs most from the committed one."""
 
     nats: float
     row: int
     position: int
-    cut: int | None  # from where on other text stood; None: only the company was another
+    cut: int | None  # from where on other text stood; None: only the rows beside it were others
     first: float  # nats
     again: float
 
@@ -131,13 +138,13 @@ class Held(NamedTuple):
 
 @dataclass
 class Challenged:
-    """What all challenges together found, and what the processes said of their parameters and buffers."""
+    """What all challenges found, and whether processes' parameters and buffers agreed."""
 
     gaps: list[Gap] = field(default_factory=list)
-    shifts: list[float] = field(default_factory=list)  # nats that the last token before a cut cost more than at first
+    shifts: list[float] = field(default_factory=list)  # by how many nats the last token before a cut cost more
     num_processes: int = 0
-    num_changed: int = 0  # processes that held something else after the last batch than before the first
-    num_others: int = 0  # that held something else than the one whose losses were committed
+    num_changed: int = 0  # processes whose parameters or buffers were others after the last batch
+    num_others: int = 0  # processes whose parameters or buffers were others than the committed one's
 
     def __len__(self) -> int:
         return len(self.gaps)
@@ -147,7 +154,7 @@ class Challenged:
         return max(gap.nats for gap in self.gaps)
 
     def compare(self, plan: Plan, committed: Nats, again: Nats) -> None:
-        """committed [N, T] of all rows, again [n, W] of the plan's prefixes."""
+        """Compare committed losses [N, T] of all rows with those of the plan's prefixes, again [n, W]."""
         positions, length = plan.positions, committed.shape[1]
         first = committed[plan.rows[:, None], positions]
         apart = np.where(positions < plan.kept[:, None], np.abs(again - first), 0.0)
@@ -167,11 +174,11 @@ class Challenged:
         self.shifts += (again[were_cut, last] - first[were_cut, last]).tolist()
 
     def apart(self, tolerance_nats: float) -> list[Gap]:
-        """Those above the tolerance, the largest first."""
+        """The gaps above the tolerance, the largest first."""
         return sorted((gap for gap in self.gaps if gap.nats > tolerance_nats), key=lambda gap: -gap.nats)
 
     def note(self, held: Held, committed: Held) -> None:
-        """One process more."""
+        """Count one more process, and whether its parameters and buffers changed or differ from the committed one's."""
         self.num_processes += 1
         self.num_changed += held.before != held.after
         self.num_others += held.before != committed.before
@@ -184,7 +191,7 @@ class Challenged:
         self.num_others += other.num_others
 
     def forgive(self, answer: Challenged) -> None:
-        """An answer that is asked for again: what it said is forgotten, but not that its process changed."""
+        """Drop an answer that is asked for again, but keep its process's count and whether its parameters changed."""
         self.num_processes += answer.num_processes
         self.num_changed += answer.num_changed
 
@@ -201,7 +208,7 @@ class Challenged:
         }
 
     def evidence(self, tolerance_nats: float, split: HeldOutSplit) -> Evidence:
-        """For a person to read, place by place."""
+        """The Evidence that a person reads, gap by gap."""
         apart = self.apart(tolerance_nats)
         places = [
             Place(
@@ -224,7 +231,7 @@ class Challenged:
         )
 
     def reasons(self, tolerance_nats: float) -> list[str]:
-        """Sentences for a person, the worst first; empty when nothing differed."""
+        """Why the score is disputed, as sentences, the worst first; empty when nothing differed."""
         answers, shifts = self._of_answers(tolerance_nats), self._of_shifts()
         if answers and not shifts and self.largest_nats < ROUNDING_NATS:
             answers.append(
@@ -239,7 +246,10 @@ class Challenged:
         return float(np.mean(self.shifts)) if self.shifts else 0.0
 
     def _of_shifts(self) -> list[str]:
-        """A small look ahead, hidden in rounding, has a direction: without it every token costs a little more."""
+        """The reason for a mean shift.
+
+        Rounding has none, so a small look ahead hidden in it shows as higher mean loss.
+        """
         num = len(self.shifts)
         if num < FEWEST_FOR_MEAN or self.mean_shift <= MEAN_NATS:
             return []
@@ -267,7 +277,7 @@ class Challenged:
         return said
 
     def _of_answers(self, tolerance_nats: float) -> list[str]:
-        """How many, and the worst with their places."""
+        """The reason for gaps above the tolerance: how many, and the largest with their places."""
         if not (apart := self.apart(tolerance_nats)):
             return []
         said = [

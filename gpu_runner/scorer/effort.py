@@ -1,13 +1,13 @@
-"""What a model did with its time, counted outside of its processes, and how much of it is believed to be answering.
+"""Detects a model that trains while it is scored, by what its processes spend, counted from outside of them.
 
-A model that trains while it is scored answers like any other: the same prefix has the same answer, in whatever process.
-But what it learns has to be there before its first answer, since whoever learns between two answers gives others to the
-same question (challenge.py). So training shows as work before the first answer is out, once in every process, or, by
-one that learns the same anew for each, in all of them. The model's process says when Python and torch are there, before
-any proposed code has run; what comes after that is the model's.
+Such a model passes every challenge: the same prefix has the same answer, in whatever process. But it has to learn
+before its first answer, since a model that learns between two answers gives different ones to the same question
+(challenge.py). So training shows as work before the first answer, once in every process; or in every answer, where
+the model learns the same anew for each. The model's process says when Python and torch are loaded, before any proposed
+code has run; all that comes after it is the model's.
 
-Work is processor time of the whole tree, which a busy machine does not add to. Where there is a GPU nobody counts its
-time for us, and the wall clock stands in.
+Work is processor time of the whole process tree, which a busy machine does not add to. Where there is a GPU, whose time
+we cannot count, it is the wall clock.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ MIB = 1 << 20
 # on two cores, and more where the machine is slower or busy. Honest models use 0.0 to 0.3 of that before their first
 # answer, and 0.9 more where they import torch's compiler; an answer takes 0.003 to 0.03 of it, 1.2 in slow Python. On a
 # GPU these are guesses: nobody has measured it yet.
-START_STARTS, START_MORE_STARTS = 2.0, 1.5  # at all; beyond the incumbent's
-# The same seconds are worth more after a short training: these are of one that was this long or longer, and after a
-# shorter one less, but never less than a quarter. After less than 50 s an import of torch's compiler is too much.
+START_STARTS, START_MORE_STARTS = 2.0, 1.5  # at most; at most beyond the incumbent's
+# A second of hidden training gains more after a short training. So the limits hold after LONG_TRAINING_S or more, and
+# are smaller after less, down to LEAST_SHARE. After less than 50 s an import of torch's compiler is too much.
 LONG_TRAINING_S, LEAST_SHARE = 100.0, 0.25
 LATER_STARTS, LATER_MORE_STARTS = 3.0, 0.5
-LARGE_STARTS = 4.0  # at most, for an answer of a large model: a number may be one of a table that is looked up only
+LARGE_STARTS = 4.0  # at most, for an answer of a large model: many of its numbers may be a table's, not multiplied
 START_WALL_S, START_MORE_WALL_S = 90.0, 15.0  # a GPU's kernels are compiled in every process
 LATER_WALL_S, LATER_MORE_WALL_S = 5.0, 0.5
-TIMES_USUAL = 8.0  # an honest change may make the model so much dearer than the incumbent
+TIMES_USUAL = 8.0  # how many times dearer than the incumbent an honest change may make the model
 S_PER_NUMBER = 1e-8  # to draw, read, copy and hash one stored number; measured: 4e-9
 S_PER_NUMBER_AND_TOKEN = 1e-10  # two operations, at 20 GFLOP/s for each processor
 SPARE_BYTES, BYTES_PER_NUMBER = 4 << 30, 16.0  # 4,096 tokens of written out attention; a number read, built and cast
 TIMES_USUAL_MEMORY, SPARE_MORE_BYTES = 4.0, 1 << 30
-OTHER_BYTES, OTHER_SHARE = 1 << 20, 0.05  # what no number of a model's fills: tables, counts, or text
+OTHER_BYTES, OTHER_SHARE = 1 << 20, 0.05  # of a checkpoint that are not floating point: tables, counts, or text
 MAX_TOKENS = 4_096  # of one request
-TIMES_ENDED = 4.0  # so much above what is allowed nobody waits for the end
+TIMES_ENDED = 4.0  # a process that takes so many times what is allowed is ended
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What lies in a checkpoint, by its header and its size."""
+    """How much a checkpoint holds, by its header and its size."""
 
     num_bytes: int
     num_numbers: int  # of floating point
@@ -55,7 +55,7 @@ class Weights:
 
 @dataclass
 class Stages:
-    """What one process had spent when it came so far; None: it has not yet."""
+    """What one process had spent at each stage; None: it has not come so far."""
 
     ready: Spent | None = None  # Python and torch are there, and no proposed code has run
     loaded: Spent | None = None  # train.py imported, the model built, the checkpoint in it
@@ -73,7 +73,7 @@ class Stages:
 
 @dataclass(frozen=True, kw_only=True)
 class Took:
-    """One process, by one clock. Seconds."""
+    """Seconds that one process took for each stage, by one clock."""
 
     ready_s: float
     load_s: float
@@ -87,9 +87,10 @@ class Took:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """What a model of these weights may spend, which was trained for ``trained_s``, if that is known.
+    """How much a model with these weights may spend.
 
-    ``usual`` is what the incumbent's spent on the same kind of machine.
+    ``usual`` is the incumbent's Effort on the same kind of machine; ``trained_s`` how long the model was trained, if
+    known.
     """
 
     weights: Weights
@@ -126,7 +127,7 @@ class Allowed:
         return min(at_all, TIMES_USUAL_MEMORY * self.usual.peak_memory_mib * MIB + SPARE_MORE_BYTES + grown)
 
     def _grown_bytes(self, usual: Effort) -> float:
-        """By how much the checkpoint is larger than the incumbent's."""
+        """By how many bytes the checkpoint is larger than the incumbent's."""
         return max(self.weights.num_bytes - usual.checkpoint_mib * MIB, 0.0)
 
     def other_bytes(self) -> float:
@@ -135,11 +136,11 @@ class Allowed:
         return max(OTHER_BYTES, of_floats, usual)
 
     def _usual(self) -> Effort | None:
-        """Seconds of another clock say nothing."""
+        """The incumbent's Effort, if it was measured by the same clock; seconds of two clocks do not compare."""
         return self.usual if self.usual and self.usual.clock == self.clock else None
 
     def ended(self, stages: Stages, now: Spent) -> str | None:
-        """Why a process that is still at work is not waited for any longer, as a sentence; None while it is."""
+        """Why a process that is still at work must be ended, as a sentence; None while it may go on."""
         if stages.ready is None:
             return None
         ready_s = _between(None, stages.ready, self.clock)
@@ -175,18 +176,18 @@ WAY_OUT = (
 
 @dataclass
 class Efforts:
-    """All processes of one score."""
+    """What all processes of one score spent."""
 
     allowed: Allowed
     processes: list[Took] = field(default_factory=list)
 
     def note(self, stages: Stages) -> None:
-        """A process that came to its end."""
+        """Add a process that came to its end."""
         if stages.ready and stages.loaded and stages.first and stages.last:
             self.processes.append(_took(stages, self.allowed.clock))
 
     def reasons(self) -> list[str]:
-        """Sentences for a person; empty when all that was spent is believed."""
+        """Why the score is disputed for its effort, as sentences; empty when all of it is within what is allowed."""
         return [*self._of_starts(), *self._of_answers(), *self._of_memory(), *self._of_weights()]
 
     def over(self) -> list[Bound]:
@@ -199,7 +200,7 @@ class Efforts:
         return [name for name, check in checks.items() if check()]
 
     def told(self) -> Effort | None:
-        """For the record: of several processes the one that took longest to its first answer."""
+        """The Effort for the record; its start is that of the process furthest above what is allowed."""
         if not self.processes:
             return None
         worst, weights = self._worst(), self.allowed.weights
@@ -224,7 +225,7 @@ class Efforts:
         return max(self.processes, key=lambda took: self._start_s(took) - self.allowed.start_s(took.ready_s))
 
     def _start_s(self, took: Took) -> float:
-        """Before the first answer, but for what any answer takes: its own later ones, or else another process's."""
+        """Seconds before the first answer, less one answer: its own later ones or, without any, the slowest."""
         answer_s = max((other.later_s or 0.0 for other in self.processes), default=0.0)
         return took.load_s + max(took.first_s - (answer_s if took.later_s is None else took.later_s), 0.0)
 
@@ -274,12 +275,12 @@ class Efforts:
 
 
 def clock_here() -> Clock:
-    """Processor time, but for where a GPU is in reach, whose time nobody counts, and where there is no /proc."""
+    """Wall clock with a GPU in reach, whose time nobody counts, or without /proc; processor time otherwise."""
     return "processor" if sys.platform == "linux" and not sandbox.gpu_nodes() else "wall"
 
 
 def _between(before: Spent | None, after: Spent, clock: Clock) -> float:
-    """Seconds by ``clock``; with nothing before, of processor time since the process began."""
+    """Seconds by ``clock``; without ``before``, processor time since the process began."""
     if clock == "wall":
         return 0.0 if before is None else after.at - before.at
     assert after.cpu_s is not None, "nobody counts processor time here: the wall clock stands in"

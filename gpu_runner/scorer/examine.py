@@ -1,4 +1,4 @@
-"""Commit, then challenge: one model's losses over a text, and what fresh processes answer when they are asked again."""
+"""Commit, then challenge: a model's losses over held-out rows, compared with those of fresh processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUM_REPEATS, MAX_COMMITMENTS = 2, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Held-out text cut into rows: what the model is given, and what it is measured by. Both [N, T] int32."""
+    """Held-out text cut into rows: the model's inputs and their targets, both [N, T] int32."""
 
     inputs: Tokens
     targets: Tokens
@@ -31,14 +31,14 @@ class Rows:
 
 
 class Examination:
-    """Commit, then challenge; whatever differs is asked again before anybody is accused.
+    """Commits the model's losses, challenges them, and repeats what differs before the score is disputed.
 
-    Seen on a CPU: about one process in fifty rounds bfloat16 another way all its life, by up to 0.15 in a logit. So a
-    process that disagrees is repeated, the same questions to two fresh ones, and only if both agree with what was
-    committed is it forgotten. One would not do: a cheat that tosses a coin for the text that the questions withhold is
-    right now and then. When a repeat disagrees, the commitment itself may have been the odd one: it is made anew, once,
-    and everything that was found so far is forgotten, so that it stands or falls by all of its own challenges. The
-    first of these are those that the other one fell by: whoever peeks at few places is not given new ones to be missed.
+    Seen on a CPU: about one process in fifty rounds bfloat16 another way all its life, by up to 0.15 in a logit. So the
+    questions of a process that disagrees are asked of two fresh ones, and it is forgotten only if both agree with the
+    commitment. One is not enough: a cheat that guesses the withheld text at random is right now and then. When a repeat
+    disagrees, the commitment itself may be the odd one: it is made anew, once, and everything found so far is
+    forgotten, so that it stands or falls by all of its own challenges. The first of these are those at which the old
+    one fell: a cheat that peeks at few places must not get new questions that may miss them.
     """
 
     def __init__(self, start: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray, vocab: int) -> None:
@@ -55,14 +55,14 @@ class Examination:
             self.nats = self._losses(model)
             self.held = Held(before, model.holdings_sha256())
             self.stages.append(model.stages)
-        # From here on the losses are committed. Whoever answers next is a fresh process that has seen none of it.
+        # From here on the losses are committed. All further answers are from fresh processes that saw none of it.
         self.num_commitments += 1
-        # No rounding changes a parameter: that a process did is not forgotten with what it answered.
+        # Rounding changes no parameter, so a process whose parameters changed stays counted.
         self.found = Challenged(num_processes=self.found.num_processes, num_changed=self.found.num_changed)
         self.found.note(self.held, self.held)
 
     def challenge(self, num_wanted: int) -> None:
-        """Challenges until there are ``num_wanted``, in as many processes as it takes."""
+        """Challenge in as many processes as it takes, until there are ``num_wanted`` answers."""
         tolerance = TOLERANCE_NATS[str(self.about["device"])]
         is_lost, plan = False, None
         while len(self.found) < num_wanted:
@@ -74,13 +74,13 @@ class Examination:
             if is_lost and self.num_commitments < MAX_COMMITMENTS:
                 self.found.forgive(answer)
                 self.commit()
-                is_lost = False  # and asked the same
+                is_lost = False  # ``plan`` stays: the same questions are asked again
             else:
                 self.found.add(answer)
                 plan = None
 
     def _repeated(self, plan: Plan, answer: Challenged) -> Challenged:
-        """In the place of ``answer``, which disagrees: the last of two that agree, or the first that does not."""
+        """Ask the same of NUM_REPEATS fresh processes: the last answer if all agree, else the first that disagrees."""
         tolerance = TOLERANCE_NATS[str(self.about["device"])]
         for _ in range(NUM_REPEATS):
             self.num_repeats += 1
@@ -97,7 +97,7 @@ class Examination:
         return challenge(inputs, self.rows.per_batch, num_wanted, self.foreign, weights, rng)
 
     def _losses(self, model: ModelProcess) -> Nats:
-        """Of all rows, [N, T]."""
+        """Losses of all rows, [N, T] in nats."""
         inputs, targets = self.rows.inputs, self.rows.targets
         return ask(model, inputs, np.zeros(len(inputs), np.int64), targets, self.rows.per_batch)
 
@@ -118,7 +118,7 @@ class Examination:
 
 
 def ask(model: ModelProcess, inputs: Tokens, first: npt.NDArray[np.int64], targets: Tokens, per_batch: int) -> Nats:
-    """Negative log-likelihood, in nats, of targets [N, W], which stand in rows [N, T] from first [N] on."""
+    """Negative log-likelihood, in nats, of targets [N, W] in rows [N, T], from position first [N] on."""
     nats, flat, done = np.empty(targets.size), targets.ravel(), 0
     num_batches, wanted = len(inputs) // per_batch, targets.shape[1]
     parts = zip(np.split(inputs, num_batches), np.split(first, num_batches), strict=True)

@@ -1,8 +1,8 @@
-"""What the scorer and the model's process say to each other: fixed frames, no pickle, no torch.
+"""The frames between the scorer and the model's process: fixed layouts, no pickle, no torch.
 
-    ready    model -> scorer   "CSRD", 0 u32: Python and torch are here, and no proposed code yet
+    ready    model -> scorer   "CSRD", 0 u32: Python and torch are loaded, and no proposed code has run
     hello    model -> scorer   "CSHI", length u32, JSON {"torch", "device", "vocab_size", "num_params"}
-    request  scorer -> model   "CSRQ", rows u32, tokens u32, wanted u32, then for each row u32 from which position on,
+    request  scorer -> model   "CSRQ", rows u32, tokens u32, wanted u32, then the first wanted position of each row u32,
                                then rows x tokens int32
     answer   model -> scorer   "CSLG", rows u32, wanted u32, vocab u32, then rows x wanted x vocab float32
     holds    scorer -> model   "CSFP", 0 u32, 0 u32, 0 u32: what are your parameters and buffers?
@@ -51,14 +51,14 @@ def _text(magic: bytes, text: str) -> bytes:
 
 
 def request(tokens: Tokens, first: npt.NDArray[np.int64], wanted: int) -> bytes:
-    """tokens [B, T]; of each row the logits of ``wanted`` positions from first [B] on."""
+    """A request with tokens [B, T] for the logits of ``wanted`` positions of each row, from first [B] on."""
     rows, length = tokens.shape
     head = ASKED.pack(REQUEST, rows, length, wanted)
     return head + first.astype("<i4").tobytes() + tokens.astype("<i4").tobytes()
 
 
 def holds() -> bytes:
-    """As long as the head of a request, so that the model's side reads either in one go."""
+    """The question for parameters and buffers; as long as the head of a request, so that one read takes either."""
     return ASKED.pack(HOLDS, 0, 0, 0)
 
 
@@ -67,5 +67,5 @@ def held(sha256: str) -> bytes:
 
 
 def answer_head(rows: int, wanted: int, vocab: int) -> bytes:
-    """What stands before the logits [B, W, V]. The scorer compares it byte by byte with what it expects."""
+    """The bytes before the logits [B, W, V]; the scorer expects exactly these."""
     return ASKED.pack(ANSWER, rows, wanted, vocab)

@@ -1,6 +1,6 @@
-"""What was measured, by which scorer: the hashes that every score carries, and what of a checkpoint is read for them.
+"""The hashes that every score carries (scorer, checkpoint, recipe), and the header of the checkpoint's weights.
 
-All of it was made by proposed code: links are not followed, and nothing is read that has no end.
+Proposed code made the checkpoint: links are not followed, and sizes are checked before anything is read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 4}
 
 
 def scorer_sha256(folder: Path = HERE) -> str:
-    """One hash for all of the scorer's own code: its folder."""
+    """One hash of all the scorer's code: the .py files of its folder."""
     return _tree_sha256(folder, list(folder.rglob("*.py")))
 
 
 def of_model(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
-    """Proposed code made the checkpoint: a link in it could lead anywhere on this machine. OSError, ModelFailed."""
+    """The sha256 of checkpoint and recipe. OSError; ModelFailed for a missing, linked or oversized file.
+
+    Proposed code made the checkpoint: a link in it could lead anywhere on this machine.
+    """
     weights, config = checkpoint_dir / "model.safetensors", checkpoint_dir / "config.json"
     if any(path.is_symlink() for path in (checkpoint_dir, weights, config)):
         raise ModelFailed("The checkpoint is, or holds, a symbolic link: not followed.")
@@ -50,7 +53,7 @@ def of_model(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
 
 
 def weights_of(checkpoint_dir: Path) -> Weights:
-    """What kinds of numbers the weights are, by the file's own header (safetensors' format). ModelFailed."""
+    """How many bytes of the weights are floating point, by the file's header (safetensors' format). ModelFailed."""
     path = checkpoint_dir / "model.safetensors"
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -72,13 +75,13 @@ def weights_of(checkpoint_dir: Path) -> Weights:
 
 
 def _refuse_more(limit: int, what: str, paths: Sequence[Path]) -> None:
-    """Every byte is hashed, and a file with holes in it may be as large as it likes."""
+    """ModelFailed for more than ``limit`` bytes: all are hashed, and a sparse file may have any size."""
     if sum(path.lstat().st_size for path in paths) > limit:
         raise ModelFailed(f"{what}: larger than {limit:,} bytes.")
 
 
 def _tree_sha256(base: Path, paths: Sequence[Path]) -> str:
-    """sha256 over {relative path: sha256 of the bytes}; of a link, where it leads: it is not followed."""
+    """sha256 over {relative path: sha256 of the bytes}; of a link, sha256 of its target's path."""
     hashes = {str(path.relative_to(base)): _own_sha256(path) for path in paths}
     return sha256(canonical_json({os.fsencode(name).hex(): digest for name, digest in hashes.items()})).hexdigest()
 

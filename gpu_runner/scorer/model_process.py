@@ -1,4 +1,4 @@
-"""The scorer's hold on the process that has the model: hostile, in a sandbox, behind two pipes.
+"""Runs the model in its sandboxed process, which is hostile, and asks it for logits over two pipes.
 
 Every read and write has a deadline, every frame's size is known before it is read, and the whole
 process group is killed however the scoring ends.
@@ -46,11 +46,11 @@ ABOUT = {"torch": str, "device": str, "device_name": str, "vocab_size": int, "nu
 
 
 class ModelFailed(Exception):
-    """The model's side crashed, stalled or spoke out of turn; ``str()`` is a sentence.
+    """The model's process crashed, stalled or broke the protocol; ``str()`` is a sentence.
 
-    ``withheld``: it said more, but after it had seen held-out text, of which its words could be full.
-    ``is_machines``: somebody killed it, it says that its machine failed, or it never came so far as to run any of the
-    recipe: another attempt may tell.
+    ``withheld``: its own words are left out, since it had seen held-out text and could have quoted it.
+    ``is_machines``: it was killed from outside, says that its machine failed, or ended before any of the recipe ran:
+    another attempt may succeed.
     """
 
     def __init__(self, sentence: str, *, withheld: bool = False, is_machines: bool = False) -> None:
@@ -79,7 +79,7 @@ NEVER = Deadline(float("inf"), "")
 
 
 class Batch(NamedTuple):
-    """One request: tokens [B, T], and of each row ``wanted`` positions from first [B] on."""
+    """One request: tokens [B, T], and for each row ``wanted`` positions from first [B] on."""
 
     tokens: Tokens
     first: npt.NDArray[np.int64]
@@ -90,10 +90,10 @@ class Batch(NamedTuple):
 
 
 class ModelProcess:
-    """Context manager around one model. ``about`` is what it says of itself: shown, never trusted.
+    """Context manager around one model's process. ``about`` is what it says of itself: shown, never trusted.
 
-    ``last`` is the deadline of everything, however many processes there are. ``stages`` say what it had spent when, and
-    one that spends far more than is ``allowed`` is ended.
+    ``last`` is the deadline for all processes together. ``stages`` say what this one had spent at each stage; it is
+    ended when it spends far more than is ``allowed``.
     """
 
     def __init__(
@@ -136,11 +136,11 @@ class ModelProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Returns when all of it is gone: what is still dying holds its locks on files that the next one may read."""
+        """Returns when all of its processes are gone: a dying one still holds locks on files that the next may read."""
         with contextlib.ExitStack() as opened:
             watched: list[int] = []
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGSTOP)  # so that nobody is born while we count
+                os.killpg(self._process.pid, signal.SIGSTOP)  # so that no process starts while we list them
                 watched += self._watch(opened)
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -151,9 +151,9 @@ class ModelProcess:
             _end(watched)
 
     def _watch(self, opened: contextlib.ExitStack) -> Iterator[int]:
-        """A descriptor for each process below ours, where no control group waits for them (Cell).
+        """A pidfd for each process below ours, where no control group waits for them (Cell).
 
-        At level bubblewrap the first of the namespace stands for all: the kernel lets it end last.
+        At level bubblewrap the first process of the namespace stands for all: the kernel lets it end last.
         """
         if self._cell.group is not None:
             return
@@ -176,10 +176,10 @@ class ModelProcess:
     def ask(self, batches: Sequence[Batch], *, held_out: bool = True) -> Iterator[Logits]:
         """Logits of every wanted position in order, in pieces [n, V] float32.
 
-        No piece is of two batches or larger than PIECE_BYTES. Raises ModelFailed. The next batch is sent
-        ahead, but for a process's first, whose time is taken. So no batch may tell what the one before it must not
-        know: the caller works on one answer while the model works on the next. Nothing is sent beyond the last. Once
-        it has seen what is ``held_out``, none of the model's own words are told any more.
+        No piece spans two batches or is larger than PIECE_BYTES. Raises ModelFailed. Each next batch is sent before the
+        present one is answered, so that caller and model work at once; but not behind a process's first batch, whose
+        time is measured. So no batch may show what the batch before it must not know. After ``held_out`` text the
+        model's own words are withheld from messages.
         """
         self._pipes.may_tell = self._pipes.may_tell and not held_out
         for i, batch in enumerate(batches):
@@ -196,7 +196,7 @@ class ModelProcess:
         self.stages.last = self._spent()
 
     def holdings_sha256(self) -> str:
-        """Of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
+        """Hash of its parameters and buffers, as its process says: shown and compared, never trusted. ModelFailed."""
         deadline = min(Deadline.to_answer(), self._last)
         self._pipes.write(frames.holds(), deadline)
         magic = self._pipes.read(4, deadline)
@@ -221,7 +221,7 @@ class ModelProcess:
             yield np.frombuffer(body, dtype="<f4").reshape(num, self._vocab)
 
     def _await_ready(self) -> None:
-        """Nothing of the recipe runs until then: whatever goes wrong, it was not the model."""
+        """Wait until Python and torch are loaded. No proposed code has run by then, so a failure is not the model's."""
         deadline = min(Deadline.to_start(), self._last)
         try:
             magic = self._pipes.read(4, deadline)
@@ -249,7 +249,7 @@ class ModelProcess:
         return about
 
     def _may_have_gpu(self) -> bool:
-        """Its word alone is not enough: rounding excuses more on a GPU."""
+        """Whether it can have a GPU. Checked, since the tolerance for rounding is larger there."""
         return self._device != "cpu" and (bool(sandbox.gpu_nodes()) or hardware.usable_gpu() is not None)
 
     def _text(self, deadline: Deadline) -> str:
@@ -260,7 +260,7 @@ class ModelProcess:
 
 
 def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
-    """The hello's fields, each of its type and short, and the dataset's vocabulary. ModelFailed otherwise."""
+    """The hello's fields, their types, lengths and the vocabulary checked. ModelFailed otherwise."""
     try:
         about = json.loads(text)
         checked = {name: kind(about[name]) for name, kind in ABOUT.items() if type(about[name]) is kind}
@@ -276,7 +276,7 @@ def _checked_about(text: str, vocab: int) -> dict[str, str | int]:
 
 
 def _end(watched: Sequence[int]) -> None:
-    """Every process that these descriptors stand for, whatever session it is in. ModelFailed when one does not end."""
+    """Kill the processes behind these pidfds, in whatever session they are. ModelFailed when one does not end."""
     give_up_at = time.monotonic() + DIE_S
     for fd in watched:
         with contextlib.suppress(ProcessLookupError):
@@ -288,7 +288,7 @@ def _end(watched: Sequence[int]) -> None:
 
 
 def _machines_cause(said: str) -> str | None:
-    """Our words for what a model's process says of its machine: they hold nothing that it was given."""
+    """The machine's failure that a model's words speak of, in our own words, which quote nothing."""
     if says_device_lost(said):
         return "its GPU is gone, or does not answer"
     cause = cause_in(said)
@@ -299,20 +299,20 @@ class _Pipes:
     """Non-blocking pipes to one process: exact reads and writes by a deadline, stderr drained on the way."""
 
     def __init__(self, process: subprocess.Popen[bytes], check: Callable[[], None]) -> None:
-        """``check`` is asked while we wait, every LOOK_S; what it raises ends the wait."""
+        """``check`` is called every LOOK_S while we wait; what it raises ends the wait."""
         assert process.stdin and process.stdout and process.stderr
         self._process, self._stdin, self._stdout, self._stderr = process, process.stdin, process.stdout, process.stderr
         self._check = check
         self._said = b""  # the end of stderr
         self._stderr_ended = False
         self._num_killed = out_of_memory_kills()
-        self.may_tell = True  # what the process says
+        self.may_tell = True  # whether the process's own words may be quoted
         self._look_at = time.monotonic() + LOOK_S
         for stream in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(stream.fileno(), False)
 
     def read(self, num_bytes: int, deadline: Deadline) -> bytearray:
-        """Exactly so many bytes of stdout. ModelFailed at end of file or at the deadline."""
+        """Exactly ``num_bytes`` of stdout. ModelFailed at end of file or at the deadline."""
         buffer = bytearray(num_bytes)
         view, filled = memoryview(buffer), 0
         while filled < num_bytes:
@@ -320,16 +320,16 @@ class _Pipes:
             try:
                 got = os.readv(self._stdout.fileno(), [view[filled:]])
             except BlockingIOError:
-                continue  # it may open its own pipe for reading, too, and was faster
+                continue  # the process may read from its own pipe, and was faster
             if not got:
                 raise self._death()
             filled += got
         return buffer
 
     def write(self, body: bytes, deadline: Deadline) -> None:
-        """All of ``body`` to stdin; less when the process is gone, since what it said last is still to be read.
+        """Write all of ``body`` to stdin; less when the process is gone, since its last words are still to be read.
 
-        ModelFailed when nobody takes it in time.
+        ModelFailed when it is not taken in time.
         """
         view = memoryview(body)
         while view:
@@ -342,12 +342,12 @@ class _Pipes:
                 return
 
     def _wait(self, stream: IO[bytes], event: int, deadline: Deadline) -> None:
-        """Until ``stream`` is ready; reads away what is on stderr meanwhile."""
+        """Wait until ``stream`` is ready; meanwhile stderr is read."""
         with selectors.DefaultSelector() as selector:
             selector.register(stream, event)
             if not self._stderr_ended:
                 selector.register(self._stderr, selectors.EVENT_READ)
-            # Both by the clock, every time: a process that never rests is not left alone for that.
+            # Deadline and check come first every time, so that a process that never stops writing escapes neither.
             while (left := deadline.at - time.monotonic()) > 0:
                 self._look()
                 ready = {key.fileobj for key, _ in selector.select(min(left, LOOK_S))}
@@ -364,7 +364,7 @@ class _Pipes:
             self._look_at = time.monotonic() + LOOK_S
 
     def _drain(self) -> bool:
-        """Keep the end of what is on stderr now. False at its end."""
+        """Read what is on stderr now and keep its end. False at end of file."""
         try:
             said = os.read(self._stderr.fileno(), 65_536)
         except BlockingIOError:
@@ -380,7 +380,7 @@ class _Pipes:
         return ModelFailed(f"{what}: {shortened(said, WORDS_KEPT)}")
 
     def _death(self) -> ModelFailed:
-        """Why the process is gone, as far as it said so."""
+        """The ModelFailed of a process that is gone."""
         for _ in range(16):  # a living process could go on for ever
             self._drain()
         try:

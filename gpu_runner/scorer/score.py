@@ -1,22 +1,21 @@
 """The trusted scorer: bits per byte of held-out text, from logits, by its own log-softmax.
 
-It imports no proposed code and no torch. Bits are counted per byte of text, as the dataset's manifest says
-how many bytes each token stands for; a position whose target stands for none, such as the end of a
-document, does not count. The model sits in a second sandbox (harness/model_server.py)
-that is given inputs only, batch by batch, and answers with raw logits; targets stay here. A leaky
-model can still cheat if its logits at a position depend on what comes later, on the other rows of the
-batch, or on what it was asked before. So the first pass commits every loss, and then fresh processes, which
-remember nothing of it, are given the same prefixes with other real text behind them (challenge.py).
-Where they answer otherwise the score is *disputed*.
+It imports no proposed code and no torch. The dataset's manifest says how many bytes of text each token stands for; a
+target that stands for none, such as the end of a document, does not count. The model sits in a second sandbox
+(harness/model_server.py) that is given inputs only, batch by batch, and answers with raw logits; targets stay here.
+A leaky model can still cheat if its logits at a position depend on what comes later, on the other rows of the batch, or
+on what it was asked before. So the first pass commits every loss, and then fresh processes, which have seen none
+of it, are given the same prefixes with other real text behind them (challenge.py). Where their answers differ, the
+score is *disputed*.
 
-How it ends:
+Outcomes:
 
     ok           val_bpb is the number
-    disputed     val_bpb is a number, but the model's answers do not agree, or it did more than answer (effort.py)
+    disputed     val_bpb is a number, but the model's answers differ, or it did more work than answering (effort.py)
     quarantined  val_bpb is better than text of this kind allows: a person must look
     failed       no number: no checkpoint, a crash, malformed or non-finite logits, a deadline, a dataset
-                 of tokens whose bytes are not known, or arguments that make no sense (exit code 2); the machine
-                 failed, or somebody killed the model's process (exit code 75): try again
+                 of tokens whose bytes are not known, or wrong arguments (exit code 2); or the machine failed or the
+                 model's process was killed from outside (exit code 75): try again
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ DEFAULT_TOKENS = 131_072
 BATCH_TOKENS = 4_096  # of one request at most; the same for every model, so that scores compare
 MIN_SEQ_LEN, MAX_SEQ_LEN = 32, 4_096
 BATCH_BYTES = 64 << 20  # of logits of one request, where the vocabulary is large; one row at least
-LIMIT_S = 840.0  # for each split; whoever waits for a score waits a minute longer, and is told why there is none
+LIMIT_S = 840.0  # for each split; the worker's deadline is a minute longer, so that it still hears the reason
 # Prefixes that are asked again: a leak at 0.34 % of the positions is found with 99.9 %, at 0.1 % with 87 %.
 DEFAULT_CHALLENGES = 2_048
 # Nobody compresses source text this far with a model that trains on one machine: suspect a leak.
@@ -59,7 +58,7 @@ Outcome = Literal["ok", "disputed", "quarantined", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """A split that the scorer reads, its hashes checked. ``token_bytes`` is None where they are not known."""
+    """A held-out split, its hashes checked. ``token_bytes`` is None where the bytes behind a token are not known."""
 
     split: HeldOutSplit
     manifest: Manifest
@@ -74,7 +73,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one split gave."""
+    """What the scorer measured on one split."""
 
     bpb: float
     outcome: Outcome
@@ -98,15 +97,15 @@ def score(
     usual: Effort | None = None,
     trained_s: float | None = None,
 ) -> Score:
-    """Measure one checkpoint. What is wrong with the model is in the Score; ValueError is for wrong arguments.
+    """Measure one checkpoint. Faults of the model are in the Score; wrong arguments raise ValueError.
 
-    MachineFault where the machine failed, or a model's process was killed from outside: no word on the model.
+    MachineFault where the machine failed or a model's process was killed from outside, which says nothing on the model.
 
-    ``num_tokens`` is rounded to whole batches, ``num_challenges`` up to them. The same arguments always read the same
-    text; what is put behind a prefix to challenge it is drawn anew every time. ``sealed`` reads the sealed split as
-    well, in the same way, but only after a number on ``split`` that can be believed. Each has ``limit_s`` seconds.
-    ``usual`` is what scoring the incumbent takes on a machine like this: a model that takes far more is disputed. After
-    a short training, of ``trained_s``, it may take less before its first answer.
+    ``num_tokens`` is rounded to whole batches, ``num_challenges`` up to whole batches. The same arguments always read
+    the same text; the text behind a challenged prefix is drawn anew every time. ``sealed`` reads the sealed split as
+    well, in the same way, but only when the outcome on ``split`` is ok. Each split has ``limit_s`` seconds. ``usual``
+    is the Effort of scoring the incumbent on a machine like this: a model that takes far more is disputed.
+    ``trained_s`` is how long the model was trained: after a short training it may take less before its first answer.
     """
     began = time.monotonic()
     _refuse_within(dataset_dir, (recipe_dir, checkpoint_dir))
@@ -151,7 +150,7 @@ def scored(
     seconds: float,
     effort: Effort | None = None,
 ) -> Score:
-    """One Score of what the splits gave: as bad as the worst of them."""
+    """One Score of all splits: its outcome is the worst of theirs."""
     outcome: Outcome = "failed"
     reasons: list[str] = []
     for which in measured:
@@ -179,7 +178,7 @@ def scored(
 
 
 def open_held_out(dataset_dir: Path, split: HeldOutSplit) -> HeldOut:
-    """The split's tokens and what they stand for, checked against the manifest. ValueError."""
+    """Open a held-out split, checked against the manifest. ValueError where it is missing, changed, or not held out."""
     manifest = refuse_open(dataset_dir)
     held_out = [name for name in get_args(HeldOutSplit) if name in manifest.splits]
     if split not in held_out:
@@ -228,12 +227,12 @@ def cut_rows(held_out: HeldOut, *, seq_len: int, num_tokens: int) -> Rows:
 
 
 def rows_at_once(vocab: int, seq_len: int) -> int:
-    """Rows of one request."""
+    """How many rows one request has."""
     return max(min(BATCH_TOKENS, BATCH_BYTES // (4 * vocab)) // seq_len, 1)
 
 
 def _num_bytes(held_out: HeldOut, rows: Rows) -> npt.NDArray[np.uint16]:
-    """Bytes of text that each target stands for, [N, T]. ModelFailed when they are not known: there is no number."""
+    """Bytes of text that each target stands for, [N, T]. ModelFailed where they are not known: bpb needs them."""
     if held_out.token_bytes is None:
         raise ModelFailed(
             "The dataset was made of tokens without their tokenizer, so their bytes of text are not known and there are"
@@ -243,7 +242,7 @@ def _num_bytes(held_out: HeldOut, rows: Rows) -> npt.NDArray[np.uint16]:
 
 
 def _seq_len(checkpoint_dir: Path) -> int:
-    """Row length as config.json asks for it, within bounds: the config was written by proposed code."""
+    """Row length as config.json says, within bounds, since proposed code wrote it."""
     try:
         asked = json.loads((checkpoint_dir / "config.json").read_bytes()).get("seq_len")
     except (ValueError, AttributeError, RecursionError) as error:
@@ -265,7 +264,7 @@ def _measure(
     num_tokens: int,
     num_asked: int,
 ) -> Measured:
-    """Bits per byte over all rows, what the challenges found, and what the model's process says of itself.
+    """Bits per byte of one split, what its challenges found, and what the model's process says of itself.
 
     What all of its processes spent is noted in ``efforts``.
     """
@@ -303,7 +302,7 @@ def _measure(
 def _of_training_text(
     failed: ModelFailed, start: Callable[[], ModelProcess], rows: Rows, foreign: TokenArray
 ) -> ModelFailed:
-    """How a fresh process fails that sees no held-out text: it may be quoted, on pages and in prompts."""
+    """The same failure, reproduced on training text: its words may be quoted, on pages and in prompts."""
     tokens = foreign.rows(np.zeros(rows.per_batch, np.int64), rows.inputs.shape[1]).astype(np.int32)
     batch = Batch(tokens, np.zeros(rows.per_batch, np.int64), tokens.shape[1])
     try:
@@ -318,7 +317,7 @@ def _of_training_text(
 
 
 def judge(bpb: float, found: Challenged, device: str, too_much: Sequence[str] = ()) -> tuple[Outcome, list[str]]:
-    """What is to be thought of the number, and why in sentences; ``too_much`` says what it spent beyond belief."""
+    """The outcome for one split, with its reasons as sentences. ``too_much``: the efforts' reasons."""
     if reasons := [*found.reasons(TOLERANCE_NATS[device]), *too_much]:
         return "disputed", reasons
     if bpb < PLAUSIBLE_BPB:

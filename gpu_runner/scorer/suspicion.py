@@ -1,13 +1,13 @@
-"""Where a look at the next token would have paid most: positions that get more of the challenges.
+"""Weights for drawing challenges: positions where the model lost much less than an n-gram model are asked more often.
 
 A cheat that peeks everywhere meets any challenge. One that peeks only where its honest loss would have been largest
 gains 0.005 bits per byte with three positions in ten thousand (measured on the shipped recipe, one minute on a CPU),
-and 256 challenges drawn evenly miss it 93 times in a hundred. But such positions look odd from outside: what stands
-there is surprising to anybody else, and the model was sure. So every position is weighed by how much less the model
-lost than a plain n-gram model of the training text would have, squared: among challenges drawn half by this weight and
-half evenly, 256 miss the same cheat once in a thousand times. Honest models are weighed, too, and lose nothing.
+and 256 challenges drawn evenly miss it 93 times in a hundred. But its positions stand out: the next token is
+surprising, and the model was sure of it. So every position is weighed by how much less the model lost than a plain
+n-gram model of the training text would have, squared. With half of the challenges drawn by this weight and half evenly,
+256 miss the same cheat once in a thousand times. An honest model loses nothing by being asked at such positions.
 
-How long the n-grams are, and which training text they were counted in, is drawn anew each time.
+The length of the n-grams and the training text in which they are counted are drawn anew each time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Weights = npt.NDArray[np.float64]
 
 
 def weigh(nats: Nats, expected: Nats) -> Weights:
-    """Odds of each position, [N, T]: zero where the model lost more than was to be expected."""
+    """Weight of each position, [N, T]: zero where the model lost more than the n-gram model."""
     odds: Weights = np.square(np.maximum(expected - nats, 0.0))
     return odds
 
@@ -38,7 +38,7 @@ def weigh(nats: Nats, expected: Nats) -> Weights:
 def expected(
     text: TokenArray, inputs: Tokens, targets: Tokens, vocab: int, rng: np.random.Generator, num: int = COUNTED_TOKENS
 ) -> Nats:
-    """What an n-gram model counted in a random stretch of ``text`` loses at each target, [N, T], in nats."""
+    """Loss at each target, [N, T] in nats, of an n-gram model counted in a random stretch of ``text``."""
     longest = int(rng.choice(ORDERS))
     start = int(rng.integers(0, max(len(text) - num, 0) + 1))
     counted = text.span(start, start + num)
@@ -53,7 +53,7 @@ def expected(
 def _interpolated(
     shorter: Nats, counted: npt.NDArray[np.integer], rows: Tokens, targets: Tokens, order: int, longest: int
 ) -> Nats:
-    """The probability of each target after ``order`` tokens, leaning on ``shorter`` where little was counted."""
+    """Probability of each target after ``order`` tokens, mixed with ``shorter`` where the context is rarely counted."""
     length = targets.shape[1]
     contexts = [counted[order - 1 - back : len(counted) - 1 - back] for back in range(order)]
     seen = [rows[:, longest - 1 - back : longest - 1 - back + length] for back in range(order)]
@@ -70,7 +70,10 @@ def _counts(parts: Sequence[npt.NDArray[np.integer]], shape: tuple[int, ...]) ->
 
 
 def _places(parts: Sequence[npt.NDArray[np.integer]], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Where a tuple of tokens is counted: a hash of TABLE_BITS bits (splitmix64's mixing, Steele et al. 2014)."""
+    """The place of each tuple of tokens in the table: a hash of TABLE_BITS bits (splitmix64's mixing, Steele et al.
+
+    2014).
+    """
     mixed = np.zeros(shape, np.uint64)
     for part in parts:
         mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + part.astype(np.uint64) + np.uint64(1)

@@ -1,12 +1,12 @@
-"""The folder of one run. It appears whole or not at all, and one process at a time may write to it.
+"""The folder of one run by hand. It appears whole or not at all, and only one process at a time may write to it.
 
-    source/            the recipe as it was copied: what was run is kept
-    spec.toml          what was asked for, every field written out; it can be trained again as it stands
+    source/            a copy of the recipe as it was run
+    spec.toml          the spec with every field written out; it can be trained again as it stands
     spec.json          the same for the harness
     points.jsonl       every measurement of the curve, one JSON object a line
-    log.txt            every line that the run said
+    log.txt            every line that the run printed
     out/checkpoint/    weights and config, when it ended well
-    out/snapshot-N/    where a stopped or killed run goes on
+    out/snapshot-N/    where a stopped or killed run can be resumed
     ended.json         how it ended, and the numbers; a run without one is under way or was killed
 
 Nothing in a finished run's folder is ever written again.
@@ -34,10 +34,10 @@ State = Literal["absent", "foreign", "interrupted", "failed", "finished"]
 
 @contextmanager
 def run_folder(plan: Plan, *, resume: bool) -> Iterator[Path]:
-    """The run's folder, new or ready to go on, held until the end of the block.
+    """The run's folder, new or ready to resume, locked until the end of the block.
 
-    Raises ValueError when it is finished, another run's, in use, or interrupted without ``resume``; nothing in it
-    has changed then.
+    Raises ValueError, and changes nothing, when it is finished, another run's, in use, or interrupted without
+    ``resume``.
     """
     if state_of(plan.folder) == "absent":
         with _new(plan) as folder:
@@ -62,7 +62,7 @@ def state_of(folder: Path) -> State:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file at once: a reader sees the old or the new one, also after a crash."""
+    """Replace a file atomically: a reader sees the old or the new one, also after a crash."""
     scratch = path.with_name(f".{path.name}.partial")
     with open(scratch, "w", encoding="utf-8") as file:
         file.write(text)
@@ -72,7 +72,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def recipe_files(recipe: Path) -> list[Path]:
-    """A recipe's own files, relative: nothing hidden, no caches, no folders of runs that lie inside."""
+    """A recipe's own files, as relative paths: without hidden files, caches, and run folders that lie inside."""
     found: list[Path] = []
     for here, folders, names in os.walk(recipe):
         folders[:] = [f for f in folders if not f.startswith(".") and f != "__pycache__" and not _is_run(Path(here, f))]
@@ -85,7 +85,7 @@ def recipe_files(recipe: Path) -> list[Path]:
 
 @contextmanager
 def _new(plan: Plan) -> Iterator[Path]:
-    """Made under another name beside its place and renamed when it is whole; the lock moves with it."""
+    """Make the folder under another name and rename it when it is whole; the lock moves with it."""
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{plan.folder.name}-", dir=plan.folder.parent))
     try:
@@ -169,7 +169,7 @@ def has_snapshot(folder: Path) -> bool:
 
 
 def _what_changed(plan: Plan, kept: TrainSpec) -> str | None:
-    """The first field that what is learned depends on and that differs; None when the run may go on."""
+    """The first changed field on which the result depends; None when the run may be resumed."""
     asked = plan.spec
     for key in sorted(asked.overrides.keys() | kept.overrides.keys()):
         if asked.overrides.get(key) != kept.overrides.get(key):
@@ -195,7 +195,7 @@ def _is_run(folder: Path) -> bool:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[IO[bytes]]:
-    """The lock ends with this process, however that ends. Raises ValueError when another one has it."""
+    """Lock the folder until this process ends, however that happens. ValueError when another process holds it."""
     if not folder.is_dir():
         raise ValueError(f"--out: {folder} is no folder; name another one")
     with open(folder / ".lock", "ab") as lock:

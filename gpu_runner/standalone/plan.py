@@ -1,4 +1,4 @@
-"""What follows from a spec before anything is started: every mistake is found here and costs a second, not a run."""
+"""Plans a run by hand and checks its whole spec before anything starts: a mistake costs a second, not a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One run, settled."""
+    """A checked run: everything that is needed to start it."""
 
     name: str
     spec: TrainSpec
@@ -36,9 +36,9 @@ class Plan:
 
 
 def make_plan(spec: TrainSpec, path: Path, *, root: Path, out: Path | None) -> Plan:
-    """Settle ``spec``, which stood in ``path``; names in it are looked up beside that file and under ``root``.
+    """Plan ``spec``, read from ``path``; names in it are looked up beside that file and under ``root``.
 
-    Raises ValueError naming the field, OSError when a corpus cannot be prepared.
+    Raises ValueError naming the field, OSError when a dataset cannot be prepared.
     """
     recipe = find_recipe(spec.recipe, path.parent)
     refuse_knobs(recipe, spec.overrides)
@@ -88,7 +88,7 @@ def refuse_device(machine: MachineTable) -> None:
 
 
 def sandbox_level(machine: MachineTable) -> str:
-    """Raises ValueError when that level does not work here, or not for so many processes."""
+    """The sandbox level. ValueError when it does not work here, or not for so many processes."""
     try:
         level = sandbox.probe("auto" if machine.sandbox == "best" else machine.sandbox)
     except ValueError as problem:
@@ -102,6 +102,6 @@ def sandbox_level(machine: MachineTable) -> str:
 
 
 def _fair_share(processes: int) -> int | None:
-    """Threads of each of several processes: together they must not want more cores than there are."""
+    """Threads for each of several processes, so that together they use no more cores than there are."""
     cores = hardware.facts()["num_cores"]
     return None if processes == 1 else max(1, (cores if isinstance(cores, int) else 1) // processes)

@@ -1,6 +1,6 @@
-"""The training process, or several under torchrun: how they are started, heard and told to stop.
+"""Starts the training process, or several under torchrun, reads its reports and tells it to stop.
 
-What they report comes through a FIFO in the run's folder: torchrun passes no descriptors on.
+Reports come through a FIFO in the run's folder, since torchrun passes no descriptors on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OWN_SWITCHES = ("CUDA_", "NCCL_", "GLOO_", "OMP_", "PYTORCH_", "TORCH_", "TRITON
 
 @dataclass(kw_only=True)
 class Training:
-    """What trains, and the reason of the first of a team's followers to fail, if one did before the leader ended."""
+    """The running processes, and why the first other process of a team failed, if one did before the leader ended."""
 
     child: Child
     complaints: Complaints
@@ -48,9 +48,9 @@ class Training:
 
 
 class Complaints:
-    """Hears a team's stderr: only its first process reports, the others say here why they fail.
+    """Reads a team's stderr: only its first process reports, the others say here why they fail.
 
-    One that fails takes the rest along, so the first reason is the cause and later ones follow from it.
+    A process that fails ends the others, so the first reason is the cause and later ones follow from it.
     """
 
     def __init__(self, testimony: Testimony) -> None:
@@ -66,7 +66,7 @@ class Complaints:
 
 
 def _failure_in(line: str) -> Failure | None:
-    """``process 1: out_of_memory: ...``, as the harness says it, with the way out that belongs to the kind."""
+    """The failure in a line ``process 1: out_of_memory: ...``, as the harness words it, with its kind's way out."""
     if (found := FOLLOWER_FAILED.match(line)) is None:
         return None
     rank, kind, message = found.groups()
@@ -82,7 +82,7 @@ def _failure_in(line: str) -> Failure | None:
 
 @contextmanager
 def training_process(plan: Plan, folder: Path, testimony: Testimony) -> Iterator[Training]:
-    """Start it; ``testimony`` hears all that it says. Leaving the block kills what still runs."""
+    """Start it; ``testimony`` gets all that it says. Leaving the block kills what still runs."""
     with ExitStack() as stack:
         lifeline, ours = os.pipe()
         stack.callback(os.close, ours)
@@ -117,8 +117,8 @@ def training_process(plan: Plan, folder: Path, testimony: Testimony) -> Iterator
 def tell_to_stop(child: Child) -> None:
     """SIGTERM to every harness process: each ends after its step, with a snapshot.
 
-    Not to what stands around them: bubblewrap would die and take them along, torchrun kills after 30 seconds.
-    Before they are there, there is nothing to keep, and all of it is ended.
+    Not to the processes around them: bubblewrap would end and take them along, and torchrun kills after 30 seconds.
+    When no harness runs yet, there is nothing to save, and everything is ended.
     """
     for pid in list(_harnesses(child.process.pid)) or [child.process.pid]:
         try:
@@ -147,9 +147,9 @@ def _environment(level: str) -> dict[str, str]:
 
 
 def _open_fifo(stack: ExitStack, path: Path, testimony: Testimony) -> tuple[int, Lines]:
-    """A fresh FIFO's read end, which the Child closes, and its lines.
+    """The read end of a fresh FIFO, which the Child closes, and the Lines that parse it.
 
-    We hold a write end until the first line has come: without a writer a FIFO is at its end before it began.
+    We hold a write end until the first line has come, since a FIFO without a writer is at its end at once.
     """
     path.unlink(missing_ok=True)
     os.mkfifo(path, 0o600)
@@ -165,13 +165,13 @@ def _open_fifo(stack: ExitStack, path: Path, testimony: Testimony) -> tuple[int,
 
 
 def _remove_leftovers(out: Path) -> None:
-    """torchrun leaves a folder for logs, which it does not use."""
+    """Remove a folder for logs that torchrun makes and does not use."""
     for folder in out.glob("torchelastic_*"):
         shutil.rmtree(folder)
 
 
 def _end_team(child: Child) -> None:
-    """The guard ends torchrun and all that it started, however deep; killing the guard would leave them."""
+    """End torchrun's guard with SIGTERM, which ends all that torchrun started; a killed guard would leave them."""
     child.process.terminate()
     try:
         child.process.wait(TEAM_ENDS_WITHIN_S)
@@ -180,7 +180,7 @@ def _end_team(child: Child) -> None:
 
 
 def _harnesses(pid: int) -> Iterator[int]:
-    """``pid`` and what is below it, as far as it is ``python [-u] -m gpu_runner.harness`` itself and nothing around."""
+    """Those of ``pid`` and the processes below it that are ``python [-u] -m gpu_runner.harness`` itself."""
     if HARNESS in _arguments(pid)[:4]:
         yield pid
         return

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder while it lasts, and at its end."""
+"""Writes a run's record into its folder: points, log and ending."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Record:
         self.log_file.write(f"{line.at_s:9.2f} s  {line.level:<7}  {line.text}\n")
 
     def progress(self, progress: Progress) -> None:
-        """Only for the screen: it follows from the points."""
+        """Nothing to write: it follows from the points."""
 
     def _forget_after(self, step: object) -> None:
-        """Drop points beyond the snapshot that the run goes on from: their steps are trained again."""
+        """Drop points beyond the snapshot that the run resumes from: their steps are trained again."""
         path = self.folder / "points.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if isinstance(step, int) and line.endswith("\n") and _step(line) <= step]
@@ -71,7 +71,7 @@ def _step(line: str) -> int:
 
 @dataclass(kw_only=True)
 class Ending:
-    """How a run ended. ``failure`` stands exactly where the outcome is failed."""
+    """How a run ended. ``failure`` is set exactly when the outcome is failed."""
 
     outcome: Outcome
     failure: Failure | None = None
@@ -82,7 +82,7 @@ class Ending:
     mfu_percent: list[float] = field(default_factory=list)
 
     def numbers(self) -> dict[str, float | None]:
-        """All that was measured, by name; null for what this run never got to. ``total_s`` is this process's."""
+        """All that was measured, by name; null for what this run never reached. ``total_s`` is this process's."""
         said = dict(self.ended.numbers) if self.ended else {}
         train_s, num_tokens = said.get("train_s"), said.get("num_tokens")
         return {
@@ -100,7 +100,7 @@ class Ending:
         } | said
 
     def as_json(self, plan: Plan, folder: Path) -> dict[str, Any]:
-        """What ended.json holds."""
+        """The content of ended.json."""
         checkpoint = folder / "out" / "checkpoint"
         return {
             "outcome": self.outcome,

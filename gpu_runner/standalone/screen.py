@@ -1,4 +1,4 @@
-"""What a person sees while a run trains, and what is left to read when it has ended.
+"""Shows a run on the terminal while it trains, and a table at its end.
 
 A terminal gets a live display, anything else a plain line every few seconds. Everything shown that came from
 the run went through ``plain``: no escape sequence reaches the terminal.
@@ -42,7 +42,7 @@ SHOWN = (
 
 
 class Screen(Protocol):
-    """A testimony's Listener that is also told that time passes."""
+    """A testimony's Listener with a ``tick``, so that it can redraw."""
 
     def started(self, facts: dict[str, Any]) -> None: ...
     def point(self, point: Point) -> None: ...
@@ -80,7 +80,7 @@ class QuietScreen:
 
 
 class _Following(QuietScreen):
-    """Keeps the newest of everything."""
+    """Keeps the newest point, progress and facts."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.plan, self.console = plan, console
@@ -109,13 +109,13 @@ class _Following(QuietScreen):
         return True
 
     def readings(self) -> list[tuple[str, str]]:
-        """Name and value of what is known, in words: bits per byte where they are known, else nats."""
+        """(name, value in words) of what is known: bits per byte where they are known, else nats."""
         known = self.latest if "watch_bpb" not in self.latest else self.latest | {"watch_loss": None}
         return [(name, how.format(value)) for metric, name, how in SHOWN if (value := known.get(metric)) is not None]
 
 
 class PlainScreen(_Following):
-    """A line every five seconds, and every line of the run as it comes."""
+    """Prints a line every five seconds, and every line of the run's log."""
 
     def __enter__(self) -> Screen:
         self.note(f"{self.plan.folder}: starting")
@@ -138,7 +138,7 @@ class PlainScreen(_Following):
 
 
 class LiveScreen(_Following):
-    """A bar, the newest numbers, and the last lines of the log, drawn in place."""
+    """Draws a bar, the newest numbers and the last lines of the log, in place."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         super().__init__(plan, console)
@@ -184,7 +184,7 @@ class LiveScreen(_Following):
 
 
 def in_words(facts: dict[str, Any]) -> str:
-    """What "started" says of device and model, in one line."""
+    """The device and the model of "started", in one line."""
     parts = [
         f"{facts.get('num_params') or 0:,} parameters",
         str(facts.get("device_name") or facts.get("device")),
@@ -200,7 +200,7 @@ def in_words(facts: dict[str, Any]) -> str:
 
 
 def table(ending: Ending, plan: Plan) -> Text:
-    """The numbers of a run that trained, one a line; what was not measured is left out."""
+    """The numbers of a run that trained, one a line; without those that were not measured."""
     numbers = ending.numbers()
     watch = _or(numbers["watch_bpb"], "{:.4f} bits per byte") or _or(numbers["watch_loss"], "{:.4f} nats per token")
     steps_ms = _or(numbers.get("step_ms_p50"), "{:.1f} ms, ") + _or(numbers.get("step_ms_p95"), "{:.1f} ms")
@@ -249,7 +249,7 @@ def _how_far(now: Progress) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``1:02:03``, ``4:05``."""
+    """A time as ``1:02:03`` or ``4:05``."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

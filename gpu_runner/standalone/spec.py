@@ -47,7 +47,7 @@ class BudgetTable(Wire):
 
 
 class MachineTable(Wire):
-    """Where and how to train. Nothing here but ``processes`` and ``dtype`` changes what is learned."""
+    """Where and how to train. Only ``processes`` and ``dtype`` change what is learned."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto, cpu or cuda")
     threads: int | None = Field(
@@ -70,7 +70,7 @@ class MachineTable(Wire):
 
 
 class TrainSpec(Wire):
-    """One run by hand."""
+    """The spec of one run by hand."""
 
     recipe: str = Field(min_length=1, description="the name of a shipped recipe, or a folder")
     dataset: str = Field(min_length=1, description="the name of a prepared dataset, or its folder")
@@ -98,7 +98,7 @@ def load_spec(path: Path) -> TrainSpec:
 
 
 def with_changes(spec: TrainSpec, *, settings: Iterable[str], seed: int | None) -> TrainSpec:
-    """``spec`` with ``--set knob=value`` and ``--seed`` on top. Raises ValueError."""
+    """``spec`` with ``--set knob=value`` and ``--seed`` applied. Raises ValueError."""
     overrides = spec.overrides | dict(_setting(text) for text in settings)
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise ValueError(f"--seed: must be {SEED_IS}; not {seed}")
@@ -106,7 +106,7 @@ def with_changes(spec: TrainSpec, *, settings: Iterable[str], seed: int | None) 
 
 
 def as_toml(spec: TrainSpec) -> str:
-    """``spec`` as ``load_spec`` reads it, every field written out."""
+    """``spec`` as TOML that ``load_spec`` reads, every field written out."""
     body = spec.model_dump(exclude_none=True)
     top = [_line(key, value) for key, value in body.items() if not isinstance(value, dict)]
     tables = [
@@ -118,7 +118,7 @@ def as_toml(spec: TrainSpec) -> str:
 
 
 def _setting(text: str) -> tuple[str, KnobValue]:
-    """``knob=value``; the value as TOML would read it, anything else is a text."""
+    """``knob=value``; the value as TOML reads it, else as a string."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not key or not equals:
         raise ValueError(f"--set: {text!r} is not of the form knob=value")
@@ -134,7 +134,7 @@ def _line(key: str, value: object) -> str:
 
 
 def _first_mistake(error: ValidationError) -> str:
-    """The first of pydantic's complaints, in the words of the file."""
+    """The first of pydantic's errors, as a sentence about the file."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
     if place[:1] == ["overrides"] and len(place) > 1:  # pydantic complains once for every type a knob may have

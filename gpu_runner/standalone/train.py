@@ -69,7 +69,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace, root: Path) -> int:
     """Carry out the command; datasets lie under ``root``. Returns the exit code.
 
-    Raises OSError when the run's folder cannot be written to any more.
+    Raises OSError when the run's folder can no longer be written.
     """
     console = Console(stderr=chosen.json, highlight=False)
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def run(chosen: argparse.Namespace, root: Path) -> int:
 
 
 def train(plan: Plan, folder: Path, console: Console, *, quiet: bool) -> Ending:
-    """The harness until it ends, is stopped, or overruns. What it did wrong is in the Ending."""
+    """Run the harness until it ends, is stopped, or overruns. Its failure is in the Ending."""
     began_at = time.monotonic()
     failure: Failure | None = None
     with Record(folder) as record, open_screen(plan, console, quiet=quiet) as screen, heard_signals() as orders:
@@ -127,7 +127,7 @@ def train(plan: Plan, folder: Path, console: Console, *, quiet: bool) -> Ending:
 
 
 def has_stopped(exit_code: int, testimony: Testimony, inquest: Inquest, *, ordered: bool) -> bool:
-    """Whether it stopped and did not train to its end. RunFailure when it did neither."""
+    """Whether it was stopped early; False when it trained to its end. RunFailure when it did neither."""
     ended = testimony.ended
     if (ordered and ended is None) or (ended is not None and ended.stopped):
         return True
@@ -136,15 +136,12 @@ def has_stopped(exit_code: int, testimony: Testimony, inquest: Inquest, *, order
 
 
 class Killed(Exception):
-    """A person did not want to wait, or the snapshot did not come."""
+    """The run was killed: a person did not want to wait, or the snapshot did not come."""
 
 
 @contextmanager
 def heard_signals() -> Iterator[list[int]]:
-    """The numbers of the SIGINT, SIGTERM and SIGHUP that have come so far; none of them ends this process.
-
-    One that is ignored stays so: ``nohup`` and background processes of a shell rely on it.
-    """
+    """The SIGINT, SIGTERM and SIGHUP so far, in a list that grows; none of them ends this process."""
     heard: list[int] = []
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
@@ -156,14 +153,14 @@ def heard_signals() -> Iterator[list[int]]:
 
 
 class Watch:
-    """What may end a living run, and the screen's clock: asked on every tick."""
+    """The checks that may end a living run, and the screen's clock, on every tick."""
 
     def __init__(self, plan: Plan, it: Training, testimony: Testimony, screen: Screen, orders: list[int]) -> None:
         self.plan, self.it, self.testimony, self.screen, self.orders = plan, it, testimony, screen, orders
         self.told_at: float | None = None
 
     def tick(self) -> None:
-        """Raises Killed or RunFailure, and the process is killed then."""
+        """Raises Killed or RunFailure; then the process is killed."""
         self.screen.tick()
         if self.orders and self.told_at is None:
             self.told_at = time.monotonic()
@@ -176,7 +173,10 @@ class Watch:
 
 
 def refuse_overrun(spec: TrainSpec, *, now_s: float, started_at_s: float | None) -> None:
-    """By this process's clock. A budget in seconds counts from "started": compiling is not training. RunFailure."""
+    """RunFailure at the deadline, by this process's clock.
+
+    Seconds of the budget count from "started", after compiling.
+    """
     budget, deadline_s = spec.budget.as_budget, spec.machine.deadline_s
     if deadline_s is not None and now_s > deadline_s:
         raise RunFailure(
@@ -194,7 +194,7 @@ def refuse_overrun(spec: TrainSpec, *, now_s: float, started_at_s: float | None)
 
 
 class Both:
-    """A Testimony's Listener that is two."""
+    """A Testimony's Listener that passes everything to two others."""
 
     def __init__(self, record: Record, screen: Screen) -> None:
         self.listeners: tuple[Listener, Listener] = (record, screen)
@@ -220,7 +220,10 @@ class Both:
 
 
 def score(plan: Plan, folder: Path) -> Score:
-    """The trusted scorer in a process of its own. A scorer that breaks gives a failed Score with its last words."""
+    """The Score of the trusted scorer, run as a process of its own.
+
+    One that breaks gives a failed Score with its last words.
+    """
     said, complaints = bytearray(), list[str]()
     began_at = time.monotonic()
 
@@ -259,7 +262,7 @@ def score(plan: Plan, folder: Path) -> Score:
 
 
 def tell(ending: Ending, plan: Plan, console: Console, *, resume_with: str) -> None:
-    """Failure and way out, or the table; and how to go on where that is possible."""
+    """Print the failure and the way out, or the table; and the command that resumes the run, where that is possible."""
     if ending.outcome == "ok":
         console.print(table(ending, plan), soft_wrap=True)
     if ending.score is not None and ending.score.outcome != "ok":
@@ -279,7 +282,7 @@ def _where_it_stands(ending: Ending, plan: Plan) -> str:
 
 
 def resume_command(chosen: argparse.Namespace) -> str:
-    """What to type to go on with the run that ``chosen`` asked for."""
+    """The command line that resumes the run that ``chosen`` asked for."""
     words = ["python", "-m", "gpu_runner", "train", str(chosen.spec)]
     words += ["--out", str(chosen.out)] if chosen.out else []
     words += [word for setting in chosen.set for word in ("--set", setting)]

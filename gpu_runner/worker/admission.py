@@ -1,4 +1,4 @@
-"""What a worker sees for itself before it does anything: that this run is the one that was countersigned."""
+"""Checks before any code is fetched that a leased run is what was countersigned: digest, versions, sandbox, dataset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpu_runner.worker.endings import RunFailure
 
 
 def check_approval(spec: RunSpec, *, lock_sha256: str, sandbox_level: str) -> None:
-    """Refuse whatever is not what a person countersigned, before any of its code is even fetched."""
+    """Raises RunFailure unless the spec is what a person countersigned and this worker has what was approved."""
     approval = spec.approval
     if approval.digest() != spec.digest:
         raise RunFailure(
@@ -43,7 +43,7 @@ def check_approval(spec: RunSpec, *, lock_sha256: str, sandbox_level: str) -> No
 
 
 def find_dataset(spec: RunSpec, datasets: Path) -> Path:
-    """The folder of the approved dataset. Raises RunFailure when it is missing or another one."""
+    """The folder of the approved dataset. RunFailure: it is missing, another one, or a sandbox would show its text."""
     if not contract.is_safe_path(spec.dataset) or "/" in spec.dataset:
         raise RunFailure("dataset_missing", f"{spec.dataset!r} is no dataset's name.")
     folder = datasets / spec.dataset

@@ -1,13 +1,13 @@
-"""What a run may use beside its budget, and whether it did: seconds before its text, with it, and after.
+"""Limits on a run's time inside and outside of its budget: before its first text, in training, after its last batch.
 
-Text is counted where it is handed out (ration.py), so nobody draws more of it than was signed. What is left to a
-cheat is time: learning before the clock from whatever lies on the disk, learning on after the last batch, or going
-over each batch again and again where the budget is in tokens. What these times should be, nobody can say of a
-recipe; but the incumbent's are known, and a proposal is compared with it. Where the budget is in tokens a larger model
-may take longer: as much longer for each token as its smoke run showed to whoever signed it.
+Text is counted where it is handed out (ration.py), so no run gets more of it than was signed. A cheating recipe can
+still use time: learn before the clock starts from what lies on the disk, learn on after the last batch, or go over
+each batch again and again where the budget is in tokens. Nobody can say in advance how long a recipe needs; so a
+proposal is compared with what its incumbent's runs used. Where the budget is in tokens, a larger model may take longer:
+by as much for each token as its smoke run took, which the reviewer saw.
 
-Processor seconds are what is held, since a busy machine does not change them; and, loosely, the clock. On a GPU,
-whose work no processor second shows, only the clock.
+Processor seconds have the tight limit, since a busy machine does not change them; the clock has a loose one. A GPU's
+work does not show in processor seconds, so there the clock alone is compared.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from gpu_runner.contract import MOST_TIMES, Budget, Failure, Purpose, Spent
 
-# Of what is usual, and seconds on top. The same 200 steps took 9.7 to 11.1 processor seconds on two cores that others
-# wanted as well, what came before and after them 0.5 to 1.2 and 0.2 to 0.5 (ten runs).
+# Factors on the usual time, and seconds on top. The same 200 steps took 9.7 to 11.1 processor seconds on two busy
+# cores; what came before and after them took 0.5 to 1.2 and 0.2 to 0.5 (ten runs).
 TIMES, TRAIN_TIMES = 1.5, 1.3
 BEFORE_SLACK_S, TRAIN_SLACK_S, AFTER_SLACK_S = 1.0, 2.0, 1.0
 # Nothing was measured yet, as for a smoke run that comes before the incumbent's first own run: so much, and as long as
@@ -33,7 +33,7 @@ BUSY, BUSY_S = 4.0, 10.0  # by the clock, where processor seconds decide: a mach
 
 
 class Used(NamedTuple):
-    """One of the three times: by the clock, and in processor seconds where these are counted."""
+    """One of a run's three times: seconds by the clock, and processor seconds where these are counted."""
 
     wall_s: float
     cpu_s: float | None
@@ -41,7 +41,7 @@ class Used(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One of the three, in words."""
+    """One of a run's three times (BEFORE, TRAIN, AFTER): its words in messages, its slack, and the way out."""
 
     name: str
     slack_s: float
@@ -72,10 +72,11 @@ def used(spent: Spent, part: Part) -> Used:
 
 
 def over(spent: Spent, *, budget: Budget, purpose: Purpose, usual: Spent | None) -> Failure | None:
-    """Why the run is over its budget, if it is. ``usual`` is what is to be expected of it, after its incumbent's own
-    runs and, for a candidate, its smoke run; a smoke run shows only here how heavy its steps are.
+    """The Failure of a run that is over its allowance; None while it is within it.
 
-    The incumbent's own runs are what others are compared with: they are held by nothing but their deadline.
+    ``usual`` is what the run is expected to use, from its incumbent's own runs and, for a candidate, its smoke run. How
+    heavy a smoke run's steps are is known only from its own ``spent``. Baseline runs set the standard, so only their
+    deadline limits them.
     """
     if purpose == "baseline":
         return None
@@ -99,7 +100,7 @@ def _held(budget: Budget, usual: Spent | None, is_smoke: bool) -> Iterator[Part]
 
 
 def _may_compile(spent: Spent, budget: Budget, usual: Spent | None, is_smoke: bool) -> bool:
-    """Always on a GPU; on a CPU where the whole training is long enough to pay for it, which a smoke run never is."""
+    """Always on a GPU; on a CPU only where training is long enough to pay for it, so never in a smoke run."""
     if spent.before_cpu_s is None:
         return True
     if is_smoke:
@@ -110,7 +111,7 @@ def _may_compile(spent: Spent, budget: Budget, usual: Spent | None, is_smoke: bo
 
 
 def _unknown(spent: Spent, may_compile: bool) -> Used:
-    """Beside a run's own steps, once it took some."""
+    """The limit where nothing usual is known yet: from the run's own time a step, and none before its first step."""
     if not spent.num_batches:
         return Used(math.inf, math.inf)
     compiling_s = COMPILE_SLACK_S if may_compile else 0.0

@@ -1,12 +1,12 @@
-"""The worker's side of the wire (docs/architecture.md, "The wire").
+"""The worker's HTTP client for the web side (docs/architecture.md, "The wire").
 
-How it can end badly:
+How a request can fail:
 
     WireError
-     ├─ Unreachable   no answer, 5xx, or what is no answer of the web side's (a proxy's page, whatever its status):
-     │                ask again, and not before ``retry_after_s``
+     ├─ Unreachable   no answer, 5xx, 408, 429, or an answer that is not the web side's (a proxy's page, whatever its
+     │                status): ask again, and not before ``retry_after_s``
      ├─ Refused       400, 401, 403, 404, or an answer outside the contract: asking again changes nothing
-     └─ Superseded    409: the fence is old, the run is somebody else's now; drop it
+     └─ Superseded    409: the fence is old, another worker has the run now; drop it
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ W = TypeVar("W", bound=contract.Wire)
 
 
 class WireError(Exception):
-    """Ends one request; ``str()`` is a sentence."""
+    """A request that failed; ``str()`` is a sentence."""
 
 
 class Unreachable(WireError):
@@ -61,7 +61,7 @@ class Superseded(WireError):
 
 
 class _Bearer(requests.auth.AuthBase):
-    """As ``auth=`` and not as a header: requests would let a .netrc entry overrule the header."""
+    """Sends the bearer token. Given as ``auth=``, since requests lets a .netrc entry overrule a plain header."""
 
     def __init__(self, token: str) -> None:
         self.token = token
@@ -72,7 +72,7 @@ class _Bearer(requests.auth.AuthBase):
 
 
 class _Session(requests.Session):
-    """Follows nothing: a redirected POST becomes a GET, and of where one leads to requests would read all there is."""
+    """Follows no redirect: requests would turn a POST into a GET, and read the whole body of the redirect."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
@@ -80,7 +80,7 @@ class _Session(requests.Session):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """All that came back. ``asked`` is the verb and the address."""
+    """A whole HTTP response. ``asked`` is the verb and the address of its request."""
 
     asked: str
     code: int
@@ -122,9 +122,9 @@ class Wire:
 
 
 def _read(answer: requests.Response, asked: str, deadline: float, most: int) -> bytes:
-    """A socket's own timeout starts anew with every byte, and what a proxy sends in our side's place may never end.
+    """The body of a response, until ``deadline`` and up to ``most`` bytes; of an error, its beginning.
 
-    Of an error its beginning is enough.
+    A socket's own timeout starts anew with every byte, and a proxy in the web side's place may send without end.
     """
     is_error = answer.status_code not in (200, 204)
     body = bytearray()
@@ -171,7 +171,7 @@ def _checked(answer: Answer) -> Answer:
 
 
 def _own_words(answer: Answer) -> str | None:
-    """The web side's own ``{"error": sentence}`` and nothing else; None where somebody else has answered."""
+    """The sentence in the web side's own ``{"error": sentence}``; None for any other body, such as a proxy's page."""
     try:
         said = json.loads(answer.content)
     except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of 5,000 digits, 60,000 brackets
@@ -181,7 +181,7 @@ def _own_words(answer: Answer) -> str | None:
 
 
 def _stranger(answer: Answer) -> str:
-    """A proxy restarts, is told of no web side, or wants a sign-in: it passes, or a person has to see to it."""
+    """The message for an answer that is not the web side's: a proxy restarts, has no web side, or wants a sign-in."""
     where, kind = answer.headers.get("Location", ""), answer.headers.get("Content-Type", "")
     said = f"{answer.asked} answered {answer.code}" + (f", to {where}" if where else "")
     return plain(f"{said}, and not as the web side does ({kind or 'no type'}): a proxy stands between")[:500]
@@ -204,7 +204,7 @@ class Welcome(contract.Wire):
 
 
 class Front:
-    """What a worker may ask with its own token: to say hello, and for work."""
+    """The two requests that a worker makes with its own token: hello and claim."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -220,12 +220,12 @@ class Front:
         return None if answer.code == 204 else _parsed(contract.Lease, answer)
 
     def line(self, lease: contract.Lease) -> RunLine:
-        """The line of one lease, with that lease's token."""
+        """The client for one leased run, with that lease's token."""
         return RunLine(self.url, lease)
 
 
 class RunLine:
-    """What may be asked and said about one leased run."""
+    """The requests about one leased run, with its run token: source, report, beat and end."""
 
     def __init__(self, url: str, lease: contract.Lease) -> None:
         self._wire = Wire(url, lease.token)
@@ -245,5 +245,5 @@ class RunLine:
         return _parsed(contract.Order, self._wire.post(f"{self._path}/beat", beat, timeout_s=timeout_s))
 
     def end(self, end: contract.RunEnd, *, timeout_s: float = REPORT_S) -> None:
-        """Returns when the web side has said that it heard: a page in its place must not pass for that."""
+        """Deliver the run's end. The answer is parsed as an Order, so that a proxy's page does not pass for one."""
         _parsed(contract.Order, self._wire.post(f"{self._path}/end", end, timeout_s=timeout_s))

@@ -1,16 +1,16 @@
-"""Compiled kernels that the next run need not compile again, and that proposed code cannot poison.
+"""Keeps compiled kernels from one run to the next, in a way that proposed code cannot poison.
 
-What torch.compile keeps is code: shared objects, kernels and pickles, which whoever finds them loads and runs. So
-no process that ever ran proposed code may write what another one reads. An approval, or a verdict, does not change
-that: a kept proposal could leave kernels behind for those that follow, and for those that take its code out again.
+What torch.compile keeps is code: shared objects, kernels and pickles, which the process that finds them loads and runs.
+So no process that ran proposed code may write what another run reads. An approval or a verdict does not change
+that: a kept proposal could leave kernels behind for later runs, also for those that take its code out again.
 
     written   after a run that trained well and whose recipe's files are, but for the numbers in recipe.toml, byte
               for byte the ones that are shipped with this worker: no code but ours was in that process
     read      by every run, as a copy in its own output folder; what it adds or changes there goes with the folder
     never     at level none, where any run could write here by itself
 
-Entries are found by the hash of what they were compiled from. An incumbent whose code moved away from the shipped
-recipe finds the parts that are still the same, and compiles the rest every time: that is the price.
+Entries are found by the hash of what they were compiled from. An incumbent whose code has moved away from the shipped
+recipe finds the parts that are still the same, and compiles the rest in every run.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SETTINGS = "recipe.toml"  # numbers and choices, parsed strictly: no code
 FOLDER = "compile-cache"  # in a run's output folder; harness/__main__.py sends torch and Triton there
-NUM_KEYS = 3  # kept for this many machines, drivers and versions of ours; the oldest go
-MAX_BYTES, MAX_FILES = 1 << 30, 20_000  # of one of them; then it begins anew
+NUM_KEYS = 3  # cache folders that are kept (see ``home``); the oldest go
+MAX_BYTES, MAX_FILES = 1 << 30, 20_000  # of one cache folder; a larger one is emptied
 
 
 class CompileCache:
@@ -44,7 +44,7 @@ class CompileCache:
 
     @property
     def home(self) -> Path:
-        """Where they lie. Whatever changes what is compiled, or how, gives another folder."""
+        """The cache folder for this machine, driver, installation and version of the shipped recipes."""
         facts = hardware.facts()
         of_machine = {name: facts[name] for name in ("cpu", "gpu", "gpu_driver", "torch", "python")}
         shipped = {folder.name: _files(folder) for folder in sorted(RECIPES.iterdir()) if folder.is_dir()}
@@ -52,7 +52,7 @@ class CompileCache:
         return self.root / sha256(key)[:32]
 
     def give(self, out: Path) -> None:
-        """Put a copy into a run's fresh output folder. A disk that cannot hold it costs the run time, nothing else."""
+        """Copy the kernels into a run's fresh output folder. Where the disk is full, the run compiles for itself."""
         home = self.home
         if not home.is_dir():
             return
@@ -64,7 +64,7 @@ class CompileCache:
             shutil.rmtree(out / FOLDER, ignore_errors=True)
 
     def keep(self, recipe: Path, out: Path) -> None:
-        """Take over what a run that trained well has compiled, if no code but ours was in it."""
+        """Add the kernels that a well-trained run compiled, if its recipe is a shipped one."""
         if not is_shipped(recipe) or not (out / FOLDER).is_dir():
             return
         home = self.home
@@ -78,13 +78,13 @@ class CompileCache:
 
 
 def is_shipped(recipe: Path) -> bool:
-    """Whether its files are a shipped recipe's, no more and no fewer, but for the numbers in recipe.toml."""
+    """Whether the recipe's files are exactly those of a shipped recipe; recipe.toml may differ."""
     found = _files(recipe)
     return any(found == _files(folder) for folder in RECIPES.iterdir() if folder.is_dir())
 
 
 def _files(recipe: Path) -> dict[str, str]:
-    """Relative path -> sha256 of every file but SETTINGS and Python's own bytecode of what is shipped."""
+    """Relative path -> sha256 of every file but recipe.toml, and of shipped recipes but their bytecode."""
     found = {}
     for path in sorted(recipe.rglob("*")):
         name = path.relative_to(recipe).as_posix()
@@ -103,10 +103,10 @@ def _held(root: Path, how: int) -> Iterator[None]:
 
 
 def _add(cache: Path, home: Path) -> None:
-    """Plain files that are new, each whole or not at all. Nothing that is there is written over."""
+    """Copy regular files that ``home`` does not have yet, each whole or not at all. Nothing is overwritten."""
     found = [path for path in cache.rglob("*") if stat.S_ISREG(path.lstat().st_mode)]
     if len(found) > MAX_FILES or sum(path.stat().st_size for path in found) > MAX_BYTES:
-        shutil.rmtree(home)  # the run was given all of it: too much in there is too much here
+        shutil.rmtree(home)  # the run had a copy of all of ``home``, so that is nearly as large
         return
     for path in found:
         place = home / path.relative_to(cache)

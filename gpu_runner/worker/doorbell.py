@@ -1,7 +1,7 @@
-"""The doorbell: a Celery message that says "there may be work". It carries a run id and decides nothing.
+"""The worker's doorbell: a Celery message that says "there may be work". It carries a run id and decides nothing.
 
-The run row on the web side is the truth; the worker claims over HTTP. So a message may be lost, late,
-doubled or out of order, and a broker may be away: the worker also looks by itself now and then.
+The Run row on the web side is the truth; the worker claims over HTTP. So a message may be lost, late,
+doubled or out of order, and the broker may be down: the worker also asks for work every LOOK_S (serve.py).
 
 Messages are Celery's (task ``gpu_runner.ring``, queue ``gpu``), but no Celery pool runs here: a training run
 lasts for hours in the main thread, while this thread keeps taking and acknowledging rings at once.
@@ -28,7 +28,7 @@ REDIS_TIMEOUT_S = 10.0
 
 
 def make_app(broker_url: str) -> Celery:
-    """A Celery app without Django: the queue and the connection as every Celery sender has them."""
+    """A Celery app without Django, with Celery's default queue and connection settings."""
     app = Celery("gpu_runner", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
@@ -62,14 +62,14 @@ class Listener(ConsumerMixin):
             log.warning("a message on queue %s is no ring at the door: %r", QUEUE, str(body)[:200])
 
     def on_connection_error(self, exc: Exception, interval: float) -> None:
-        """Said once an outage; kombu goes on trying."""
+        """Warns once an outage; kombu goes on trying."""
         if str(exc) != self.said:
             log.warning("the broker does not answer (%s); the worker looks for runs by itself", exc)
         self.said = str(exc)
 
 
 class Doorbell:
-    """Listens in a thread. ``wait`` and ``close`` are for the worker's thread."""
+    """Listens for rings in a thread of its own. ``wait`` and ``close`` are called from the worker's thread."""
 
     def __init__(self, broker_url: str) -> None:
         self._app = make_app(broker_url)
@@ -79,7 +79,7 @@ class Doorbell:
         self._listens_since = float("-inf")
 
     def ring(self, run_id: int) -> None:
-        """Which run it names is nothing to us: the most urgent one is claimed."""
+        """Wakes ``wait``. The run id is not used: a claim gets the most urgent run."""
         self._rung.set()
 
     def wait(self, timeout_s: float) -> bool:

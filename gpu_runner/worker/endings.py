@@ -1,10 +1,10 @@
-"""How a run can end before its score, as a tree.
+"""The exceptions that end a run before its score, as a tree.
 
 EarlyEnd
- ├─ RunFailure     failed or timed_out, with a Failure that a person reads
- ├─ Cancelled      somebody ordered it
+ ├─ RunFailure     failed, timed_out or, where the machine is at fault, lost; with a Failure that a person reads
+ ├─ Cancelled      a person ordered it
  ├─ GivenBack      lost: nothing is wrong with the run, another attempt may have it
- └─ Dropped        the lease is not ours any more: no last word
+ └─ Dropped        the lease belongs to somebody else: nothing more is reported
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Dropped(EarlyEnd):
 
 
 def early_end(stop: Stop) -> EarlyEnd:
-    """What a Reporter's reason to stop means for the run."""
+    """The EarlyEnd that follows from the Reporter's reason to stop."""
     if stop.why == "cancelled":
         return Cancelled(stop.reason)
     if stop.why == "lost_contact":

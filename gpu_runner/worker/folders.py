@@ -1,4 +1,4 @@
-"""Run folders: one a run, locked while its worker lives, swept when it does not."""
+"""Run folders: one for each lease, locked while its worker lives; folders of dead workers are removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTLED_S = 60.0  # a folder without a lock for so long is no longer being made
 def run_folder(runs: Path, spec: RunSpec, *, num_kept: int) -> Iterator[Path]:
     """A fresh folder for one lease, removed at the end unless it is among the ``num_kept`` newest.
 
-    The lock on it ends with this process, however that ends, so a later ``sweep`` knows what is left over.
+    Its lock ends with this process, however that ends, so that a later ``sweep`` knows which folders are left over.
     """
     folder = runs / f"run-{spec.run_id}-fence-{spec.fence}"
     if folder.exists():  # this lease was given to a worker of the same folder that died, and to us again
@@ -54,10 +54,10 @@ def _is_left(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """With whatever a run left in there: no depth, mode or name of its making stops us, and no link is followed.
+    """Remove a run's folder with all that hostile code put into it, however deep, closed or named; no link is followed.
 
     Folders are moved to the top before they are emptied, since they may lie deeper than any path or recursion goes.
-    What cannot be removed is told and left: it is no reason for a worker to end, or not to start.
+    What cannot be removed is logged and stays, so that the worker goes on.
     """
     try:
         while inner := _without_files(folder):
@@ -72,7 +72,7 @@ def _remove(folder: Path) -> None:
 
 
 def _without_files(folder: Path) -> list[Path]:
-    """The folders in it; everything else in it is removed."""
+    """Remove everything in ``folder`` but its folders, and return these."""
     folder.chmod(0o700)  # a run may have closed it to everybody
     with os.scandir(folder) as found:
         entries = list(found)

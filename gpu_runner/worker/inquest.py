@@ -1,13 +1,13 @@
-"""What ended a training process that did not end well, as far as it can be known from outside of it.
+"""Finds out why a training process did not end well, as far as it can be known from outside of it.
 
-    out_of_memory   its control group, our own meter, or the kernel's counter say so; or it said so itself
-    over_limit      more than the sandbox gives it; or it filled the disk alone
-    machine_failed  nothing can be written here, the worker itself is limited more than a run, or it ended before any of
-                    the recipe ran
+    out_of_memory   its control group, our own meter or the kernel's counter says so; or the run itself does
+    over_limit      it used more than its sandbox allows, or filled the disk by itself
+    machine_failed  nothing can be written here, the worker's own limits are lower than a run's, or the process ended
+                    before any of the recipe ran
     killed          a signal that a program does not send itself, and none of the above
-    recipe_error    everything else: it broke
+    recipe_error    everything else: the recipe broke
 
-What the run says of itself may be a lie (``testimony.py``); which of it is believed is decided here.
+What the run says about its own end may be a lie (``testimony.py``); what of it is believed is decided here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gpu_runner.worker.testimony import Testimony
 
 MIN_FREE_BYTES = 512 << 20
 LOOK_AT_DISK_S = 0.5
-ALONE = 2  # it filled the disk alone when it wrote at least one part in so many of what was free
+ALONE = 2  # a run filled the disk by itself when it wrote at least 1 / ALONE of what was free
 STALL_S = 2.0  # twenty ticks
 LESS_MEMORY = "Lower batch_size, seq_len, width or depth."
 LESS_OUTPUT = "Start fewer processes, or write only a checkpoint."
@@ -43,26 +43,26 @@ TRY_AGAIN = "The kernel's log and whoever manages the GPU machine may know more;
 
 
 class Inquest:
-    """Made before the run starts: what it looks at afterwards has to be compared with what was."""
+    """Watches one run and explains its end. Made before the run starts, to compare with the machine as it was then."""
 
     def __init__(self, folder: Path, cell: sandbox.Cell) -> None:
-        """``folder`` is the run's own; ``folder/out`` is where it may write."""
+        """``folder`` is the run's folder; the run may write to ``folder/out`` only."""
         self.folder, self.cell = folder, cell
         about = os.statvfs(folder)
         self.free_bytes = about.f_bavail * about.f_frsize
         self.free_files = about.f_favail if about.f_files else math.inf  # some file systems count none
         self._num_killed = out_of_memory_kills()
         self._look_at = 0.0
-        self._seen_at = time.monotonic()  # when the last tick was over
+        self._seen_at = time.monotonic()  # when the last tick ended
         self._stood_still_s = 0.0
 
     # --- while it runs ----------------------------------------------------------------------------
 
     @contextmanager
     def tick(self) -> Iterator[None]:
-        """Around what is asked on every tick: between two nothing is done that could take STALL_S.
+        """Wraps the checks of one tick. A gap of STALL_S between two ticks means that the machine stood still.
 
-        What a machine stood still for, suspended or moved or far too busy, is no run's own time: no clock blames it.
+        Such time (suspended, moved, far too busy) is not the run's: a failure by the clock is then the machine's.
         """
         if (gap_s := time.monotonic() - self._seen_at) > STALL_S:
             self._stood_still_s += gap_s
@@ -80,7 +80,7 @@ class Inquest:
             self._seen_at = time.monotonic()
 
     def refuse_full_disk(self, pid: int) -> None:
-        """Asked on every tick. RunFailure before the machine itself suffers."""
+        """Raises RunFailure before the disk is full. Called on every tick."""
         if (now := time.monotonic()) < self._look_at:
             return
         self._look_at = now + LOOK_AT_DISK_S
@@ -89,7 +89,7 @@ class Inquest:
             raise self._of_a_full_disk(said, pid)
 
     def _of_a_full_disk(self, said: str, pid: int | None = None) -> RunFailure:
-        """Its own doing, where it wrote much of what was free; ``pid``: what of it still runs."""
+        """The failure for a full disk: over_limit where the run wrote much of what was free. ``pid``: the run's."""
         num_bytes, num_files = self._written(pid)
         said = f"{said} The run wrote {num_bytes >> 20:,} MiB in {num_files:,} files itself."
         if num_bytes * ALONE >= max(self.free_bytes, MIN_FREE_BYTES) or num_files * ALONE >= self.free_files:
@@ -97,7 +97,7 @@ class Inquest:
         return RunFailure("machine_failed", said, "Free space on the GPU machine; then it trains again, as it is.")
 
     def _written(self, pid: int | None) -> tuple[int, int]:
-        """Bytes and files in its folder, and in files that it deleted and still holds open: those fill a disk, too."""
+        """Bytes and files that the run wrote, also those that it deleted and holds open: they fill a disk, too."""
         enough = self.cell.bounds.output_files
         try:
             num_bytes, num_files = tally.usage(self.folder / "out", enough)
@@ -114,10 +114,10 @@ class Inquest:
     def refuse_unless_trained(
         self, exit_code: int, testimony: Testimony, *, is_done: bool = False, recipe_ran: bool | None = None
     ) -> None:
-        """Raises RunFailure, unless it trained to its end.
+        """Raises RunFailure unless training ran to its end.
 
-        ``is_done``: its supervisor ended it after its last word, so that its exit code says nothing. ``recipe_ran``:
-        from then on the words are those of proposed code; None: nobody served its text, and could tell.
+        ``is_done``: the supervisor killed it after its "done", so its exit code says nothing. ``recipe_ran``: whether
+        proposed code had started, from when on the run's words are proposed code's; None where that is not known.
         """
         ended = testimony.ended
         if ended is not None and ended.ok and (exit_code == 0 or is_done):
@@ -127,7 +127,7 @@ class Inquest:
                 f"The machine failed: {problem}. {_said(ended.failure if ended else None)}".strip()
             )
         if ended is not None and ended.failure is not None and ended.failure.kind == "killed" and self._num_oom_kills:
-            raise self._of_the_kernel()  # one of its processes, of which it cannot know more
+            raise self._of_the_kernel()  # one of the run's processes was killed; the run cannot know by what
         if ended is not None and ended.failure is not None:
             raise _believed(ended.failure, recipe_ran, free_bytes=shutil.disk_usage(self.folder).free)
         number, last_words = None if is_done else signal_of(exit_code), "\n".join(testimony.last_words)
@@ -145,7 +145,7 @@ class Inquest:
         named = f"signal {number.value} ({number.name})"
         if number == signal.SIGKILL and self._num_oom_kills:
             return self._of_the_kernel()
-        if number == signal.SIGXFSZ:  # Python ignores it, and is told by an error
+        if number == signal.SIGXFSZ:  # not Python, which ignores it and gets an OSError
             return _of_a_limit("over_limit", f"Training was ended by {named}: a file became too large.", LESS_OUTPUT)
         if number in SENT or number == signal.SIGXCPU:  # we limit no processor time
             said = f"The training process was killed by {named} from outside; nothing says that memory ran out."
@@ -154,11 +154,11 @@ class Inquest:
 
     @property
     def _num_oom_kills(self) -> int:
-        """Its control group's own count, or else the whole machine's (oom_kill in /proc/vmstat)."""
+        """Kills for want of memory: by its control group's count, or else the machine's (oom_kill in /proc/vmstat)."""
         return self.cell.num_oom_kills or max(out_of_memory_kills() - self._num_killed, 0)
 
     def _of_the_kernel(self) -> RunFailure:
-        """It was not at its own limit (``refuse_excess``), so whose want it was is told by what the run held."""
+        """The failure for a kill for want of memory below the run's limit: its own if it held at least half of that."""
         held, num = self.cell.peak_bytes, self._num_oom_kills
         what = f"{num} process{'es' if num > 1 else ''} for want of memory while it trained"
         said = f"The training process was killed, and the kernel ended {what}. It held {held >> 20:,} MiB."
@@ -187,7 +187,10 @@ def _said(failure: Failure | None) -> str:
 
 
 def _believed(failure: Failure, recipe_ran: bool | None, *, free_bytes: int) -> RunFailure:
-    """What an operator has to set right is found out before any of the recipe runs: later it is the recipe's word."""
+    """The run's own failure, as far as it is believed.
+
+    What an operator has to set right shows before any of the recipe runs; said later, it counts as the recipe's error.
+    """
     if failure.kind == "machine_failed":
         seen = f"Seen from outside: {free_bytes >> 20:,} MiB are free there, and a file can be written."
         return RunFailure(failure.kind, f"{failure.message} {seen}", failure.todo)
@@ -219,7 +222,7 @@ LIMITS: dict[FailureKind, tuple[tuple[str, str, int, str], ...]] = {
 
 
 def _worker_limit(kind: FailureKind, message: str) -> str | None:
-    """That whoever started this worker gave it less than a run may have, of what the failure is about."""
+    """A sentence where this worker's own limits (ulimit, control group) are below what a run may have; else None."""
     bounds = sandbox.Bounds()
     for words, name, limit, bound in LIMITS.get(kind, ()):
         hard = resource.getrlimit(limit)[1]
@@ -231,7 +234,7 @@ def _worker_limit(kind: FailureKind, message: str) -> str | None:
 
 
 def refuse_excess(cell: sandbox.Cell, child: Child) -> None:
-    """Raises RunFailure for what the run used too much of, if it did."""
+    """Raises RunFailure when the run used more memory, processes or files than its sandbox allows."""
     if (excess := cell.excess(child.process.pid)) is None:
         return
     if excess.what == "memory":

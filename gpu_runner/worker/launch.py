@@ -1,12 +1,12 @@
-"""One leased run, from the source to the last word. Reads downward.
+"""Carries out one leased run, from its source to its end. Reads downward.
 
-    approval   what was countersigned, and this machine what it was countersigned for (admission.py)
-    source     base commit from the bundle, patch on top; none of it may be held-out text (by_heart/)
+    approval   the spec is what was countersigned, and this machine has what it needs (admission.py)
+    source     base commit from the bundle, patch on top; it may hold no held-out text (leakage.py)
     training   the harness in the sandbox; its reports go to the Reporter
     scoring    the trusted scorer on the checkpoint (scoring.py)
     end        finished | failed | timed_out | cancelled | lost, delivered once
 
-Whatever ends a run before that is an EarlyEnd (endings.py).
+What ends a run before that is an EarlyEnd (endings.py).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of 
 def run_lease(
     lease: contract.Lease, *, machine: Machine, front: Front, is_leaving: Callable[[], bool]
 ) -> RunEnd | None:
-    """Carry out one lease and deliver its end. None when the lease was lost to somebody else.
+    """Carry out one lease and deliver its end. None when the lease went to another worker.
 
     Never raises for what the run did; ``is_leaving`` is asked several times a second.
     """
@@ -129,7 +129,7 @@ def _outcome_of(failure: Failure) -> str:
 
 
 def _of_our_own(error: Exception) -> Failure:
-    """Of what was raised under the worker's own hands, which no proposed code can make it raise."""
+    """The Failure for an exception of the worker itself; proposed code cannot make it raise one."""
     said = f"{type(error).__name__}: {plain(str(error))}"[:2_000]
     if is_machines(error) or isinstance(error, subprocess.TimeoutExpired):  # a killed process that does not end
         return Failure(kind="machine_failed", message=f"The machine failed under the worker: {said}", todo=SEE_LOG)
@@ -137,7 +137,7 @@ def _of_our_own(error: Exception) -> Failure:
 
 
 def train_and_score(launch: Launch) -> None:
-    """The whole way; the tally holds what came of it. Raises an EarlyEnd."""
+    """The whole run; what is measured goes into ``launch.tally``. Raises an EarlyEnd."""
     here = launch.machine
     check_approval(launch.spec, lock_sha256=here.lock_sha256, sandbox_level=here.sandbox_level)
     dataset = find_dataset(launch.spec, here.datasets)
@@ -153,7 +153,7 @@ def train_and_score(launch: Launch) -> None:
 
 
 def fetch_source(launch: Launch) -> Path:
-    """``folder/source`` as approved. Raises RunFailure, GivenBack when the web side is away, or Dropped."""
+    """The folder of the approved source. Raises RunFailure, GivenBack when the web side is away, or Dropped."""
     approval = launch.spec.approval
     try:
         bundle = launch.line.source()
@@ -174,7 +174,7 @@ def fetch_source(launch: Launch) -> Path:
 
 
 def train(launch: Launch, recipe: Path, dataset: Path) -> None:
-    """The harness in the sandbox, its text handed to it, until it is done. Raises an EarlyEnd."""
+    """Run the harness in the sandbox until it is done, and hand it its text. Raises an EarlyEnd."""
     spec_file = write_harness_spec(launch, dataset / "train")
     launch.out.mkdir(mode=0o700)
     if launch.machine.kernels is not None:
@@ -210,7 +210,7 @@ def train(launch: Launch, recipe: Path, dataset: Path) -> None:
 
 
 def make_ration(launch: Launch, dataset: Path) -> Ration:
-    """The run's text. RunFailure when a shard is missing."""
+    """The server of the run's training text. RunFailure when a shard is missing."""
     spec = launch.spec
     try:
         return Ration(
@@ -225,12 +225,12 @@ def make_ration(launch: Launch, dataset: Path) -> Ration:
 
 
 def what_is_told_of(dataset: Path) -> list[Path]:
-    """What the harness has to know of a dataset: how its tokens are made. No text is shown to a run."""
+    """The files of a dataset that the sandbox shows: how its tokens are made, and no text."""
     return [path for name in ("manifest.json", TOKEN_BYTES) if (path := dataset / "train" / name).exists()]
 
 
 def write_harness_spec(launch: Launch, shards: Path) -> Path:
-    """``spec.json`` for the harness: what it needs; no token, fence or digest, nor whose run it is."""
+    """Write ``spec.json``, what the harness needs: no token, fence or digest, and not whose run it is."""
     spec = launch.spec
     body = {
         "run_id": spec.run_id,
@@ -249,7 +249,7 @@ def write_harness_spec(launch: Launch, shards: Path) -> Path:
 
 
 def watch(launch: Launch, inquest: Inquest, child: Child, testimony: Testimony, ration: Ration) -> None:
-    """Everything that may end a living child, asked on every tick."""
+    """Every check that may end a living child, on every tick."""
     launch.check()
     with inquest.tick():
         refuse_overrun(launch.spec, now_s=testimony.clock())
@@ -262,7 +262,7 @@ def watch(launch: Launch, inquest: Inquest, child: Child, testimony: Testimony, 
 
 
 def refuse_over_budget(launch: Launch, ration: Ration) -> None:
-    """Compares what was measured from outside with what the incumbent used; whatever comes of it, it is told."""
+    """Compare what the run used, measured from outside, with its incumbent's use; sets ``tally.spent`` either way."""
     spec = launch.spec
     launch.tally.spent = spent = ration.spent()
     failure = allowance.over(spent, budget=spec.approval.budget, purpose=spec.purpose, usual=spec.usual)
@@ -271,7 +271,7 @@ def refuse_over_budget(launch: Launch, ration: Ration) -> None:
 
 
 def refuse_overrun(spec: RunSpec, *, now_s: float) -> None:
-    """By this process's own clock: the one inside training belongs to whoever is in there."""
+    """Raises RunFailure at the deadline, by the worker's clock: proposed code could change the one inside training."""
     if now_s > spec.deadline_s:
         raise RunFailure(
             "deadline",
@@ -281,7 +281,7 @@ def refuse_overrun(spec: RunSpec, *, now_s: float) -> None:
 
 
 def refuse_other_claims(ended: Ended | None, spent: Spent | None) -> None:
-    """An honest harness counts no more than it was given."""
+    """Raises RunFailure when the run claims more tokens or steps than it was given text for."""
     if ended is None or spent is None:
         return
     for claimed, given, what in (

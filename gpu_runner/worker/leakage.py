@@ -1,4 +1,4 @@
-"""What the supervisor asks before it trains a source that is not the shipped one: does it hold held-out text?"""
+"""Asks before training whether a run's source holds held-out text. A shipped recipe without a patch is not asked."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ TODO_OF_THE_INCUMBENT = (
 def refuse_held_out_text(
     spec: RunSpec, recipe: Path, dataset: Path, check: Callable[[], None], say: Callable[[LogLine], None]
 ) -> None:
-    """Raises RunFailure where ``recipe``, or what the campaign kept before, learned held-out text by heart.
+    """Raises RunFailure where ``recipe``, or what the campaign kept before it, holds held-out text.
 
-    The folder ``EARLIER`` beside ``recipe`` goes: no run sees it. ``check`` raises what is to end the run meanwhile.
+    Removes the folder EARLIER beside ``recipe``, which no run may see. ``check`` raises what ends the run meanwhile.
     """
     earlier = recipe.parent / EARLIER
     try:
@@ -55,9 +55,9 @@ def refuse_held_out_text(
 
 
 def _judge(learned: Learned, spec: RunSpec) -> None:
-    """A change answers for what it adds, and with it for what was kept before; the incumbent's own run for the rest.
+    """Raises RunFailure for held-out text that the patch adds or, in a baseline run, that earlier keeps added.
 
-    Numbers that are tried on such an incumbent are nobody's cheat: its own run pauses the campaign.
+    A candidate without new held-out text is not blamed for its incumbent's: the baseline's failure pauses the campaign.
     """
     if learned.unread and spec.approval.patch:
         raise RunFailure(
@@ -97,7 +97,7 @@ def _said(unread: list[str]) -> str:
 
 
 def _where(places: list[HeldOutPlace]) -> str:
-    """Of the source. Paths are whatever somebody called a file."""
+    """The places in the source, for a message. Paths are hostile text."""
     return "; ".join(f"{plain(p.path)[:100]}:{p.line} ({p.form})" for p in places) or "nowhere in particular"
 
 

@@ -1,4 +1,4 @@
-"""The parts of one leased run: the machine that it is on, what is asked of it, and what is known of it so far."""
+"""The parts of one leased run: the machine, the spec with its connections, and what is known of the run so far."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST_TRAINING = 0.5  # of the time that a run has text; the rest may be its wat
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What this worker is and where it keeps things."""
+    """What this worker is, and where it keeps runs, datasets and kernels."""
 
     runs: Path
     datasets: Path
@@ -39,13 +39,13 @@ class Machine:
 
     @property
     def device(self) -> str:
-        """What a run of this class trains and is scored on: a GPU that is gone is no reason to go on without one."""
+        """The device that its hardware class names: when a GPU is gone, its runs must fail and not train on the CPU."""
         return "cpu" if self.hardware_class.startswith("cpu-") else "cuda"
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """What is known of a run so far, for its last word."""
+    """What is known of a run so far, for its RunEnd."""
 
     device_since: float | None = None  # monotonic
     ended: Ended | None = None
@@ -72,7 +72,7 @@ class Tally:
 
 
 def _training_s(ended: Ended | None, spent: Spent | None) -> float | None:
-    """Of steps alone: only the run knows how long it looked at its watch text. Within what was measured of it."""
+    """Seconds of training steps alone, within bounds, since only the run says how long its watch curve took."""
     if ended is None or ended.train_s is None or spent is None:
         return None
     return min(max(ended.train_s, spent.train_s * LEAST_TRAINING), spent.train_s + spent.after_s)
@@ -80,7 +80,7 @@ def _training_s(ended: Ended | None, spent: Spent | None) -> float | None:
 
 @dataclass(kw_only=True)
 class Launch:
-    """The parts of one run that everything below needs."""
+    """One run with all that carrying it out needs."""
 
     spec: RunSpec
     machine: Machine

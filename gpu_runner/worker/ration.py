@@ -1,17 +1,17 @@
 """Hands the training text out to one run, batch by batch, and measures from outside what the run uses.
 
-The harness shares its process with proposed code, so whatever it counts could be made to count otherwise. So no shard
-is shown to a run: its text comes through a socket from here, in the seed's order, from the moment on when the run
-says that its clock starts, and never more than its budget has. The answers:
+The harness shares its process with proposed code, which could change its counts. So no shard is shown to a run: its
+text comes from here through a socket, in the seed's order, only after the run has started its clock, and never more
+than its budget. A run asks:
 
-    ready       nothing of the recipe has run yet: what follows is the recipe's time
-    begin       the clock starts; batches have this shape from now on
+    ready       the harness is up and none of the recipe has run: the recipe's time begins
+    begin       starts the clock; fixes the shape of all batches
     batch       the next rows, while the budget lasts
     watch       rows of the watch split, once
-    done        nothing more will come: the checkpoint is what it is, and the run is ended
+    done        the checkpoint is written; the supervisor ends the run
 
-Each is one JSON line; an answer is a header (harness/supply.py) and bytes: rows in the shards' dtype, or the sentence
-why there are none. Whoever breaks the protocol is told nothing more.
+A question is one JSON line; an answer is a header (harness/supply.py) and bytes: rows in the shards' dtype, or the
+sentence why there are none. A run that breaks the protocol gets no further answer.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ MAX_ROWS, MAX_BATCH_TOKENS = 65_536, 1 << 26  # of one batch: a run's numbers mu
 MAX_ROWS_OF_AN_EPOCH = 100_000_000  # which are shuffled in memory
 MAX_WATCH_TOKENS = 1 << 20
 LATE_S = 1.0  # how long after a budget in seconds a batch may still be asked for: the run's clock is not ours
-UNREAD_S = 60.0  # for which an answer may wait to be taken
+UNREAD_S = 60.0  # how long the run may take to read an answer
 
 
 class Refused(Exception):
-    """What is asked for is not to be had; ``str()`` says why."""
+    """A question that is answered with a sentence instead of rows; ``str()`` is that sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """One moment of a run."""
+    """One moment of a run: seconds by the clock, and processor seconds where these are counted."""
 
     at_s: float
     cpu_s: float | None
 
 
 class Ration:
-    """One run's text. ``with ration: start a child with ration.fd; ration.follow(...); ...``; any thread may look."""
+    """One run's text. ``with ration: start a child with ration.fd; ration.follow(...); ...``; any thread may read."""
 
     def __init__(
         self, dataset: Path, *, seed: int, budget: Budget, max_steps: int | None, counts_processors: bool
     ) -> None:
-        """``dataset`` is its folder. Raises ValueError that names a shard that is missing."""
+        """``dataset`` is its folder. Raises ValueError that names the missing shard."""
         manifest = load_manifest(dataset)
         self.text, self.watched = (TokenArray(dataset / "train", manifest, split) for split in ("train", "watch"))
         self.seed, self.budget, self.max_steps = seed, budget, max_steps
@@ -87,19 +87,19 @@ class Ration:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._hang_up()  # macOS refuses it where the run was first
+        self._hang_up()  # macOS raises an error where the run hung up first
         if self._thread.ident is not None:
             self._thread.join(UNREAD_S)
         self._ours.close()
 
     def follow(self, cpu_s: Callable[[], float | None]) -> None:
-        """Serve a process tree; ``cpu_s`` says how many processor seconds it has used, from any thread."""
+        """Start to serve a process tree; ``cpu_s``, called from any thread, gives the processor seconds it has used."""
         self._cpu_s = cpu_s
         self._thread.start()
 
     @property
     def recipe_ran(self) -> bool:
-        """Has any of the recipe been at work? Until then every word is the harness's own."""
+        """Whether any of the recipe has run. Until then all that the process says is the harness's own."""
         return self._ready is not None or self._begun is not None
 
     def spent(self) -> Spent:
@@ -123,10 +123,10 @@ class Ration:
     # --- the clock ------------------------------------------------------------------------------
 
     def _look(self) -> Mark:
-        """The present moment, or the one when all was done. Notes when a budget in seconds is spent."""
+        """The present moment; once the run is done, the moment when it was. Notes when a budget in seconds is spent."""
         if self.is_done and self._last is not None:
             return self._last
-        cpu_s = self._cpu_s()  # asked for on a GPU, too: whoever counts it looks at the run's memory as well
+        cpu_s = self._cpu_s()  # called on a GPU, too, since it also measures the run's memory
         self._last = Mark(at_s=time.monotonic(), cpu_s=cpu_s if self.counts_processors else None)
         if self._over is None and self._is_out_of_time(self._last.at_s):
             self._over = self._last
@@ -140,7 +140,7 @@ class Ration:
     # --- the questions --------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """Until the run hangs up, or asks what makes no sense."""
+        """Answer until the run hangs up or breaks the protocol."""
         try:
             with self._ours.makefile("rb") as questions:
                 while line := questions.readline(MAX_QUESTION_BYTES):
@@ -157,7 +157,7 @@ class Ration:
             log.debug("a run's text: %s", error)
 
     def _answer(self, line: bytes) -> None:
-        """Raises ValueError for what is no question, OSError when nobody takes the answer."""
+        """Answer one question. Raises ValueError for a malformed one, OSError when the answer is not taken."""
         question = json.loads(line)
         if not isinstance(question, dict):
             raise ValueError("a question is a JSON object")
@@ -224,7 +224,7 @@ class Ration:
         return self._left() < num_tokens
 
     def _left(self) -> float:
-        """Tokens that may still be had: as many steps as a smoke run has, or what the budget says."""
+        """Tokens that the run may still have: by the number of steps of a smoke run, else by the budget."""
         if self.max_steps is not None:
             return float((self.max_steps - self.num_batches) * self._shape[0] * self._shape[1])
         return self.budget.amount - self.num_tokens if self.budget.kind == "tokens" else float("inf")

@@ -1,12 +1,12 @@
-"""What a run says to the web side: batches that survive an outage, and a heartbeat that holds the lease.
+"""Sends a run's reports to the web side: batches that survive an outage, and a heartbeat that holds the lease.
 
 A thread of its own sends, so that neither training nor reading it ever waits for the network. One
 batch is under way at a time; until its seq is acknowledged the same bytes go out again and newer
 ones wait. ``stop`` says why the run must end:
 
     cancelled     the answer to a report was *stop* (a person cancelled, or halted the campaign)
-    superseded    409: the lease is somebody else's; say nothing more
-    refused       400/401/403: what we say is not accepted; say nothing more
+    superseded    409: another worker has the lease; nothing more is sent
+    refused       400/401/403: the web side does not accept the reports; nothing more is sent
     lost_contact  no acknowledgement for WORKER_GIVES_UP_S: soon another worker may have the run
     broken        this thread raised: our bug
 """
@@ -37,7 +37,7 @@ MAX_CHARS = 200_000
 
 
 def now_s() -> float:
-    """Seconds on a clock that also counts while the machine is suspended: leases run out meanwhile."""
+    """Seconds on a clock that goes on while the machine is suspended, as leases do."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -58,7 +58,7 @@ class Stop:
 
 @dataclass(kw_only=True)
 class Draft:
-    """A batch that is still being written. Never mixes phases."""
+    """A report that is still being collected. All of it is of one phase."""
 
     phase: Phase
     points: list[Point] = field(default_factory=list)
@@ -104,7 +104,7 @@ def columns(points: list[Point]) -> Points:
 
 
 class Reporter:
-    """Collects from the worker's thread, sends from its own. ``start`` it, then ``close`` it."""
+    """Collects from the worker's thread, sends from its own. Call ``start``, then ``close``."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Reporter:
     # --- what the run's thread says ---------------------------------------------------------
 
     def enter(self, phase: Phase) -> None:
-        """The run is in another phase; the web side hears it at once."""
+        """Begin a phase of the run; it is reported at once."""
         with self._news:
             self._seal()
             self._draft = Draft(phase=phase, urgent=True)
@@ -202,7 +202,7 @@ class Reporter:
             self._stop = self._stop or Stop(why="broken", reason=f"{type(error).__name__}: {error}")
 
     def _next_message(self) -> Report | Beat | None:
-        """Waits until something is due. None when there is nothing more to say."""
+        """The next Report or Beat, when it is due. None when all is sent."""
         with self._news:
             while not self._is_over():
                 wait_s = self._due_in_s()
@@ -266,7 +266,7 @@ class Reporter:
             self._stop = Stop(why="cancelled", reason=order.reason)
 
     def _try_again_later(self, reason: str, asked_for_s: float = 0.0) -> None:
-        """The lease runs meanwhile: what a server asks for counts up to a heartbeat."""
+        """Set the wait before the next attempt. Retry-After counts up to a heartbeat, since the lease runs on."""
         if not self._retry_s:
             log.warning("%s; reports wait and are sent again", reason)
         own_s = min(max(FIRST_RETRY_S, 2 * self._retry_s), LAST_RETRY_S)
@@ -274,9 +274,9 @@ class Reporter:
 
 
 def deliver(line: RunLine, end: RunEnd, *, within_s: Callable[[], float]) -> bool:
-    """The last word of a lease, retried until ``within_s()`` seconds have passed. True when it arrived.
+    """Send the run's end until it is accepted or ``within_s()`` seconds have passed. True when it was accepted.
 
-    ``within_s`` is asked again before every attempt: a worker that is told to leave has less patience.
+    ``within_s`` is asked again before every attempt, since a worker that has been told to leave waits less.
     """
     began_at = now_s()
     retry_s = FIRST_RETRY_S

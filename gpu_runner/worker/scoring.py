@@ -1,4 +1,4 @@
-"""The trusted scorer on a run's checkpoint: a process of its own, so that an order or a signal can end it, too."""
+"""Runs the trusted scorer on a run's checkpoint, in a process of its own, so that an order or a signal can end it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from gpu_runner.worker.testimony import MAX_LINE_BYTES
 SCORING_DEADLINE_S = 900.0
 CANNOT_BEGIN, EX_TEMPFAIL = 2, 75  # of a scorer that was asked wrongly, or whose machine failed (scorer/__main__.py)
 CHALLENGES, CHALLENGES_OF_A_SHORT_RUN, LONG_RUN_S = 2_048, 256, 120.0
-# No verdict reads a smoke run's score, and a process is asked each of its few rows once: more would be a process each.
-CHALLENGES_OF_A_SMOKE_RUN = 1  # a batch of them
+# No verdict reads a smoke run's score. It has few rows and a process is asked each row once, so every further batch
+# of challenges would take another process.
+CHALLENGES_OF_A_SMOKE_RUN = 1  # rounded up to a batch
 MAX_SCORE_BYTES = 1 << 20
 
 
 def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
-    """What the scorer measured. Raises an EarlyEnd."""
+    """The scorer's Score of the checkpoint. Raises an EarlyEnd."""
     checkpoint = launch.out / "checkpoint"
     if not checkpoint.is_dir() or checkpoint.is_symlink():
         raise RunFailure(
@@ -55,7 +56,7 @@ def score(launch: Launch, recipe: Path, dataset: Path) -> Score:
 
 
 def _no_score(exit_code: int) -> RunFailure:
-    """The scorer is ours, and lies out of the model's reach: who killed it was no proposal."""
+    """The failure when the scorer gave no score: never the proposal's, which cannot reach the scorer."""
     if (number := signal_of(exit_code)) is not None:
         said = f"The scorer was ended by signal {number.value} ({number.name}) from outside, and gave no score."
         return RunFailure("killed", said, SEE_LOG)
@@ -90,7 +91,7 @@ def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, s
 
 
 def _num_challenges(launch: Launch) -> int:
-    """All that the scorer would ask where the run was long enough to pay for it; a verdict reads several short runs."""
+    """How many challenges the scorer asks: all after a long training, fewer after a short one, few in a smoke run."""
     if launch.spec.purpose == "smoke":
         return CHALLENGES_OF_A_SMOKE_RUN
     spent = launch.tally.spent

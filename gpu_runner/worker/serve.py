@@ -1,7 +1,7 @@
 """``python -m gpu_runner worker``: says hello, claims runs one at a time, carries them out.
 
-The doorbell wakes it; between rings it looks by itself every LOOK_S, so a silent broker costs
-half a minute and no run. SIGTERM or SIGINT ends the run at hand (given back, for another attempt) and leaves.
+The doorbell wakes it, and every LOOK_S it asks for work by itself: when the broker is down a run waits up to half a
+minute longer. SIGTERM or SIGINT gives the present run back for another attempt, and leaves.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Settings:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
-        """Raises ValueError that names the variable and the way out."""
+        """From the environment. Raises ValueError that names the variable and the way out."""
         home = Path(environ.get("COUNTERSIGN_HOME") or ".countersign").absolute()
         kept = environ.get("COUNTERSIGN_KEEP_RUNS") or "0"
         if not re.fullmatch("[0-9]{1,9}", kept):
@@ -81,7 +81,7 @@ def _required(environ: Mapping[str, str], name: str, what: str) -> str:
 
 
 def default_name() -> str:
-    """The host's name, in the characters that a worker's name may have."""
+    """The host's name, with "-" for characters that a worker's name may not have."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", platform.node()).strip("-_.")[:64] or "worker"
 
 
@@ -94,14 +94,14 @@ class Worker:
         self.front = Front(settings.url, settings.token)
         self.doorbell = Doorbell(settings.broker_url)
         self.num_lost = 0  # in a row
-        self.rests_until = time.monotonic()  # what the web side, or a proxy before it, asked for
+        self.rests_until = time.monotonic()  # by the Retry-After of the web side, or of a proxy before it
         self.leaving = False  # a plain flag: a signal handler may interrupt the holder of any lock
 
     def leave(self, _signum: int, _frame: FrameType | None) -> None:
         self.leaving = True
 
     def work(self) -> int:
-        """Until a signal comes (0), or the web side will never have us (1)."""
+        """Carry out runs until a signal comes (returns 0) or the web side refuses this worker (returns 1)."""
         try:
             self.say_hello()
             self.drain()
@@ -120,7 +120,7 @@ class Worker:
         return 0
 
     def say_hello(self) -> None:
-        """Retried until the web side is up. Raises Refused, except while the worker is only disabled."""
+        """Say hello until the web side answers. Raises Refused, except while the worker is only disabled."""
         hello = contract.Hello(
             name=self.settings.name,
             hardware_class=self.machine.hardware_class,
@@ -149,7 +149,7 @@ class Worker:
             retry_s = min(2 * retry_s, LAST_RETRY_S)
 
     def compare(self, datasets: Mapping[str, str]) -> None:
-        """Say now what would otherwise fail every run of a campaign."""
+        """Warn of datasets that are missing here or differ from the campaigns': every run on them would fail."""
         for name, wanted in datasets.items():
             try:
                 here = manifest_sha256(self.machine.datasets / name)
@@ -161,7 +161,7 @@ class Worker:
                 log.warning("dataset %s: campaigns use %s, this worker has %s", name, wanted[:12], here[:12])
 
     def drain(self) -> None:
-        """Claim and carry out runs until there is none, the web side is away, or it is time to leave."""
+        """Claim and carry out runs until there is none, the web side is away, or the worker was told to leave."""
         while not self.leaving:
             if (why := no_room(self.settings.home)) is not None:
                 log.error("no claim: %s; asking again within %g s", why, LOOK_S)
@@ -209,7 +209,7 @@ class Worker:
 
 
 def no_room(home: Path) -> str | None:
-    """Why a run would be given back as soon as it began here; None: there is room for it, and it can be written to."""
+    """Why a run could not be carried out here (the disk is full or cannot be written to); None: it can be."""
     if not home.exists():
         return None
     try:
@@ -225,7 +225,7 @@ def no_room(home: Path) -> str | None:
 def this_machine(settings: Settings) -> Machine:
     """Finds out what this machine is.
 
-    Raises ValueError when the sandbox or the driver does not work, or when the home lies in what a sandbox shows.
+    Raises ValueError when the sandbox or the driver does not work, or when a sandbox would show the home folder.
     """
     level = sandbox.probe()
     if level == "none":
@@ -252,7 +252,7 @@ def this_machine(settings: Settings) -> Machine:
 
 
 def hide_environment() -> None:
-    """/proc/PID/environ and ptrace are closed to other processes of this user: it holds the worker's token."""
+    """Close /proc/PID/environ and ptrace to other processes of this user: the environment holds the worker's token."""
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
 

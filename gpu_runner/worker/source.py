@@ -1,4 +1,4 @@
-"""The recipe as it was approved: the base commit from a git bundle, the patch on top, nothing else."""
+"""Checks out the approved source: the base commit from a git bundle, with the patch on top."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ GIT_OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-
 
 
 class BadSource(ValueError):
-    """The bundle does not hold the base commit, or is no bundle."""
+    """The bundle is malformed or does not hold the base commit."""
 
 
 class BadPatch(ValueError):
-    """The patch does not apply to the base commit, or makes what a recipe may not have."""
+    """The patch does not apply to the base commit, or leaves links or special files in the recipe."""
 
 
 def check_out(bundle: bytes, *, base_commit: str, patch: str, folder: Path) -> Path:
@@ -112,14 +112,14 @@ def _lay_beside(tree: Tree, base_commit: str, earlier: Path) -> None:
 
 
 def _refuse_links(source: Path) -> None:
-    """The supervisor and the scorer read these files: none may lead elsewhere."""
+    """Raises BadPatch for links and special files, since supervisor and scorer read the source outside of a sandbox."""
     for path in source.rglob("*"):
         if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
             raise BadPatch(f"{path.relative_to(source)}: is a link or a special file; a recipe has plain files only")
 
 
 def _refuse_machines_failure(step: str, done: subprocess.CompletedProcess[bytes]) -> None:
-    """git that was killed, or that found a full disk, says nothing about a bundle or a patch. MachineFault."""
+    """Raises MachineFault when git was killed or the machine failed: then the bundle or the patch is not to blame."""
     if done.returncode < 0:
         raise MachineFault(f"git {step} was ended by signal {-done.returncode} from outside")
     if done.returncode and are_machines(_said(done)):

@@ -1,10 +1,9 @@
-"""What a sandboxed run says about itself, made safe. Everything here was written by hostile hands.
+"""Parses what a sandboxed run says about itself. All of it may have been written by hostile code.
 
-Two mouths: JSON lines on the report pipe (the harness shares its process with the proposed code, so
-any line may be forged), and whatever is printed on stdout and stderr. A line that makes no sense
-becomes a warning in the run's log; a number that is not finite becomes None; too much is left out
-and counted. Nothing that comes in here can stop the supervisor or reach a terminal or a page as more
-than plain text.
+It comes two ways: JSON lines on the report pipe (the harness shares its process with the proposed code, so any line
+may be forged), and what is printed on stdout and stderr. A malformed line becomes a warning in the run's log, a number
+that is not finite becomes None, and what is too much is left out and counted. Nothing that comes in here can stop the
+supervisor or reach a terminal or a page as more than plain text.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ LOUD_S = 1.0  # at most one warning a second about one kind of nonsense
 
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_/]{0,63}")
 LEVELS: tuple[str, ...] = get_args(LogLine.model_fields["level"].annotation)
-# What training may say of itself. The other kinds are the supervisor's to say.
+# The kinds of failure that a run may report of itself; the others only the supervisor finds.
 RUN_FAILURES = (
     "out_of_memory",
     "over_budget",
@@ -60,7 +59,7 @@ Level = Literal["info", "eval", "warning", "error"]
 
 
 class Listener(Protocol):
-    """Where safe words go: the Reporter, or a test's list."""
+    """Takes the parsed, harmless reports: the Reporter, or a list in tests."""
 
     def point(self, point: Point) -> None: ...
     def log(self, line: LogLine) -> None: ...
@@ -70,7 +69,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The harness's last line. All of it is the run's own claim."""
+    """The harness's "ended" line. All of it is the run's own claim."""
 
     ok: bool
     failure: Failure | None
@@ -85,7 +84,7 @@ class Ended:
 
 
 class Allowance:
-    """So many a second, and some more at once. ``num_refused`` counts what came too fast."""
+    """A rate limit: ``per_s`` a second, ``at_once`` in a burst. ``num_refused`` counts what exceeded it."""
 
     def __init__(self, per_s: float, at_once: float, clock: Callable[[], float]) -> None:
         self.per_s, self.at_once, self.clock = per_s, at_once, clock
@@ -104,7 +103,7 @@ class Allowance:
 
 
 class Testimony:
-    """Hears one run. ``clock`` gives seconds since its process started."""
+    """Parses the lines of one run and passes them on to ``listener``. ``clock``: seconds since its process started."""
 
     def __init__(self, listener: Listener, clock: Callable[[], float]) -> None:
         self.listener = listener
@@ -137,7 +136,7 @@ class Testimony:
         return self._warn("kind", f"a report line of unknown kind {plain(str(said.get('kind')))[:40]!r} is left out")
 
     def printed(self, line: bytes | None, level: Level) -> None:
-        """One line of stdout or stderr, as a terminal would show it."""
+        """One line of stdout or stderr, as a terminal would show it; None for one that was too long."""
         if line is None:
             return self._say(level, "(a very long line is left out)")
         text = plain(line.decode(errors="replace"))
@@ -148,7 +147,7 @@ class Testimony:
         return None
 
     def close(self) -> None:
-        """Say how much was left out."""
+        """Log how many points and lines were left out."""
         for allowance, what in ((self._points, "points"), (self._lines, "log lines")):
             if allowance.num_refused:
                 text = (

@@ -1,1 +1,1 @@
-"""Who proposes: Claude, and the offline catalogue that needs no key. Pure, and of one shape."""
+"""The arms that propose: Claude, and the offline catalogue that needs no key. Pure, with one interface."""

@@ -1,1 +1,1 @@
-"""What a proposal changes: drafts, edits and diffs, read, made and compared. Pure."""
+"""A proposal's change: drafts, edits and diffs, parsed, made and compared. Pure."""

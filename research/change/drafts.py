@@ -1,4 +1,4 @@
-"""What a proposer reads and what it answers, before anything is a row. Pure: no Django.
+"""The types between the loop and its proposers: the Brief that one reads and the Answer that it gives. Pure: no Django.
 
 A Proposer is anything with an ``arm`` and ``draft``/``revise``: Claude, the offline catalogue,
 later random search, TPE and people. All enter the same gates and the same queue.
@@ -52,7 +52,7 @@ RISKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedCost:
-    """Of one run, relative to the incumbent's; the smoke run measures both."""
+    """The expected cost of one run, relative to the incumbent's; the smoke run measures both."""
 
     time_factor: float  # seconds for the same tokens; 1.1: a tenth slower
     memory_factor: float  # peak memory
@@ -60,7 +60,7 @@ class ExpectedCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Return:
-    """A rejected idea that comes back, and what is different now."""
+    """A rejected idea that is proposed again, and what is different now."""
 
     proposal: int
     what_changed: str
@@ -68,7 +68,7 @@ class Return:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Which model wrote it, and the hashes of the whole request and of the words in it that are ours."""
+    """Which model wrote the draft, with hashes of the whole request and of our templates in it."""
 
     model: str
     prompt_sha256: str
@@ -97,7 +97,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Comment:
-    """What a reviewer wrote with a decision that was no rejection."""
+    """What a reviewer wrote with a decision other than a rejection."""
 
     choice: str
     text: str
@@ -105,7 +105,7 @@ class Comment:
 
 @dataclass(frozen=True, kw_only=True)
 class Precedent:
-    """What became of an earlier proposal, for the next prompt."""
+    """An earlier proposal and its outcome, for the next prompt."""
 
     number: int
     title: str
@@ -126,13 +126,13 @@ class Precedent:
 
     @property
     def told_patch(self) -> str:
-        """What a proposer may read of ``patch``."""
+        """The patch as a proposer may read it."""
         return "(left out: it holds held-out text)" if self.holds_held_out else self.patch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamics:
-    """How one run's training went: measurements at shares ``at`` of its steps, columns of one length."""
+    """How one run's training went: measurements at shares ``at`` of its steps, in columns of one length."""
 
     name: str
     at: tuple[float, ...]
@@ -151,7 +151,7 @@ class LogTail:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """What a person said while the loop ran."""
+    """A person's steering note."""
 
     at: str  # day and time, UTC
     text: str
@@ -159,7 +159,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """Everything a proposer may know. Files and logs in it can be written by others: data, not orders."""
+    """Everything a proposer may know. Files and logs in it may be written by others: data, not orders."""
 
     campaign: str
     goal: str
@@ -183,11 +183,11 @@ class Brief:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one HTTP attempt at a model cost; usd is None when it is unknown, never 0.
+    """The cost of one HTTP attempt at a model; usd is None when it is unknown, never 0.
 
-    ``usd_at_most`` is what it cannot have exceeded; caps count that where usd is None. ``row`` is the ledger's, where
-    it was entered before it was sent. ``body`` is what came back, as it came but for our key; ``request_id`` is the
-    server's name for it, which its owners ask for.
+    ``usd_at_most`` is the most that it can have cost; caps count that where usd is None. ``row`` is the id of the
+    ledger entry that was made before it was sent. ``body`` is the response as it came, without our key; ``request_id``
+    is the server's name for it, which Anthropic's support asks for.
     """
 
     model: str
@@ -205,12 +205,12 @@ class Usage:
 
 
 class OverCap(Exception):
-    """What others sent meanwhile left too little for this request. Says so in a sentence."""
+    """Other requests have left too little for this one; ``str()`` is a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What may be spent on a model: for one call, and until ``name`` (a cap, in words) is reached."""
+    """What may be spent on a model: for one call, and in all until the cap ``name`` (in words) is reached."""
 
     usd_per_call: Decimal
     usd_left: Decimal
@@ -221,7 +221,7 @@ class Allowance:
 class Answer:
     """Drafts, and what they cost. ``problem`` is a sentence for the campaign page when there are none.
 
-    ``design`` is what the drafts are to find out together, or how a revision answers its comment.
+    ``design``: what the drafts are to find out together, or how a revision answers its comment.
     """
 
     drafts: tuple[Draft, ...] = ()
@@ -236,7 +236,7 @@ class Proposer(Protocol):
     arm: str
 
     def draft(self, brief: Brief) -> Answer:
-        """Up to ``brief.num_wanted`` drafts; ``repeats`` drops those that were asked before."""
+        """Up to ``brief.num_wanted`` drafts; ``repeats`` drops those that repeat earlier ones."""
         ...
 
     def revise(self, brief: Brief, previous: Draft, comment: str) -> Answer:
@@ -246,10 +246,13 @@ class Proposer(Protocol):
 
 @runtime_checkable
 class BatchProposer(Proposer, Protocol):
-    """One that can also be asked now and answer another day."""
+    """A Proposer that can also take a request now and answer later."""
 
     def submit(self, brief: Brief, keep: Callable[[Any], None]) -> tuple[Any, Answer]:
-        """What finds the question again, or None and an Answer with the reason; ``keep`` hears of it first."""
+        """Submit the request: (what finds it again, or None; an Answer with the reason).
+
+        ``keep`` gets it before it is sent.
+        """
         ...
 
     def collect(self, brief: Brief, pending: Any) -> Answer | None:

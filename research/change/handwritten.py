@@ -1,4 +1,4 @@
-"""What a person writes down as an experiment: overrides, one a line, and their way back into a form. Pure."""
+"""Parses overrides that a person types, one a line, and writes them back into a form. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LINE = re.compile(r"^\s*(?P<key>[A-Za-z_][\w]*)\s*=\s*(?P<value>[^#]*?)\s*(?:#\
 
 
 def overrides_of(text: str, recipe: Recipe) -> tuple[Override, ...]:
-    """Lines of ``key = value  # why``. Raises ValueError that names the line.
+    """Parse lines of ``key = value  # why``. Raises ValueError that names the line.
 
-    Whether a value is in bounds is for ``patches.problems_with``, which every draft goes through.
+    Bounds are checked by ``patches.problems_with``, as for every draft.
     """
     found: list[Override] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -33,7 +33,7 @@ def overrides_of(text: str, recipe: Recipe) -> tuple[Override, ...]:
 
 
 def _value(text: str, key: str, recipe: Recipe) -> KnobValue:
-    """A number, true or false as TOML writes them; anything else is a choice's name. 4.0 for a whole number is 4."""
+    """A number, true or false as in TOML; anything else is the name of a choice. 4.0 for a whole-number knob is 4."""
     if (knob := recipe.knob(key)) is not None and text in knob.choices:
         return text  # also where it looks like a number
     try:
@@ -51,7 +51,7 @@ def _value(text: str, key: str, recipe: Recipe) -> KnobValue:
 
 
 def lines_of(overrides: Iterable[Override]) -> str:
-    """What ``overrides_of`` reads back; a reason of several lines stands in one."""
+    """Overrides as lines for ``overrides_of``; a reason of several lines is put on one."""
     return "\n".join(f"{o.key} = {_as_toml(o.value)}{_comment(o.reason)}" for o in overrides)
 
 
@@ -68,7 +68,7 @@ def _in_one_line(text: str) -> str:
 
 
 def as_they_were(overrides: Iterable[Override], earlier: Sequence[Override]) -> tuple[Override, ...]:
-    """``overrides``, with those of ``earlier`` that were left alone in the words in which they were given."""
+    """``overrides``; those that equal one of ``earlier`` keep that one's exact words."""
     known = {
         (o.key, repr(o.value), _in_one_line(o.reason)): o for o in earlier
     }  # 1, 1.0 and True are equal, and not one

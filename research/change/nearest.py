@@ -1,6 +1,6 @@
-"""What a text that is not in a file was probably meant to be: one that differs in white space, or the nearest lines.
+"""For a search text that is not in the file: the place that was probably meant, and how it differs.
 
-Pure. The sentences are for whoever wrote it, a person or a model: they name the line and show what stands there.
+Pure. The sentences are for the author, a person or a model: they name the line and show what stands there.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Near:
 
 
 def near(text: str, search: str) -> Near | None:
-    """The place in ``text`` that ``search`` comes nearest to; None where nothing is like it."""
+    """The place in ``text`` that is nearest to ``search``; None where nothing is similar."""
     return _but_for_copying(text, search) or _but_for_blanks(text, search) or _by_lines(text, search)
 
 
 def lines_with(text: str, search: str) -> list[int]:
-    """The lines, from 1, on which ``search`` begins; overlapping ones count."""
+    """The lines, from 1, on which ``search`` begins, overlapping occurrences too."""
     found: list[int] = []
     line, counted, at = 1, 0, text.find(search)
     while search and at != -1:
@@ -75,7 +75,7 @@ def listed(numbers: Sequence[int]) -> str:
 
 
 def _but_for_copying(text: str, search: str) -> Near | None:
-    """Escapes for the characters that they stand for, the numbers of ``cat -n``, a word processor's quotes."""
+    """A place that is equal but for traces of copying: escapes, the numbers of ``cat -n``, typographic quotes."""
     for meant, said in _COPIES:
         copied = meant(search)
         if copied != search and (found := lines_with(text, copied)):
@@ -119,7 +119,7 @@ def _but_for_blanks(text: str, search: str) -> Near | None:
 
 
 def _found(squeezed: str, sought: str) -> tuple[int, int] | None:
-    """Where it stands; rather not in the middle of a word or a number."""
+    """Where ``sought`` stands; preferably not inside of a word or a number."""
     at = first = squeezed.find(sought)
     while at != -1:
         end = at + len(sought)
@@ -130,7 +130,7 @@ def _found(squeezed: str, sought: str) -> tuple[int, int] | None:
 
 
 def _inside(text: str, search: str, begin: int, end: int) -> Near | None:
-    """The first white space between letters that is another one."""
+    """The first white space between letters that differs."""
     core = _BLANKS_AROUND.sub("", search)
     mine, its = _LETTER.split(core), _LETTER.split(text[begin:end])
     for number, (one, other) in enumerate(zip(mine, its, strict=True)):
@@ -141,7 +141,7 @@ def _inside(text: str, search: str, begin: int, end: int) -> Near | None:
 
 
 def _before(text: str, search: str, begin: int) -> Near | None:
-    """Another white space before the first letter."""
+    """The white space before the first letter, if it differs."""
     lead, before = search.partition(_BLANKS_AROUND.sub("", search))[0], _ended(text[:begin])
     if before.endswith(lead):
         return None
@@ -150,7 +150,7 @@ def _before(text: str, search: str, begin: int) -> Near | None:
 
 
 def _behind(text: str, search: str, end: int) -> Near:
-    """Nothing differs but what stands behind the last letter."""
+    """The white space behind the last letter, where nothing else differs."""
     core = _BLANKS_AROUND.sub("", search)
     lead, _, trail = search.partition(core)
     behind = _begun(text[end:])
@@ -179,12 +179,12 @@ def _told(text: str, search: str, at: int, in_search: int, mine: str, its: str) 
 
 
 def num_alike(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """Length of the common prefix."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _apart(mine: str, its: str) -> tuple[str, str]:
-    """Without the lines at the end that are the same in both."""
+    """Both without the lines at the end that are equal."""
     alike = mine[len(mine) - num_alike(mine[::-1], its[::-1]) :]
     num = len(alike) - alike.find("\n") if "\n" in alike and mine != its else 0
     return mine[: len(mine) - num], its[: len(its) - num]
@@ -235,7 +235,7 @@ def _where_most_lines_stand(lines: list[str], sought: list[str]) -> int | None:
 
 
 def _most_alike(lines: list[str], sought: list[str], skipped: int) -> Near | None:
-    """By the longest line of the search text: a short one is like everything."""
+    """The line most similar to the longest line of the search text; short lines resemble everything."""
     offset = max(range(len(sought)), key=lambda n: len(sought[n].strip()))
     wanted = sought[offset].strip()[:MAX_LINE]
     if not wanted or len(lines) > MAX_LINES:
@@ -249,7 +249,7 @@ def _most_alike(lines: list[str], sought: list[str], skipped: int) -> Near | Non
 
 
 def _closest(wanted: str, lines: Iterable[str]) -> str | None:
-    """As ``difflib.get_close_matches``, but for the few lines only that share most of their three-letter pieces."""
+    """As ``difflib.get_close_matches``, but only for the few lines that share most of their three-letter pieces."""
     matcher = difflib.SequenceMatcher(b=wanted)
     liked: list[tuple[float, str]] = []
     pieces = _pieces(wanted)

@@ -1,7 +1,7 @@
-"""From search-and-replace edits to a patch that git applies, and what is wrong with a draft before it is a row.
+"""Makes a patch that git applies from search-and-replace edits, and checks a draft before it is written as a row.
 
-Pure: files in, text out. A proposer never touches a work tree, and what a person signs is the unified
-diff made here, so it has to be the same bytes for the same edits.
+Pure: files in, text out. A proposer never touches a work tree, and people sign the unified
+diff made here, so the same edits must give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NO_NEWLINE = "\\ No newline at end of file"
 
 
 def apply_edits(files: Mapping[str, str], edits: Iterable[Edit]) -> dict[str, str]:
-    """``files`` with ``edits`` made one after the other; each sees what the one before left.
+    """``files`` after ``edits``, made one after the other; each sees the result of the one before.
 
     Raises ValueError that names the edit when its file is unknown, its search text does not occur
     exactly once, or it changes nothing.
@@ -44,7 +44,7 @@ def _apply_one(files: Mapping[str, str], edit: Edit, name: str) -> str:
 
 
 def _not_once(text: str, search: str, found: list[int]) -> str:
-    """How often it occurs, and where, or what comes nearest. Overlapping ones count: "aa" stands twice in "aaa"."""
+    """How often the text occurs, and where, or what is nearest. Overlaps count: "aa" occurs twice in "aaa"."""
     occurs = f"occurs {len(found)} times; it must occur exactly once"
     if found:
         return f"{occurs}, and begins on lines {nearest.listed(found)}: quote more lines around the one that is meant"
@@ -67,7 +67,10 @@ def to_patch(files: Mapping[str, str], edits: Iterable[Edit], *, num_context: in
 
 
 def moved(files: Mapping[str, str], before: Iterable[Edit], after: Iterable[Edit]) -> str:
-    """What differs between two changes of the same ``files``, as a unified diff. Raises ValueError as ``to_patch``."""
+    """The difference between two changes of the same ``files``, as a unified diff.
+
+    Raises ValueError as ``to_patch``.
+    """
     return _between(apply_edits(files, before), apply_edits(files, after), 3)
 
 
@@ -133,7 +136,7 @@ def _undone(draft: Draft, files: Mapping[str, str]) -> list[str]:
 
 
 def _bad_end(path: str, before: str, after: str) -> str | None:
-    """What a gate would say when all is written down, said at once."""
+    """What a gate would block the finished file for, said already now."""
     if after == before:
         return f"edits: those of {path} cancel each other out, so that it stays as it is; leave them out"
     return (
@@ -142,12 +145,15 @@ def _bad_end(path: str, before: str, after: str) -> str | None:
 
 
 def as_python(text: str) -> str:
-    """A source as Python's parser takes it: it passes over a byte order mark in a file and refuses one in a text."""
+    """The text without a byte order mark, which Python's parser accepts in a file but not in a text."""
     return text.removeprefix("\ufeff")
 
 
 def _syntax_problem(path: str, text: str) -> str | None:
-    """Parsed, never run. ast.parse raises ValueError on null bytes, RecursionError on absurd nesting."""
+    """Why the file is not Python; parsed, never run.
+
+    ast.parse also raises ValueError (null bytes) and RecursionError.
+    """
     if not path.endswith(".py"):
         return None
     try:
@@ -176,9 +182,9 @@ _WAITING = frozenset({"drafted", "checking", "pending_review", "changes_requeste
 
 
 def answered_by(draft: Draft, precedents: Iterable[Precedent], files: Mapping[str, str]) -> Precedent | None:
-    """The earlier proposal that made the same change and still stands for it, or None.
+    """The earlier proposal with the same change that still answers it, or None.
 
-    It does when it was made on the present incumbent, waits for its turn, or was rejected by a person (ever).
+    It does if it was made on the present incumbent, is still open, or was rejected by a person (ever).
     Expects a draft without problems.
     """
     change = _change({o.key: o.value for o in draft.overrides}, to_patch(files, draft.edits))
@@ -191,7 +197,7 @@ def answered_by(draft: Draft, precedents: Iterable[Precedent], files: Mapping[st
 
 
 def still_stands(precedent: Precedent) -> bool:
-    """May what this proposal asked not be asked again?"""
+    """Whether this proposal's outcome still holds, so that the same change need not be proposed again."""
     return precedent.on_incumbent or precedent.state == "rejected" or is_waiting(precedent)
 
 

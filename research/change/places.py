@@ -1,7 +1,7 @@
-"""One variable at a time, unless it says why: how many things a draft changes at once. Pure.
+"""Counts how many things a draft changes at once; for more than one it must say why. Pure.
 
-A knob is one thing. Edits are one thing as long as they stay in one top-level definition of one file: an idea that
-reaches further may be right, and then there is a sentence for it.
+A knob is one thing. Edits are one thing as long as they stay in one top-level definition of one file. An idea that
+reaches further may be right, and states its reason in ``why_together``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from research.change.patches import as_python
 
 
 def changed(draft: Draft, files: Mapping[str, str]) -> list[str]:
-    """What ``draft`` changes, named: knobs, then places in code. Expects a draft without problems."""
+    """The names of what ``draft`` changes: knobs, then places in code. Expects a draft without problems."""
     return [*(override.key for override in draft.overrides), *places(draft.edits, files)]
 
 
@@ -30,13 +30,13 @@ def places(edits: Iterable[Edit], files: Mapping[str, str]) -> list[str]:
 
 
 def _touched(path: str, text: str, first: int, last: int) -> list[str]:
-    """Definitions with a line among ``first`` .. ``last``; what stands between them is the module's."""
+    """Definitions with a line among ``first`` .. ``last``; the file itself for lines outside of all."""
     names = [name for name, begins, ends in _definitions(path, text) if begins <= last and ends >= first]
     return [f"{path}: {name}" for name in names] or [path]
 
 
 def _definitions(path: str, text: str) -> list[tuple[str, int, int]]:
-    """An edit may stand on one that does not parse yet: then the file is one place."""
+    """(name, first line, last line) of top-level definitions; none for a file that does not parse (yet)."""
     if not path.endswith(".py"):
         return []
     try:

@@ -1,4 +1,4 @@
-"""Edits that take one another back: which of them leave the place that they touch as it was. Pure."""
+"""Finds edits that undo one another, so that the text is again as it was. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from research.change.nearest import num_alike
 
 @dataclass
 class _Place:
-    """A stretch of the present text, what stood there at first, and the edits that touched it."""
+    """A stretch of the present text, its original text, and the edits that touched it."""
 
     start: int
     end: int
@@ -20,7 +20,7 @@ class _Place:
 
 
 def undone(files: Mapping[str, str], edits: Iterable[Edit]) -> list[tuple[str, list[int]]]:
-    """(path, numbers of edits, from 1) for every place that is again as it was. Expects edits that can be made."""
+    """(path, numbers of edits, from 1) for every place that is again as it was. Expects edits that can be applied."""
     texts = dict(files)
     places: dict[str, list[_Place]] = {}
     for number, edit in enumerate(edits, start=1):
@@ -37,7 +37,7 @@ def undone(files: Mapping[str, str], edits: Iterable[Edit]) -> list[tuple[str, l
 
 
 def _changed(text: str, edit: Edit) -> tuple[int, int, str]:
-    """Where it changes something, without what is the same before and behind, and what comes there."""
+    """(start, end, new text) of an edit, without what search and replacement have in common at both ends."""
     same = num_alike(edit.search, edit.replace)
     old, new = edit.search[same:], edit.replace[same:]
     behind = num_alike(old[::-1], new[::-1])
@@ -46,7 +46,7 @@ def _changed(text: str, edit: Edit) -> tuple[int, int, str]:
 
 
 def _with(places: list[_Place], text: str, one: _Place, num_new: int) -> list[_Place]:
-    """``places`` and ``one``, those that it touches being one with it, as they stand when it was made."""
+    """``places`` with ``one`` added; places that it touches are merged into it."""
     touched = [place for place in places if place.start <= one.end and one.start <= place.end]
     start, end = min(p.start for p in (*touched, one)), max(p.end for p in (*touched, one))
     first, at = "", start

@@ -1,4 +1,4 @@
-"""Reads a unified diff strictly, so that what git applies is what the gates and a person read.
+"""Parses a unified diff strictly, so that git, the gates and a person read the same change from it.
 
 git, patch and a page's parser disagree about sloppy diffs: what counts as a header, where a hunk ends, which of
 two names wins. Everything that is not plainly a header or a counted line of a hunk is kept as a *stray*, and strays
@@ -24,7 +24,7 @@ _SIGNATURE = "-- "
 
 @dataclass
 class FileChange:
-    """One file's section. ``names`` are all that its headers give, as written; lines are (number in the file, text)."""
+    """One file's section. ``names`` are all names in its headers, as written; lines are (number in the file, text)."""
 
     line: int  # of the patch, where the section begins
     names: list[str] = field(default_factory=list)
@@ -36,13 +36,13 @@ class FileChange:
 
     @property
     def paths(self) -> set[str]:
-        """Without a/ and b/, and without /dev/null."""
+        """The names without a/ and b/, and without /dev/null."""
         return {re.sub(r"^[ab]/", "", name) for name in self.names} - {"/dev/null"}
 
 
 @dataclass
 class Change:
-    """A patch as its lines read. Numbers of ``strays`` are lines of the patch, from 1."""
+    """A parsed patch. Numbers of ``strays`` are lines of the patch, from 1."""
 
     files: list[FileChange] = field(default_factory=list)
     strays: list[tuple[int, str]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Change:
 
 
 def read(patch: str) -> Change:
-    """The sections of ``patch``. A mail's text before the first one and its signature at the end are let through."""
+    """Parse ``patch``. A mail's text before the first section and its signature at the end are allowed."""
     reader = _Reader()
     lines = patch.split("\n")
     if lines[-1] == "":
@@ -170,7 +170,7 @@ class _Reader:
         self.file.special.append((number, line))
 
     def _may_pass(self, line: str) -> bool:
-        """A mail's text comes before the first file, and its signature after the last."""
+        """Whether a line may be a mail's: text before the first file, or the signature after the last."""
         self.is_over = bool(self.file) and line == _SIGNATURE
         return self.is_over or (self.file is None and not line.startswith(("@@", "+", "diff")))
 
@@ -185,7 +185,7 @@ class _Reader:
 
 
 def _git_names(both: str) -> list[str]:
-    """``a/x b/x``, where x may hold spaces; what cannot be split alike is given whole, and no path is like it."""
+    """The names of ``a/x b/x``, where x may have spaces; the whole text where they differ, which equals no path."""
     middle = len(both) // 2
     one, other = both[:middle], both[middle + 1 :]
     if one[:2] == "a/" and other[:2] == "b/" and one[2:] == other[2:]:
@@ -195,5 +195,5 @@ def _git_names(both: str) -> list[str]:
 
 
 def _name(line: str) -> str:
-    """Up to a tab, behind which diff writes the time."""
+    """The name up to a tab, behind which diff writes the time."""
     return line[4:].split("\t")[0]

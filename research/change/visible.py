@@ -1,4 +1,4 @@
-"""What a reader cannot see, written so that they can. Pure."""
+"""Makes characters visible that a reader cannot see. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]")
 
 
 def visible(text: str) -> str:
-    """``text`` with everything that a reader cannot see written as its code point."""
+    """``text`` with every invisible character written as its code point."""
     return _UNUSUAL.sub(lambda found: _written(found[0]), text)
 
 
 def readable(text: str) -> str:
-    """Prose as a person would have typed it: every space a space, every line's end a newline, the rest visible."""
+    """Prose with plain spaces and line ends, and every other invisible character as its code point."""
     spaced = _SPACE.sub(" ", text.replace("\r\n", "\n"))
     return visible(spaced)
 

@@ -1,1 +1,1 @@
-"""The checks before a person looks. ``process`` runs them in order; the last is a smoke run."""
+"""The gates: checks before a person looks. ``process`` runs them in order; the last is a smoke run."""

@@ -1,4 +1,4 @@
-"""The gates that need no machine, in order, on a context: the same for a proposal's row and for a file from a shell."""
+"""Runs the gates that need no machine, in order; the same for a proposal's row and for a file from a shell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def context_of(
     precedents: tuple[Precedent, ...] = (),
     origin: dict[str, str] | None = None,
 ) -> Context:
-    """Read and applied once. A patch beyond every limit is not given to git."""
+    """The Context, read and applied once. A patch beyond every limit is not given to git."""
     after: dict[str, str] | None = dict(files)
     problem: str | None = None
     if len(patch) > size.MAX_BYTES:

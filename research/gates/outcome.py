@@ -1,4 +1,4 @@
-"""What a gate is given and what it answers. Pure: the same gates look at a row's patch and at a file from a shell."""
+"""The input and the result of a gate: Context and Found. Pure, for a row's patch and a file from a shell alike."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """One thing that a gate noticed in a patch, where, and what to do instead."""
+    """One thing that a gate found in a patch, where, and what to do instead."""
 
     severity: Literal["block", "warn"]
     rule: str
@@ -55,7 +55,7 @@ class Remark:
         return f"{where}: {self.sentence}" if where else self.sentence
 
     def shown(self) -> dict[str, Any]:
-        """Plain values, nothing in them that a terminal, a page or a JSON column would trip over."""
+        """Plain values that are safe for a terminal, a page and a JSON column."""
         return asdict(self) | {
             "sentence": visible(self.sentence)[:400],
             "path": visible(self.path)[:200],
@@ -109,6 +109,6 @@ class GateResult:
 
 
 def _summary(worst_first: list[Remark], num_blocking: int) -> str:
-    """The first one in full, and how many more there are."""
+    """The first remark in full, and how many more there are."""
     first, more = visible(str(worst_first[0])), (num_blocking or len(worst_first)) - 1
     return f"{first} And {more} more." if more else first

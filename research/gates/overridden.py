@@ -1,4 +1,4 @@
-"""Failed gates that two people have overridden. A signature is on exactly what was found: other findings void it."""
+"""Overrides of failed gates by two people. A signature holds for exactly what was found; other findings void it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def failed(revision: Revision) -> list[Gate]:
 
 
 def sha256_of(gates: Iterable[Gate]) -> str:
-    """Of the gates' names and all that they found, in their order."""
+    """Hash of the gates' names and findings, in order."""
     found = [[gate.name, gate.sentence, gate.measured] for gate in gates]
     return contract.sha256(contract.canonical_json(found))
 
 
 def signatures(revision: Revision, gates_sha256: str) -> list[Decision]:
-    """Who signed the override of just these findings, first one first. One row a person, by constraint."""
+    """Decisions that override exactly these findings, the first one first. One row a person, by constraint."""
     signed = revision.decisions.filter(choice="override", gates_sha256=gates_sha256, digest=revision.digest)
     return list(signed.select_related("by").order_by("pk"))
 
 
 def by_two(revision: Revision) -> bool:
-    """Have two people overridden everything that stands against ``revision`` now?"""
+    """Whether two people have overridden all that the gates hold against ``revision`` now."""
     return len(signatures(revision, sha256_of(failed(revision)))) >= NUM_PEOPLE

@@ -1,4 +1,4 @@
-"""The checks before a person looks, in order; each leaves a row with what it measured.
+"""Runs a revision through its gates, in order; each leaves a row with what it measured.
 
 A gate is a module with ``NAME`` and ``check(Context) -> GateResult``; ``order`` lists them. The last one, smoke, is a
 Run on a worker, made when all others pass, and comes back through ``after_smoke``. A failed gate blocks the proposal
@@ -26,7 +26,7 @@ BLOCKED_IN_A_ROW = 5
 
 
 def check(revision: Revision) -> None:
-    """Run every gate on ``revision``; the smoke run, when the others pass, reports back later."""
+    """Run every gate on ``revision``; where all others pass, the smoke run is queued and its result comes later."""
     proposal = revision.proposal
     if proposal.state != "drafted" or revision != proposal.revision:
         return
@@ -38,7 +38,7 @@ def check(revision: Revision) -> None:
 
 
 def recheck(revision: Revision) -> None:
-    """The gates of a proposal in *checking*; also after a crash. All that they found is written, or nothing."""
+    """Run the gates of a proposal in *checking*, also after a crash. All results are written in one transaction."""
     if approval.is_stale(revision):
         _outdated(revision)
         return
@@ -96,7 +96,7 @@ def _context(revision: Revision) -> Context:
 
 
 def _is_from_the_catalogue(proposal: Proposal) -> bool:
-    """Code that ships with us and that nobody has touched: a rebase of what a person edited is still theirs."""
+    """Whether the code ships with us and no person has edited it, also before a rebase."""
     return proposal.arm == "offline" and not proposal.revisions.filter(origin="edited").exists()
 
 
@@ -154,7 +154,7 @@ def _move_on(proposal: Proposal, revision: Revision, run: Run, found: GateResult
 
 
 def _of(revision: Revision) -> list[Ref]:
-    """For the event that a person reads next: what the gates found can be held against the page."""
+    """The gates' rows for the event that a person reads next, so that they can be verified."""
     return [(Gate, revision.pk)]
 
 
@@ -183,7 +183,7 @@ def _block(revision: Revision, failed: dict[str, str]) -> None:
 
 
 def _pause_after_many(proposal: Proposal) -> None:
-    """A proposer that only makes what the gates refuse would go on for ever, for money."""
+    """Pause the campaign after BLOCKED_IN_A_ROW blocked proposals: its proposer would go on, and cost money."""
     if proposal.arm in Proposal.FROM_OUTSIDE:
         return  # nor may anybody from outside stop a campaign
     campaign = proposal.campaign

@@ -1,8 +1,7 @@
-"""What gates will refuse for certain, said while whoever proposes is still there. Nothing is applied or looked up.
+"""Runs two gates on a draft while its author is still there, since a patch that they block can never be run.
 
-Only the gates that nobody may override and that read nothing but the change: a patch that they block can become
-nothing, so it is better never written down. What people may disagree on (code, new text, secrets) is for the review
-page; overrides are held to their bounds by ``patches.problems_with``.
+They are gates that nobody may override and that read nothing but the change. What people may disagree on (code, new
+text, secrets) is for the review page; bounds of overrides are checked by ``patches.problems_with``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MAX_SAID = 5
 
 
 def problems(draft: Draft, files: Mapping[str, str], *, sandbox_level: str) -> list[str]:
-    """Sentences that name the field; none for a draft that these gates let pass. Expects one that can be applied."""
+    """Sentences that name the field; none for a draft that passes. Expects edits that can be applied."""
     patch = patches.to_patch(files, draft.edits)
     context = Context(
         patch=patch,

@@ -1,4 +1,4 @@
-"""Does it train a few steps, save and score, where it would run, in its sandbox; and what will it cost?"""
+"""Gate: the smoke run. Does it train a few steps, save and score in its sandbox, and what will a whole run cost?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ SLOW = {"slowdown": 1.25, "memory_ratio": 2.0}  # times what the incumbent takes
 
 
 def start(revision: Revision) -> Run:
-    """Queue the smoke run, before all other work: a person waits for it. One per revision, however often asked."""
+    """Queue the smoke run, before all other work, since a person waits for it.
+
+    One per revision, however often asked.
+    """
     live = revision.runs.filter(purpose="smoke").exclude(state="cancelled").first()
     signed = contract.Approval.model_validate(revision.approval)
     return live or dispatch.queue(revision.incumbent, purpose="smoke", pair=1, signed=signed, revision=revision)
@@ -46,7 +49,7 @@ def found(run: Run) -> GateResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """One training's speed. None where it was not measured."""
+    """The speed of one training; None where it was not measured."""
 
     steps_per_s: float | None
     tokens_per_s: float | None
@@ -67,7 +70,7 @@ def _pace(run: Run) -> Pace:
 
 
 def _incumbents(run: Run) -> Pace | None:
-    """Mean over the incumbent's finished runs on the same hardware; None before the first."""
+    """Mean pace of the incumbent's finished runs on the same hardware; None before the first."""
     same = run.incumbent.runs.filter(purpose="baseline", state="finished", set_aside=False)
     same = same.filter(hardware_class=run.hardware_class)
     sums = same.filter(train_s__gt=0).aggregate(
@@ -116,7 +119,7 @@ def _ratio(one: float | None, other: float | None) -> float | None:
 def _projection(
     campaign: Campaign, revision: Revision, mine: Pace, theirs: Pace | None
 ) -> dict[str, float | str | None]:
-    """Seconds of one whole run at the smoke run's pace, and GPU-hours and dollars of the fewest pairs."""
+    """Seconds of a whole run at the smoke run's pace, and GPU-hours and dollars of the fewest pairs."""
     train_s = _train_s(campaign.run_budget, mine, theirs)
     seeds = contract.Approval.model_validate(revision.approval).seeds
     aside_s = theirs.aside_s or 0.0 if theirs else 0.0
@@ -127,7 +130,7 @@ def _projection(
 
 
 def _train_s(budget: contract.Budget, mine: Pace, theirs: Pace | None) -> float | None:
-    """A budget of seconds is kept by the clock; one of tokens by pace; one of FLOPs as the incumbent's, by pace."""
+    """Seconds of training in a whole run: the budget's own; by tokens/s; or the incumbent's, scaled by steps/s."""
     if budget.kind == "seconds":
         return budget.amount
     if budget.kind == "tokens" and mine.tokens_per_s:
@@ -138,7 +141,7 @@ def _train_s(budget: contract.Budget, mine: Pace, theirs: Pace | None) -> float 
 
 
 def _remarks(campaign: Campaign, numbers: dict[str, float | str | None]) -> list[Remark]:
-    """A few first steps are slower than later ones: what they project is for a person to weigh, and blocks nothing."""
+    """Warnings about time, memory and budget. They never block, since a few first steps are slower than later ones."""
     remarks = []
     train_s, gpu_hours = numbers["projected_train_s"], numbers["projected_gpu_hours"]
     if isinstance(train_s, float) and train_s > campaign.deadline_s:
@@ -165,9 +168,9 @@ def _remarks(campaign: Campaign, numbers: dict[str, float | str | None]) -> list
 
 
 def _of_lookups(run: Run) -> list[Remark]:
-    """Tables in 16 bits on a CPU (gpu_runner/harness/lookups.py), where the incumbent's are not.
+    """A warning for tables in 16 bits on a CPU (gpu_runner/harness/lookups.py), where the incumbent's are not.
 
-    The number is the word of a process that proposed code shares; the sentence is ours.
+    The number comes from a process that proposed code shares; the sentence is ours.
     """
     most, theirs = _counts_to(run), run.incumbent.runs.filter(purpose="baseline", started__isnull=False)
     if most is None or ((last := theirs.order_by("pk").last()) is not None and _counts_to(last) == most):

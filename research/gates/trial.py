@@ -1,6 +1,6 @@
-"""A smoke run on this machine, for ``manage.py gate --smoke``: a few seconds of training in the sandbox, no campaign.
+"""A smoke run on this machine for ``manage.py gate --smoke``: a few seconds of training in the sandbox, no campaign.
 
-In a campaign the smoke run is a Run on a worker (``smoke``); here the trainer's own command is asked, as a process.
+In a campaign the smoke run is a Run on a worker (``smoke``); here the trainer's command is run as a process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def smoke(context: Context) -> GateResult:
 
 
 def _spec(context: Context) -> str:
-    """Strings and numbers of JSON are TOML's too."""
+    """SPEC.toml. JSON's strings and numbers are valid TOML."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in context.overrides.items()]
     machine = f'sandbox = "bubblewrap"\ncompile = "never"\ndeadline_s = {DEADLINE_S}'
     top = f'recipe = "recipe"\ndataset = "{DATASET}"'

@@ -1,1 +1,1 @@
-"""Keep, discard, or say that it cannot be told; and how long each stage took."""
+"""The judge: keep, discard or inconclusive; and how long each stage took."""

@@ -1,8 +1,8 @@
-"""After every pair of seeds: keep, discard, go on, or say that it cannot be told.
+"""The judge: after every pair of seeds keep, discard, go on, or conclude that it cannot be told.
 
-The arithmetic is in ``statistics.look``; here the pairs are gathered, and the answer becomes a Verdict, an Incumbent
-and a Finding in one transaction. A keep on val is first confirmed by one more pair on the sealed text. A verdict is
-written once: everything may be called again without harm.
+The arithmetic is in ``statistics.look``. Here the pairs are gathered, and the outcome becomes a Verdict, an Incumbent
+and a Finding in one transaction. A keep on val is first confirmed by one more pair on the sealed split. A verdict is
+written once, so everything may be called again without harm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One seed's two trusted scores, in bpb."""
+    """One seed's trusted scores of candidate and incumbent, in bpb."""
 
     seed: int
     candidate: Run
@@ -41,14 +41,14 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Sealed:
-    """What the sealed text said of a keep: for people and for the record."""
+    """What a keep's pair measured on the sealed split: for people and the record only."""
 
     effect_bpb: float
     numbers: dict[str, Any]
 
 
 def consider(proposal: Proposal) -> None:
-    """Look at ``proposal`` again, after one of its runs or its baselines ended."""
+    """Judge ``proposal`` again, after one of its runs or of its baselines ended."""
     proposal.refresh_from_db()
     if proposal.state != "running":
         return
@@ -65,7 +65,7 @@ def consider(proposal: Proposal) -> None:
 
 
 def pairs_of(revision: Revision) -> list[Pair]:
-    """The finished pairs in the order of their seeds, up to the first gap: what a sequential look may use."""
+    """The finished pairs in the order of their seeds, up to the first gap, as a sequential test needs them."""
     candidates = _scored(Run.objects.filter(purpose="candidate", revision=revision))
     baselines = _scored(_baselines(revision))
     pairs: list[Pair] = []
@@ -75,13 +75,13 @@ def pairs_of(revision: Revision) -> list[Pair]:
 
 
 def _scored(runs: QuerySet[Run]) -> dict[int, Run]:
-    """By seed, those whose score is believed."""
+    """Seed -> run, of those whose score is ok."""
     believed = runs.filter(state="finished", score__outcome="ok").select_related("score")
     return {run.seed: run for run in believed}
 
 
 def _early_end(revision: Revision) -> dict[str, Any] | None:
-    """A crash, a stop or a disputed score ends a proposal before the statistics do."""
+    """The end of a proposal before the statistics: a crash, a stop or a disputed score; None without one."""
     for run in revision.runs.filter(purpose="candidate").select_related("score").order_by("seed"):
         if run.state in ("failed", "timed_out"):
             return _failed(run, run.failure or {})
@@ -108,7 +108,7 @@ def _failed(run: Run, failure: dict[str, Any]) -> dict[str, Any]:
 
 
 def _why_disputed(score: Score) -> str:
-    """One sentence: it reaches the proposer, to whom the places of a dispute are not shown."""
+    """One sentence without places in the text, since the proposer reads it."""
     if score.settled_reason:
         return score.settled_reason
     return score.reasons[0] if score.reasons else "no reason was given."
@@ -137,7 +137,7 @@ def _look(revision: Revision) -> None:
 
 
 def _wait_for_more(revision: Revision, num_pairs: int) -> None:
-    """Of an incumbent that moved no run is started any more: who has none left under way would wait for ever."""
+    """Queue the next pair; where the incumbent moved, none is queued any more: conclude once no own run is left."""
     own = revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE})
     if revision.proposal.campaign.incumbent.pk != revision.incumbent_id and not own.exists():
         reason = "The incumbent moved before its pairs were whole: propose it again. That is no fault of the proposal."
@@ -148,7 +148,7 @@ def _wait_for_more(revision: Revision, num_pairs: int) -> None:
 
 
 def _looks(revision: Revision, pairs: list[Pair]) -> list[statistics.Look]:
-    """After each pair, as far as the pairs go."""
+    """The statistics after each pair, in order."""
     noise = learn.noise(revision.proposal.campaign)
     differences = [pair.difference for pair in pairs]
     return [
@@ -166,10 +166,10 @@ def _looks(revision: Revision, pairs: list[Pair]) -> list[statistics.Look]:
 
 
 def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, Any]]) -> None:
-    """One more pair, on a fresh seed, whose scorer reads both texts.
+    """Queue one more pair, on a fresh seed, whose scorer reads both splits.
 
-    The look on val is final from here on and is written down: the test has stopped, so neither this pair nor noise that
-    is pooled later may be looked at by it again.
+    The look on val is final from here on and is stored: the test has stopped, so it may look neither at this pair nor
+    at noise that is pooled later.
     """
     proposal = revision.proposal
     final = {"look": dataclasses.asdict(look), "rows": rows}
@@ -184,7 +184,7 @@ def _ask_sealed(revision: Revision, look: statistics.Look, rows: list[dict[str, 
 
 
 def _confirm(revision: Revision, look: statistics.Look, rows: list[dict[str, Any]]) -> None:
-    """Once the sealed pair is in: a keep, if what was found on val carries over."""
+    """Once the sealed pair is measured, conclude: a keep if the effect on val carries over."""
     if (pair := _sealed_pair(revision)) is None:
         _wait_for_more(revision, 0)  # its runs are under way; dispatch.advance sees to them
         return
@@ -252,7 +252,8 @@ def write_verdict(
 ) -> Verdict:
     """Write the verdict and all that follows from it, once. Raises LostRace when it is written already.
 
-    ``told`` is what leaves the house where it is less than ``reason``: no number of the sealed text (``withheld``).
+    ``told`` is the reason for prompts and webhooks where it differs from ``reason``: without sealed numbers
+    (``withheld``).
     """
     proposal, rows, told = revision.proposal, rows or [], told or reason
     if look is not None:
@@ -311,7 +312,7 @@ def _kind(outcome: str, crashed: bool) -> str:
 
 
 def _commit(revision: Revision, look: statistics.Look | None, reason: str, sealed: Sealed | None) -> str:
-    """The commit of a keep, made before the transaction that names it; unreferenced if that one is lost."""
+    """Commit a keep, before the transaction that names the commit; if that fails, nothing refers to it."""
     proposal = revision.proposal
     assert look is not None, "a keep has been looked at"
     message = (
@@ -327,7 +328,7 @@ def _commit(revision: Revision, look: statistics.Look | None, reason: str, seale
 
 
 def _promote(revision: Revision, commit: str) -> None:
-    """A new incumbent; whoever was checked or approved against the old one is stale."""
+    """Make the new incumbent. Proposals that were checked or approved against the old one become stale."""
     proposal, campaign = revision.proposal, revision.proposal.campaign
     old = campaign.incumbent
     if old.pk != revision.incumbent_id:

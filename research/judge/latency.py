@@ -1,6 +1,6 @@
-"""How long each stage between an idea and its verdict took, from the moves that the record tells of. Pure: no Django.
+"""How long each stage between an idea and its verdict took, from the moves in the record. Pure: no Django.
 
-What is still under way is in no number: a stage counts when it is over.
+Stages that are still under way are not counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ENOUGH = 5  # stays; under it a 90th percentile would be another word for the lo
 
 @dataclass(frozen=True, kw_only=True)
 class Stay:
-    """A proposal came into ``state``; rows of one proposal are in the order in which it moved."""
+    """A proposal came into ``state``. Rows of one proposal are in the order of its moves."""
 
     proposal: int
     state: str
@@ -24,7 +24,7 @@ class Stay:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Stays in one stage that are over, in seconds, shortest first."""
+    """The finished stays in one stage, in seconds, shortest first."""
 
     name: str
     seconds: tuple[float, ...]
@@ -39,7 +39,7 @@ class Stage:
 
     @property
     def p90_s(self) -> float | None:
-        """None under ``ENOUGH``."""
+        """The 90th percentile; None under ``ENOUGH`` stays."""
         return quantile(self.seconds, 0.9) if self.n >= ENOUGH else None
 
 
@@ -58,9 +58,9 @@ ASKING, ALL = "Asking the proposer", "From proposal to verdict"
 
 
 def stages(stays: Iterable[Stay], asked_s: Iterable[float] = ()) -> list[Stage]:
-    """Every stage in the order of the loop, the whole way last. ``asked_s``: how long each request took.
+    """Every stage in the order of the loop, and last the whole way. ``asked_s``: how long each request took.
 
-    A proposal that is revised is in the gates and with a person more than once, and each time counts.
+    A revised proposal is in the gates and with a person several times, and each counts.
     """
     by_proposal: dict[int, list[Stay]] = {}
     for stay in stays:
@@ -75,7 +75,7 @@ def stages(stays: Iterable[Stay], asked_s: Iterable[float] = ()) -> list[Stage]:
 
 
 def _times(moves: Sequence[Stay], within: frozenset[str], ends: frozenset[str]) -> list[float]:
-    """From coming into ``within`` to leaving it for one of ``ends``."""
+    """Seconds from coming into ``within`` to coming into one of ``ends``."""
     times: list[float] = []
     began: Stay | None = None
     for move in moves:
@@ -93,7 +93,7 @@ def _between(one: Stay, other: Stay) -> float:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Between the two nearest values, in a straight line (R's type 7). ``ordered`` is sorted and not empty."""
+    """Linear between the two nearest values (R's type 7). ``ordered`` is sorted and not empty."""
     place = share * (len(ordered) - 1)
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)

@@ -1,1 +1,1 @@
-"""What follows what, and the control worker that answers."""
+"""The loop: which event rings whom, the control worker's tasks, and repairs."""

@@ -1,7 +1,7 @@
-"""What follows what: the loop, in one table. A verb writes its row and its Event, and knows nothing of what comes next.
+"""The loop in one table: which event rings which doorbell. A verb writes its row and its Event, and knows no next step.
 
-Once an event is committed its doorbell is rung: on the GPU workers, or on the control worker, which answers in
-``tasks``. ``reconcile`` makes good what a lost bell left undone.
+Once an event is committed its doorbell is rung: the GPU workers', or the control worker's, which answers in
+``tasks``. ``reconcile`` does what a lost doorbell left undone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every few seconds: do whatever a lost doorbell, a dead process or the passing of time left undone.
+"""Every few seconds: does what a lost doorbell, a dead process or the passing of time left undone.
 
-Nothing here is needed while all goes well, and everything may be called twice.
+None of it is needed while all goes well, and all of it may be called twice.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ OVERDUE = timedelta(seconds=20)  # a doorbell that has not been answered for so 
 
 
 def reconcile(*, at_start: bool = False) -> None:
-    """Look after every campaign, repair by repair: see ``repairs``.
+    """Repair leases, the audit chain and every campaign; an error in one repair stops no other (``repairs``).
 
-    ``at_start`` of the control worker nothing that was asked for before can still be on its way.
+    ``at_start`` of the control worker no earlier task can still be on its way.
     """
     with repair("The leases of silent workers"):
         ending.expire_leases()
@@ -39,7 +39,10 @@ def reconcile(*, at_start: bool = False) -> None:
 
 
 def _chain() -> None:
-    """Nothing waits for the chain. Where it is broken a person has to look, and the loop is theirs to pause."""
+    """Append new events to the audit chain.
+
+    Nothing waits for it; a broken chain is logged, and people may pause the loop.
+    """
     try:
         chain.chain()
     except chain.Busy as busy:
@@ -51,7 +54,10 @@ def _chain() -> None:
 
 
 def look_after(campaign: Campaign, *, at_start: bool = False) -> None:
-    """Whatever one campaign needs next; not asked for more than once in a few seconds, and harmless if it is."""
+    """Do or ring for what one campaign needs next.
+
+    Each is rung for at most once in a few seconds, and twice is harmless.
+    """
     _conclude_ended(campaign)
     with repair("The repository", campaign):
         repository.follow(campaign)
@@ -74,7 +80,7 @@ def _ring_proposer(campaign: Campaign) -> None:
 
 
 def _conclude_ended(campaign: Campaign) -> None:
-    """Runs that ended while nobody listened: smoke runs of proposals in the gates, pairs of running ones."""
+    """Conclude for runs whose end nobody answered: smoke runs of proposals in the gates, pairs of running ones."""
     for proposal in campaign.proposals.filter(state="checking"):
         with _repair_of(proposal):
             _conclude_gates(proposal)
@@ -92,14 +98,14 @@ def _conclude_gates(proposal: Proposal) -> None:
 
 
 def _check_drafted(campaign: Campaign) -> None:
-    """Into the gates here and now: their smoke runs, which people wait for, are to be claimed before any baseline."""
+    """Run the gates now, so that smoke runs, which people wait for, are queued before any baseline is claimed."""
     for proposal in campaign.proposals.filter(state="drafted"):
         with _repair_of(proposal):
             process.check(proposal.revision)
 
 
 def _expire_approvals(campaign: Campaign) -> None:
-    """An approval is for today's incumbent and today's mind."""
+    """Make approvals stale that are too old or were made under other conditions."""
     old = timezone.now() - timedelta(hours=campaign.approval_ttl_h)
     for proposal in campaign.proposals.filter(state__in=("pending_review", "approved")):
         with _repair_of(proposal):
@@ -121,7 +127,7 @@ def _repair_of(proposal: Proposal) -> AbstractContextManager[None]:
 
 
 def _ring_for_proposals(campaign: Campaign) -> None:
-    """Proposals whose next step is a control task that has not come."""
+    """Ring for proposals whose control task has not come."""
     overdue, turn = timezone.now() - OVERDUE, turns.of(campaign)
     for proposal in campaign.proposals.filter(state="stale"):
         doorbell.control("control.rebase", proposal.pk)

@@ -1,4 +1,4 @@
-"""What the control worker answers its doorbells with: a task fetches, calls the domain, returns."""
+"""The control worker's tasks: each fetches a row, calls one verb, returns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def advance(campaign_id: int) -> None:
 
 @shared_task(name="control.run_ended")
 def run_ended(run_id: int) -> None:
-    """Every step looks at the record, so a second call changes nothing."""
+    """Conclude what waited for this run. Every step reads the record, so a second call changes nothing."""
     run = Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign").get(pk=run_id)
     if run.state in lifecycle.RUN_OVER:
         if run.purpose == "smoke":
@@ -72,7 +72,7 @@ def reconcile(at_start: bool = False) -> None:
 
 
 def _unless_lost(verb: Callable[[Proposal], None], proposal_id: int, state: str) -> None:
-    """Call ``verb`` when the proposal still waits for it; a second doorbell for the same thing finds nothing to do."""
+    """Call ``verb`` if the proposal is still in ``state``; after a doubled doorbell it is not."""
     proposal = Proposal.objects.select_related("campaign").filter(pk=proposal_id, state=state).first()
     if proposal is None:
         return

@@ -101,7 +101,7 @@ class Campaign(models.Model):
 
 
 class Turn(models.Model):
-    """Who may ask one arm of a campaign for proposals, what came of it last, and when to ask again."""
+    """The right to ask one arm of a campaign for proposals: who has it, what came of it last, and when to ask again."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="turns")
     arm = models.CharField(max_length=8, choices=ARMS)
@@ -123,7 +123,7 @@ MAX_KEPT = 2**31 - 1  # of PostgreSQL's integer
 
 
 class Incumbent(models.Model):
-    """A commit that was the best, from its promotion until the next. Number 0 is the base recipe."""
+    """A commit that was the best one from its promotion until the next. Number 0 is the base recipe."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="incumbents")
     number = models.PositiveIntegerField()
@@ -141,13 +141,13 @@ class Incumbent(models.Model):
 
     @property
     def has_seeds(self) -> bool:
-        """Whether all of its seeds can be kept in a database and read by torch."""
+        """Whether all of its seeds fit into the database and into torch."""
         return self.pk * contract.SEEDS_OF_AN_INCUMBENT <= MAX_KEPT
 
     def seed(self, pair: int) -> int:
-        """Seed of pair 1, 2, ...: fresh for every incumbent, so that a keep does not carry its seeds' luck along.
+        """The seed of pair 1, 2, ...: fresh for every incumbent, so that a keep takes no luck of its seeds along.
 
-        By the key, which no other campaign's incumbent has: two campaigns on one recipe would train the same weights.
+        Derived from the key, which is unique: two campaigns on one recipe would otherwise train the same weights.
         """
         assert 1 <= pair < contract.SEEDS_OF_AN_INCUMBENT, f"pair {pair} would be the next incumbent's"
         return (self.pk - 1) * contract.SEEDS_OF_AN_INCUMBENT + pair

@@ -12,7 +12,7 @@ from research.models.campaign import ARMS, USER, Campaign, Incumbent, states
 
 
 class Wave(models.Model):
-    """Proposals that came as one answer, designed together; each is decided on its own."""
+    """Proposals that came in one answer and were designed together; each is decided on its own."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="waves")
     arm = models.CharField(max_length=8, choices=ARMS)
@@ -27,7 +27,7 @@ class Wave(models.Model):
 
 
 class Proposal(models.Model):
-    """One experiment that somebody wants to run. Shown as P-142."""
+    """One proposed experiment. Shown as P-142."""
 
     ARMS = ARMS
 
@@ -136,7 +136,7 @@ class Revision(models.Model):
 
     @property
     def alpha(self) -> float:
-        """As it was signed: its measured interval is one of 1 - alpha."""
+        """The signed alpha; the measured interval is one of 1 - alpha."""
         alpha: float = self.approval["seeds"]["alpha"]
         return alpha
 

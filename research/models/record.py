@@ -30,7 +30,7 @@ class LedgerEntry(models.Model):
 
 
 class Event(models.Model):
-    """What happened, by whom. Append-only; written in the transaction that it tells of."""
+    """What happened, by whom. Append-only; written in the transaction that it happened in."""
 
     kind = models.CharField(max_length=60, db_index=True)
     by = models.CharField(max_length=120, help_text="user:NAME, worker:NAME, or the room that acted, as judge.")
@@ -53,7 +53,7 @@ class Event(models.Model):
 
 
 class AuditHead(models.Model):
-    """How long the audit chain is, and its last hash: one row. Without it a cut tail would not be missed."""
+    """The audit chain's length and last hash, in one row, so that a cut end is noticed."""
 
     num_events = models.PositiveBigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True)

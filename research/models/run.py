@@ -11,7 +11,7 @@ from research.models.proposal import Revision
 
 
 class Worker(models.Model):
-    """A GPU machine's supervisor. Holds a token; only the hash is kept here."""
+    """A GPU machine's supervisor. It holds a token; only the hash is stored here."""
 
     name = models.CharField(max_length=64, unique=True)
     token_sha256 = models.CharField(max_length=64, unique=True)

@@ -40,7 +40,7 @@ class Verdict(models.Model):
 
 
 class Finding(models.Model):
-    """What we now believe, in a sentence that reaches the next prompt."""
+    """What we now believe about a proposal, in a sentence that reaches the next prompt."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="findings")
     proposal = models.OneToOneField(Proposal, on_delete=models.CASCADE, related_name="finding")
@@ -55,7 +55,7 @@ class Finding(models.Model):
 
 
 class Note(models.Model):
-    """What a person tells the proposer while the loop runs. Retired, not deleted."""
+    """A person's steering note for the proposer while the loop runs. Retired, not deleted."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="notes")
     text = models.TextField()

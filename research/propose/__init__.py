@@ -1,1 +1,1 @@
-"""Asking an arm: whose turn it is, what it is told, and what becomes of its answer."""
+"""Asks an arm for drafts: whose turn it is, the brief, and what becomes of the answer."""

@@ -1,4 +1,4 @@
-"""Everything a proposer may know of a campaign."""
+"""Builds the brief: everything that a proposer may know of a campaign."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from research.record import learn, ledger, repository
 
 
 def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None) -> Brief:
-    """Everything a proposer may know of ``campaign``."""
+    """The brief of ``campaign`` for a proposer."""
     incumbent = campaign.incumbent
     files = repository.files_at(campaign, incumbent.commit)
     return Brief(

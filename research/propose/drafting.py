@@ -1,4 +1,4 @@
-"""The first verb of the loop: ask a proposer, write what it answers, keep a set number waiting."""
+"""The loop's first verb: asks a proposer for drafts and writes them as proposals, until enough wait for people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REBASED_AGAIN_AFTER = timedelta(minutes=1)  # where a rebase was in vain
 
 
 def num_missing(turn: Turn) -> int:
-    """How many proposals should be asked for right now."""
+    """How many proposals to ask for now."""
     campaign = turn.campaign
     if campaign.state != "active" or turns.rests(turn):
         return 0
@@ -41,12 +41,15 @@ def num_missing(turn: Turn) -> int:
 
 
 def is_due(turn: Turn) -> bool:
-    """Is it time to ask, or to look at a batch? That is done whatever became of the campaign: it is paid for."""
+    """Whether to ask, or to look at a batch.
+
+    A batch is looked at in any state of the campaign, since it is paid for.
+    """
     return num_missing(turn) > 0 or (turn.batch is not None and not turns.rests(turn))
 
 
 def top_up(campaign: Campaign) -> list[Proposal]:
-    """Ask for as many proposals as are missing; none when somebody else is asking already."""
+    """Ask for as many proposals as are missing; none while another caller asks."""
     if not is_due(turns.of(campaign)) or (turn := turns.begin(campaign)) is None:
         return []
     try:
@@ -61,7 +64,7 @@ def top_up(campaign: Campaign) -> list[Proposal]:
 
 
 def write_wave(campaign: Campaign, answer: Answer, *, arm: str) -> list[Proposal]:
-    """One bad draft (the incumbent moved while it was written, say) must not take the others along."""
+    """Write the drafts of an answer. One that fails (the incumbent moved meanwhile, say) does not stop the others."""
     if not answer.drafts:
         return []
     wave = Wave.objects.create(
@@ -88,7 +91,7 @@ def write(
     author: User | None = None,
     wave: Wave | None = None,
 ) -> Proposal:
-    """Write a draft as a Proposal with its first Revision and send it to the gates. Raises PermissionDenied."""
+    """Write a draft as a Proposal with its first Revision, for the gates. Raises PermissionDenied."""
     rights.check(by, rights.propose, campaign)
     with transaction.atomic():
         proposal = Proposal.objects.create(
@@ -109,7 +112,7 @@ def write(
 
 
 def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
-    """A person's own experiment: into the same gates and the same queue as any other.
+    """Write a person's own experiment, for the same gates and queue as any other.
 
     Raises PermissionDenied, or ValueError with every problem in a sentence.
     """
@@ -130,7 +133,7 @@ def write_revision(
     reply: str = "",
     author: User | None = None,
 ) -> Revision:
-    """The next immutable revision of ``proposal``, on the present incumbent."""
+    """Write the next revision of ``proposal``, on the present incumbent."""
     campaign = proposal.campaign
     incumbent = campaign.incumbent
     patch = patches.to_patch(repository.files_at(campaign, incumbent.commit), draft.edits)
@@ -162,10 +165,11 @@ def write_revision(
 def revise(proposal: Proposal) -> None:
     """Answer a reviewer's request for changes with a new revision, or withdraw with the reason.
 
-    What was proposed from outside waits for its author, or whoever edits it: it is not the proposer's to rewrite. In a
-    campaign that rests it waits until a person resumes that: nothing new is asked for there.
+    A proposal from outside waits for its author or a person who edits it; the proposer does not rewrite it. In a
+    campaign that is not active it waits until a person resumes that.
 
-    Raises LostRace when another revision came while the proposer wrote: it answers, or withdraws, only what it read.
+    Raises LostRace when another revision came while the proposer wrote: only the revision it read is answered or
+    withdrawn.
     """
     if proposal.arm in Proposal.FROM_OUTSIDE or proposal.campaign.state != "active":
         return
@@ -198,7 +202,7 @@ def revise(proposal: Proposal) -> None:
 
 @contextmanager
 def _still_on(revision: Revision) -> Iterator[None]:
-    """A transaction in which nobody puts another revision on the table; LostRace where somebody has."""
+    """A transaction that locks the proposal; LostRace where it has another revision or state by now."""
     with transaction.atomic():
         newest = moves.locked(revision.proposal_id).revision
         if newest != revision:

@@ -1,7 +1,7 @@
-"""How training went, as numbers for the next prompt: richer than a score, and harder to write orders into than a log.
+"""How the training of some runs went, as numbers for the next prompt: more than a score, and safer than a log.
 
-What a run reported was written by proposed code. Numbers pass as numbers, under names that we know; of a failed
-run's log the last lines pass as text, cut short and labelled by whoever quotes them.
+Proposed code reported these. Numbers pass as numbers, under names that we know. Of a failed run's log the last
+lines pass as text, cut short; the prompt labels them as hostile.
 """
 
 from __future__ import annotations
@@ -50,12 +50,11 @@ Column = tuple[float | None, ...]
 
 
 def of_campaign(campaign: Campaign, incumbent: Incumbent, about: Iterable[Revision] = ()) -> tuple[Dynamics, ...]:
-    """The incumbent's newest scored run, then one run each of its ``NUM_PRECEDENTS`` nearest precedents.
+    """The incumbent's newest scored run, then one run each of its ``NUM_PRECEDENTS`` most useful precedents.
 
-    Nearest to what is to be written next, which nobody knows yet. So: the best effect measured on this incumbent (where
-    a gain may be left), the newest crash (where training breaks), the newest verdict (what was learned last), then what
-    shares most with ``about``, the open proposals or the one under revision. Runs on other incumbents are another
-    curve, and left out.
+    In this order: the best effect measured on this incumbent (where a gain may be left), the newest crash (where
+    training breaks), the newest verdict (what was learned last), then what shares most with ``about``, the open
+    proposals or the one under revision. Runs on other incumbents are another curve, and left out.
     """
     own = incumbent.runs.filter(purpose="baseline", state="finished", set_aside=False).order_by("-pk")[:1]
     named = [("incumbent", run) for run in own]
@@ -79,7 +78,7 @@ def _nearest(incumbent: Incumbent, about: list[Revision]) -> list[tuple[int, str
 
 
 def _ranked(incumbent: Incumbent, about: list[Revision]) -> list[tuple[Verdict, str]]:
-    """Verdicts on ``incumbent`` with why each is worth a look, the most so first; one may stand for several reasons."""
+    """Verdicts on ``incumbent`` with why each is shown, the most useful first; one may have several reasons."""
     rows = Verdict.objects.filter(revision__incumbent=incumbent).select_related("revision").order_by("-pk")
     newest = list(rows[:MAX_VERDICTS])
     mine = [memory.topics(r.knobs, r.patch) for r in about]
@@ -114,9 +113,9 @@ def _points(batch: ReportBatch) -> dict[str, Any]:
 
 
 def _sampled(told: QuerySet[ReportBatch], last: int) -> Iterator[ReportBatch]:
-    """All batches of a short run; of a long one some, evenly over its whole length, and those with a watch measurement.
+    """All batches of a short run; of a long one some, evenly over its length, and those with a watch measurement.
 
-    One at a time, in their order: a batch may hold thousands of points.
+    In order and one at a time, since a batch may hold thousands of points.
     """
     first = told.order_by("seq").values_list("seq", flat=True)[0]
     chosen = _evenly(range(first, last + 1), MAX_BATCHES)
@@ -125,14 +124,14 @@ def _sampled(told: QuerySet[ReportBatch], last: int) -> Iterator[ReportBatch]:
 
 
 def _evenly(seqs: Sequence[int], at_most: int) -> list[int]:
-    """The last one is always among them: it says how the run ended."""
+    """Some of the items, evenly spaced. Always the last, which says how the run ended."""
     if len(seqs) <= at_most:
         return list(seqs)
     return [seqs[round((n + 1) * len(seqs) / at_most) - 1] for n in range(at_most)]
 
 
 class _Curve:
-    """The last measurement at or before each of ``ends``; None where there was none since the one before."""
+    """For each step in ``ends`` the last measurement up to it; None where there was none since the one before."""
 
     def __init__(self, ends: list[int]) -> None:
         self.ends = ends
@@ -140,7 +139,7 @@ class _Curve:
         self.columns: dict[str, list[float | None]] = {}
 
     def hear(self, points: Mapping[str, Any]) -> None:
-        """Batches in their order. Names are what proposed code says: few are kept."""
+        """Take the next batch. Proposed code chose the names of metrics, so few are kept."""
         kept = self._kept(points["metrics"])
         known = {name: column for name, column in points["metrics"].items() if name in kept}
         for row, step in enumerate(points["step"]):
@@ -169,12 +168,12 @@ def _short(column: list[float | None]) -> Column:
 
 
 def rounded(value: float) -> float:
-    """To ``DIGITS`` significant digits: the rest is noise and costs tokens."""
+    """To ``DIGITS`` significant digits; more would be noise and cost tokens."""
     return value if value == 0 else round(value, DIGITS - 1 - floor(log10(abs(value))))
 
 
 def log_tails(campaign: Campaign) -> tuple[LogTail, ...]:
-    """The last lines of the latest proposals' failed runs."""
+    """The last log lines of the latest proposals' failed runs."""
     failed = Run.objects.filter(campaign=campaign, state__in=("failed", "timed_out"), revision__isnull=False)
     runs = failed.select_related("revision").order_by("-pk")[:NUM_TAILS]
     return tuple(_tail(run) for run in runs)

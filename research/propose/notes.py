@@ -1,4 +1,4 @@
-"""A person steers while the loop runs: notes that every later request carries until they are retired."""
+"""Steering notes: what a person tells the proposer while the loop runs, in every request until the note is retired."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def note(campaign: Campaign, text: str, *, by: User) -> Note:
 
 
 def retire(campaign: Campaign, note_id: int, *, by: User) -> Note:
-    """A note that no longer holds. Raises PermissionDenied, or LostRace when somebody was first."""
+    """Retire a note. Raises PermissionDenied, or LostRace when somebody was first."""
     rights.check(by, rights.write_notes, campaign)
     with transaction.atomic():
         held = campaign.notes.filter(pk=note_id, retired_at=None)
@@ -47,7 +47,7 @@ def retire(campaign: Campaign, note_id: int, *, by: User) -> Note:
 
 
 def notes(campaign: Campaign) -> tuple[drafts.Note, ...]:
-    """What holds now, oldest first, as the proposer reads it."""
+    """The notes that are not retired, oldest first, as the proposer reads them."""
     held = campaign.notes.filter(retired_at=None)
     return tuple(drafts.Note(at=f"{one.created_at:%Y-%m-%d %H:%M}", text=one.text) for one in held)
 

@@ -1,7 +1,7 @@
-"""What was asked before is not put before a person again: equal changes, and ones that do the same.
+"""Drops drafts that repeat an earlier proposal: equal changes, and changes that do the same.
 
-A proposer that repeats itself costs a gate, a smoke run and somebody's attention. People may repeat what they like: the
-novelty gate tells their reviewer.
+A repeat costs gates, a smoke run and somebody's attention. People may repeat what they like: the novelty gate tells
+their reviewer.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from research.gates.checks.novelty import Fingerprint, fingerprint
 
 
 def screened(answer: Answer, brief: Brief, *, apart_from: int | None = None) -> Answer:
-    """``answer`` without drafts that an earlier proposal stands for, or that stand in it twice; ``problem`` says which.
+    """``answer`` without drafts that repeat an earlier proposal or each other; ``problem`` says which.
 
-    ``apart_from`` is the proposal under revision: a new text for the same change is an answer, too. A draft equal to
+    ``apart_from`` is the proposal under revision: a new text for its own change is no repeat. A draft equal to
     one that a person rejected passes when it names that proposal and says what has changed.
     """
     if not answer.drafts:

@@ -1,5 +1,7 @@
-"""What a draft states beside its change (risk, cost, why several things at once, what it takes up again, who wrote it),
-as fields of a Revision and back."""
+"""A draft's statements beside its change, as fields of a Revision and back.
+
+They are: risk, cost, why several things change at once, what rejected idea it takes up again, who wrote it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from research.models import Campaign, Revision
 
 
 def fields(campaign: Campaign, draft: Draft) -> dict[str, Any]:
-    """For ``Revision.objects.create``. What was not stated is NULL, or empty text."""
+    """Fields for ``Revision.objects.create``. What was not stated is NULL, or empty text."""
     returns = draft.returns
     rejected = campaign.proposals.filter(pk=returns.proposal, state="rejected").first() if returns else None
     return {
@@ -24,12 +26,12 @@ def fields(campaign: Campaign, draft: Draft) -> dict[str, Any]:
 
 
 def origin_fields(draft: Draft) -> dict[str, str]:
-    """Of a Revision, and of the Wave that it came with."""
+    """Fields of a Revision, and of its Wave: which model and prompt wrote it."""
     return dict(vars(draft.origin)) if draft.origin else {}
 
 
 def of(revision: Revision) -> dict[str, Any]:
-    """For ``Draft``."""
+    """The same as arguments of ``Draft``."""
     return {
         "risk": revision.risk,
         "cost": _cost(revision),

@@ -1,9 +1,10 @@
-"""Whose turn it is to ask, what came back, at once or in a batch, and what it cost.
+"""Turns: which caller may ask an arm for drafts, the answer (at once or in a batch), and what it cost.
 
     begin -> answer_of | heard -> note_answer -> end
 
-The proposer (Claude, or the catalogue without a key) is called outside any transaction: it may take minutes. Each arm
-of a campaign has a ``Turn``; its ``taken_at``, written by compare-and-set, keeps two callers from asking at once.
+The proposer (Claude, or the catalogue without a key) is called outside of any transaction, since it may take minutes.
+Each arm of a campaign has a ``Turn``; its ``taken_at``, written by compare-and-set, keeps two callers from asking
+at once.
 """
 
 from __future__ import annotations
@@ -35,24 +36,24 @@ LOOK_AGAIN_AFTER = timedelta(minutes=1)  # at a batch
 
 
 def asked(campaign: Campaign) -> str:
-    """The arm that ``campaign`` asks now: Claude when there is a key, else the offline catalogue, which says so."""
+    """The arm that ``campaign`` asks now: "claude" with a key, else "offline"."""
     return "claude" if settings.ANTHROPIC_CONFIGURED else "offline"
 
 
 def of(campaign: Campaign, arm: str = "") -> Turn:
-    """The turn at ``arm``, or at the one that is asked now."""
+    """The turn of ``arm``, by default of the arm that is asked now."""
     turn, _ = campaign.turns.get_or_create(arm=arm or asked(campaign))
     return turn
 
 
 def shown(campaign: Campaign) -> list[Turn]:
-    """What people should know of asking: of the arm that is asked now, and of batches that are paid for."""
+    """Turns to show to people: of the arm that is asked now, and those with a batch under way."""
     arm = asked(campaign)
     return [turn for turn in campaign.turns.order_by("pk") if turn.arm == arm or turn.batch]
 
 
 def proposer(turn: Turn, purpose: str = "propose") -> Proposer:
-    """Whoever answers for the arm; Claude within what may be spent."""
+    """The proposer of the turn's arm; Claude with an allowance of what may be spent."""
     if turn.arm == "claude":
         from research.arms.claude.proposer import DEFAULT_MODEL, ClaudeProposer
 
@@ -70,17 +71,17 @@ def proposer(turn: Turn, purpose: str = "propose") -> Proposer:
 
 
 def is_free(turn: Turn) -> bool:
-    """Is nobody asking? Whoever has been for so long has died."""
+    """Whether no caller has the turn. One that has had it for too long has died."""
     return turn.taken_at is None or turn.taken_at < timezone.now() - ASKING_FOR_AT_MOST
 
 
 def rests(turn: Turn) -> bool:
-    """Is it too early to ask again, or to look at a batch?"""
+    """Whether it is too early to ask again, or to look at a batch."""
     return turn.retry_at is not None and turn.retry_at > timezone.now()
 
 
 def begin(campaign: Campaign) -> Turn | None:
-    """The turn, which is ours alone to ask from now on; None while it is somebody else's."""
+    """Take the turn; None while another caller has it."""
     turn, now = of(campaign), timezone.now()
     free = Q(taken_at=None) | Q(taken_at__lt=now - ASKING_FOR_AT_MOST)
     with transaction.atomic():
@@ -95,7 +96,7 @@ def begin(campaign: Campaign) -> Turn | None:
 
 
 def end(turn: Turn) -> None:
-    """Unless it was taken from us meanwhile."""
+    """Give the turn back, unless another caller has taken it meanwhile."""
     Turn.objects.filter(pk=turn.pk, taken_at=turn.taken_at).update(taken_at=None)
 
 
@@ -115,14 +116,17 @@ def _ask(turn: Turn, source: Proposer, num_wanted: int) -> Answer:
 
 
 def heard(turn: Turn, about: Brief, ask: Callable[[], Answer], apart_from: int | None = None) -> Answer:
-    """The answer without repeats. What it cost is kept, whatever is wrong with it or with us."""
+    """The answer without repeats. Its cost is kept, whatever is wrong with the answer or with us."""
     said = _unless_broken(turn, ask)
     screened = _unless_broken(turn, lambda: repeats.screened(said, about, apart_from=apart_from))
     return replace(screened, usages=said.usages)
 
 
 def _unless_broken(turn: Turn, ask: Callable[[], Answer]) -> Answer:
-    """A fault of ours over one answer would be asked for, and paid, again in a few seconds: it gets its pause, too."""
+    """The answer; one with a problem where our code raised, so that the arm pauses.
+
+    Otherwise it would be asked, and paid, again every few seconds.
+    """
     try:
         return ask()
     except Exception as error:
@@ -132,7 +136,7 @@ def _unless_broken(turn: Turn, ask: Callable[[], Answer]) -> Answer:
 
 
 def _submit(turn: Turn, source: BatchProposer, num_wanted: int) -> Answer:
-    """Hand a batch in: it outlives this process, and its cost is on record before it is sent."""
+    """Submit a batch. It outlives this process, so its most possible cost is on record before it is sent."""
     pending, answer = source.submit(brief(turn.campaign, num_wanted), lambda sent: _update(turn, batch=vars(sent)))
     if pending is None:
         with transaction.atomic():
@@ -147,7 +151,7 @@ def _submit(turn: Turn, source: BatchProposer, num_wanted: int) -> Answer:
 
 
 def _collect(turn: Turn, source: BatchProposer, pending: Pending) -> Answer:
-    """Look what came of a batch. One that cannot be looked at stays, with why on the campaign's page."""
+    """Look at the batch. One that cannot be looked at stays, and the campaign's page says why."""
     about = brief(turn.campaign, pending.num_wanted)
     collected = source.collect(about, pending)
     if collected is None or collected.is_late:
@@ -161,7 +165,7 @@ def _collect(turn: Turn, source: BatchProposer, pending: Pending) -> Answer:
 
 
 def _look_later(turn: Turn, late: Answer | None) -> None:
-    """Its sentence goes when a look succeeds. Problems with answers stay: revisions are asked for meanwhile."""
+    """Set the next look at the batch. Its problem goes when a look succeeds; problems with answers stay."""
     problem = visible(late.problem)[:500] if late else ""
     pause = timedelta(seconds=late.retry_after_s or 0) if late else LOOK_AGAIN_AFTER
     with transaction.atomic():
@@ -172,7 +176,7 @@ def _look_later(turn: Turn, late: Answer | None) -> None:
 
 
 def note_answer(turn: Turn, answer: Answer, purpose: str) -> None:
-    """Charge what the answer cost and show, on the campaign page, why there was none."""
+    """Charge the answer's cost, and show on the campaign page why there was no draft."""
     problem = visible(answer.problem)
     num_problems = 0 if answer.drafts else turn.num_problems + 1
     retry_at = timezone.now() + _pause(answer, num_problems) if num_problems else None

@@ -1,1 +1,1 @@
-"""What is written down for good: events and the moves that make them, the audit chain, money, the recipe's commits."""
+"""The record: events and the moves that write states, the audit chain, rights, money, the recipe's commits."""

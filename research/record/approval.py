@@ -1,4 +1,4 @@
-"""Approve what you saw: what a signature covers, and whether it would still be the same one."""
+"""What an approval covers, and whether the same change would be signed differently today."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from research.models import Campaign, Incumbent, Revision
 
 
 def lock_sha256() -> str:
-    """Of the pinned versions that this side is installed from."""
+    """sha256 of the constraints file that this side is installed from."""
     return contract.sha256(settings.LOCK_FILE.read_bytes())
 
 
 def of(campaign: Campaign, incumbent: Incumbent, patch: str, overrides: contract.Knobs) -> contract.Approval:
-    """Everything that changes what a run of this change means, as it stands today."""
+    """The Approval of this change under today's conditions."""
     return contract.Approval(
         base_commit=incumbent.commit,
         patch=patch,
@@ -30,11 +30,11 @@ def of(campaign: Campaign, incumbent: Incumbent, patch: str, overrides: contract
 
 
 def of_incumbent(incumbent: Incumbent) -> contract.Approval:
-    """What the incumbent's own runs are measured under today."""
+    """The Approval of the incumbent's own runs under today's conditions."""
     return of(incumbent.campaign, incumbent, patch="", overrides={})
 
 
 def is_stale(revision: Revision) -> bool:
-    """Would the same change be signed differently today? The incumbent, a setting or the installed packages moved."""
+    """Whether the revision's digest would differ today: the incumbent, a setting or the installed packages changed."""
     campaign = revision.proposal.campaign
     return of(campaign, campaign.incumbent, revision.patch, revision.knobs).digest() != revision.digest

@@ -1,8 +1,8 @@
-"""Is the record what was written? Every event, in its place, and every row that an event tells of.
+"""Verifies the record: every event is in its place in the chain, and every covered row is what its newest event says.
 
-What is read is one moment of the record (``chain`` grows it, ``held`` says what is covered). Who has the home with its
-key and the database can write what the application would have written; keep the line that ``manage.py verify_audit
---export`` prints somewhere else, too.
+Reads the record as of one moment (``chain`` grows it, ``held`` says what is covered). Somebody who has the home with
+its key and the database can write what the application would have written; so also keep the line that ``manage.py
+verify_audit --export`` prints in another place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Told = dict[str, dict[str, tuple[int, held.Parts | None]]]  # table -> key -> th
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What ``verify`` found: sentences, empty when the record is as it was written."""
+    """What ``verify`` found: sentences, none when the record is as it was written."""
 
     num_events: int
     num_unchained: int  # written in the last seconds
@@ -44,7 +44,10 @@ class Audit:
 
 
 def verify(expected_head: str = "") -> Audit:
-    """Walk the chain from its beginning. ``expected_head`` is a hash that was kept elsewhere; it must be on the way."""
+    """Walk the chain from its beginning.
+
+    ``expected_head`` is a hash that was kept elsewhere; the chain must contain it.
+    """
     known, problem = _kept()  # before the moment: what the home keeps a little later may not be in it yet
     with _one_moment():
         return _verify(expected_head, known, problem)
@@ -59,7 +62,7 @@ def _kept() -> tuple[chains.Head | None, str]:
 
 @contextmanager
 def _one_moment() -> Iterator[None]:
-    """All that is read within was so at one moment, although the loop goes on writing; neither waits for the other."""
+    """All that is read inside is of one moment, although the loop goes on writing; neither waits for the other."""
     with connection.cursor() as cursor, ExitStack() as ends:
         if connection.vendor == "postgresql":
             ends.enter_context(transaction.atomic(durable=True))
@@ -93,7 +96,7 @@ def _verify(expected_head: str = "", known: chains.Head | None = None, problem: 
 
 
 def _one_line(finding: str) -> str:
-    """It names rows as they are called now, and whoever wrote them by hand may have written for a terminal."""
+    """The finding as one visible line: it has names of rows, which somebody may have written to deceive a terminal."""
     return visible(finding).replace("\n", " ")
 
 
@@ -102,7 +105,7 @@ def _one_line(finding: str) -> str:
 
 @dataclass
 class _Walk:
-    """From event to event: what is wrong with them, and what they tell of rows (table -> key -> event, hash)."""
+    """Walks the events in order: what is wrong with them, and what they tell of rows (table -> key -> event, hash)."""
 
     head: AuditHead | None
     position: int = 0
@@ -157,13 +160,16 @@ class _Walk:
         return not self.begun or self.position < self.begun or not self.has_our_key or self._is_sealed(row)
 
     def _is_sealed(self, row: dict[str, Any]) -> bool:
-        """And nobody wrote it twice: a seal fits a copy, too."""
+        """Whether the seal fits and is the first of its kind: a copied event has a seal that fits, too."""
         is_first = row["seal"] not in self.seals
         self.seals.add(row["seal"])
         return is_first and chains.is_sealed(row)
 
     def _hear(self, row: dict[str, Any]) -> None:
-        """Of two events the later one tells what is so now: whoever writes a row holds it until that is written."""
+        """Take over what an event tells of rows.
+
+        The later event counts: a verb holds the row until its event is written.
+        """
         self._follow(row)
         told = row["rows"] if isinstance(row["rows"], dict) else {}
         for label, rows in told.items():
@@ -191,7 +197,7 @@ class _Walk:
     def _hold(
         self, table: held.Table, key: str, before: held.Parts, parts: held.Parts | None, row: dict[str, Any]
     ) -> None:
-        """A later event must not make good what was changed by hand before it."""
+        """Find a change that was made by hand between two events, so that the later event does not cover it up."""
         name, event = f"{table.label.partition('.')[2]} {key}", f"event {row['pk']} ({row['kind']})"
         if parts is None:
             if row["kind"] != table.removed_by:
@@ -203,7 +209,7 @@ class _Walk:
             self.findings.append(f"{name}: {what} was changed by hand before {event}")
 
     def look_at_unchained(self) -> int:
-        """What waits for its place in the chain, and what never gets one."""
+        """Look at events that are not chained yet, and find those that were not written by the application."""
         num = 0
         for row in chains.rows(chained=False):
             if not self.begun or not self.has_our_key or self._is_sealed(row):
@@ -243,7 +249,7 @@ def _of_rows(walk: _Walk) -> tuple[int, list[str]]:
 
 
 def _rows(told: Told, *, may_be_untold: bool) -> tuple[int, list[str]]:
-    """Every covered row is what the newest event that tells of it said it is. (how many, what is not)"""
+    """Compare every covered row with the newest event that tells of it. (how many rows, findings)"""
     num, findings = 0, []
     for label, table in held.TABLES.items():
         of_table = {key: parts for key, (_, parts) in told.pop(label, {}).items()}
@@ -282,7 +288,7 @@ def _problem(
 
 
 def _revisions() -> list[str]:
-    """What a page shows of a revision is what its digest was taken of, and what people signed carries that digest."""
+    """Compare every revision with its digest, and every decision's digest with its revision's."""
     findings: list[str] = []
     try:
         findings += _unlike_their_digests()

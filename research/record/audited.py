@@ -1,4 +1,4 @@
-"""Which tables of the loop the audit chain holds, how findings call their rows, and what no event tells, and why."""
+"""Registers the loop's tables with the audit chain: how findings name rows, and why some fields are in no event."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _is_over_for_all(report: Row) -> bool:
 
 
 def _have_looked(gate: Row) -> bool:
-    """While they look, there is nothing to hold; of what was withdrawn meanwhile, a late one may still write."""
+    """Whether the gates are done. A withdrawn proposal's may still be writing, so its rows are not held."""
     return gate["revision__proposal__state"] not in ("drafted", "checking", "withdrawn")
 
 

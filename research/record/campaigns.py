@@ -1,4 +1,4 @@
-"""A campaign begins: the row, its repository and its first incumbent, or nothing. And what of it may be set later."""
+"""Creates a campaign (its row, repository and first incumbent, or none of them), and changes its settings later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACE = ("num_waiting", "max_agent_open", "in_batches")
 
 
 def create(*, by: Actor, created_by: User | None = None, **fields: Any) -> Campaign:
-    """Create a campaign on the recipe it names, in the name of ``created_by`` where no person acts.
+    """Create a campaign on the recipe it names. ``created_by`` is its creator where ``by`` is no person.
 
     Raises PermissionDenied, or ValueError naming the bad field.
     """
@@ -58,10 +58,10 @@ def _take_slug(campaign: Campaign) -> None:
 
 
 def change(campaign: Campaign, *, by: Actor, **wanted: Any) -> None:
-    """Set some of GOAL, BUDGET, POLICY and PACE: from then on they hold for what is proposed.
+    """Set some of GOAL, BUDGET, POLICY and PACE, for all that is proposed from then on.
 
-    Only what is named is written: a verb may have moved the state since ``campaign`` was read. Raises PermissionDenied,
-    or ValueError naming a setting that is fixed from the beginning.
+    Writes only the named fields, since a verb may have moved the state after ``campaign`` was read. Raises
+    PermissionDenied, or ValueError naming a setting that is fixed from the beginning.
     """
     for name in wanted:
         if name not in (*GOAL, *BUDGET, *POLICY, *PACE):

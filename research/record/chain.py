@@ -1,11 +1,11 @@
-"""Every event carries a hash of itself and of all events before it, and the head of this chain is signed.
+"""The audit chain: every event carries a hash of itself and of all events before it, and the chain's head is signed.
 
 Events are chained a few seconds after they are written, by one caller at a time, in an order of their own
 (``position``): on PostgreSQL ids are given before transactions commit, and a chain that every transaction had to append
-to would make all of them wait for each other, or deadlock. What is in the window is sealed already (``seal``).
+to would make all of them wait for each other, or deadlock. Until then each event has its seal already (``seal``).
 
-The newest head is kept in the home, too: who has only the database can neither add to the chain, nor cut it, nor put
-an earlier state of everything in its place.
+The newest head is also kept in the home folder. So somebody who has only the database can neither add to the chain,
+nor cut it, nor replace everything by an earlier state.
 """
 
 from __future__ import annotations
@@ -39,18 +39,21 @@ COLUMNS = (*_BEFORE_SEALS, "rows", "at", "seal", "sha256")
 
 
 class Broken(Exception):
-    """The chain cannot go on before a person has looked: why, and the way out."""
+    """The chain cannot go on before a person has looked; the message says why, and the way out."""
 
 
 class Busy(Exception):
-    """Others write to what is held, and it cannot be held still to begin with. Harmless: try again."""
+    """Others write to the covered tables, so that they cannot be locked for a beginning. Harmless: try again."""
 
 
 # --- one link ------------------------------------------------------------------------------------
 
 
 def link(previous: str, row: dict[str, Any]) -> str:
-    """The hash of an event and all before it. ``row`` has all of ``COLUMNS``; ValueError on what no JSON can say."""
+    """The hash of an event and all before it.
+
+    ``row`` has all of ``COLUMNS``; ValueError on what JSON cannot express.
+    """
     if row["seal"]:
         said = [previous, row["position"], row["pk"], row["seal"], _content(row)]
     else:  # written before there were seals
@@ -59,7 +62,7 @@ def link(previous: str, row: dict[str, Any]) -> str:
 
 
 def is_sealed(row: dict[str, Any]) -> bool:
-    """Was it written by the application, with the key of this home?"""
+    """Whether the application wrote the event, with the key of this home."""
     try:
         return bool(row["seal"]) and seal.fits(row["seal"], _content(row))
     except (ValueError, TypeError, AttributeError):  # whoever wrote it may have written anything
@@ -67,7 +70,7 @@ def is_sealed(row: dict[str, Any]) -> bool:
 
 
 def _content(row: dict[str, Any]) -> str:
-    """Taken once: it is most of the work of a long chain."""
+    """The hash of the event's content, computed once: it is most of the work of a long chain."""
     if "content_sha256" not in row:
         row["content_sha256"] = events.content_sha256(row)
     taken: str = row["content_sha256"]
@@ -75,7 +78,7 @@ def _content(row: dict[str, Any]) -> str:
 
 
 def rows(*, chained: bool) -> Iterator[dict[str, Any]]:
-    """Events as they are in the database: in the order of the chain, or those that are not in it yet."""
+    """Events as they are in the database: those in the chain, in its order, or those that are not in it yet."""
     found = Event.objects.exclude(position=None).order_by("position")
     if not chained:
         found = Event.objects.filter(position=None).order_by("pk")
@@ -87,7 +90,7 @@ def rows(*, chained: bool) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A signed head, as it is kept outside of the database: a line of time, length, hash, beginning, signature."""
+    """A signed head, as it is kept outside of the database: one line of time, length, hash, beginning, signature."""
 
     at: str
     num_events: int
@@ -126,7 +129,7 @@ def kept() -> Head | None:
 
 
 def _keep(head: Head) -> None:
-    """Whole or not at all: two processes may write it at once, and either's is in the chain."""
+    """Write the head to the home, whole or not at all. Two processes may do so at once; both heads are in the chain."""
     path = Path(settings.AUDIT_HEAD)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{path.name}.{os.getpid()}")
@@ -141,7 +144,7 @@ _ANEW = (
 
 
 def problem_with_key(signature: str) -> str:
-    """Empty where the record is signed with the key of this home."""
+    """Why the record's key is not this home's; empty where it is."""
     if not signature or signature[: seal.MARK] == seal.mark():
         return ""
     return (
@@ -154,7 +157,7 @@ def problem_with_key(signature: str) -> str:
 def problem_with(head: AuditHead | None, known: Head | None) -> str:
     """Why ``head`` is not what this home's key signed last; empty where it is, or where nothing is signed yet.
 
-    ``known`` is what was ``kept`` when the database was not read yet: it is written once the chain has grown.
+    ``known`` is what was ``kept`` before the database was read: the file is written after the chain has grown.
     """
     if head is None or not head.signature:
         if known is not None or Event.objects.filter(kind=kinds.AUDIT_BEGUN).exists():
@@ -181,9 +184,9 @@ def _is_on_the_way(known: Head) -> bool:
 
 
 def chain() -> int:
-    """Append every event that is not in the chain yet. Returns how many; what has no seal stays out, for ``audit``.
+    """Append every event that is not in the chain yet. Returns how many; those without a seal stay out, for ``audit``.
 
-    Raises Broken where the chain is not what this home has signed: nothing that was added by hand gets our signature.
+    Raises Broken where the chain is not what this home has signed, so that nothing added by hand gets our signature.
     """
     if not AuditHead.objects.exclude(signature="").exists():
         _begin_at_first()
@@ -195,7 +198,7 @@ def chain() -> int:
 
 
 def _append(after: int) -> tuple[int, int]:
-    """(how many were appended, the last event that was looked at)"""
+    """(number of appended events, id of the last event that was looked at)"""
     with transaction.atomic():
         head = AuditHead.objects.select_for_update().get(pk=1)
         if problem := problem_with(head, kept()):
@@ -219,7 +222,7 @@ def _row(event: Event) -> dict[str, Any]:
 
 
 def _put(head: AuditHead, found: list[Event]) -> None:
-    """At the end of the chain, and sign it. Must run in the transaction that holds ``head``."""
+    """Append these events to the chain and sign its head. Must run in the transaction that holds ``head``."""
     for event in found:
         head.num_events += 1
         event.position = head.num_events
@@ -233,7 +236,7 @@ def _put(head: AuditHead, found: list[Event]) -> None:
 
 
 def _begin_at_first() -> None:
-    """A record that nobody has signed yet: a new one, or one of a version without seals."""
+    """Begin to sign a record that nobody has signed yet: a new one, or one of a version without seals."""
     with transaction.atomic():
         head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1)
         if head.signature:
@@ -245,7 +248,7 @@ def _begin_at_first() -> None:
 
 
 def begin(sentence: str, *, by: Part, findings: Iterable[str] = ()) -> None:
-    """Hold all that is there now as it is, sign it, and go on from here; what was before is only hashed.
+    """Hold all covered rows as they are now, sign, and go on from here; events before are only hashed.
 
     ``findings`` are what was found until now, and stay on record. Raises PermissionDenied.
     """
@@ -262,7 +265,10 @@ def begin(sentence: str, *, by: Part, findings: Iterable[str] = ()) -> None:
 
 
 def begin_where_the_version_changed() -> bool:
-    """After an upgrade that holds other columns, nobody else writing yet. False where nothing had to be done."""
+    """Begin anew after an upgrade that covers other columns, before anybody writes.
+
+    False where nothing had to be done.
+    """
     if (begun := newest_beginning()) is None or begun.get("holds") == held.holds():
         return False
     begin("This version holds other columns: what is there now is held as it is", by=rights.AUDIT)
@@ -289,9 +295,9 @@ def _begun(sentence: str, by: Part, was: dict[str, Any], findings: list[str]) ->
 
 
 def _alone() -> None:
-    """Nobody writes to what is held until this transaction ends: on SQLite nobody does anyway.
+    """Lock all covered tables until this transaction ends; on SQLite the write transaction does so already.
 
-    All tables or none: whoever waits for one with others in hand meets, in a circle, somebody who does the same.
+    All tables or none: waiting for one while holding others could deadlock.
     """
     if connection.vendor != "postgresql":
         return

@@ -1,4 +1,4 @@
-"""Doorbells: messages that say no more than where to look. A lost or doubled one is harmless.
+"""Rings doorbells: messages that only say where to look. A lost or doubled one is harmless.
 
 Whoever answers looks at the record; what a lost message left undone ``reconcile`` does every few seconds. They are rung
 in people's requests, so a broker that does not answer is waited for two seconds, once, and then left alone for a while.

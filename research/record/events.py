@@ -1,7 +1,7 @@
-"""What happened, by whom: written in the transaction that it tells of, told to the world on commit.
+"""Writes events: what happened, by whom, in the transaction that it happened in; the world is told on commit.
 
-``recorded`` is sent inside the transaction (an outbox joins it, or fails with it); ``committed``
-after it (sockets and doorbells: whatever may be lost without harm).
+``recorded`` is sent inside the transaction (an outbox joins it, or fails with it); ``committed`` after it (for sockets
+and doorbells, which may be lost without harm).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def record(
     run: Run | None = None,
     rows: Iterable[held.Ref] = (),
 ) -> Event:
-    """Write one Event row. Must be called inside the transaction of what it tells of, once all of that is written.
+    """Write one Event row. Must be called inside the transaction that it tells of, after everything else is written.
 
     ``fact`` is a kind of ``kinds`` that was called with its payload.
     ``rows`` are those that were written, changed or removed: the event holds them, see ``held``.
@@ -54,7 +54,7 @@ def record(
 
 
 def write(event: Event, told: Told) -> Event:
-    """Seal ``event`` and save it, with what it tells of rows. Nobody is told of it."""
+    """Seal ``event`` and save it with the hashes of its rows. No signal is sent."""
     assert transaction.get_connection().in_atomic_block, "an event belongs to the transaction of what it tells of"
     event.rows = told
     event.seal = seal.of_event(content_sha256({name: getattr(event, name) for name in CONTENT}))
@@ -66,9 +66,9 @@ CONTENT = ("kind", "by", "campaign_id", "proposal_id", "run_id", "sentence", "pa
 
 
 def content_sha256(row: dict[str, Any]) -> str:
-    """Of everything that an event says; the same before it is written and after. Raises ValueError on what no JSON is.
+    """Hash of an event's content, the same before it is saved and after. ValueError on what JSON cannot express.
 
-    ``rows`` holds no number, and may be long: it is hashed as it is.
+    ``rows`` holds no numbers and may be long: it is hashed as it is.
     """
     said = [held.plain(row[name]) for name in CONTENT]
     said[CONTENT.index("payload")] = held.as_stored(row["payload"])
@@ -83,7 +83,7 @@ def _tell(event: Event) -> None:
 
 @contextmanager
 def acting(by: str) -> Iterator[None]:
-    """Whoever saves a row within, without a verb, is ``by``."""
+    """Rows that are saved inside, without a verb, are saved by ``by``."""
     token = _actor.set(by)
     try:
         yield
@@ -92,7 +92,7 @@ def acting(by: str) -> Iterator[None]:
 
 
 def actor() -> str:
-    """Who acts: a person where somebody said so, else the process, as ``process:manage.py shell``."""
+    """The person set by ``acting``, else this process, as ``process:manage.py shell``."""
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name
     return _actor.get("process:" + " ".join([name, *sys.argv[1:2]])[:100])

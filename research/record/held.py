@@ -1,9 +1,9 @@
-"""What the audit chain holds: of which table which fields, and one hash over what a row says in them.
+"""Which tables and fields the audit chain covers, and the hashes of their rows that events carry.
 
-A table is covered with all its fields, but for those that are named with the reason why no event tells of them: a new
-field is held before anybody thinks of it. An event carries the hashes of the rows that it tells of (``Event.rows``),
-taken of them as the database has them; ``audit`` takes them again and compares. Rows of some tables are told together:
-all reports of a run, all gates of a revision.
+A table is covered with all its fields but those that are listed with the reason why no event tells of them; so a new
+field is covered by default. An event carries hashes of the rows that it tells of (``Event.rows``), computed from the
+database; ``audit`` computes them again and compares. Rows of some tables are hashed together: all reports of a run, all
+gates of a revision.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _always(_: Row) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table of the record. ``name`` is what a finding calls a row, with columns in braces."""
+    """A covered table. ``name`` is what a finding calls a row, with columns in braces."""
 
     model: type[Model]
     name: str
@@ -64,7 +64,7 @@ class Table:
 
     @property
     def fields(self) -> list[str]:
-        """The columns that are held, key first."""
+        """The covered columns, the key first."""
         return [f.attname for f in self.model._meta.concrete_fields if f.name not in self.apart]
 
     def columns(self) -> list[str]:
@@ -72,13 +72,13 @@ class Table:
         return list(dict.fromkeys([*self.fields, *named, *self.needs]))
 
     def said(self, row: Row) -> dict[str, Any]:
-        """What the hashes of a row are taken of."""
+        """The values of a row that its hashes are computed from."""
         skipped = set() if not self.until or self.is_settled(row) else set(self.until)
         said = {name: plain(row[name]) for name in self.fields if name not in skipped}
         return said | {name: row[name] for name in self.many}
 
     def may_rewrite(self, kind: str, payload: Any) -> frozenset[str]:
-        """The columns that an event says to have changed, beside those that verbs write again."""
+        """The columns that an event of this kind may change, besides those in ``moving``."""
         changes = payload.get("changes") if isinstance(payload, dict) else None
         return self.rewrites.get(kind, frozenset()) | frozenset(changes if isinstance(changes, dict) else ())
 
@@ -87,13 +87,13 @@ TABLES: dict[str, Table] = {}
 
 
 def cover(table: Table) -> Table:
-    """From now on ``table`` is held by the chain. Called while the app that owns it gets ready."""
+    """Register ``table`` with the chain. Called from the ``ready`` of the app that owns it."""
     TABLES[table.label] = table
     return table
 
 
 def plain(value: Any) -> Any:
-    """As canonical JSON can say it, the same from every database."""
+    """A value as canonical JSON can express it, the same from every database."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if isinstance(value, Decimal):
@@ -115,7 +115,7 @@ def as_stored(value: Any) -> Any:
 
 
 def hash_of(said: Any) -> str:
-    """What no JSON can say was written by hand: it is nothing that an event tells of."""
+    """Hash of a value; "" for what JSON cannot express, which was written by hand and matches no event."""
     try:
         return contract.sha256(contract.canonical_json(as_stored(said)))[:SHORT]
     except (ValueError, TypeError):
@@ -137,7 +137,7 @@ def rows_of(table: Table, keys: Iterable[int] | None = None) -> Iterator[Row]:
 
 
 def _far_sides(table: Table, name: str, keys: Iterable[int] | None) -> dict[int, list[Any]]:
-    """Row -> what is told of everything on the far side of its many-to-many field ``name``, sorted."""
+    """Row -> sorted values of all rows on the other side of its many-to-many field ``name``."""
     many = many_of(table, name)
     here, there = many.m2m_field_name(), many.m2m_reverse_field_name()
     pairs = through(many)._base_manager.all()
@@ -157,7 +157,7 @@ def many_of(table: Table, name: str) -> ManyToManyField[Any, Any]:
 
 
 def through(many: ManyToManyField[Any, Any]) -> type[Model]:
-    """The table in between."""
+    """The many-to-many field's own table."""
     assert many.remote_field.through is not None
     return many.remote_field.through
 
@@ -182,7 +182,7 @@ NOTHING: Parts = {MOVING: hash_of([])}  # told of a group that had no rows
 
 
 def told(rows: Iterable[Ref]) -> dict[str, dict[str, Parts | None]]:
-    """For an event: table -> key -> hashes of what is there now, None for a row that is not (any more)."""
+    """For an event: table -> key -> hashes of what is there now, None for a row that does not exist."""
     wanted: dict[str, set[int]] = {}
     for ref in rows:
         model, key = ref if isinstance(ref, tuple) else (type(ref), ref.pk)
@@ -196,13 +196,13 @@ def _hashes(table: Table, keys: set[int]) -> dict[str, Parts | None]:
 
 
 def holds() -> str:
-    """One hash over which columns are held, and how: a version that holds others has to begin anew."""
+    """One hash over which columns are covered, and how: a version that covers others has to begin the record anew."""
     tables = sorted(TABLES.items())
     return hash_of([[label, t.fields, sorted(t.many.items()), sorted(t.moving), t.by_column] for label, t in tables])
 
 
 def everything() -> Iterator[tuple[str, int, Parts]]:
-    """(table, key, hashes) of all that is there and settled: what a record begins with."""
+    """(table, key, hashes) of all rows that are there and settled, for the beginning of a record."""
     for table in TABLES.values():
         for key, rows in groups_of(table):
             if not table.grouped_by or all(map(table.is_settled, rows)):

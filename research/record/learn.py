@@ -1,4 +1,4 @@
-"""What was learned, and how it reaches the next prompt."""
+"""Writes findings, and reads the record for the next prompt: precedents, noise, the incumbent's mean."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MAX_PRECEDENTS = 5_000
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Noise of paired differences, pooled over the campaign's verdicts. NULL until two degrees of freedom."""
+    """Noise of paired differences, pooled over the campaign's verdicts.
+
+    ``sd_bpb`` is None below two degrees of freedom.
+    """
 
     sum_of_squares: float
     degrees_of_freedom: int
@@ -30,7 +33,7 @@ class Noise:
 
 
 def noise(campaign: Campaign) -> Noise:
-    """Pool the residuals of every proposal that was paired: same hardware class and budget by construction."""
+    """Pool the residuals of every proposal that has pairs; a campaign has one hardware class and budget."""
     rows = Verdict.objects.filter(revision__proposal__campaign=campaign, num_pairs__gte=2).values_list(
         "pairs", flat=True
     )
@@ -40,7 +43,7 @@ def noise(campaign: Campaign) -> Noise:
 
 
 def num_since_keep(incumbent: Incumbent) -> int:
-    """Proposals judged on ``incumbent``: had one been kept, another would be the incumbent."""
+    """How many proposals were judged on ``incumbent``, none of them kept, since a keep makes a new incumbent."""
     return Verdict.objects.filter(revision__incumbent=incumbent).count()
 
 
@@ -55,7 +58,7 @@ def incumbent_bpb(incumbent: Incumbent) -> float | None:
 
 
 def record(proposal: Proposal, kind: str, text: str) -> Finding:
-    """Write down what we now believe about ``proposal``. Must run inside the transaction that ends it."""
+    """Write the Finding about ``proposal``. Must run inside the transaction that ends it."""
     finding, _ = Finding.objects.update_or_create(
         proposal=proposal, defaults={"campaign": proposal.campaign, "kind": kind, "text": text}
     )
@@ -83,13 +86,13 @@ def precedents(campaign: Campaign) -> tuple[Precedent, ...]:
 
 
 def _holding_held_out_text(campaign: Campaign) -> set[int]:
-    """Proposals in which a worker found it, in any revision: who reads them would know what is asked."""
+    """Proposals of which a worker found held-out text in any revision: no prompt may show their patches."""
     runs = Run.objects.filter(campaign=campaign, revision__isnull=False, failure__kind="held_out_text")
     return set(runs.values_list("revision__proposal", flat=True))
 
 
 def _comments(campaign: Campaign) -> dict[int, tuple[Comment, ...]]:
-    """What reviewers wrote, by proposal, oldest first. A rejection's words are the proposal's finding already."""
+    """Reviewers' comments by proposal, oldest first. Without rejections, whose reason is the proposal's finding."""
     rows = Decision.objects.filter(revision__proposal__campaign=campaign).exclude(choice="reject").exclude(reason="")
     found: dict[int, tuple[Comment, ...]] = {}
     for number, choice, reason in rows.order_by("pk").values_list("revision__proposal", "choice", "reason"):

@@ -1,4 +1,4 @@
-"""Money and GPU-seconds: what was spent, what is left, and when a campaign has to stop."""
+"""The ledger: money and GPU-seconds that were spent, what is left, and when a campaign has to stop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def spent(campaign: Campaign) -> Spent:
 
 
 def _over(entries: QuerySet[LedgerEntry]) -> QuerySet[LedgerEntry]:
-    """Without attempts under way. Naming the kind keeps GPU time, whose usage has no such key: NULL is not unequal."""
+    """Entries without attempts under way.
+
+    Naming the kind keeps GPU entries, which lack this key: NULL is never unequal.
+    """
     return entries.exclude(kind="claude", usage__stop_reason=SENT)
 
 
@@ -74,10 +77,10 @@ def _tell(campaign: Campaign, fact: Fact, sentence: str, *entries: LedgerEntry) 
 
 
 def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
-    """Enter an attempt before it is sent, with the most that it can cost: should we die, it is on record.
+    """Enter an attempt before it is sent, with the most that it can cost, in case this process dies.
 
-    Raises OverCap when that is more than is left. The row is written before it is weighed, so of two that ask at the
-    same time for what is left at least one sees the other.
+    Raises OverCap when that is more than is left. The row is written before the sum is taken, so that of two callers
+    that ask for the last of it at the same time at least one sees the other's.
     """
     with transaction.atomic():
         entry = LedgerEntry.objects.create(campaign=campaign, kind="claude", usd=None, usage=_fields(usage, purpose))
@@ -92,7 +95,7 @@ def enter(campaign: Campaign, usage: Usage, purpose: str) -> int:
 
 
 def write_off(campaign: Campaign) -> int:
-    """Whoever sent these has died, and nobody hears the answer: they stay, with the most that they can have cost."""
+    """Mark attempts whose process died as lost; each counts with the most that it can have cost."""
     entries = list(campaign.ledger.filter(kind="claude", usage__stop_reason=SENT))
     for entry in entries:
         entry.usage["stop_reason"] = "lost"
@@ -104,7 +107,7 @@ def write_off(campaign: Campaign) -> int:
 
 
 def charge_claude(campaign: Campaign, usages: tuple[Usage, ...], purpose: str) -> None:
-    """One entry for every HTTP attempt, made to ``propose`` or to ``revise``. An unknown price stays NULL."""
+    """Enter every HTTP attempt that was made to ``propose`` or to ``revise``. An unknown price stays NULL."""
     for usage in usages:
         if not enter_usage(usage, purpose):
             with transaction.atomic():
@@ -134,7 +137,7 @@ def _fields(usage: Usage, purpose: str) -> dict[str, Any]:
 
 
 def _on_its_way(campaigns: QuerySet[Campaign]) -> Decimal:
-    """What attempts and batches that are not answered yet can cost at most."""
+    """The most that attempts and batches without an answer yet can cost."""
     turns = Turn.objects.filter(campaign__in=campaigns).exclude(batch=None)
     sent = _unpriced_at_most(LedgerEntry.objects.filter(campaign__in=campaigns, usage__stop_reason=SENT))
     return sum((Decimal(batch["usd_at_most"]) for batch in turns.values_list("batch", flat=True) if batch), sent)
@@ -187,7 +190,7 @@ def account(campaign: Campaign) -> Account:
 
 
 def _sums(entries: Iterable[tuple[str, Decimal | None]]) -> dict[str, Decimal]:
-    """By name, dearest first. An unknown price is in no sum, and its name is not lost for it."""
+    """Dollars by name, dearest first. An unknown price adds nothing, but its name is listed."""
     sums: dict[str, Decimal] = {}
     for name, usd in entries:
         sums[name] = sums.get(name, Decimal(0)) + (usd or Decimal(0))
@@ -206,7 +209,7 @@ def exhausted(campaign: Campaign) -> str:
 
 
 def allowance(campaign: Campaign) -> Allowance:
-    """What Claude may cost now: the smaller of what the campaign and what today have left."""
+    """What Claude may cost now: the lesser of what is left of the campaign's budget and of today's cap."""
     midnight = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     today = _over(LedgerEntry.objects.filter(kind="claude", created_at__gte=midnight))
     spent_today = (today.aggregate(usd=Sum("usd"))["usd"] or Decimal(0)) + _unpriced_at_most(today)

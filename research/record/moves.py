@@ -1,6 +1,6 @@
 """The only functions that write a state: compare-and-set, with an Event in the same transaction.
 
-Whoever moves something has the right to that, whatever verb it is called by: see the tables below, and ``rights``.
+They check the actor's right once more, by the tables below, in case a verb forgot to (``rights``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def move_proposal(
 
     Raises PermissionDenied, IllegalMove, or LostRace when somebody was first.
 
-    ``rows`` are what else was written with this move: its event holds them, and a new revision by itself.
+    ``rows`` are other rows that were written with this move; its event covers them. A new revision is added by itself.
     """
     rights.check(by, TO_PROPOSAL.get(new, rights.only_the_house), proposal)
     lifecycle.allowed(lifecycle.PROPOSAL, proposal.state, new)
@@ -89,7 +89,7 @@ def move_run(run: Run, new: str, *, by: Actor, sentence: str, payload: Payload |
 
 
 def _last_words(run: Run) -> Iterable[Ref]:
-    """What is final once a run is over: all that it reported, and its score."""
+    """What is final once a run is over: its reports and its score."""
     return [(ReportBatch, run.pk), *Score.objects.filter(run=run)]
 
 
@@ -123,7 +123,7 @@ def move_campaign(campaign: Campaign, new: str, *, by: Actor, reason: str) -> No
 
 
 def bind(campaign: Campaign, hardware_class: str) -> None:
-    """Of one class of hardware from its first run on. Raises LostRace where it is bound to another, or rests by now."""
+    """Bind a campaign to the hardware class of its first run. LostRace where it has another one, or is not active."""
     mine = Campaign.objects.filter(pk=campaign.pk, state="active")
     if mine.filter(hardware_class="").update(hardware_class=hardware_class):
         sentence = f"{campaign.name} is measured on {hardware_class} from its first run on"
@@ -133,22 +133,22 @@ def bind(campaign: Campaign, hardware_class: str) -> None:
 
 
 def hold(campaign: Campaign) -> None:
-    """Until this transaction ends nobody else moves ``campaign``, takes a lease in it or promotes.
+    """Lock ``campaign`` until this transaction ends: nobody else moves it, leases a run of it or promotes.
 
-    Whoever needs it takes it before it touches a proposal or a run: all wait in one order, and never in a circle.
-    On SQLite the write transaction is this lock already.
+    Call it before locking a proposal or a run of it: with one order nobody deadlocks. On SQLite the write transaction
+    is this lock already.
     """
     Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
 
 
 def locked(proposal_id: int) -> Proposal:
-    """The proposal, which nobody else moves until this transaction ends."""
+    """The proposal, locked until this transaction ends."""
     rows = Proposal.objects.select_for_update(of=("self",), no_key=True)
     return rows.select_related("campaign").get(pk=proposal_id)
 
 
 def hold_proposal(proposal: Proposal) -> None:
-    """Until this transaction ends nobody else moves ``proposal`` or gives it a revision."""
+    """Lock ``proposal`` until this transaction ends: nobody else moves it or gives it a revision."""
     Proposal.objects.select_for_update(no_key=True).get(pk=proposal.pk)
 
 

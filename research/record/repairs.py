@@ -1,4 +1,4 @@
-"""Repairs stand apart: an error in one is logged, told among the campaign's events once a day, and stops no other."""
+"""Runs a repair so that an error in it stops no other: it is logged, and told in an event once a day."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAID_AGAIN_AFTER = timedelta(days=1)  # it is tried every few seconds, and a pag
 
 @contextmanager
 def repair(what: str, campaign: Campaign | None = None) -> Iterator[None]:
-    """Around one repair, inside whose transactions nobody else's work is. Whoever was first is no error."""
+    """Wraps one repair, which has transactions of its own. A LostRace counts as no error."""
     try:
         yield
     except LostRace as race:

@@ -28,7 +28,7 @@ NAME, EMAIL = "Countersign", "countersign@localhost"
 
 
 class GitError(ValueError):
-    """git refused; the message is its own last words."""
+    """git failed; the message is its own."""
 
 
 def path_of(campaign: Campaign) -> Path:
@@ -67,7 +67,7 @@ def _git(*args: str, cwd: Path, stdin: bytes | None = None, env: dict[str, str] 
 
 @contextmanager
 def begun(recipe_dir: Path) -> Iterator[tuple[str, Path]]:
-    """A new bare repository with the recipe as its first commit: that commit, and where it lies until it is ``put``."""
+    """A new bare repository with the recipe as its first commit: (commit, folder), to be moved by ``put``."""
     place = Path(settings.REPOSITORIES)
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
@@ -83,16 +83,16 @@ def begun(recipe_dir: Path) -> Iterator[tuple[str, Path]]:
 
 
 def put(fresh: Path, campaign: Campaign) -> None:
-    """Make ``fresh`` the repository of ``campaign``, whose row has to be there: it alone keeps others off this place.
+    """Move ``fresh`` to the place of ``campaign``'s repository. Its row must exist, which keeps others off that place.
 
-    An unfinished repository of an earlier, interrupted attempt is replaced: no row names it.
+    An unfinished repository of an interrupted attempt is replaced, since no row names it.
     """
     shutil.rmtree(path_of(campaign), ignore_errors=True)
     fresh.rename(path_of(campaign))
 
 
 def _text(path: Path) -> str:
-    """To the byte: patches are made for the ends of lines that a file has."""
+    """Decode without changing line ends, since patches are made for the file's bytes."""
     try:
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
@@ -113,7 +113,7 @@ def _files_at(bare: Path, commit: str) -> tuple[tuple[str, str], ...]:
 
 
 def _body(said: BinaryIO) -> str:
-    """The next object of ``git cat-file --batch``: a line that ends with its size, so many bytes, and a line's end."""
+    """The next object of ``git cat-file --batch``: a line that ends with its size, that many bytes, and a newline."""
     name, *about = said.readline().decode().split()
     if len(about) != 2:
         raise GitError(f"object {name}: {' '.join(about)}")
@@ -121,7 +121,7 @@ def _body(said: BinaryIO) -> str:
 
 
 def bundle(campaign: Campaign, commit: str) -> bytes:
-    """A git bundle from which ``commit`` can be cloned as ``main``: what a worker is sent."""
+    """A git bundle with ``commit`` as ``main``, as it is sent to a worker."""
     bare = path_of(campaign)
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "repository.git"
@@ -141,7 +141,7 @@ def problem_with_patch(campaign: Campaign, commit: str, patch: str) -> str | Non
 
 
 def commit_keep(campaign: Campaign, parent: str, patch: str, overrides: contract.Knobs, message: str) -> str:
-    """The commit of a keep: ``patch`` applied and ``overrides`` made the defaults of ``recipe.toml``."""
+    """Commit a keep: ``patch`` applied and ``overrides`` made the defaults of ``recipe.toml``."""
     bare = path_of(campaign)
     with _index(bare, parent) as env:
         if patch:
@@ -154,12 +154,12 @@ def commit_keep(campaign: Campaign, parent: str, patch: str, overrides: contract
 
 
 def follow(campaign: Campaign) -> None:
-    """Point ``main`` at the incumbent that the database names."""
+    """Point ``main`` at the campaign's incumbent in the database."""
     _git("update-ref", "refs/heads/main", campaign.incumbent.commit, cwd=path_of(campaign))
 
 
 def _first_commit(bare: Path, files: dict[str, str], message: str) -> str:
-    """``main`` with these files, written by one process (git-fast-import(1)) and not by three for each file."""
+    """Commit these files to ``main`` in one process (git-fast-import(1)) instead of three for each file."""
     head = f"commit refs/heads/main\nmark :1\ncommitter {NAME} <{EMAIL}> now\n"
     changes = [f"M 100644 inline {_quoted(name)}\n".encode() + _counted(text) for name, text in files.items()]
     stream = b"".join([head.encode(), _counted(message), *changes, b"get-mark :1\n"])
@@ -182,7 +182,7 @@ def _blob(bare: Path, text: str) -> str:
 
 @contextmanager
 def _index(bare: Path, commit: str | None) -> Iterator[dict[str, str]]:
-    """A private index at ``commit``, so that two callers never share one. A bare repository needs no work tree."""
+    """A private index at ``commit``, so that no two callers share one. A bare repository needs no work tree."""
     with tempfile.TemporaryDirectory() as scratch:
         env = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
         _git("read-tree", commit or "--empty", cwd=bare, env=env)

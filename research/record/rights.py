@@ -1,13 +1,13 @@
-"""Who acts, and who may do what. Every verb that somebody can call asks here, and so does a page that shows a button.
+"""Who may do what: one function for each right. Verbs ask here, and so do pages that show a button.
 
-An actor is a person (the account), an agent (what its token is for), or a part of the house, which does what the rules
-of the loop or the operator of this machine tell it. A right is a function ``(by, on) -> str``: why ``by`` may not do
-this to ``on``, empty where they may. ``on`` is None where it is asked before anything is chosen: anywhere at all?
+An actor is a person (the account), an agent (its token's scope), or a part of the house, which acts by the rules
+of the loop or for the operator of this machine. A right is a function ``(by, on) -> str``: why ``by`` may not do
+this to ``on``, empty where they may. ``on`` None asks whether ``by`` may do it anywhere at all.
 
     check(by, steer, campaign)       # in a verb: raises PermissionDenied
     may(user, steer, campaign)       # in a page: is the button shown?
 
-Which account holds which right is asked in ``_holds`` alone.
+Only ``_holds`` reads the permissions of accounts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from research.record import kinds
 
 
 class Part(str):
-    """A part of the house, called as ``Event.by`` calls it."""
+    """A part of the house, by the name that ``Event.by`` has for it."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ RECONCILE = Part("reconcile")
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
-    """A program from outside, with what its token is for. It decides nothing and is nobody's author."""
+    """An outside program with its token's scope. It never decides, and is no account that could be an author."""
 
     name: str
     campaign: int | None  # the only one that it sees; None: every one
@@ -66,21 +66,21 @@ def may(by: Actor, right: Right[T], on: T) -> bool:
 
 
 def name_of(by: Actor) -> str:
-    """As ``Event.by`` says it: ``user:mira``, ``agent:scout``, ``judge``."""
+    """The actor's name in ``Event.by``: ``user:mira``, ``agent:scout``, ``judge``."""
     if isinstance(by, User):
         return f"user:{by.get_username()}"
     return f"agent:{by.name}" if isinstance(by, Agent) else str(by)
 
 
 def in_words(by: Actor) -> str:
-    """At the beginning of a sentence."""
+    """The actor's name for the beginning of a sentence."""
     if isinstance(by, User):
         return by.get_full_name() or by.get_username()
     return f"The agent {by.name}" if isinstance(by, Agent) else str(by)
 
 
 def worker(its: Worker | None) -> Part:
-    """The machine that holds a lease; it may have been removed since."""
+    """The actor for a machine that holds a lease; its row may have been removed since."""
     return Part(f"worker:{its.name if its else 'gone'}")
 
 
@@ -92,12 +92,12 @@ def proposer(arm: str) -> Part:
 
 
 def is_member(user: User | AnonymousUser) -> bool:
-    """Of this workspace: sees all of it. Nobody else does anything in it."""
+    """Whether ``user`` is a member of this workspace, and so sees all of it. Only members do anything in it."""
     return user.is_active and user.is_staff
 
 
 def _holds(by: Actor, *permissions: str) -> bool:
-    """Does ``by`` hold one of ``permissions``? The house does what its rules say; an agent has no account."""
+    """Whether ``by`` holds one of ``permissions``. Parts of the house hold all, agents none."""
     if isinstance(by, User):
         return is_member(by) and any(map(by.has_perm, permissions))
     return isinstance(by, Part)
@@ -111,7 +111,7 @@ def _needs(by: Actor, permission: str, refusal: str) -> str:
 
 
 def propose(by: Actor, campaign: Campaign | None) -> str:
-    """Put an experiment of one's own into the gates."""
+    """Propose an experiment, which goes into the gates."""
     if isinstance(by, Agent):
         return _agent_may_propose(by, campaign)
     refusal = "Proposing needs the researcher role. An administrator can give it to you."
@@ -119,7 +119,7 @@ def propose(by: Actor, campaign: Campaign | None) -> str:
 
 
 def propose_by_hand(by: Actor, campaign: Campaign | None) -> str:
-    """The same as a person, who is its author."""
+    """Propose as a person, who becomes its author."""
     return propose(by, campaign) if isinstance(by, User) else "Only people propose by hand."
 
 
@@ -132,7 +132,7 @@ def _agent_may_propose(by: Agent, campaign: Campaign | None) -> str:
 
 
 def edit(by: Actor, proposal: Proposal | None) -> str:
-    """Put another revision on the table, as its author; an agent only of what it proposed itself."""
+    """Give a proposal its next revision, as its author. Agents may only revise their own proposals."""
     if isinstance(by, Agent):
         return _agent_may_edit(by, proposal)
     if _holds(by, "research.add_proposal", "research.add_decision"):
@@ -155,7 +155,7 @@ def _is_own(by: Agent, proposal: Proposal) -> bool:
 
 
 def decide(by: Actor, proposal: Proposal | None) -> str:
-    """Approve, reject, send back: only a person, and no author of any part of it."""
+    """Approve, reject or send back: reviewers only, and no author of any part of it."""
     if not isinstance(by, User) or not _holds(by, "research.add_decision"):
         return "Decisions need the reviewer role."
     if proposal is not None and by.pk in authors_of(proposal):
@@ -164,19 +164,19 @@ def decide(by: Actor, proposal: Proposal | None) -> str:
 
 
 def override(by: Actor, proposal: Proposal) -> str:
-    """Let a proposal go on to a review: the gates do, or two who may decide on it, against what the gates say."""
+    """Move a proposal on to review: the gates may, and so may two people who may decide on it, against the gates."""
     return "" if isinstance(by, Part) else decide(by, proposal)
 
 
 def check_again(by: Actor, proposal: Proposal) -> str:
-    """Have the gates look at a blocked proposal once more."""
+    """Send a blocked proposal through the gates again."""
     if _holds(by, "research.add_proposal", "research.add_decision"):
         return ""
     return "Having gates look again needs the researcher role."
 
 
 def withdraw(by: Actor, proposal: Proposal) -> str:
-    """Take it off the table, with what runs for it: one's own, or as a reviewer."""
+    """Withdraw a proposal and stop its runs: its author, or a reviewer."""
     if isinstance(by, User) and is_member(by) and by.pk == proposal.author_id:
         return ""
     return _needs(by, "research.add_decision", "Withdrawing somebody else's proposal needs the reviewer role.")
@@ -189,20 +189,20 @@ def authors_of(proposal: Proposal) -> set[int]:
 
 
 def is_of(person: User) -> Q:
-    """Of Proposal: did ``person`` write any part of it? The same as ``authors_of``, as a query."""
+    """A filter on Proposal: those of which ``person`` wrote any part. ``authors_of`` as a query."""
     wrote = Revision.objects.filter(proposal=OuterRef("pk"), author=person)
     return Q(Q(author=person) | Q(Exists(wrote)))
 
 
 def decidable(by: User) -> QuerySet[Proposal]:
-    """All that ``by`` may decide on: ``decide``, as a query."""
+    """All proposals on which ``by`` may decide. ``decide`` as a query."""
     if not may(by, decide, None):
         return Proposal.objects.none()
     return Proposal.objects.exclude(is_of(by))
 
 
 def num_deciders(without: set[int]) -> int:
-    """Members who may decide, apart from ``without``."""
+    """How many members may decide, without those in ``without``."""
     reviewers = User.objects.with_perm("research.add_decision", backend="django.contrib.auth.backends.ModelBackend")
     return reviewers.filter(is_staff=True).exclude(pk__in=without).count()
 
@@ -215,7 +215,7 @@ def begin(by: Actor, _: None) -> str:
 
 
 def steer(by: Actor, campaign: Campaign | None) -> str:
-    """Pause, resume, halt."""
+    """Pause, resume or halt a campaign."""
     return _needs(by, "research.steer_campaign", "Pausing and halting a campaign needs the right to steer it.")
 
 
@@ -224,14 +224,14 @@ def write_notes(by: Actor, campaign: Campaign | None) -> str:
 
 
 def set_pace(by: Actor, campaign: Campaign | None) -> str:
-    """How much waits for people, and how it is asked for."""
+    """Set how many proposals wait for people, and how they are asked for."""
     if _holds(by, "research.steer_campaign", "research.change_campaign"):
         return ""
     return "Setting the pace of a campaign needs the right to steer or to change it."
 
 
 def set_policy(by: Actor, campaign: Campaign | None) -> str:
-    """What is asked for, what it may cost and what a result means."""
+    """Set a campaign's goal, budget and policy."""
     refusal = "Setting goal, budget and policy needs the right to change campaigns."
     return _needs(by, "research.change_campaign", refusal)
 
@@ -241,7 +241,7 @@ def stop(by: Actor, run: Run | None) -> str:
 
 
 def cancel(by: Actor, run: Run) -> str:
-    """Stop a run, or take off the table what it runs for."""
+    """Stop a run: with the right to steer or, for a candidate, to withdraw its proposal."""
     if run.purpose == "candidate" and run.revision is not None and may(by, withdraw, run.revision.proposal):
         return ""
     return stop(by, run)
@@ -259,7 +259,7 @@ def resolve(by: Actor, run: Run) -> str:
 
 
 def only_the_house(by: Actor, _: Model | None) -> str:
-    """What follows from the rules of the loop, or from the operator's hand on this machine."""
+    """A move that follows from the rules of the loop, or that the operator makes on this machine."""
     return "" if isinstance(by, Part) else "Nobody does this by hand: it follows from the rules of the loop."
 
 
@@ -272,7 +272,7 @@ def switch_workers(by: Actor, its: Worker | None) -> str:
 
 
 def keep_tokens(by: Actor, campaign: Campaign | None) -> str:
-    """Of agents, in ``campaign`` or everywhere."""
+    """Make and revoke tokens of agents, in ``campaign`` or everywhere."""
     return _needs(by, "webapp.add_agenttoken", "Tokens of agents need the right to add them.")
 
 

@@ -1,8 +1,8 @@
-"""The key that is not in the database: what carries its seal was written by the application, not by SQL alone.
+"""Seals events with a key that is not in the database, so that an event written by SQL alone is recognised.
 
 HMAC-SHA256 (RFC 2104) under a key of the home (``COUNTERSIGN_AUDIT_KEY``, or a file that is made once). Each event is
-sealed as it is written, with a nonce that no other event has; the head of the chain is signed as it grows. Every seal
-begins with the key's own mark, so that another key can be told from a forgery.
+sealed as it is written, with a nonce of its own; the head of the chain is signed as it grows. Every seal
+begins with a mark of the key, so that another key is not taken for a forgery.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _mark(said: str) -> str:
 
 
 def mark() -> str:
-    """Which key this is, telling nothing else of it."""
+    """Identifies this home's key without revealing it."""
     return _mark(settings.AUDIT_KEY)
 
 
@@ -44,7 +44,7 @@ def fits(seal: str, content_sha256: str) -> bool:
 
 
 def of_head(num_events: int, sha256: str, begun: int) -> str:
-    """The signature of a head: how long the chain is, its last hash, and where what is sealed begins."""
+    """The signature of a head: the chain's length, its last hash, and where the sealed part begins."""
     return mark() + _mac("head", str(num_events), sha256, str(begun))
 
 

@@ -1,8 +1,8 @@
-"""Rows that people change in forms and shells, not by verbs: a save leaves an event with the old and the new values.
+"""Writes events for rows that people change in forms and shells, without a verb: a save records old and new values.
 
-Accounts and their rights, a campaign's settings, tokens, addresses. Who did it is ``events.actor``. A verb that saves
-such a row tells of it itself, with better words (``told_by_a_verb``). An ``update()`` of many rows, or SQL, sends no
-signal: it is what ``verify_audit`` finds.
+Such rows are accounts and their rights, a campaign's settings, tokens and addresses. The actor is ``events.actor``. A
+verb that saves such a row writes its own, better event (``told_by_a_verb``). An ``update()`` of many rows, and SQL,
+send no signal: ``verify_audit`` finds those.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _over_many(table: Table, many: ManyToManyField[Any, Any]) -> None:
 
 @contextmanager
 def told_by_a_verb() -> Iterator[None]:
-    """What is saved within stands in the event that the verb itself writes."""
+    """Rows saved inside are told in the verb's own event, so no other is written."""
     token = _by_a_verb.set(True)
     try:
         yield
@@ -118,7 +118,7 @@ def _holders(many: ManyToManyField[Any, Any], far_side: Model) -> list[int]:
 
 
 def _before_far_side_goes(table: Table, many: ManyToManyField[Any, Any], instance: Model, **_: Any) -> None:
-    """Whoever belongs to a group loses it with the group, and no signal says so."""
+    """Remember who belongs to a group that is about to be deleted: they lose it, and no signal says so."""
     beside = instance.__dict__.setdefault(_BESIDE, {})
     beside[table.label, many.name] = _read(table, _holders(many, instance))
 
@@ -136,7 +136,7 @@ def _read(table: Table, keys: Iterable[int]) -> dict[int, Row]:
 
 
 def _tell(table: Table, before: dict[int, Row], keys: list[int]) -> None:
-    """One event a row. Held while it is written: of two saves at once the later event tells what is there."""
+    """Write one event for each row, locked meanwhile: of two saves at once the later event tells the final values."""
     with transaction.atomic():
         list(table.model._base_manager.select_for_update().filter(pk__in=keys).values_list("pk"))
         after = _read(table, keys)
@@ -167,7 +167,7 @@ def _campaign(table: Table, key: int) -> Campaign | None:
 
 
 def _changes(table: Table, before: Row, after: Row) -> dict[str, list[Any]]:
-    """field -> [what it was, what it is]; of a secret only that it is another one."""
+    """field -> [old, new]; of a secret only that it changed."""
     names = [*table.fields, *table.many]
     pairs = {name: [held.plain(before.get(name)), held.plain(after.get(name))] for name in names}
     return {

@@ -1,7 +1,7 @@
-"""What the sealed text said is for people of this house: their pages, the admin panel, the record and its commits.
+"""Withholds numbers of the sealed split from all that leaves by itself: prompts, the API for agents, webhooks.
 
-Whatever leaves by itself (prompts, the API for agents, webhooks) would let a campaign learn that text bit by bit: it
-says what is said here.
+Through these a campaign could learn that text bit by bit. People see them: on pages, in the admin panel, in the record
+and in commits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOR_PEOPLE = "its page says why, for people only, since that may tell of the sea
 
 
 def stripped(said: Any) -> Any:
-    """``said`` without any of ``NUMBERS``, however deep."""
+    """``said`` without the keys in ``NUMBERS``, at any depth."""
     if isinstance(said, dict):
         return {key: stripped(value) for key, value in said.items() if key not in NUMBERS}
     if isinstance(said, list | tuple):
@@ -25,12 +25,12 @@ def stripped(said: Any) -> Any:
 
 
 def why_of(run: Run, why: str) -> str:
-    """What a scorer said of ``run``, or a person of its score, unless it had read the sealed text."""
+    """``why``, the scorer's or a person's reason; another sentence where the run's scorer read the sealed split."""
     return FOR_PEOPLE if run.reads_sealed else why
 
 
 def sentence_of(event: Event) -> str:
-    """As it leaves the house: an event whose sentence tells of the sealed text carries another one."""
+    """The event's sentence for outside: another one where its own tells of the sealed split."""
     told: str = event.payload.get("told") or event.sentence
     return told
 

@@ -1,1 +1,4 @@
-"""What people do with a proposal: decide, edit, override, withdraw, and say what a score counts for."""
+"""What people do with a proposal: decide, edit, override, withdraw, settle a quarantined score.
+
+Also the agents' verbs.
+"""

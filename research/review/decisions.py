@@ -1,4 +1,4 @@
-"""A person decides, on exactly what was on their screen."""
+"""A person's decision on a proposal, on exactly the revision that was on their screen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def decide(
 ) -> Decision:
     """Approve, reject or send back a proposal.
 
-    ``number`` is the revision that was shown: an edit of the hypothesis or the prediction alone keeps the digest.
+    ``number`` is the revision that was shown; the digest alone is not enough, since an edit of the hypothesis or the
+    prediction keeps it.
 
     Raises PermissionDenied (no right, or one's own proposal), ValueError (a field is wrong; the sentence says which),
     LostRace (somebody was first, or the revision is not the one that was shown).
@@ -73,6 +74,6 @@ def _check_words(choice: str, category: str, reason: str) -> None:
 
 
 def waiting_for(by: User) -> QuerySet[Proposal]:
-    """What ``by`` may decide on now: ready for review, or with a score in quarantine."""
+    """What ``by`` can decide on now: proposals in review, or with a score in quarantine."""
     ready = Q(state="pending_review") | Q(quarantine.of_proposal(), state="running")
     return rights.decidable(by).filter(ready)

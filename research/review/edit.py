@@ -1,4 +1,4 @@
-"""A person changes what is on the table: a new revision by them, through every gate again, that others decide on."""
+"""A person's edit of a proposal: a new revision by them, through every gate again, on which others decide."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from research.record.rights import Actor
 
 
 def edit(proposal_id: int, draft: Draft, *, number: int, digest: str, by: User) -> Revision:
-    """Put ``draft`` on the table in place of revision ``number``, the one that was shown.
+    """Put ``draft`` in place of revision ``number``, the one that was shown.
 
-    Its author is ``by``, who from then on decides on no revision of this proposal. Raises PermissionDenied, ValueError
-    with every problem in a sentence, LostRace (another revision is on the table, or none can be edited now).
+    Its author is ``by``, who may then decide on no revision of this proposal. Raises PermissionDenied, ValueError
+    with every problem in a sentence, LostRace (there is another revision, or none can be edited now).
     """
     proposal = Proposal.objects.select_related("campaign").get(pk=proposal_id)
     rights.check(by, rights.edit, proposal)
@@ -35,7 +35,7 @@ def edit(proposal_id: int, draft: Draft, *, number: int, digest: str, by: User) 
 
 
 def _check(proposal: Proposal, draft: Draft) -> None:
-    """Outside of the transaction: it reads the repository."""
+    """Check the draft. Outside of the transaction, as it reads the repository."""
     campaign = proposal.campaign
     files = repository.files_at(campaign, campaign.incumbent.commit)
     problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
@@ -44,7 +44,7 @@ def _check(proposal: Proposal, draft: Draft) -> None:
 
 
 def still_as_shown(proposal: Proposal, number: int, digest: str) -> Revision:
-    """The revision on the table; LostRace unless it is the one that was shown and can be edited."""
+    """The newest revision; LostRace unless it is number ``number`` and can be edited."""
     name, revision = f"P-{proposal.pk}", proposal.revision
     if (revision.number, revision.digest) != (number, digest):
         raise LostRace(f"{name} changed meanwhile: revision {revision.number} is on the table now")
@@ -56,7 +56,7 @@ def still_as_shown(proposal: Proposal, number: int, digest: str) -> Revision:
 
 
 def put(proposal: Proposal, draft: Draft, *, by: Actor, answers: str = "") -> Revision:
-    """The next revision, and into the gates with it. Must run in the transaction that holds ``proposal``."""
+    """Write the next revision, for the gates. Must run in the transaction that holds ``proposal``."""
     rights.check(by, rights.edit, proposal)
     was = proposal.revision.digest
     author = by if isinstance(by, User) else None

@@ -1,4 +1,4 @@
-"""What an agent from outside may do: propose, and answer a reviewer. It decides nothing and is nobody's author."""
+"""What an agent from outside may do: propose, and answer a reviewer. It decides nothing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from research.review import edit
 
 
 class Full(Exception):
-    """The campaign has as many open proposals of agents as it takes."""
+    """The campaign has as many open proposals of agents as it allows."""
 
 
 class Repeated(Exception):
-    """Somebody asked that before, and what came of it still stands."""
+    """An earlier proposal made the same change, and its outcome still stands."""
 
     def __init__(self, sentence: str, number: int) -> None:
         super().__init__(sentence)
@@ -31,10 +31,10 @@ class Repeated(Exception):
 
 
 def submit(campaign: Campaign, draft: Draft, *, by: Agent) -> Proposal:
-    """Into the same gates and the same queue as any other. ``draft`` has no problems (``reply.one``).
+    """Propose, for the same gates and queue as any other. ``draft`` has no problems (``reply.one``).
 
-    Raises PermissionDenied, LostRace (the campaign takes nothing now), Full, Repeated, or ValueError with what gates
-    would refuse.
+    Raises PermissionDenied, LostRace (the campaign takes no proposals now), Full, Repeated, or ValueError with what
+    gates would refuse.
     """
     rights.check(by, rights.propose, campaign)
     files = _checked(campaign, draft)
@@ -52,7 +52,10 @@ def submit(campaign: Campaign, draft: Draft, *, by: Agent) -> Proposal:
 
 
 def _checked(campaign: Campaign, draft: Draft) -> dict[str, str]:
-    """The incumbent's files, which it changes. Outside of any transaction: it reads the repository."""
+    """The incumbent's files, against which the draft was checked.
+
+    Outside of any transaction, as it reads the repository.
+    """
     files = repository.files_at(campaign, campaign.incumbent.commit)
     if problems := refused_at_once.problems(draft, files, sandbox_level=campaign.sandbox_level):
         raise ValueError("; ".join(problems))
@@ -60,7 +63,7 @@ def _checked(campaign: Campaign, draft: Draft) -> dict[str, str]:
 
 
 def _takes_up(draft: Draft, earlier: Precedent) -> bool:
-    """A rejected idea may come back with what has changed since."""
+    """Whether the draft takes up a rejected proposal and says what has changed since."""
     return draft.returns is not None and draft.returns.proposal == earlier.number and earlier.state == "rejected"
 
 
@@ -77,10 +80,9 @@ def _check_room(campaign: Campaign) -> None:
 
 
 def answer(proposal_id: int, draft: Draft, *, digest: str, by: Agent) -> Revision:
-    """The next revision of an agent's own proposal, which a reviewer sent back.
+    """The next revision of an agent's own proposal that a reviewer sent back.
 
-    Raises PermissionDenied, LostRace (it is not the revision that was read, or nobody asks for another one), or
-    ValueError.
+    Raises PermissionDenied, LostRace (there is another revision, or the proposal is not sent back), or ValueError.
     """
     proposal = Proposal.objects.select_related("campaign").get(pk=proposal_id)
     rights.check(by, rights.edit, proposal)

@@ -1,4 +1,4 @@
-"""What two people may do with a proposal that a gate blocked, and one with a proposal that is no longer wanted."""
+"""Verbs on blocked and unwanted proposals: two people override gates, one has them run again, one withdraws."""
 
 from __future__ import annotations
 
@@ -87,7 +87,10 @@ def _tell(
 
 
 def check_again(proposal_id: int, *, by: User) -> None:
-    """Have a blocked proposal looked at anew, as a new revision on today's incumbent. Raises as ``sign`` does."""
+    """Send a blocked proposal through the gates again, as a new revision on today's incumbent.
+
+    Raises as ``sign`` does.
+    """
     with transaction.atomic():
         proposal = moves.locked(proposal_id)
         rights.check(by, rights.check_again, proposal)
@@ -98,7 +101,7 @@ def check_again(proposal_id: int, *, by: User) -> None:
 
 
 def withdraw(proposal_id: int, *, reason: str, by: User) -> None:
-    """Take an open proposal off the table, one's own as well; what runs for it is stopped. Raises as ``sign`` does."""
+    """Withdraw an open proposal, also one's own, and stop its runs. Raises as ``sign`` does."""
     reason = _reason(reason, "write why; the proposer reads it")
     with transaction.atomic():
         proposal = moves.locked(proposal_id)

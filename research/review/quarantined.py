@@ -1,4 +1,4 @@
-"""A person looks at a quarantined score and says what it counts for."""
+"""A person's decision on a quarantined score: accept its number, or dispute it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def resolve(run_id: int, *, choice: str, reason: str, by: User) -> Score:
     """Accept the number of a quarantined score, or dispute it; judging goes on with what was decided.
 
     Raises PermissionDenied (no right, or one's own proposal), ValueError (``field: sentence``), LostRace (the score is
-    not in quarantine any more: somebody was first).
+    no longer in quarantine: somebody was first).
     """
     reason = _checked(choice, reason)
     with transaction.atomic():

@@ -1,1 +1,1 @@
-"""Approved proposals become runs; workers claim them, report, and end them."""
+"""Runs: approved proposals become runs; workers claim them, report on them, and end them."""

@@ -1,9 +1,9 @@
-"""How often a run is tried when the machine ended it, and when that is not believed any more.
+"""How often a lost run is tried again, and when the machine is no longer believed to be at fault.
 
 A run that was lost is tried again, the same seed under the same spec, MAX_ATTEMPTS times in all. Nobody can tell from
-outside whether a process was killed by somebody or by itself, so a proposal could end its own runs until it likes what
-it sees. So what ends a proposal's runs without a reason is counted over all of them, beside what ends its
-incumbent's own: with more than a few beyond these its runs end, and nothing is concluded.
+outside whether a process was killed by somebody or by itself, so a proposal could end its own runs until it likes the
+result. So ends without a known reason are counted over all runs of a proposal, and compared with those of its
+incumbent's own: with MAX_UNEXPLAINED more the proposal gets no further attempt and is inconclusive.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def is_machines(failure: dict[str, Any] | None) -> bool:
 
 
 def fault_of(failure: dict[str, Any]) -> Fault:
-    """A kind that this version does not know is of an older one's."""
+    """Whose fault a failure is; the proposal's for a kind that this version does not know."""
     return FAULT_OF.get(failure.get("kind", ""), "proposal")
 
 
 def last_failure(run: Run, *, why: str, kind: FailureKind, todo: str) -> Failure | None:
-    """Why ``run``, which was just lost, is not tried again; None: it is."""
+    """The Failure with which a lost ``run`` ends for good; None where it is tried again."""
     if why_not := _not_believed(run, why):
         return Failure(kind="unexplained", message=why_not, todo="If it was the machine, propose it again.")
     if run.attempt >= MAX_ATTEMPTS:
@@ -60,12 +60,12 @@ def _not_believed(run: Run, why: str) -> str:
 
 
 def num_unexplained(proposal_id: int) -> int:
-    """Over all of the proposal's candidate runs, so that no seed buys more chances than another."""
+    """Lost attempts without a known reason, over all candidate runs, so that more seeds give no more chances."""
     return _lost(Event.objects.filter(proposal=proposal_id, run__purpose="candidate")).count()
 
 
 def as_told(proposal_id: int) -> str:
-    """For the verdict: a sentence with a blank before it, or nothing."""
+    """A sentence for the verdict about such attempts, with a blank before it; "" for none."""
     num = num_unexplained(proposal_id)
     what = "1 attempt at its runs was" if num == 1 else f"{num} attempts at its runs were"
     return f" {what} ended without a known reason, and made again under the same seed." if num else ""
@@ -80,19 +80,19 @@ def _lost(events: QuerySet[Event]) -> QuerySet[Event]:
 
 
 def may_be_asked_anew(run: Run) -> bool:
-    """Of an incumbent's run that has failed: did the machine end it, and not too many in a row?"""
+    """Whether a failed baseline may be queued again: the machine ended it, and not too many in a row."""
     return is_machines(run.failure) and _num_in_a_row(run.campaign) < MAX_BASELINES
 
 
 def may_be_tried_out_anew(run: Run) -> bool:
-    """Of a smoke run that has failed: did the machine end it, and not too many of this proposal's?"""
+    """Whether a failed smoke run may be queued again: the machine ended it, and not too many of this proposal's."""
     assert run.revision is not None
     own = Run.objects.filter(purpose="smoke", revision__proposal=run.revision.proposal_id, state="failed")
     return is_machines(run.failure) and own.filter(failure__kind__in=MACHINES).count() < MAX_SMOKES
 
 
 def _num_in_a_row(campaign: Campaign) -> int:
-    """The incumbent's own runs that the machine has ended since one came through, or somebody resumed."""
+    """Baselines that the machine ended since one finished, or since the campaign was resumed."""
     own = campaign.runs.filter(purpose="baseline")
     through = own.filter(state="finished").order_by("-ended_at").values_list("ended_at", flat=True).first()
     resumed = campaign.events.filter(kind=kinds.CAMPAIGN["active"]).order_by("-pk").values_list("at", flat=True).first()

@@ -1,4 +1,4 @@
-"""What should run: approved proposals become runs, beside those of their incumbent."""
+"""Queues the runs that a campaign needs next: baselines of the incumbent, candidates of approved proposals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RANKS = {"smoke": 10, "disputed": 20, "candidate": 30, "baseline": 40}
 
 
 def advance(campaign: Campaign) -> None:
-    """Make the runs that the campaign needs next, and ring. Safe to call at any time, as often as you like."""
+    """Queue the runs that the campaign needs next, and ring. Safe to call at any time, as often as you like."""
     campaign.refresh_from_db()
     if campaign.state != "active":
         return
@@ -61,16 +61,16 @@ def _rest(campaign: Campaign, new: str, reason: str) -> None:
 
 
 def pause_in_doubt(campaign: Campaign) -> bool:
-    """Pause beside a score of the incumbent that nobody stands behind: what ran now would be compared with nothing."""
+    """Pause where a score of the incumbent is disputed or quarantined: nothing could be compared with it."""
     if why := remeasure.why_not(campaign, [proposal.revision for proposal in _to_run(campaign)]):
         _rest(campaign, "paused", why)
     return bool(why)
 
 
 def _to_run(campaign: Campaign) -> list[Proposal]:
-    """What runs, else the oldest approved proposal: one at a time, so that all are judged against one incumbent.
+    """Running proposals, else the oldest approved one: one at a time, so that all are judged against one incumbent.
 
-    What waits for a person to look at a score holds nobody up, and gets no further runs until then.
+    A proposal whose score a person has to look at holds up no other, and gets no further runs until then.
     """
     # One query: between two, a claim could turn the approved one into the running one.
     open_ones = campaign.proposals.filter(state__in=("running", "approved")).exclude(quarantine.of_proposal())
@@ -79,7 +79,7 @@ def _to_run(campaign: Campaign) -> list[Proposal]:
 
 
 def add_pair(revision: Revision, pair: int) -> None:
-    """Queue seed ``pair`` of the candidate and, unless it is there, of the incumbent. SEALED_PAIR is the last."""
+    """Queue seed ``pair`` of the candidate and, unless it is there, of the incumbent. SEALED_PAIR comes last."""
     signed = contract.Approval.model_validate(revision.approval)
     queue(revision.incumbent, purpose="candidate", pair=pair, signed=signed, revision=revision)
     queue(revision.incumbent, purpose="baseline", pair=pair, signed=signed.of_the_incumbent())
@@ -88,7 +88,7 @@ def add_pair(revision: Revision, pair: int) -> None:
 def queue(
     incumbent: Incumbent, *, purpose: str, pair: int, signed: contract.Approval, revision: Revision | None = None
 ) -> Run:
-    """The run of this purpose, pair and digest: the one that stands, else a new one."""
+    """The run of this purpose, pair and digest: an existing one, else a new one."""
     fields: dict[str, Any] = {
         "incumbent": incumbent,
         "revision": revision,
@@ -126,7 +126,7 @@ def queue(
 
 
 def ring_waiting(campaign: Campaign) -> None:
-    """Ring again for queued runs that nobody came for; a worker empties the queue on one ring."""
+    """Ring again for queued runs that were not claimed; a worker empties the queue on one ring."""
     now = timezone.now()
     waiting = campaign.runs.filter(Q(rung_at=None) | Q(rung_at__lt=now - RING_AGAIN_AFTER), state="queued")
     run_id = waiting.order_by("rank", "pk").values_list("pk", flat=True).first()

@@ -1,4 +1,4 @@
-"""Runs that end before their time: stopped, given back by a worker, or taken from one that fell silent."""
+"""Ends runs before their time: stopped, given back by a worker, or taken from one that fell silent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _stop(run: Run, kind: Stop, by: Actor, reason: str) -> None:
 
 
 def cancel_queued(revision: Revision, *, by: Actor, reason: str) -> None:
-    """Cancel what is still queued, and stop what still runs, for a proposal that is over. Raises PermissionDenied."""
+    """Cancel queued runs and stop live ones of a proposal that is over. Raises PermissionDenied."""
     rights.check(by, rights.withdraw, revision.proposal)
     for run in revision.runs.filter(purpose="candidate", state__in={"queued", *lifecycle.RUN_LIVE}):
         try:
@@ -51,9 +51,9 @@ def cancel_queued(revision: Revision, *, by: Actor, reason: str) -> None:
 
 
 def give_back(run: Run, *, by: Part, why: str, kind: contract.FailureKind = "lost_contact", todo: str = "") -> None:
-    """A lost run goes back into the queue while it has attempts left: the same seed, under the same spec.
+    """Queue a lost run again while it has attempts left: the same seed, under the same spec.
 
-    One that was to stop is as good as stopped, and is asked for anew where it was only halted.
+    A run that was told to stop is cancelled instead; where it was only halted, ``advance`` queues a new one.
     """
     rights.check(by, rights.only_the_house, run)
     with transaction.atomic():
@@ -85,15 +85,15 @@ def give_back(run: Run, *, by: Part, why: str, kind: contract.FailureKind = "los
 
 
 def _stop_without_its_worker(run: Run, *, by: Part, why: str) -> None:
-    """It was told to stop, and nobody came back to say that it has: what the stop meant counts, not who was lost."""
+    """Cancel a run that was told to stop and whose worker did not confirm it: the stop's kind decides what follows."""
     sentence = f"R-{run.pk} was cancelled: {run.stop_reason}. Nobody waited for its worker: {why}"
     moves.move_run(run, "cancelled", by=by, sentence=sentence, lease_until=None, ended_at=timezone.now())
 
 
 def pause_for_baseline(run: Run) -> None:
-    """Without the incumbent's own score nothing can be compared: pause, in the transaction that ended ``run``.
+    """Pause when a baseline gave no score, since nothing can be compared then; in the transaction that ended ``run``.
 
-    Not where the machine failed, while it may be tried anew: ``advance`` asks for that seed again.
+    Not where the machine failed and the run may be tried again: ``advance`` queues that seed again.
     """
     campaign = run.campaign
     if run.purpose != "baseline" or campaign.state != "active" or attempts.may_be_asked_anew(run):
@@ -113,7 +113,7 @@ def pause_for_baseline(run: Run) -> None:
 
 
 def expire_leases() -> list[Run]:
-    """Take back every run whose worker fell silent."""
+    """Take back the runs of workers that fell silent."""
     late = Run.objects.select_related("campaign", "worker", "revision__proposal__campaign").filter(
         state__in=lifecycle.RUN_LIVE, lease_until__lt=timezone.now()
     )
@@ -129,7 +129,7 @@ def expire_leases() -> list[Run]:
 
 
 def _shorten_leases() -> None:
-    """No lease is longer than LEASE_S, unless this machine's clock was set back: then it would not end for as long."""
+    """Shorten leases that end later than LEASE_S from now: this machine's clock was set back."""
     longest = timezone.now() + timedelta(seconds=contract.LEASE_S)
     ahead = Run.objects.filter(state__in=lifecycle.RUN_LIVE, lease_until__gt=longest + CLOCKS_APART)
     if num := ahead.update(lease_until=longest):
@@ -137,7 +137,7 @@ def _shorten_leases() -> None:
 
 
 def _take_lease(run: Run) -> None:
-    """Raises LostRace unless the lease is still the one that was seen to be over: a report prolongs it at any time."""
+    """End an expired lease. LostRace if a report has prolonged it meanwhile."""
     if run.purpose == "baseline":
         moves.hold(run.campaign)  # before the run: see give_back
     held = Run.objects.filter(pk=run.pk, fence=run.fence, state=run.state, lease_until=run.lease_until)
@@ -147,7 +147,7 @@ def _take_lease(run: Run) -> None:
 
 
 def halt(campaign: Campaign, *, by: Actor, reason: str) -> None:
-    """Stop everything of a campaign: no proposals, no claims, and what runs is told to stop. Other stops stand.
+    """Stop everything of a campaign: no proposals, no claims, live runs are told to stop. Other stops stay as they are.
 
     Raises PermissionDenied, IllegalMove or LostRace.
     """
@@ -158,7 +158,7 @@ def halt(campaign: Campaign, *, by: Actor, reason: str) -> None:
 
 
 def resume(campaign: Campaign, *, by: Actor, reason: str) -> None:
-    """Go on, and measure disputed scores of the incumbent again.
+    """Resume a campaign, and measure disputed scores of the incumbent again.
 
     Raises PermissionDenied, IllegalMove, LostRace, or ValueError where a score waits in quarantine.
     """

@@ -1,7 +1,6 @@
-"""What the incumbent's own runs used: the time of a proposal beside its budget, and of its model while it is scored,
-is held against it.
+"""What the incumbent's own runs used, in training and in scoring: proposals are compared with it.
 
-The rules themselves are the worker's (gpu_runner/worker/allowance.py and effort.py).
+The rules are the worker's and the scorer's (gpu_runner/worker/allowance.py, gpu_runner/scorer/effort.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ LAST = 10  # runs of the incumbent that are looked at; a machine changes over th
 
 
 def expected(run: Run) -> Spent | None:
-    """What ``run`` may be expected to use, after its incumbent's and its own smoke run; None where nothing is known."""
+    """What ``run`` is expected to use, from its incumbent's runs and its own smoke run; None where nothing is known."""
     usual = of(run)
     if usual is None or run.purpose != "candidate":
         return usual
@@ -24,7 +23,7 @@ def expected(run: Run) -> Spent | None:
 
 
 def _shown(run: Run) -> Spent | None:
-    """What the smoke run used, whose heaviness was told to whoever signed it."""
+    """What the revision's smoke run used; the reviewer saw how heavy that is."""
     assert run.revision is not None
     own = run.revision.runs.filter(purpose="smoke", hardware_class=run.hardware_class)
     shown = own.filter(state="finished", spent__isnull=False).values_list("spent", flat=True).last()
@@ -32,7 +31,7 @@ def _shown(run: Run) -> Spent | None:
 
 
 def of(run: Run) -> Spent | None:
-    """The most of each number in the incumbent's last finished runs on the same hardware; None before the first."""
+    """The largest of each number in the incumbent's last finished runs on the same hardware; None before the first."""
     own = Run.objects.filter(incumbent_id=run.incumbent_id, purpose="baseline", state="finished", set_aside=False)
     same = own.filter(spent__isnull=False)
     told = same.filter(hardware_class=run.hardware_class).order_by("-pk").values_list("spent", flat=True)[:LAST]
@@ -48,7 +47,7 @@ def _most(measured: list[Spent], name: str) -> float | None:
 
 
 def awaited() -> Q:
-    """Of Run, candidates whose incumbent is about to be measured for the first time: nothing could hold them yet."""
+    """A filter on Run: candidates whose incumbent's first measurement is under way; before it no limit is known."""
     own = Run.objects.filter(incumbent=OuterRef("incumbent"), purpose="baseline", set_aside=False)
     measured = own.filter(state="finished", spent__isnull=False)  # as ``of`` reads them: a failed one is tried again
     return Q(purpose="candidate") & Q(Exists(_coming(own))) & ~Q(Exists(measured))
@@ -62,9 +61,9 @@ def _coming(runs: QuerySet[Run]) -> QuerySet[Run]:
 
 
 def effort(run: Run) -> Effort | None:
-    """The most that any of the incumbent's own believed scores took, under the same conditions; None: none is known.
+    """The most that scoring any of the incumbent's runs took, under the same conditions; None where that is not known.
 
-    The incumbent's own runs are held against what is allowed at all, and not against each other.
+    The incumbent's own runs have only the general limits, and are not compared with each other.
     """
     if run.purpose == "baseline":
         return None
@@ -83,7 +82,7 @@ def effort(run: Run) -> Effort | None:
 
 
 def _the_most(told: list[Effort]) -> Effort:
-    """The one that took longest to its first answer, with the largest of all else that is compared."""
+    """The effort with the longest start, with the largest of the other numbers that are compared."""
     longest = max(told, key=lambda each: each.load_s + each.first_s)
     later = [each.later_s for each in told if each.later_s is not None]
     largest = {

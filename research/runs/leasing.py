@@ -1,7 +1,7 @@
-"""Workers claim runs.
+"""Leases: a worker claims a run and gets a lease, a fence and a run token.
 
-The Run row is the truth, a Celery message only a doorbell. A claim is one conditional update that hands out a lease, a
-fence number and a run token; everything that comes back is accepted only with the fence of the present lease.
+The Run row is the truth, a Celery message only a doorbell. A claim is one conditional update; everything that comes
+back is accepted only with the fence of the present lease.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SMOKE_SCORE_TOKENS = 4_096
 def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
     """Lease the most urgent run that ``worker`` may execute; None when there is none.
 
-    Whichever run a doorbell named: a smoke run that came later goes first.
+    Not the run that a doorbell named: a smoke run that was queued later goes first.
     """
     for _ in range(CLAIM_TRIES):
         run = _claimable(wanted)
@@ -77,9 +77,9 @@ def _why_unwanted(run: Run) -> tuple[Stop, str] | None:
 
 
 def _is_as_signed(run: Run) -> bool:
-    """A candidate's digest was approved, a smoke run's is its revision's, and the incumbent's own run changes nothing.
+    """Whether a candidate's digest was approved, a smoke run's is its revision's, and a baseline has no change.
 
-    That the digest is the one of ``run.approval`` is for the worker to see.
+    The worker checks that the digest is that of ``run.approval``.
     """
     if run.purpose == "candidate":
         return run.revision is not None and run.revision.decisions.filter(choice="approve", digest=run.digest).exists()
@@ -129,7 +129,7 @@ def _start_proposal(run: Run, worker: Worker) -> None:
 
 
 def spec_of(run: Run) -> contract.RunSpec:
-    """What is sent to the worker that holds the lease."""
+    """The RunSpec for the worker that holds the lease."""
     campaign, smoke = run.campaign, run.purpose == "smoke"
     title = run.revision.proposal.title if run.revision else f"Incumbent {run.incumbent.number}"
     return contract.RunSpec(

@@ -1,4 +1,4 @@
-"""What a run has reported so far, as it was stored."""
+"""Reads the stored reports of a run."""
 
 from __future__ import annotations
 

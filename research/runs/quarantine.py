@@ -1,4 +1,4 @@
-"""Scores that are too good to be believed unseen: what makes them so, and who waits for a person because of them."""
+"""Quarantine: scores too good to be believed before a person has looked, and the proposals that wait for one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def too_good(run: Run, val_bpb: float) -> str:
 
 
 def _comparable(run: Run) -> QuerySet[Score]:
-    """Believed scores of the campaign under the same conditions: dataset, scorer, budget and hardware."""
+    """Believed scores of the campaign with the same dataset, scorer, budget and hardware."""
     signed = contract.Approval.model_validate(run.approval)
     return Score.objects.filter(
         outcome="ok",
@@ -53,19 +53,19 @@ def _comparable(run: Run) -> QuerySet[Score]:
 
 
 def of_revision(reference: str) -> Exists:
-    """Has the revision at ``reference`` a candidate's score that a person has to look at?"""
+    """A filter: the revision at ``reference`` has a candidate's score in quarantine."""
     scores = Score.objects.filter(outcome="quarantined", run__purpose="candidate", run__revision=OuterRef(reference))
     return Exists(scores)
 
 
 def of_proposal(reference: str = "pk") -> Exists:
-    """The same of the proposal at ``reference``."""
+    """A filter: the proposal at ``reference`` has a candidate's score in quarantine."""
     scores = Score.objects.filter(outcome="quarantined", run__purpose="candidate")
     return Exists(scores.filter(run__revision__proposal=OuterRef(reference)))
 
 
 def waiting(proposals: QuerySet[Proposal]) -> QuerySet[Proposal]:
-    """Those that run and wait for a person to look at a score. They hold nobody else up."""
+    """Running proposals with a score in quarantine. They hold up no other."""
     return proposals.filter(of_proposal(), state="running")
 
 

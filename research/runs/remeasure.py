@@ -1,4 +1,4 @@
-"""The incumbent's own scores that nobody stands behind: nothing is spent beside them, and Resume measures anew."""
+"""Disputed or quarantined scores of the incumbent: nothing runs beside them; Resume measures disputed ones again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ WAYS_OUT = {
 
 
 def why_not(campaign: Campaign, revisions: Iterable[Revision] = ()) -> str:
-    """Why nothing may run now, as ``revisions`` were signed and as one would be today; empty where all scores count."""
+    """Why nothing may run now; empty where all scores of the incumbent count.
+
+    Looked at are its scores under the conditions of ``revisions`` and under today's.
+    """
     incumbent = campaign.incumbent
     signed = (contract.Approval.model_validate(revision.approval).of_the_incumbent() for revision in revisions)
     digests = {one.digest() for one in (approval.of_incumbent(incumbent), *signed)}
@@ -32,7 +35,7 @@ def in_words(run: Run) -> str:
 
 
 def set_aside(campaign: Campaign, *, by: Actor) -> None:
-    """Disputed ones count as never run, so that their seeds are run again. Must run in the transaction that resumes."""
+    """Set runs with a disputed score aside, so that their seeds run again. Must run in the transaction that resumes."""
     rights.check(by, rights.steer, campaign)
     for run in _standing(campaign).filter(score__outcome="disputed"):
         Run.objects.filter(pk=run.pk).update(set_aside=True)

@@ -1,7 +1,7 @@
-"""What comes back from a worker: batches, and the last word of a lease.
+"""What a worker sends: batches of reports, heartbeats, and the end of a lease.
 
 Every accepted batch is committed before it is acknowledged; (run, seq) makes a retry harmless, a gap is answered with
-the last seq that is stored. A stale fence is refused: the run belongs to somebody else now.
+the last seq that is stored. A stale fence is refused: another worker has the run now.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ reported = Signal()  # run_id, campaign_id, seq: on commit of every accepted bat
 
 
 class Superseded(Exception):
-    """The fence is old or the run is over: the worker has to drop it."""
+    """The fence is old or the run is over: the worker must drop it."""
 
 
 class WrongToken(Exception):
@@ -95,7 +95,7 @@ def _lease_until() -> Any:
 
 
 def _enter_phase(run: Run, phase: contract.Phase) -> None:
-    """Walk the run up to the phase that the worker reports; a lost report must not leave a gap in its history."""
+    """Move the run up to the reported phase, through all states before it: a report may have been lost."""
     order = ["leased", "training", "scoring"]
     by = rights.worker(run.worker)
     for state in order[order.index(run.state) + 1 : order.index(phase) + 1]:
@@ -145,7 +145,7 @@ def _update(run: Run, **changes: Any) -> None:
 
 
 def end(run: Run, last: contract.RunEnd) -> contract.Order:
-    """Record how a lease ended, once: score, GPU-seconds and state in one transaction. Raises Superseded."""
+    """Record the end of a lease, once: score, GPU-seconds and state in one transaction. Raises Superseded."""
     with transaction.atomic():
         if run.purpose == "baseline":
             moves.hold(run.campaign)  # before the run: a baseline's failure pauses the campaign
@@ -208,7 +208,7 @@ def _payload(run: Run, last: contract.RunEnd) -> kinds.Ended:
 
 
 def _held_against_history(run: Run, last: contract.RunEnd) -> contract.RunEnd:
-    """A candidate's number that is too good for its campaign waits for a person."""
+    """The score, put into quarantine if a candidate's number is too good for its campaign."""
     score = last.score
     if run.purpose != "candidate" or score is None or score.outcome != "ok" or score.val_bpb is None:
         return last

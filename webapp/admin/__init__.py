@@ -1,4 +1,4 @@
-"""The record, for administrators: everything can be looked at, little can be changed.
+"""The admin panel: all of the record can be read, little can be changed.
 
 Rows are written by the verbs in ``research``; an edit here would be one that no Event tells of. So the
 record is read-only, audit rows may not even be deleted, and what an administrator may set (a campaign's

@@ -26,7 +26,7 @@ from webapp.pages.access import person
 
 
 class Prose(forms.CharField):
-    """Text of several lines. A browser sends CRLF for the end of each, and that is no change that somebody made."""
+    """Text of several lines. Browsers send line ends as CRLF, which must not count as a change."""
 
     def to_python(self, value: Any) -> str:
         return (super().to_python(value) or "").replace("\r\n", "\n")
@@ -68,9 +68,9 @@ class CampaignForm(AnyForm):
 class CampaignAdmin(RecordAdmin):
     """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
 
-    That needs ``research.change_campaign``: they say what is asked for and what a result means. Who may steer sets how
-    much waits for people, and reads the rest. A campaign is begun by ``research.record.campaigns.create``, which makes
-    its repository, too. What is saved leaves an event with the old and the new values: see ``research.record.watch``.
+    That needs ``research.change_campaign``. With the right to steer alone one sets how many proposals wait for people,
+    and reads the rest. ``research.record.campaigns.create`` creates campaigns, since it also makes their repository. A
+    save leaves an event with the old and the new values: see ``research.record.watch``.
     """
 
     list_display = ("name", "slug", "state", "recipe", "dataset", "hardware_class", "budget_gpu_hours", "budget_usd")

@@ -22,7 +22,7 @@ def never(*_: object, **__: object) -> bool:
 
 
 class RecordAdmin(AnyAdmin):
-    """Look, do not touch: no row is added, changed or deleted here."""
+    """Read-only: no row is added, changed or deleted here."""
 
     list_per_page = 50
     show_full_result_count = False

@@ -184,7 +184,7 @@ class LedgerEntryAdmin(RecordAdmin):
 
     @admin.display(description="what came back", empty_value="–")
     def what_came_back(self, entry: LedgerEntry) -> str:
-        """As it came: somebody else's words, so what a reader could not see in them is written out."""
+        """The response body as it came, with invisible characters written out, since others wrote it."""
         return visible(entry.answer)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:

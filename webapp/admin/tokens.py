@@ -23,7 +23,7 @@ SHOWN = "countersign.agent_token"  # from its making to the page that shows it, 
 
 @admin.register(LoginLink)
 class LoginLinkAdmin(RecordAdmin):
-    """A link that was sent to the wrong person can be deleted; only its token's hash is known."""
+    """A link that was sent to the wrong person can be deleted. Only its token's hash is stored."""
 
     list_display = ("user", "created_at", "expires_at", "used_at")
     list_select_related = ("user",)
@@ -52,7 +52,7 @@ class AgentTokenForm(AnyForm):
 
 @admin.register(AgentToken)
 class AgentTokenAdmin(RecordAdmin):
-    """The token is on the page that answers its making, and nowhere else."""
+    """The token is shown once, on the page after it is made."""
 
     form = AgentTokenForm
     list_display = ("name", "scope", "campaign", "standing", "last_used_at", "expires_at", "created_at")
@@ -88,7 +88,7 @@ class AgentTokenAdmin(RecordAdmin):
         return self._show(request, obj, request.META[SHOWN])
 
     def _show(self, request: HttpRequest, row: AgentToken, token: str) -> HttpResponse:
-        """Rendered at once, never redirected to: a secret in a message would lie in a cookie or a session."""
+        """Show the token in this response, without a redirect: a message would store it in a cookie or a session."""
         context = {
             **self.admin_site.each_context(request),
             "title": "The token, shown once",

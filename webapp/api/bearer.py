@@ -1,4 +1,4 @@
-"""What both APIs have in common: bearer tokens, and refusals in one sentence."""
+"""What both APIs share: bearer tokens, and refusals in one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WRONG_TOKENS, WRONG_WITHIN_S = 60, 60
 
 
 class Refused(Exception):
-    """Answered as {"error": sentence, ...} with its code and headers."""
+    """A refusal, answered as {"error": sentence, ...} with its code and headers."""
 
     def __init__(self, code: int, sentence: str, *, headers: dict[str, str] | None = None, **also: object) -> None:
         super().__init__(sentence)
@@ -20,7 +20,7 @@ class Refused(Exception):
 
 
 def sentence_of(error: ValidationError) -> str:
-    """The first five fields that are wrong, and how."""
+    """The first five wrong fields, with what is wrong."""
     first = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in first[:5])
 
@@ -33,9 +33,10 @@ def bearer(request: HttpRequest) -> str:
 
 
 def wrong_token(request: HttpRequest, sentence: str) -> Refused:
-    """401, and 429 from an address that sends one wrong token after another; a right one is let in all the same.
+    """401 for a wrong token; 429 where one address sends many. A right token from there still passes.
 
-    Tokens cannot be guessed (256 bits); this ends what goes astray. So counts are each process's own, in memory.
+    Tokens cannot be guessed (256 bits), so this only stops misdirected programs, and counts per process in memory
+    suffice.
     """
     place = f"wrong-token:{address_of(request)}"
     cache.add(place, 0, WRONG_WITHIN_S)

@@ -1,6 +1,6 @@
-"""What an outside agent may see, field by field: what is not named here does not leave the house.
+"""What the API for agents answers, field by field. Nothing else leaves through it.
 
-Scores are the trusted scorer's, on the split that Claude hears of; held-out text and the sealed split are never here.
+Scores are the trusted scorer's, on the split that Claude is told of; held-out text and the sealed split are never here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from research.review import outside
 
 
 def brief_of(campaign: Campaign, brief: Brief) -> dict[str, Any]:
-    """Everything that a proposer may know, as Claude is told it."""
+    """The brief, as Claude gets it."""
     said = {
         "campaign": campaign.slug,
         "name": brief.campaign,
@@ -66,7 +66,7 @@ def _precedent(p: Precedent) -> dict[str, Any]:
 
 
 def received(proposal: Proposal) -> dict[str, Any]:
-    """The answer to a proposal that was taken."""
+    """The answer when a proposal was accepted."""
     revision = proposal.revision
     return {
         "number": proposal.pk,
@@ -78,12 +78,12 @@ def received(proposal: Proposal) -> dict[str, Any]:
 
 
 def page_of(number: int) -> str:
-    """Where people look at it."""
+    """The address of the proposal's page."""
     return f"{settings.PUBLIC_URL}{reverse('proposal', args=[number])}"
 
 
 def proposal_of(proposal: Proposal) -> dict[str, Any]:
-    """Where it stands, what the gates found, what people decided and what was measured."""
+    """A proposal's state, gates, decisions and verdict."""
     revision = proposal.revision
     decision = revision.decisions.exclude(choice="override").order_by("-pk").first()
     verdict = getattr(revision, "verdict", None)

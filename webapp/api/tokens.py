@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class TooMany(Exception):
-    """The token has proposed as often as it may within an hour."""
+    """The token has reached its number of proposals within an hour."""
 
     def __init__(self, until: datetime) -> None:
         super().__init__(f"{PROPOSALS_AN_HOUR} proposals were sent within an hour, as many as a token may send")
@@ -33,9 +33,9 @@ class TooMany(Exception):
 
 
 def make(name: str, *, campaign: Campaign | None, by: Actor, scope: str = "propose", days: int = DAYS) -> str:
-    """A token for agent ``name``, in all campaigns or in one; an earlier one of that name stops working.
+    """A token for agent ``name``, for all campaigns or one; an earlier token of that name stops working.
 
-    Returns the token; only its hash is kept. Raises PermissionDenied, or ValueError that names the field.
+    Returns the token; only its hash is stored. Raises PermissionDenied, or ValueError that names the field.
     """
     rights.check(by, rights.keep_tokens, campaign)
     check_name(name)
@@ -66,7 +66,7 @@ def check_name(name: str) -> None:
 
 
 def revoke(token: AgentToken, *, by: Actor) -> None:
-    """From now on it opens nothing. Raises PermissionDenied, or ValueError when it was revoked before."""
+    """Revoke a token. Raises PermissionDenied, or ValueError when it was revoked before."""
     rights.check(by, rights.keep_tokens, token.campaign)
     with transaction.atomic():
         if not AgentToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
@@ -77,7 +77,7 @@ def revoke(token: AgentToken, *, by: Actor) -> None:
 
 
 def find(token: str) -> AgentToken | None:
-    """The row of a token that opens something now."""
+    """The row of a valid token; None for any other."""
     now = timezone.now()
     rows = AgentToken.objects.select_related("campaign")
     found = rows.filter(token_sha256=_hash(token), revoked_at=None, expires_at__gt=now).first()
@@ -88,12 +88,12 @@ def find(token: str) -> AgentToken | None:
 
 
 def agent_of(token: AgentToken) -> Agent:
-    """Who acts with it."""
+    """The actor that the token stands for."""
     return Agent(name=token.name, campaign=token.campaign_id, may_propose=token.scope == "propose")
 
 
 def count(token: AgentToken) -> None:
-    """Count one request that proposes, well-formed or not. Raises TooMany."""
+    """Count one request that proposes, whether valid or not. Raises TooMany."""
     now = timezone.now()
     mine = AgentToken.objects.filter(pk=token.pk)
     this_hour = mine.filter(hour_began_at__gt=now - AN_HOUR)

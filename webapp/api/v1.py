@@ -80,7 +80,7 @@ def _token(request: HttpRequest, *, to_propose: bool = False) -> AgentToken:
 
 
 def _campaign(token: AgentToken, slug: str) -> Campaign:
-    """Through the token: what it is not for does not exist for it."""
+    """The campaign, if the token is for it; 404 otherwise."""
     seen = Campaign.objects.filter(slug=slug)
     campaign = (seen if token.campaign is None else seen.filter(pk=token.campaign.pk)).first()
     if campaign is None:
@@ -138,7 +138,7 @@ def proposal(request: HttpRequest, number: int) -> JsonResponse:
 
 @endpoint("POST")
 def submit(request: HttpRequest, slug: str) -> JsonResponse:
-    """``POST campaigns/SLUG/proposals``: one experiment, in the fields in which Claude answers."""
+    """``POST campaigns/SLUG/proposals``: one experiment, in the fields of Claude's answers."""
     token = _token(request, to_propose=True)
     campaign, body, key = _campaign(token, slug), _body(request), _key(request)
     if (earlier := _answered(token, key, body)) is not None:
@@ -174,7 +174,7 @@ def _key(request: HttpRequest) -> str | None:
 
 
 def _answered(token: AgentToken, key: str | None, body: bytes) -> JsonResponse | None:
-    """What the same request was answered before."""
+    """The answer that the same request got before."""
     earlier = None if key is None else token.submissions.filter(key=key).first()
     if earlier is None:
         return None
@@ -189,7 +189,7 @@ def _created(said: dict[str, Any]) -> JsonResponse:
 
 @endpoint("POST")
 def revise(request: HttpRequest, number: int) -> JsonResponse:
-    """``POST proposals/7/revisions``: what a reviewer asked for; ``If-Match`` carries the digest that was read."""
+    """``POST proposals/7/revisions``: answers a reviewer; ``If-Match`` carries the digest that was read."""
     token = _token(request, to_propose=True)
     agent = tokens.agent_of(token)
     proposal, body = _proposal(token, number), _body(request)

@@ -29,7 +29,7 @@ View = Callable[..., HttpResponse]
 
 
 def _spoken(view: View) -> View:
-    """Turn every refusal into a code and one sentence that names the field."""
+    """Wraps a view: answers every refusal with a code and one sentence that names the field."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -106,7 +106,7 @@ def source(request: HttpRequest, run_id: int) -> HttpResponse:
 
 
 def _from_lease(kind: type[contract.W], verb: Callable[[Run, contract.W], contract.Order]) -> View:
-    """A POST under a lease: parse, find the lease by its token, call the domain, answer with the order."""
+    """A POST under a lease: parse it, find the lease by its token, call the verb, answer with the order."""
 
     @require_POST
     @_spoken

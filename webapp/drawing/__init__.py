@@ -1,1 +1,1 @@
-"""Geometry of the charts that do not stream, and diffs as rows of a table. No database."""
+"""Geometry of the static charts, and diffs as table rows. No database."""

@@ -32,7 +32,7 @@ _CLASSES: list[tuple[_TokenType, str]] = [
 
 @dataclass(frozen=True)
 class Line:
-    """One row: kind is add, del, hunk or empty; ``parts`` are (class, text) pieces."""
+    """One row; kind is add, del, hunk or empty; ``parts`` are (class, text) pieces."""
 
     kind: str
     old: int | None
@@ -63,10 +63,10 @@ class FileDiff:
 
 
 def parse(patch: str) -> list[FileDiff]:
-    """The files of ``patch`` as git reads them: hunk headers say how many lines are content.
+    """The files of ``patch``, as git reads it: hunk headers say how many lines are content.
 
     A removed line ``-- x`` looks like a file header and is not one, so headers are only looked for between hunks.
-    Every line is shown: one that is neither header nor content stands by itself, as a reviewer has to see it.
+    Every line is shown, also one that is neither header nor content: a reviewer has to see it.
     """
     rows = patch.split("\n")  # as git does: str.splitlines would make a line of what stands behind a U+2028 or a \r
     if rows[-1] == "":
@@ -78,7 +78,7 @@ def parse(patch: str) -> list[FileDiff]:
 
 
 class _Reader:
-    """Where in the patch we are: how many old and new lines the present hunk still has."""
+    """Parser state: how many old and new lines the present hunk still has."""
 
     def __init__(self, *, colour: bool) -> None:
         self.files: list[FileDiff] = []
@@ -105,7 +105,7 @@ class _Reader:
         self.pieces = _Colourist(path if self.colour else "")
 
     def _name(self, row: str) -> None:
-        """``--- a/x`` opens a file unless ``diff --git`` has; ``+++ b/x`` says what it will be called."""
+        """``--- a/x`` opens a file unless ``diff --git`` has; ``+++ b/x`` gives its new name."""
         path = re.sub(r"^[ab]/", "", row[4:].split("\t")[0])
         fresh = bool(self.files) and not self.files[-1].num_hunks
         if not fresh or (row.startswith("--- ") and self.files[-1].path == "/dev/null"):
@@ -130,7 +130,10 @@ class _Reader:
             self.new, self.new_left = self.new + 1, self.new_left - 1
 
     def _pieces(self, text: str, *, is_change: bool) -> list[tuple[str, str]]:
-        """Of a line that goes or comes, an indent with tabs and blanks at the end by themselves: much hangs on them."""
+        """Pieces of a changed line.
+
+        Tabs in its indent and blanks at its end are pieces of their own, since they matter.
+        """
         lead, code, trail = _parted(text) if is_change else ("", text, "")
         return [*_blanks(lead), *self.pieces(code), *_blanks(trail)]
 
@@ -169,11 +172,11 @@ class _Colourist:
 
 
 def _marked(name: str, text: str) -> list[tuple[str, str]]:
-    """What a reader cannot see is a piece of its own: nobody takes plain text that spells ``<U+202E>`` for it."""
+    """Invisible characters as pieces of their own, so that the text ``<U+202E>`` is not mistaken for one."""
     pieces = groupby(text, key=lambda character: visible(character) != character)
     return [("hid" if hidden else name, visible("".join(piece))) for hidden, piece in pieces]
 
 
 def _class_of(token: _TokenType) -> str:
-    """A token type is a tuple of names; a kind holds every type that it is a prefix of."""
+    """The CSS class of a token type: that of the first kind which is a prefix of it."""
     return next((name for kind, name in _CLASSES if token[: len(kind)] == kind), "")

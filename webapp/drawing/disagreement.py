@@ -1,4 +1,4 @@
-"""Where a score is disputed: how far apart two answers to one prefix are, drawn."""
+"""The figure of a disputed score: how far challenges' answers are from the committed ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ApartFigure:
 
 
 def apart_figure(places: Sequence[Place], tolerance_nats: float, *, width: int) -> ApartFigure:
-    """How far apart two answers to one prefix are, by position, on a log axis with the tolerance. Places not empty."""
+    """Difference of the two answers by position, on a log axis with the tolerance. ``places`` must not be empty."""
     left, right, top, bottom = 58, width - 14, 14, 166
     sizes = [math.log10(max(place.nats, 1e-12)) for place in places]
     limit = math.log10(max(tolerance_nats, 1e-12))

@@ -1,4 +1,4 @@
-"""Geometry of the charts that do not stream: numbers in, pixel positions out, drawn by SVG templates.
+"""Geometry of the static charts: numbers in, pixel positions out, for SVG templates.
 
 Every figure is a frozen dataclass of its natural size (``width`` x ``height`` px) with positions rounded to a
 tenth of a pixel. bpb throughout; negative is better and lies to the left. A number that is missing has no mark.
@@ -110,7 +110,7 @@ class EffectFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A change of val_bpb with its interval, as somebody stated or measured it."""
+    """A change of val_bpb with its interval, stated or measured."""
 
     label: str
     effect_bpb: float
@@ -128,7 +128,7 @@ def tone_of(effect: float, noise_sd: float | None) -> str:
 def effect_figure(
     prediction: Effect, others: Sequence[Effect], noise_sd: float | None, *, width: int = 392
 ) -> EffectFigure:
-    """The stated interval of a prediction above measured effects, on one axis that holds zero."""
+    """A prediction's interval above measured effects, on one axis that includes zero."""
     marks = [prediction, *others]
     values = [v for m in marks for v in (m.effect_bpb, m.low_bpb, m.high_bpb)]
     band = [] if noise_sd is None else [-noise_sd, noise_sd]
@@ -371,7 +371,7 @@ class OutcomeFigure:
 def outcome_figure(
     said: Effect, measured: Effect, noise_sd: float | None, *, alpha: float, width: int
 ) -> OutcomeFigure:
-    """What was stated before the run above what was measured after it, with an interval of 1 - ``alpha``."""
+    """The stated interval above the measured one, which has the level 1 - ``alpha``."""
     values = [v for m in (said, measured) for v in (m.effect_bpb, m.low_bpb, m.high_bpb)]
     band = [] if noise_sd is None else [-noise_sd, noise_sd]
     x = Scale(*span([*values, *band, 0.0], pad=0.1), 8, width - 8)

@@ -1,4 +1,4 @@
-"""Geometry of a campaign's way: the best so far, and the tree of what was tried; on the scales of ``figures``."""
+"""Geometry of a campaign's progress: best score so far, and the tree of proposals; on the scales of ``figures``."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _box(x: float, y: float, branch: Branch) -> Box:
 
 
 def _slots(count: int, middle: float, row: float, *, taken: bool) -> list[float]:
-    """Rows for ``count`` boxes, in turns above and below ``middle``, which may be taken by the next incumbent."""
+    """Heights of ``count`` boxes, alternating above and below ``middle``, where the next incumbent may stand."""
     offsets = [sign * k for k in range(1, count + 1) for sign in (-1, 1)]
     chosen = (offsets if taken else [0, *offsets])[:count]
     return [middle + row * offset for offset in sorted(chosen)]

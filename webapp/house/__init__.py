@@ -1,1 +1,1 @@
-"""Starting and keeping the processes of one machine: supervisor, doctor, install, Redis, and the outermost doors."""
+"""The processes of one machine: supervisor, doctor, install, Redis, and limits on connections and request bodies."""

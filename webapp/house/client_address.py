@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as anything is counted by it. Pure."""
+"""The network that a request is counted under: limits by address use it. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ UNKNOWN = "nowhere known"  # a unix socket, or a proxy that says nothing
 
 
 def network_of(host: str | None) -> str:
-    """The address to count by: an IPv4 address itself, of IPv6 the /64, which is one household's or one machine's."""
+    """An IPv4 address itself; of an IPv6 address its /64, which one household or machine has."""
     try:
         address = ipaddress.ip_address((host or "").partition("%")[0])
     except ValueError:
@@ -21,7 +21,7 @@ def network_of(host: str | None) -> str:
 
 
 def proxies(text: str) -> list[str]:
-    """Addresses and networks, comma-separated, as the web server takes them. Raises ValueError that names one."""
+    """Parse a comma-separated list of addresses and networks. ValueError names a wrong one."""
     found = [word.strip() for word in text.split(",") if word.strip()]
     for word in found:
         try:

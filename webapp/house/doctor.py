@@ -1,6 +1,6 @@
-"""What this machine has, what a lack costs, what to do about it. ``up`` does not start without what is essential.
+"""The doctor: what this machine has, what a lack costs, what to do. ``up`` does not start without the essential.
 
-One function a check, all of one shape: no arguments, a ``Check`` back. Keys and passwords are never shown.
+One function a check, all with one interface: no arguments, a ``Check`` back. Keys and passwords are never shown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SANDBOX_HOLDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the doctor. ``costs`` and ``todo`` are said only when ``ok`` is false."""
+    """One line of the doctor. ``costs`` and ``todo`` are shown only when ``ok`` is false."""
 
     name: str
     ok: bool
@@ -109,7 +109,7 @@ def redis_found() -> Check:
 
 
 def _redis_elsewhere() -> Check:
-    """Its address may hold a password, so that only the host is said."""
+    """A Redis at an address. That may contain a password, so only its host is shown."""
     try:
         client = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=3)
         version = client.info("server")["redis_version"]
@@ -121,7 +121,7 @@ def _redis_elsewhere() -> Check:
 
 
 def port() -> Check:
-    """Free, or held by our own web process."""
+    """Whether the port is free."""
     address = f"{settings.BIND}:{settings.PORT}"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -138,7 +138,7 @@ def port() -> Check:
 
 
 def port_or_ours() -> Check:
-    """The doctor may be called while Countersign runs: then it holds the port itself."""
+    """Whether the port is free, or held by Countersign, which may run while the doctor is called."""
     if pid := supervisor.holder(settings.HOME / "run"):
         return Check(name="Port", ok=True, found=f"{settings.PUBLIC_URL} is served by this home's process {pid}.")
     return port()
@@ -219,7 +219,7 @@ def limits() -> Check:
 
 
 def lack_of_a_sandbox() -> str | None:
-    """Why a worker would not start here, as a sentence; None when it would."""
+    """Why no worker would start here for want of a sandbox; None when it would."""
     found = machine()
     if found.get("problem") or found["sandbox"] is not None:
         return None
@@ -272,7 +272,7 @@ def compiler() -> Check:
 
 
 def workers() -> Check:
-    """When a worker was last seen."""
+    """Whether there are workers, and when they were last seen."""
     try:
         newest = Worker.objects.exclude(seen_at=None).order_by("-seen_at").first()
     except DatabaseError:

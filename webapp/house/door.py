@@ -1,8 +1,8 @@
-"""The outermost door: no body is longer, or longer on its way, than the address it is sent to can use.
+"""Limits on request bodies, before Django: no body is larger or slower than its address can need.
 
-Django spools a body whole before any view, so before it knows that there is no such page or that nobody is signed in.
-Here a length that is told is refused before a byte is read; one that is not told is counted while it comes. What
-comes has SLACK_S and then has to keep up LEAST_BYTES_S: a whole megabyte within 42 s, and a silence ends after ten.
+Django spools a whole body before any view, so before it knows whether there is such a page and who is signed in.
+Here a declared length is refused before a byte is read; without one, bytes are counted as they come. A body has
+SLACK_S and must then keep up LEAST_BYTES_S: a whole megabyte within 42 s, and silence ends it after ten.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ LONGEST: list[tuple[re.Pattern[str], int]] = [
 
 
 def longest(path: str) -> int:
-    """Bytes that a body for ``path`` may have, whether or not there is such a page."""
+    """Most bytes of a body for ``path``, whether or not there is such a page."""
     return next((limit for pattern, limit in LONGEST if pattern.match(path)), USUAL_BYTES)
 
 
 class Door:
-    """Wraps an ASGI application; only HTTP passes here."""
+    """Wraps an ASGI application and limits the bodies of its requests. HTTP only."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -59,7 +59,7 @@ class Door:
 
 
 class _Body:
-    """One request's body on its way in. What is wrong with it looks to Django as if the sender had left."""
+    """One request's body on its way in. When it breaks a limit, Django is told that the client disconnected."""
 
     def __init__(self, receive: Receive, send: Send, most: int) -> None:
         self._receive, self._send, self._most = receive, send, most
@@ -96,13 +96,13 @@ def _too_long(most: int) -> str:
 
 
 def _length(scope: Any) -> int | None:
-    """The length that is told; the server has refused one that is no number."""
+    """The declared length; the server has refused one that is no number."""
     told = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(told[0][:18]) if told else None
 
 
 async def _refuse(scope: Any, receive: Receive, send: Send, code: int, sentence: str) -> None:
-    """One sentence, as JSON to programs; then the connection ends."""
+    """Answer with one sentence, as JSON under /api/, and end the connection."""
     asked_by_a_program = scope["path"].startswith("/api/")
     words = json.dumps({"error": sentence}) if asked_by_a_program else f"{sentence[0].upper()}{sentence[1:]}.\n"
     kind = b"application/json" if asked_by_a_program else b"text/plain; charset=utf-8"
@@ -119,7 +119,7 @@ async def _refuse(scope: Any, receive: Receive, send: Send, code: int, sentence:
 
 
 async def _linger(receive: Receive) -> None:
-    """Throw away what is still being sent, for a moment."""
+    """Read on for a moment and discard it, so that the answer arrives."""
     try:
         async with asyncio.timeout(LINGER_S):
             while (message := await receive())["type"] == "http.request" and message.get("more_body", False):

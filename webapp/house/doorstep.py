@@ -1,14 +1,14 @@
-"""Before there is a request: how long a connection may take to say what it wants, and how many one address holds.
+"""Limits on connections, below HTTP: how long a request's headers may take, and how many connections an address holds.
 
-The web server (uvicorn) waits for headers for ever, and for whoever does not take its answer. Its protocols are named
-on its command line (``processes.web``), and these are they, with what was missing:
+uvicorn by itself waits without end for headers, and for a client that does not read its answer. Its protocol classes
+are named on its command line (``processes.web``); these add the limits:
 
     10 s for the headers of a request, from its first byte or from the connection's beginning
-    60 s in which a reader takes nothing off us, then the connection is cut; 10 s once it is being closed
-    half of all connections that this process can hold for one address, but for a proxy's: all of its are others'
-    100 messages in 20 s on a live socket, which has nothing to say, each of at most 4 kB (``processes.web``)
+    60 s in which a client reads nothing, then the connection is cut; 10 s once it is being closed
+    half of all connections that this process can hold for one address; a proxy's address has no such limit
+    100 messages in 20 s on a live socket, whose client has nothing to send, each of at most 4 kB (``processes.web``)
 
-A connection that is refused here costs no thread, no database and no words.
+A connection that is refused here costs no thread, no database and no answer.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ PROXIES = [ipaddress.ip_network(proxy) for proxy in settings.PROXIES]
 
 
 def most_connections() -> int:
-    """What the file descriptors of this process allow."""
+    """How many connections the file descriptors of this process allow."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(64, min(soft, 2**20) - OTHER_FILES)
 
 
 def is_full(connections: set[Any], host: str) -> bool:
-    """Whether the one that has just come from ``host``, and is among ``connections``, is one too many."""
+    """Whether the newest connection, from ``host`` and already in ``connections``, is one too many."""
     most = most_connections()
     if len(connections) > most:
         return True
@@ -67,7 +67,7 @@ else:
 
 
 class _Cut(Protocol):  # type: ignore[misc]  # either of uvicorn's two, which have no types
-    """Cuts off whoever takes nothing: ``transport.close`` alone waits until all that was written is taken."""
+    """Cuts a connection whose client does not read: ``transport.close`` waits until all is written."""
 
     _cut: asyncio.TimerHandle | None = None
 
@@ -99,7 +99,7 @@ class _Cut(Protocol):  # type: ignore[misc]  # either of uvicorn's two, which ha
 
 
 class Doorstep(_Cut, H11Protocol):
-    """HTTP, with an end to waiting for headers."""
+    """uvicorn's HTTP protocol with a deadline for headers."""
 
     _late: asyncio.TimerHandle | None = None
 
@@ -144,7 +144,7 @@ class Doorstep(_Cut, H11Protocol):
 
 
 class LiveStep(_Cut, WebSocketsSansIOProtocol):
-    """Live sockets, whose other side has nothing to say and has to take what it is told."""
+    """uvicorn's WebSocket protocol with a limit on messages from the client."""
 
     _num_heard = 0
 

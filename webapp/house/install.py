@@ -47,7 +47,7 @@ def requirements(extras: set[str]) -> list[str]:
 
 
 def requirements_of(line: str, known: dict[str, list[str]]) -> list[str]:
-    """``countersign[test,postgres]`` stands for the lines of these extras; other lines for themselves."""
+    """The lines of an extra ``countersign[test,postgres]``; any other line by itself."""
     if not line.startswith("countersign["):
         return [line]
     extras = line[len("countersign[") : -1].split(",")
@@ -55,7 +55,7 @@ def requirements_of(line: str, known: dict[str, list[str]]) -> list[str]:
 
 
 def fingerprint() -> str:
-    """Changes when another install is due: other pins, other ranges, another Python."""
+    """Changes when another install is needed: other pins, ranges or Python."""
     digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((ROOT / name).read_bytes())
@@ -63,7 +63,7 @@ def fingerprint() -> str:
 
 
 def what_is_installed(folder: Path) -> set[str] | None:
-    """The extras that are installed, or None when nothing fitting is."""
+    """The installed extras; None when no environment with this fingerprint is there."""
     stamp = folder / "installed.json"
     if not stamp.is_file() or not (folder / "bin" / "python").exists():
         return None
@@ -110,7 +110,7 @@ def require_space(folder: Path, needed_bytes: int = SPACE_BYTES) -> None:
 
 
 def pip_install(folder: Path, extras: set[str], constraints: Path = ROOT / "constraints.txt") -> None:
-    """Raises ValueError with one sentence; pip's own words stand above it."""
+    """Run pip. Raises ValueError with one sentence; pip's own output stands above it."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
         wanted.write("\n".join(requirements(extras)) + "\n")
         wanted.flush()

@@ -1,8 +1,8 @@
-"""How a log line is written: one line for one thing that happened, whoever made it happen.
+"""The format of log lines: one line an event, whatever its text.
 
-A refusal (any answer of 400 to 499) is a line without a traceback: somebody asked for what they may not have. What
-broke in the house keeps its traceback. Text from outside forges no line and turns no terminal around, and no line holds
-what opens a door.
+A refusal (any answer of 400 to 499) is logged without a traceback, since somebody asked for what they may not have.
+Our own errors keep theirs. Text from outside cannot forge a line or control a terminal, and no line holds a secret
+that opens a door.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SECRETS = re.compile(r"(/login/|\bBearer\s+|\bwhsec_|\bsk-ant-)[^\s/?#\"'\\]+")
 
 
 class Line(logging.Formatter):
-    """Time, level, logger, words; what goes on in further lines is indented, so that it cannot pass for a new one."""
+    """Formats time, level, logger and text; further lines are indented, so that none looks like a new entry."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -29,7 +29,7 @@ class Line(logging.Formatter):
 
 
 def write_as_we_do(*loggers: str) -> None:
-    """Loggers that somebody else has set up keep their handlers, and get our lines."""
+    """Give our format to loggers that others have set up, and keep their handlers."""
     for handler in [handler for name in loggers for handler in logging.getLogger(name).handlers]:
         handler.setFormatter(Line())
 
@@ -39,12 +39,12 @@ def without_secrets(text: str) -> str:
 
 
 def _is_refusal(record: logging.LogRecord) -> bool:
-    """Django notes the answer's status on what it logs."""
+    """Whether the record is a refusal: Django notes the answer's status on it."""
     return 400 <= getattr(record, "status_code", 0) < 500
 
 
 def _as_refusal(record: logging.LogRecord) -> logging.LogRecord:
-    """A copy, since other handlers see the same record: at most a warning, with the reason in the traceback's place."""
+    """A copy of the record, as other handlers see it too: at most a warning, its reason instead of a traceback."""
     line = copy.copy(record)
     reason = str(record.exc_info[1]) if record.exc_info else ""
     line.msg, line.args = record.getMessage(), None

@@ -1,9 +1,9 @@
-"""The four processes of one machine: their commands, and who is told what.
+"""The four processes of one machine: their commands, and which environment variables each gets.
 
 redis     carries the doorbell and the nudges
 web       pages, sockets, the worker API
 control   proposes, gates, judges, delivers webhooks
-worker    trains and scores; is told no secret but its own token
+worker    trains and scores; gets no secret but its own token
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WEB_ANSWERS_WITHIN_S = 3.0
 
 
 def children(*, without: set[str]) -> list[Child]:
-    """The processes to run, in the order in which they need each other."""
+    """The processes in the order in which they need each other."""
     redis_url = settings.REDIS_URL or redis_server.url(redis_server.socket_path(settings.HOME))
     members = member_environment(redis_url)
     made = [web(members), control(members)]
@@ -66,7 +66,7 @@ def web(environment: dict[str, str]) -> Child:
 
 
 def proxies() -> list[str]:
-    """Whose word on addresses uvicorn takes. By itself it takes that of everybody on this machine."""
+    """uvicorn's arguments: the proxies whose headers it trusts. Its default trusts every process on this machine."""
     return ["--forwarded-allow-ips", ",".join(settings.PROXIES)] if settings.PROXIES else ["--no-proxy-headers"]
 
 
@@ -92,7 +92,7 @@ def worker(redis_url: str) -> Child:
 
 
 def member_environment(redis_url: str) -> dict[str, str]:
-    """For web and control: everything of ours, and the addresses that `up` has chosen."""
+    """The environment of web and control: all of ours, and the addresses that `up` has chosen."""
     told = {
         "COUNTERSIGN_HOME": str(settings.HOME),
         "COUNTERSIGN_REDIS_URL": redis_url,
@@ -112,18 +112,18 @@ def what_a_worker_knows() -> dict[str, str]:
 
 
 def broker_url(redis_url: str) -> str:
-    """What kombu calls the same server."""
+    """The Redis URL in kombu's spelling."""
     return os.environ.get("COUNTERSIGN_BROKER_URL") or redis_url.replace("unix://", "redis+socket://", 1)
 
 
 def own_url() -> str:
-    """Where processes of this machine find the web process: straight, whatever proxy serves the public address."""
+    """The web process's address for processes of this machine, past any proxy."""
     host = "127.0.0.1" if settings.BIND in ("0.0.0.0", "::") else settings.BIND  # noqa: S104 - compared, not bound
     return f"http://{host}:{settings.PORT}"
 
 
 def web_answers() -> bool:
-    """Does the login page come, or at least an answer that is not a crash?"""
+    """Whether the login page answers, with anything but a crash."""
     line = http.client.HTTPConnection(own_url().partition("://")[2], timeout=WEB_ANSWERS_WITHIN_S)
     try:
         line.request("GET", "/login/")
@@ -135,7 +135,7 @@ def web_answers() -> bool:
 
 
 def worker_name() -> str:
-    """This machine's name, as the contract allows it."""
+    """This machine's name, in characters that the contract allows."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", os.environ.get("COUNTERSIGN_WORKER_NAME") or socket.gethostname())
     return plain.strip("-._")[:64] or "this-machine"
 

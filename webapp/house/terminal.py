@@ -1,4 +1,4 @@
-"""What `make run` shows while it runs: the address, the processes, and what the campaigns are doing."""
+"""What `make run` shows while it runs: the address, the processes, and the campaigns' state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUSY = ("leased", "training", "scoring")
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
-    """What the database says, read at once."""
+    """A snapshot of the database for the screen."""
 
     campaigns: list[str]
     runs: list[str]
@@ -32,7 +32,7 @@ class Glance:
 
 @dataclass(kw_only=True)
 class Screen:
-    """Draws the supervisor's places and the campaigns. ``draw`` is cheap to call as often as one likes."""
+    """Draws the processes and the campaigns. ``draw`` is cheap enough to be called at every tick."""
 
     supervisor: Supervisor
     url: str
@@ -65,7 +65,7 @@ class Screen:
 
 
 def processes(places: list[Place]) -> Table:
-    """One row a process: a mark and a word, so that colour is never alone."""
+    """One row a process, with a mark and a word, not colour alone."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for place in places:
         mark = Text("●", "green") if place.runs else Text("○", "red")
@@ -122,5 +122,5 @@ def events() -> list[str]:
 
 
 def is_a_screen(console: Console) -> bool:
-    """Something that can be redrawn; a pipe or a log file gets plain lines instead."""
+    """Whether the output can be redrawn; a pipe or a log file gets plain lines instead."""
     return console.is_terminal and not console.is_dumb_terminal

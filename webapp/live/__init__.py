@@ -1,1 +1,1 @@
-"""The live socket: nudges, frames from the database after ``since``, and the seats that people hold."""
+"""The live socket: nudges, frames from the database after ``since``, and a limit on sockets per person."""

@@ -1,11 +1,11 @@
-"""The live socket: the database after ``since``, then whatever nudges announce.
+"""The consumers of the live sockets: send what the database has after ``since``, then follow nudges.
 
-Nothing a browser sends is listened to: decisions are ordinary POSTs. Close codes: 1000 the run is
+What a browser sends is ignored: decisions are ordinary POSTs. Close codes: 1000 the run is
 over, 4401 nobody is logged in, 4403 not allowed, 4404 no such thing, 4400 ``since`` is no number
-(all final); 4429 a newer page of this person took the seat, come back when somebody looks at you;
-1011 something broke here, try again.
+(all final); 4429 a newer page of this person took the seat, reconnect when the page is looked at;
+1011 an error here, try again.
 
-A slow browser makes its own ``send`` wait and nothing else: the next frame is read from the database
+A slow browser makes only its own ``send`` wait: the next frame is read from the database
 when the last one has gone out, so there is no buffer that could grow.
 """
 
@@ -31,7 +31,7 @@ RECHECK_S = 60.0  # may this person still look?
 
 
 class Closed(Exception):
-    """The socket has to be closed with ``code``."""
+    """The socket must be closed with ``code``."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -39,7 +39,7 @@ class Closed(Exception):
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
-    """What both sockets share. A subclass finds its subject and reads its frames."""
+    """The common part of both sockets. A subclass finds its subject and reads its frames."""
 
     channel_layer_alias = "(none)"  # no channel of its own: the process's hub listens for all sockets
     always_tell: ClassVar[bool] = False
@@ -56,12 +56,12 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         seats.leave(self.scope["user"].pk, self)
 
     def give_way(self) -> None:
-        """A newer socket of the same person has taken the seat. Not awaited: this one may be stalled."""
+        """Close, since a newer socket of the same person took the seat. Not awaited: this socket may be stalled."""
         self._following.cancel()
         self._leaving = asyncio.ensure_future(self.close(4429, "another page of yours is live instead"))
 
     async def _live(self) -> None:
-        """Follow until there is nothing more to come. The code says whether the browser should come back."""
+        """Send frames until there are no more. Returns the close code."""
         try:
             await database_sync_to_async(self.find)()
             seats.take(self.scope["user"].pk, self)
@@ -103,7 +103,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
             raise Closed(4403, "not allowed")
 
     def recheck(self) -> None:
-        """Raise Closed when the person was switched off while looking."""
+        """Raise Closed when the person's account was switched off meanwhile."""
         user = get_user_model().objects.filter(pk=self.scope["user"].pk).first()
         if user is None or not is_member(user):
             raise Closed(4403, "not allowed any more")
@@ -120,7 +120,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
 
 
 class NoSuchSocket(LiveConsumer):
-    """Any other path: an answer instead of the router's traceback."""
+    """Answers any other path, instead of a traceback of the router."""
 
     def find(self) -> None:
         super().find()
@@ -170,7 +170,7 @@ class CampaignConsumer(LiveConsumer):
 
 
 async def _within(news: asyncio.Event, seconds: float) -> bool:
-    """Whether ``news`` was set before ``seconds`` were over."""
+    """Whether ``news`` was set within ``seconds``."""
     try:
         await asyncio.wait_for(news.wait(), seconds)
     except TimeoutError:

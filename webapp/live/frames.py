@@ -1,4 +1,4 @@
-"""What a socket frame and ``points.json`` say: everything after ``since``, read from the database.
+"""The frames of sockets and of ``points.json``: everything after ``since``, read from the database.
 
 A frame is bounded (``MAX_BATCHES``, ``MAX_POINTS``) and never mixes two attempts of a run; when there
 is more, it says so and the reader asks again with ``since`` = the frame's ``seq``.
@@ -23,7 +23,7 @@ Batch = tuple[int, int, dict[str, Any]]  # seq, attempt, {"points": ..., "log": 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One frame, ready to be sent to any number of readers."""
+    """One encoded frame, which can be sent to any number of readers."""
 
     seq: int
     text: str  # JSON
@@ -63,7 +63,7 @@ def run_frame(run_id: int, since: int) -> dict[str, Any] | None:
 
 
 def campaign_frame(campaign_id: int, since: int) -> dict[str, Any] | None:
-    """Kinds of the events after event ``since``, and whom they are about; None when there is no such campaign."""
+    """Kinds of the events after event ``since``, with their proposals and runs; None when there is no such campaign."""
     slug = Campaign.objects.filter(pk=campaign_id).values_list("slug", flat=True).first()
     if slug is None:
         return None
@@ -80,13 +80,13 @@ def campaign_frame(campaign_id: int, since: int) -> dict[str, Any] | None:
 
 
 def newest_event(campaign_id: int) -> int:
-    """Id of the campaign's newest event, 0 without any: where a page that was just rendered stands."""
+    """Id of the campaign's newest event, 0 without any: the ``since`` of a page that was just rendered."""
     newest = Event.objects.filter(campaign_id=campaign_id).order_by("-pk").values_list("pk", flat=True).first()
     return newest or 0
 
 
 def packed(frame: dict[str, Any], since: int) -> Frame:
-    """``frame`` as it goes over the wire, with what the sender has to know about it."""
+    """``frame`` as JSON, with what the sender has to know about it."""
     standing = {key: frame.get(key) for key in ("state", "attempt", "stop_reason", "progress", "latest")}
     return Frame(
         seq=frame["seq"],
@@ -103,7 +103,7 @@ def as_json(value: object) -> str:
 
 
 def merged(columns: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """Points of several batches as one: a metric that a batch does not have is None at that batch's steps."""
+    """Points of several batches as one. A metric that a batch does not have is None at its steps."""
     parts = [part for part in columns if part is not None]
     if not parts:
         return None
@@ -120,7 +120,7 @@ def _column(part: dict[str, Any], name: str) -> Sequence[float | None]:
 
 
 def _num_batches(run_id: int, since: int) -> int:
-    """How many batches fit into one frame; at least one, so that every frame gets on."""
+    """How many batches fit into one frame; at least one, so that every frame makes progress."""
     sizes = (
         ReportBatch.objects.filter(run_id=run_id, seq__gt=since).order_by("seq").values_list("num_points", flat=True)
     )
@@ -134,5 +134,5 @@ def _num_batches(run_id: int, since: int) -> int:
 
 
 def _one_attempt(batches: list[Batch]) -> list[Batch]:
-    """The leading batches that belong to one attempt: the next attempt's curve starts anew, in its own frame."""
+    """The leading batches of one attempt; the next attempt's curve begins in a frame of its own."""
     return [batch for batch in batches if batch[1] == batches[0][1]]

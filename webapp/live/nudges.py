@@ -1,13 +1,13 @@
-"""Nudges: "run 7 reached 1204", told to every web process. The truth stays in the database.
+"""Nudges: tell every web process that a run or campaign has something new. The truth stays in the database.
 
     commit -> nudge() -> the hub of every event loop in this process        (works without Redis)
                       -> Publisher, a thread -> channel layer -> the hubs of other processes
 
-A nudge may be lost, doubled or late without harm: whoever follows a topic reads the database after
-the last seq it has seen, and reads again when no nudge came for ``HEARTBEAT_S``.
+A nudge ("run 7 reached 1204") may be lost, doubled or late without harm: a follower of a topic reads the database
+after the last seq it has seen, and reads again when no nudge came for ``HEARTBEAT_S``.
 
-``nudge`` is called in requests and in Celery tasks, so it only leaves a note and returns: the layer
-is spoken to by one thread with one event loop. ``async_to_sync(group_send)`` makes and drops a loop,
+``nudge`` is called in requests and in Celery tasks, so it only leaves a note and returns: one thread with one event
+loop talks to the channel layer. ``async_to_sync(group_send)`` would make and drop a loop,
 and with it a connection, per call (channels_redis 332).
 """
 
@@ -44,7 +44,7 @@ def campaign_topic(campaign_id: int) -> str:
 
 
 def connect() -> None:
-    """Follow what the record says after each commit. Called once, when the app registry is ready."""
+    """Nudge after each commit of the record. Called once, when the app registry is ready."""
     from research.record import events
     from research.runs import report
 
@@ -74,13 +74,13 @@ def nudge(topic: str, seq: int) -> None:
 
 
 def _layer() -> Any:
-    """The channel layer that reaches other processes; None where there is none to reach."""
+    """The channel layer that reaches other processes; None without one."""
     layer = get_channel_layer()
     return None if isinstance(layer, InMemoryChannelLayer) else layer
 
 
 class _Complaint:
-    """Logs a failure at most once a minute, with how many were swallowed in between."""
+    """Logs a failure at most once a minute, with the number of failures in between."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -99,9 +99,9 @@ class _Complaint:
 
 
 class Publisher:
-    """One daemon thread that speaks to the channel layer for the whole process.
+    """The one thread of a process that sends nudges to the channel layer.
 
-    Notes not yet sent are kept per topic, newest seq only: a layer that hangs costs no memory.
+    Per topic only the newest unsent seq is kept, so that a layer that hangs costs no memory.
     """
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ def _publisher() -> Publisher:
 
 
 class Room(Generic[T]):
-    """Those who follow one topic in one process. What one of them reads, all may use until the next nudge."""
+    """The followers of one topic in one process. They share each read until the next nudge."""
 
     def __init__(self) -> None:
         self.followers: set[asyncio.Event] = set()
@@ -167,11 +167,11 @@ class Room(Generic[T]):
             news.set()
 
     def forget(self) -> None:
-        """Let the next reader go to the database: what was read may be older than what is there."""
+        """Drop shared reads, which may be older than the database, so that the next reader reads anew."""
         self._reads = {}
 
     async def read(self, since: int, reader: Callable[[int], Awaitable[T]]) -> T:
-        """``reader(since)``, shared by all who ask the same after the same nudge. Its errors are not shared."""
+        """``reader(since)``, shared by all who ask the same after the same nudge. Errors are not shared."""
         reads = self._reads
         if since not in reads:
             reads[since] = asyncio.ensure_future(reader(since))
@@ -206,7 +206,7 @@ class Hub:
 
     @contextlib.asynccontextmanager
     async def follow(self, topic: str) -> AsyncIterator[tuple[Room[Any], asyncio.Event]]:
-        """The topic's room, and an Event that is set by each nudge, from before the caller's first read on."""
+        """The topic's room, and an Event that every nudge sets, from before the caller's first read on."""
         room = self._rooms.setdefault(topic, Room())
         news = asyncio.Event()
         room.followers.add(news)
@@ -218,7 +218,10 @@ class Hub:
             await self._leave(topic, room)
 
     async def subscribe(self, topic: str) -> None:
-        """Join ``topic`` on the channel layer unless that is done; without the layer the heartbeat has to do."""
+        """Join ``topic`` on the channel layer, if that is not done.
+
+        Without the layer, followers re-read at each heartbeat.
+        """
         async with self._lock:
             room = self._rooms.get(topic)
             if room is None or room.subscribed or (layer := _layer()) is None:

@@ -1,4 +1,4 @@
-"""Sockets are opened by our own pages only. A browser sends its cookies along to every port of a host, whoever asks."""
+"""Accepts live sockets from our own pages only: a browser sends its cookies with a socket that any site opens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.http.request import split_domain_port, validate_host
 
 
 class OwnOrigin:
-    """Wraps the sockets: what has no Origin of ours, scheme, host and port, is answered with 403."""
+    """Wraps the socket application; answers 403 unless the Origin (scheme, host and port) is ours."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
@@ -21,7 +21,7 @@ class OwnOrigin:
 
 
 def is_own(scope: Any) -> bool:
-    """As Django's CSRF check has it: the public address, or the very address that was asked, if that is one of ours."""
+    """Whether the Origin is ours, as in Django's CSRF check: the public address, or the requested one if allowed."""
     origin, host = _only(scope, b"origin"), _only(scope, b"host")
     if origin in settings.CSRF_TRUSTED_ORIGINS:
         return True
@@ -30,12 +30,12 @@ def is_own(scope: Any) -> bool:
 
 
 def _scheme(scope: Any) -> str:
-    """What the browser spoke: with us, or with a TLS proxy before us."""
+    """The scheme that the browser used, with us or with a TLS proxy before us."""
     behind_tls = settings.SESSION_COOKIE_SECURE and _only(scope, b"x-forwarded-proto") == "https"
     return "https" if behind_tls or scope.get("scheme") == "wss" else "http"
 
 
 def _only(scope: Any, name: bytes) -> str:
-    """The one header of this name; empty where there is none, or several."""
+    """The header's value; "" where it is missing or given twice."""
     found = [value for header, value in scope["headers"] if header == name]
     return found[0].decode("latin-1") if len(found) == 1 else ""

@@ -22,7 +22,7 @@ View = Callable[..., HttpResponseBase]
 
 
 def _watchers_only(view: View) -> View:
-    """Like the socket: 401 and 403 as JSON. A redirect to the login page would be read as points."""
+    """As for sockets: 401 and 403 as JSON, since a redirect to the login page would be parsed as points."""
 
     @wraps(view)
     def guarded(request: HttpRequest, run_id: int) -> HttpResponseBase:
@@ -66,7 +66,7 @@ def run_csv(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
 
 
 async def _csv_rows(run_id: int) -> AsyncIterator[str]:
-    """Two passes in bounded memory: a metric may first appear in the last batch, and a header comes first."""
+    """Two passes in bounded memory, since a metric may first appear in the last batch and the header comes first."""
     names: dict[str, None] = {}
     async for _, points in _all_points(run_id):
         names.update(dict.fromkeys(points["metrics"]))

@@ -1,4 +1,4 @@
-"""Where the sockets live."""
+"""Addresses of the sockets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How many live sockets one person may hold in one web process.
+"""Limits how many live sockets one person may hold in one web process.
 
-Counted here and not in Redis: what is spared (descriptors, memory, the event loop) is this process's own, and a count
-in memory is right at every moment and needs nobody. The oldest gives way, so the page that was opened last is live.
+Counted here and not in Redis, since the limit protects this process's own resources (descriptors, memory, the event
+loop). The oldest socket is closed for a new one, so the page that was opened last is live.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _taken: dict[int, dict[Sitter, None]] = {}  # by person, oldest first
 
 
 def take(person: int, sitter: Sitter) -> None:
-    """A seat for ``sitter``; where there is none left, the oldest of this person's is asked to give way."""
+    """Take a seat for ``sitter``. Where all are taken, the person's oldest sitter is asked to give way."""
     taken = _taken.setdefault(person, {})
     taken[sitter] = None
     if len(taken) > SEATS:
@@ -29,7 +29,7 @@ def take(person: int, sitter: Sitter) -> None:
 
 
 def leave(person: int, sitter: Sitter) -> None:
-    """Again, or after it gave way, changes nothing."""
+    """Give the seat back. Nothing happens where that was done before."""
     taken = _taken.get(person, {})
     taken.pop(sitter, None)
     if not taken:

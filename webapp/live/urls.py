@@ -1,4 +1,4 @@
-"""The truth behind the socket, over HTTP."""
+"""Addresses of a run's points over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a webhook may go: global unicast addresses, and nothing else.
+"""Which addresses webhooks may be sent to: global unicast, and nothing else.
 
 Of IPv6 the registries have handed out 2000::/3 alone, so everything outside of it is refused unseen: that takes care of
 IPv4-compatible, mapped and translated forms, NAT64, site-local, unique local and whatever is reserved. What is special
@@ -40,7 +40,7 @@ ISATAP = (0x00005EFE, 0x02005EFE)  # the upper half of the interface id, whateve
 
 
 class Inward(ValueError):
-    """An address where webhooks are never sent; the sentence names it and says why."""
+    """An address to which webhooks are never sent; the sentence names it and says why."""
 
 
 def judge(address: Address, *, loopback: bool = False) -> None:
@@ -52,7 +52,7 @@ def judge(address: Address, *, loopback: bool = False) -> None:
 
 
 def _flaw(address: Address) -> str:
-    """What keeps ``address`` from being global unicast; empty when nothing does."""
+    """Why ``address`` is not global unicast; "" if it is."""
     special = next((what for network, what in SPECIAL if address in network), "")
     if special or isinstance(address, IPv4Address):
         return special
@@ -73,13 +73,13 @@ def look_up(host: str, port: int) -> list[Address]:
 
 
 def judge_all(addresses: Sequence[Address], *, loopback: bool = False) -> None:
-    """Raise Inward for the first that may not be sent to: a name with one foot inside is refused altogether."""
+    """Raise Inward if any address may not be sent to: a name that also leads inwards is refused altogether."""
     for address in addresses:
         judge(address, loopback=loopback)
 
 
 def look_up_within(host: str, port: int, seconds: float) -> list[Address]:
-    """As ``look_up``; empty where the name does not resolve, or not in time: the resolver has no timeout of its own."""
+    """As ``look_up``, within a time, as the resolver has no timeout; empty where the name does not resolve in time."""
     found: list[Address] = []
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""Endpoints are made and kept here; deliveries are looked at, tested and replayed."""
+"""The admin pages of webhooks: endpoints are made and changed; deliveries are read, tested and replayed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EndpointForm(AnyForm):
 
 @admin.register(Endpoint)
 class EndpointAdmin(AnyAdmin):
-    """The secret is on the page that answers the making (or the rotation) of an endpoint, and nowhere else."""
+    """The secret is shown once, on the page after an endpoint is made or its secret rotated."""
 
     form = EndpointForm
     list_display = ("description", "url", "listens_to", "health")
@@ -75,7 +75,7 @@ class EndpointAdmin(AnyAdmin):
         return self._show_secret(request, obj, "The endpoint is made.")
 
     def _show_secret(self, request: HttpRequest, endpoint: Endpoint, sentence: str) -> HttpResponse:
-        """Rendered at once, never redirected to: a secret in a message would lie in a cookie or a session."""
+        """Show the secret in this response, without a redirect: a message would store it in a cookie or a session."""
         context = {
             **self.admin_site.each_context(request),
             "title": "The secret, shown once",
@@ -113,7 +113,7 @@ class EndpointAdmin(AnyAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(AnyAdmin):
-    """The log: code, latency, attempt n of N, next attempt, both bodies."""
+    """The log of deliveries: code, latency, attempt n of N, next attempt, both bodies."""
 
     list_display = ("created_at", "kind", "endpoint", "state", "code", "latency_ms", "attempt", "next_attempt_at")
     list_filter = ("state", "kind", "endpoint")
@@ -153,7 +153,7 @@ class DeliveryAdmin(AnyAdmin):
 
 
 def _each(request: HttpRequest, rows: QuerySet[Any], act: Callable[..., object], done: str) -> None:
-    """Do ``act`` to each row and say what came of each: a refusal of one does not hide the others' success."""
+    """Do ``act`` to each row, and tell failures beside successes."""
     for row in rows:
         try:
             act(row, by=person(request))

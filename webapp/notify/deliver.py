@@ -1,8 +1,8 @@
-"""Sending what is owed: one attempt at a time for each endpoint, each attempt by exactly one worker.
+"""Sends webhook deliveries that are due: one attempt at a time for each endpoint, each attempt by exactly one worker.
 
     drain(endpoint) -> claim   compare-and-set on endpoint (free?) and delivery (same attempt count?)
                     -> post    with no transaction open
-                    -> settle  compare-and-set on the attempt count: whose lease ran out changes nothing
+                    -> settle  compare-and-set on the attempt count: after its lease ran out it changes nothing
 
 2xx delivers. 410 switches the endpoint off. Everything else fails the attempt: the delivery waits for
 its next one (``DELAYS_S``, or longer if Retry-After says so), and the endpoint rests, longer with each
@@ -41,7 +41,7 @@ OLD_SECRET = timedelta(hours=24)
 
 
 def endpoints_due() -> list[int]:
-    """Ids of the endpoints that could be sent something now."""
+    """Ids of the endpoints with a delivery that may be sent now."""
     now = timezone.now()
     due = Delivery.objects.filter(state="pending", next_attempt_at__lte=now, endpoint__in=_free(now))
     return sorted(set(due.values_list("endpoint_id", flat=True)))
@@ -66,7 +66,7 @@ def _free(now: datetime) -> QuerySet[Endpoint]:
 
 
 def _claim(endpoint_id: int) -> Delivery | None:
-    """The oldest delivery that is due, leased to the caller with its endpoint; None when there is none to be had."""
+    """Lease the oldest due delivery, with its endpoint; None when there is none."""
     now = timezone.now()
     lease_until = now + timedelta(seconds=LEASE_S)
     with transaction.atomic():
@@ -90,7 +90,7 @@ def _keys(endpoint: Endpoint, now: datetime) -> list[str]:
 
 
 def _settle(delivery: Delivery, answer: Answer) -> None:
-    """Write down what an attempt came to, unless its lease ran out and somebody else has tried since."""
+    """Record the outcome of an attempt, unless its lease ran out and another one was made since."""
     with transaction.atomic():
         mine = Delivery.objects.filter(pk=delivery.pk, state="pending", num_attempts=delivery.num_attempts)
         if mine.update(**_outcome(delivery, answer), **_seen(answer)) != 1:
@@ -133,7 +133,7 @@ def _outcome(delivery: Delivery, answer: Answer) -> dict[str, object]:
 
 
 def _rest(endpoint: Endpoint, answer: Answer) -> None:
-    """No attempt at all for a while: 5 s, 10 s, 20 s ... 5 min, or as long as Retry-After asks."""
+    """Pause the endpoint: 5 s, 10 s, 20 s ... 5 min, or as long as Retry-After asks."""
     now = timezone.now()
     rest_s = min(DELAYS_S[1] * 2.0 ** min(endpoint.num_failures, 10), MAX_REST_S)
     endpoint.num_failures += 1
@@ -146,7 +146,7 @@ def _asked_to_wait_s(answer: Answer) -> float:
 
 
 def _is_dead(endpoint: Endpoint, delivery: Delivery) -> bool:
-    """A whole schedule went by without one success, over days."""
+    """Whether a whole schedule of attempts went by, over days, without one success."""
     if delivery.num_attempts < len(DELAYS_S) or endpoint.failing_since is None:
         return False
     return timezone.now() - endpoint.failing_since >= OFF_AFTER
@@ -156,7 +156,7 @@ def _is_dead(endpoint: Endpoint, delivery: Delivery) -> bool:
 
 
 def switch_off(endpoint: Endpoint, reason: str, *, by: Actor) -> None:
-    """Send nothing more to ``endpoint``; what it was still owed has failed and can be replayed later."""
+    """Send nothing more to ``endpoint``; deliveries that were due have failed and can be replayed."""
     rights.check(by, rights.keep_webhooks, endpoint)
     with transaction.atomic():
         if Endpoint.objects.filter(pk=endpoint.pk, enabled=True).update(enabled=False, disabled_reason=reason) != 1:
@@ -169,7 +169,7 @@ def switch_off(endpoint: Endpoint, reason: str, *, by: Actor) -> None:
 
 
 def switch_on(endpoint: Endpoint, *, by: Actor) -> None:
-    """Send to ``endpoint`` again, with a clean sheet."""
+    """Send to ``endpoint`` again, with its failures forgotten."""
     rights.check(by, rights.keep_webhooks, endpoint)
     fresh = {"enabled": True, "disabled_reason": "", "num_failures": 0, "failing_since": None, "busy_until": None}
     with transaction.atomic():
@@ -180,7 +180,7 @@ def switch_on(endpoint: Endpoint, *, by: Actor) -> None:
 
 
 def rotate(endpoint: Endpoint, *, by: Actor) -> str:
-    """A new secret; the old one signs beside it for a day, so that the receiver can change over without a gap."""
+    """Make a new secret. For a day the old one signs as well, so that the receiver can change over without a gap."""
     rights.check(by, rights.keep_webhooks, endpoint)
     endpoint.old_secret, endpoint.old_secret_until = endpoint.secret, timezone.now() + OLD_SECRET
     endpoint.secret = sign.new_secret()

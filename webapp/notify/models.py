@@ -1,4 +1,4 @@
-"""Who is told of what (Endpoint), and every message that is owed to them (Delivery, the outbox)."""
+"""Webhooks: Endpoint (which address is told of which events) and Delivery (every message to one, the outbox)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is owed to whom: written in the transaction of the event, so that neither can exist without the other."""
+"""The outbox: writes deliveries in the transaction of their event, so that neither exists without the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BODY = 20_000  # bytes; every text in a body is bounded by its column
 
 
 def on_event(event: Event, **_: Any) -> None:
-    """Put one Delivery a listening endpoint into the outbox, and ring once the transaction is through."""
+    """Write one Delivery for each endpoint that listens to the event, and ring when the transaction commits."""
     kind = next((kind for kind, events in KINDS.items() if event.kind in events), None)
     if kind is None:
         return
@@ -32,7 +32,7 @@ def on_event(event: Event, **_: Any) -> None:
 
 
 def put_test(endpoint: Endpoint, *, by: Actor) -> Delivery:
-    """A message that says only that it is a test. ValueError when the endpoint is switched off, or PermissionDenied."""
+    """Write a test message. ValueError when the endpoint is switched off, or PermissionDenied."""
     rights.check(by, rights.keep_webhooks, endpoint)
     if not endpoint.enabled:
         raise ValueError(f"{endpoint}: is switched off; switch it on to send it a test")
@@ -45,7 +45,7 @@ def put_test(endpoint: Endpoint, *, by: Actor) -> Delivery:
 
 
 def put(endpoint: Endpoint, kind: str, body: str, *, event: Event | None = None) -> Delivery:
-    """One message into the outbox, to be sent at once."""
+    """Write one message, to be sent at once."""
     delivery = Delivery.objects.create(
         endpoint=endpoint, event=event, kind=kind, body=body, next_attempt_at=timezone.now()
     )
@@ -54,7 +54,10 @@ def put(endpoint: Endpoint, kind: str, body: str, *, event: Event | None = None)
 
 
 def body_of(kind: str, event: Event) -> dict[str, Any]:
-    """type, timestamp, data. ``sequence`` counts up over the campaign's events; deliveries may arrive in any order."""
+    """The body: type, timestamp, data.
+
+    ``sequence`` counts the campaign's events, as deliveries may arrive in any order.
+    """
     occurred_at = _iso(event.at)
     data: dict[str, Any] = {
         "sequence": event.pk,

@@ -1,9 +1,9 @@
-"""One HTTP POST to an address that somebody typed in: bounded in time and bytes, never inwards.
+"""Sends one HTTP POST to an address that a person typed in: bounded in time and bytes, and never inwards.
 
 Every address of the name is judged (``addresses``). ``requests-hardened`` then resolves it again, refuses what it knows
-to be private and connects to one address, not to the name; that one is judged once more, so a name that leads elsewhere
-the second time (rebinding) gains nothing. Redirects are not followed; proxies from the environment are ignored, since
-they would resolve the name again.
+to be private and connects to one address, not to the name; that address is judged once more, so a name that resolves
+differently the second time (rebinding) gains nothing. Redirects are not followed; proxies from the environment are
+ignored, since they would resolve the name again.
 
     any answer            -> Answer(code=...)
     time over, refused... -> Answer(code=None, problem=a sentence)
@@ -43,7 +43,7 @@ NUM_KEPT = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of one attempt. ``code`` is None when no HTTP answer came, and ``problem`` says why."""
+    """The outcome of one attempt. ``code`` is None when no HTTP answer came, and ``problem`` says why."""
 
     code: int | None
     latency_ms: int
@@ -58,7 +58,7 @@ class Answer:
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError (naming the field) for an address that could never be sent to. Asks nobody."""
+    """Raise ValueError (naming the field) for an address that could never be sent to. Resolves nothing."""
     if found := _UNSENT.search(url):
         raise ValueError(f"url: holds {found[0]!r}; write it percent-encoded, as %{ord(found[0]):02X}")
     try:
@@ -82,7 +82,7 @@ _UNSENT = re.compile(r"[\x00-\x20\x7f\\]")  # where readers of addresses disagre
 
 
 def check_destination(url: str) -> None:
-    """Raise ValueError for a sane address that leads inwards today. One that nobody knows yet passes: it may come."""
+    """Raise ValueError for an address that leads inwards today. A name that does not resolve passes: it may later."""
     host, port = _destination(requests.Request("POST", url).prepare())
     try:
         known = addresses.look_up_within(host, port, LOOK_UP_S)
@@ -150,7 +150,7 @@ def _ms_since(started: float) -> int:
 
 
 class _Adapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types
-    """The hardened adapter, whose connections note their sockets so that they can be cut."""
+    """The hardened adapter; its connections register their sockets, so that they can be cut."""
 
     def __init__(self, sockets: list[socket.socket], **kwargs: Any) -> None:
         self._sockets = sockets
@@ -177,7 +177,7 @@ class _Adapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no typ
         return host_params, pool_kwargs
 
     def _pinned(self, request: requests.PreparedRequest, *args: Any) -> Any:
-        """As the package does it, with the sentence of ours. Its rebuke names the address only."""
+        """As in the package, with our sentence; its error names the address only."""
         try:
             return super().build_connection_pool_key_attributes(request, *args)
         except InvalidIPAddress as error:
@@ -194,7 +194,7 @@ def _noting(connection: Any, sockets: list[socket.socket]) -> Any:
 
 
 class _Session(HTTPSession):  # type: ignore[misc]  # the package has no types
-    """One request's session: hardened, without proxies, and able to be cut off."""
+    """The session of one request: hardened, without proxies, and able to be cut off."""
 
     def __init__(self) -> None:
         loopback = settings.WEBHOOKS_ALLOW_LOOPBACK
@@ -216,9 +216,9 @@ class _Session(HTTPSession):  # type: ignore[misc]  # the package has no types
 
 @contextlib.contextmanager
 def _cut_off(session: _Session) -> Iterator[None]:
-    """End whatever is being read after TOTAL_S, by shutting the sockets down under the reader. Raises TimeoutError.
+    """Shut down the sockets after TOTAL_S, which ends any read. Raises TimeoutError.
 
-    The reader takes the cut for the other side's end, so half a header would pass for a whole answer.
+    The reader takes this for the other side's end, so otherwise half a header would pass for a whole answer.
     """
     cut = threading.Event()
     timer = threading.Timer(TOTAL_S, _shut, (session.sockets, cut))

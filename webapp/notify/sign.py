@@ -1,4 +1,4 @@
-"""Standard Webhooks 1.0.0: ids, secrets and signatures (HMAC-SHA256 over ``{id}.{timestamp}.{body}``)."""
+"""Signs webhooks by Standard Webhooks 1.0.0: ids, secrets, HMAC-SHA256 signatures over ``{id}.{timestamp}.{body}``."""
 
 from __future__ import annotations
 

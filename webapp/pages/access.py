@@ -1,4 +1,4 @@
-"""Who may see what: a row is fetched through the permission, so nobody can hold one without the right to it."""
+"""Access to pages: a row is fetched through the reader's permission, so nobody can hold one without the right to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ PART = "Countersign-Part"
 
 
 def reader(view: View) -> View:
-    """For members only. A page is never cached; its fragment and its whole are told apart."""
+    """Wraps a view for members only.
+
+    Pages are never cached; a fragment and its whole page have different Vary headers.
+    """
 
     @never_cache
     @wraps(view)
@@ -45,9 +48,9 @@ def reader(view: View) -> View:
 
 
 def _sign_in(request: HttpRequest) -> HttpResponse:
-    """The sign-in page; a fragment must not be swapped for it, so htmx is told to leave the page.
+    """Redirect to the sign-in page. A fragment must not be swapped for it, so htmx is told to leave the page.
 
-    Not where somebody has written something: the page stays, and says what to do.
+    Unless somebody has typed something: then the page stays, and says what to do.
     """
     if not is_fragment(request):
         return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
@@ -58,17 +61,17 @@ def _sign_in(request: HttpRequest) -> HttpResponse:
 
 
 def is_fragment(request: HttpRequest) -> bool:
-    """Did htmx ask? Then it gets the part of the page that changes, not the frame around it."""
+    """Whether htmx asked. It gets the part of the page that changes, without the frame around it."""
     return request.headers.get("HX-Request") == "true"
 
 
 def typed(request: HttpRequest) -> str:
-    """What a person wrote into a form that is not taken, to be shown again."""
+    """The text of a refused form, to be shown again."""
     return request.POST.get("reason", "") or request.POST.get("note", "")
 
 
 def mark_part(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Our word that this belongs into the page. What a proxy answers in our place lacks it, whatever it looks like."""
+    """Mark a fragment as ours by a header, which a proxy's page in its place lacks."""
     if is_fragment(request):
         response[PART] = "1"
 
@@ -97,7 +100,7 @@ def run_for(user: User, pk: int) -> Run:
 
 
 def _seen_by(user: User) -> dict[str, Any]:
-    """Every member sees every row; a workspace with walls inside narrows it here."""
+    """The filter for rows that ``user`` sees: every member sees all of them."""
     if not is_member(user):
         raise PermissionDenied("Your account is not a member of this workspace.")
     return {}

@@ -1,4 +1,4 @@
-"""What every template may ask for. Lazy: a page that draws no frame pays for no query."""
+"""Context of every template, lazily: a page that draws no frame pays for no query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webapp.pages.chrome import chrome_of
 
 
 def chrome(request: HttpRequest) -> dict[str, Any]:
-    """``chrome`` (counts and budget), rights, and whether Claude is configured. Strangers get none of it."""
+    """``chrome`` (counts and budget), rights, and whether Claude is configured; nothing for strangers."""
     user = getattr(request, "user", None)
     if not isinstance(user, User) or not rights.is_member(user):
         return {}

@@ -1,4 +1,4 @@
-"""What a person sees when something is refused, missing or broken. htmx gets the card alone."""
+"""Error pages: what a person sees when something is refused, missing or broken. htmx gets the card alone."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def lost_race(request: HttpRequest, sentence: str, back: str) -> HttpResponse:
-    """409: somebody was first. Nothing of what was asked has happened."""
+    """409: somebody was first, and nothing of the request was done."""
     return _page(request, "lost_race", 409, {"sentence": sentence, "back": back})
 
 
 def csrf_refused(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Django has logged ``reason``, one of its own sentences for developers."""
+    """403 for a failed CSRF check. Django has logged ``reason``, its own sentence for developers."""
     sentence = "The form was too old or came from another site. Nothing was saved: reload the page and send it again."
     kept = {} if is_fragment(request) else {"typed": ""}  # another site's words are no part of our page
     return _page(request, "forbidden", 403, {"reason": sentence, **kept})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """400: it may not have come as far as to a session. Django has logged ``exception``."""
+    """400: may come before there is a session. Django has logged ``exception``."""
     return HttpResponse(_outside(request, "bad_request", 400, {}), status=400)
 
 
 def broken(request: HttpRequest) -> HttpResponse:
-    """500: rendered without database or session, which may be what broke. The number is in the log."""
+    """500: rendered without database and session, either of which may have failed. The log has the same number."""
     number = secrets.token_hex(4)
     log.error("error %s on %s", number, request.path)
     page = _outside(request, "broken", 500, {"error": number, "at": timezone.now()})
@@ -56,7 +56,7 @@ def _outside(request: HttpRequest, name: str, status: int, context: dict[str, ob
 
 
 def _page(request: HttpRequest, name: str, status: int, about: dict[str, object]) -> HttpResponse:
-    """What a person typed is shown again, so that it is not lost."""
+    """The error page, with what the person had typed, so that it is not lost."""
     context = {"typed": typed(request), **about}
     if is_fragment(request):
         part = render(request, f"errors/_{name}.html", context, status=status)

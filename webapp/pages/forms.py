@@ -1,4 +1,4 @@
-"""What people fill in. Every message names the field and the way out."""
+"""All forms. Every message names the field and the way out."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from research.propose import notes
 
 
 class Words(forms.CharField):
-    """What reviewers read, kept as Claude's words are: what could hide is visible, and lines end as they do there."""
+    """Prose that reviewers read, normalised as Claude's is: invisible characters are shown, line ends are newlines."""
 
     def to_python(self, value: Any) -> str:
         return readable(super().to_python(value) or "")
 
 
 class Patch(forms.CharField):
-    """A diff: what is wrong with it, its size and a NUL included, is for ``pasted`` to say, as at every other door."""
+    """A diff. All checks, also of its size and of a NUL, are left to ``pasted``, as for ``manage.py gate``."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -33,7 +33,7 @@ class Patch(forms.CharField):
 
 
 class Fields(forms.Form):
-    """A form that a verb may still refuse."""
+    """A form whose fields can get the errors of a verb."""
 
     asks_for = ""  # the panel on the page that it came from
     CALLED: Mapping[str, str] = {}
@@ -47,7 +47,7 @@ class Fields(forms.Form):
 
 
 class OnARevision(Fields):
-    """What a person signs is the revision that was on the screen: its change by the digest, its words by the number."""
+    """Carries the revision that was on the screen: its digest for the change, its number for the words."""
 
     OLD = {"required": "This page is too old: reload it, and read what is on the table now."}
 
@@ -56,7 +56,7 @@ class OnARevision(Fields):
 
 
 class DecisionForm(OnARevision):
-    """One decision."""
+    """A decision on a proposal."""
 
     choice = forms.ChoiceField(choices=Decision.ON_A_REVIEW)
     category = forms.ChoiceField(choices=[("", "Choose why"), *Decision.CATEGORIES], required=False)
@@ -73,7 +73,7 @@ class DecisionForm(OnARevision):
 
 
 class OverrideForm(OnARevision):
-    """One signature under the override of the gates that were on the screen."""
+    """A signature to override the gates that were on the screen."""
 
     asks_for = "override"
     gates_sha256 = forms.CharField(max_length=64, widget=forms.HiddenInput)
@@ -83,7 +83,7 @@ class OverrideForm(OnARevision):
 
 
 class WithdrawForm(Fields):
-    """Take a proposal off the table."""
+    """Withdraw a proposal."""
 
     asks_for = "withdraw"
     reason = forms.CharField(
@@ -148,7 +148,7 @@ class ProposalForm(Fields):
         return fields
 
     def _parse(self, fields: dict[str, Any], name: str, read: Callable[[str], tuple[Any, ...]]) -> None:
-        """The text of a field becomes what it says; what is wrong with it stands beside it."""
+        """Parse a field's text; an error stands beside the field."""
         try:
             fields[name] = read(fields.get(name, ""))
         except ValueError as error:
@@ -166,7 +166,7 @@ class ProposalForm(Fields):
 
     @property
     def said(self) -> dict[str, Any]:
-        """The fields of a Draft that a person fills in."""
+        """The fields of a Draft that the person filled in."""
         said = self.cleaned_data
         prediction = Prediction(
             effect_bpb=said["effect_bpb"],
@@ -184,7 +184,7 @@ class ProposalForm(Fields):
 
 
 class EditForm(ProposalForm):
-    """Somebody's proposal in another person's hands: what is left alone stays as it was, to the letter."""
+    """A proposal in another person's hands: fields that are left alone keep their exact values."""
 
     number = forms.IntegerField(widget=forms.HiddenInput)
     digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
@@ -206,7 +206,7 @@ class EditForm(ProposalForm):
 
     @property
     def _chance(self) -> float:
-        """A percentage that was left alone is the chance as it was stated, however many digits it has."""
+        """The chance from a percentage. Left alone, it is the exact chance as stated, however many digits it has."""
         if self.cleaned_data["chance_percent"] == self.initial["chance_percent"]:
             return self.shown.prediction.chance_to_win
         return super()._chance
@@ -217,12 +217,12 @@ class EditForm(ProposalForm):
 
 
 def _plain(text: str) -> str:
-    """A browser sends other line ends than it was given."""
+    """The text with plain line ends, since a browser sends others than it was given."""
     return text.replace("\r\n", "\n").strip()
 
 
 def _written(draft: Draft, files: dict[str, str]) -> dict[str, Any]:
-    """``draft`` as the fields of a form; the diff stays empty where it no longer applies."""
+    """``draft`` as form fields; the diff is empty where it no longer applies."""
     try:
         patch = handwritten.diff_of(files, draft.edits)
     except ValueError:
@@ -247,7 +247,7 @@ def _written(draft: Draft, files: dict[str, str]) -> dict[str, Any]:
 
 
 class NoteForm(forms.Form):
-    """Something to tell the proposer."""
+    """A steering note for the proposer."""
 
     note = forms.CharField(max_length=notes.MAX_CHARS, widget=forms.Textarea)
 
@@ -259,7 +259,7 @@ class StopForm(forms.Form):
 
 
 class SignIn(AuthenticationForm):
-    """Username and password; the session outlives the browser only where that was ticked."""
+    """Username and password; the session outlives the browser only if that was ticked."""
 
     keep = forms.BooleanField(required=False, initial=True)
 

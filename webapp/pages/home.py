@@ -1,4 +1,4 @@
-"""The way in: straight to what waits for a person."""
+"""The start page: leads to what waits for the reader."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_safe
 @reader
 def navigation(request: HttpRequest) -> HttpResponse:
-    """The frame's counts and budget, refetched when something changed. ``at`` is the section that stays marked."""
+    """Counts and budget of the frame, fetched again when something changed. ``at`` is the marked section."""
     return render(request, "_navigation.html", {"section": request.GET.get("at", "")})

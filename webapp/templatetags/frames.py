@@ -31,7 +31,7 @@ def card(
 
 @register.simple_block_tag
 def notice(content: SafeString, tone: str, image: str, title: str, role: str = "note") -> SafeString:
-    """A loud line that has to be read, under a heading of its own. ``tone``: good, warn, bad, or none."""
+    """A prominent message with a heading of its own. ``tone``: good, warn, bad, or none."""
     return format_html(
         '<div class="notice {}" role="{}">{}<div><div class="h">{}</div>{}</div></div>',
         tone, role, icon(image), title, content,
@@ -40,7 +40,7 @@ def notice(content: SafeString, tone: str, image: str, title: str, role: str = "
 
 @register.simple_block_tag
 def placeholder(content: SafeString, image: str, title: str, level: str = "h3", tone: str = "") -> SafeString:
-    """What stands where there is nothing to show: a picture, a heading of ``level``, and what follows from it."""
+    """What is shown where there is nothing yet: a picture, a heading of ``level``, and the body."""
     return format_html(
         '<div class="empty"><div class="pic {}">{}</div><{}>{}</{}>{}</div>',
         tone, icon(image), level, title, level, content,

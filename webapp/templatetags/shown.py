@@ -1,4 +1,4 @@
-"""How numbers, times and people are written on a page. A missing number is a dash that says why."""
+"""Filters that write numbers, times, states and people on a page. A missing number is a dash that says why."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def words(state: str) -> str:
 
 @register.filter
 def headline(message: str) -> str:
-    """The line that says what went wrong: the last one of a traceback, else the first."""
+    """The line of an error message that matters: the last one of a traceback, else the first."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or [""]
     return lines[-1 if lines[0].startswith(("File ", "Traceback ")) else 0]
 
@@ -162,7 +162,7 @@ _NAMED = re.compile(r"\b([RP])-(\d{1,9})\b")
 
 @register.filter
 def linked(sentence: str) -> SafeString:
-    """A sentence of ours in which every run and proposal is a link to its page."""
+    """A sentence of ours with every run and proposal linked to its page."""
     pages = {"R": "run", "P": "proposal"}
 
     def link(found: re.Match[str]) -> str:
@@ -181,13 +181,13 @@ BLAME = {
 
 @register.filter
 def blame(failure: dict[str, Any]) -> str:
-    """Whose doing a run's failure is, and so what follows from it."""
+    """Whose fault a run's failure is, and what follows."""
     return BLAME[attempts.fault_of(failure)]
 
 
 @register.filter
 def who(by: str) -> str:
-    """``user:mira`` as mira; ``judge`` as the room that acted."""
+    """The actor for people: ``user:mira`` as mira, ``judge`` as the part of the house."""
     return by.partition(":")[2] or by
 
 
@@ -200,7 +200,7 @@ def coloured(parts: Iterable[tuple[str, str]]) -> SafeString:
 
 @register.filter
 def person(user: User | None) -> str:
-    """What people call ``user``: the full name, or the name that they sign in with. Nobody is the empty string."""
+    """A person's full name, else username; "" for None."""
     return "" if user is None else user.get_full_name() or user.get_username()
 
 
@@ -212,13 +212,13 @@ def plural(value: int, noun: str) -> str:
 
 @register.filter
 def level(alpha: float) -> str:
-    """Of a measured interval: 0.05 is 95 %."""
+    """The level of a measured interval: alpha 0.05 is 95 %."""
     return levels.measured(alpha)
 
 
 @register.simple_tag
 def stated() -> str:
-    """Of an interval that a proposer states."""
+    """The level of an interval that a proposer states."""
     return levels.STATED
 
 
@@ -242,7 +242,7 @@ def when(moment: datetime | None, why: str = "not yet") -> SafeString:
 
 
 def ago(seconds_: float) -> str:
-    """The same words as ``ago`` in app.js; what is still to come is in a while."""
+    """A relative time, in the same words as ``ago`` in app.js: "5 min ago", "in 5 min"."""
     if seconds_ <= -45:
         return "in " + ago(-seconds_).removesuffix(" ago")
     if seconds_ < 45:
@@ -303,7 +303,7 @@ PILLS = {
 
 @register.simple_tag
 def pill(state: str) -> SafeString:
-    """A state as an icon, a colour and a word, so that none of them has to be understood alone."""
+    """A state as an icon, a colour and a word, never one of them alone."""
     tone, name, text = PILLS[state]
     return format_html('<span class="pill {}" data-state="{}">{}{}</span>', tone, state, icon(name), text)
 

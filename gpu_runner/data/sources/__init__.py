@@ -3,13 +3,13 @@
     stdlib     the Python standard library's own source text: at hand on every machine, about 12 MB
     packages   the source text of the Python packages that are installed: hundreds of MB on a GPU machine
     text       a folder of text files, one document a file; JSON: one document a line or item, in "text"
-    nanochat   parquet files with a column "text"; what their names hold out, else the last file
+    nanochat   parquet files with a column "text"; held out are the files whose names say so, else the last one
     llmc       .bin with a header, of llm.c and modded-nanogpt
     npy        numpy's .npy, as build-nanogpt writes them
     nanogpt    .bin (or OLMo's .npy, datatrove's .ds) without header: uint16, or what --dtype says
     megatron   .bin with an .idx beside it, of Megatron-LM
 
-The first four give documents of text, the others tokens that somebody else made; of these the files are held out whose
+The first four give documents of text, the others tokens that somebody else made. Token files are held out where their
 names say so, by whole words.
 """
 
@@ -38,7 +38,7 @@ OPENERS: dict[str, Callable[[Path], TextSource | TokenSource]] = {
 def open_source(
     path: Path | None, kind: str | None, *, column: str | None = None, dtype: str | None = None
 ) -> TextSource | TokenSource:
-    """The source at ``path``, of the format that is named or that it looks like. ValueError says what is wrong."""
+    """The source at ``path``, of the format ``kind`` or the one that it looks like. ValueError says what is wrong."""
     if path is None:
         if kind == "packages":
             return packages.open_source(None)

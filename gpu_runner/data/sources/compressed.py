@@ -1,4 +1,4 @@
-"""Files as they are or packed, as streams of bytes: a piece is unpacked at a time."""
+"""Opens files as streams of bytes, packed or not, unpacked piece by piece."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def kind_of(path: Path) -> str:
 
 
 def num_bytes_of(path: Path) -> int:
-    """Unpacked, about."""
+    """Size of the unpacked file, about."""
     return path.stat().st_size * (TIMES_SMALLER if is_packed(path) else 1)
 
 

@@ -1,4 +1,4 @@
-"""Every file of a source's folder: what links lead to as well, each file once, and nothing left out unsaid."""
+"""Finds every file of a source's folder, linked ones too, each once; what is left out is told."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def files_below(folder: Path, left_out: LeftOut) -> Files:
     """Every regular file below ``folder`` but hidden ones, sorted by its path in there.
 
     Links are followed wherever they lead: the Hub's cache is made of links, and so are folders that span disks. A
-    file or folder that can be reached by two ways is taken once, by the one without a link. ValueError for a folder
+    file or folder with two paths is taken once, by the path without a link. ValueError for a folder
     that cannot be read, for a link into what every sandbox shows, and for a dataset of our own.
     """
     walk = _Walk(folder, left_out)
@@ -60,7 +60,7 @@ def _told(leading_out: list[Path]) -> tuple[str, ...]:
 
 
 class _Walk:
-    """First what lies in the folder itself, then behind its links, in the order of their names."""
+    """Walks the folder itself first, and then what its links lead to, in the order of their names."""
 
     def __init__(self, folder: Path, left_out: LeftOut) -> None:
         self.home, self.left_out = folder.resolve(), left_out
@@ -71,7 +71,7 @@ class _Walk:
         self.seen: set[Identity] = set()
 
     def through(self, top: Path) -> None:
-        """All of ``top``; its links are kept for later."""
+        """Take all files of ``top``; links are kept for later."""
         self.is_new(os.stat(top))
         folders = [top]
         while folders:
@@ -91,7 +91,7 @@ class _Walk:
                     self.take(path, entry.stat())
 
     def follow(self, link: Path) -> None:
-        """What ``link`` leads to, unless it is nothing, taken already, or a folder that holds what is walked here."""
+        """Take what ``link`` leads to, unless it is broken, taken already, or a folder above one that was entered."""
         try:
             target, status = link.resolve(strict=True), link.stat()
         except (OSError, RuntimeError):  # RuntimeError: a loop, in Python 3.11 and 3.12

@@ -1,4 +1,4 @@
-"""Which format a folder looks like, by the files below it. What is found nowhere is named, not read as text."""
+"""Guesses a folder's format by the files in it. A file of an unknown format is an error, not text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpu_runner.data.sources.folder import files_below
 
 
 def guess(folder: Path) -> str:
-    """One of the FORMATS. ValueError for what is none: another project's files, packed ones."""
+    """One of the FORMATS. ValueError for files of another format, or packed ones."""
     paths = files_below(folder, LeftOut()).paths
     if any(map(nanochat.is_parquet, paths)):
         return "nanochat"
@@ -25,7 +25,7 @@ def guess(folder: Path) -> str:
 
 
 def _form_of_tokens(paths: Sequence[Path]) -> str:
-    """By the first file that has anything in it: an empty one says nothing."""
+    """The format of the first file that is not empty."""
     first = next((path for path in paths if path.stat().st_size), paths[0])
     if megatron.has_index(first):
         return "megatron"

@@ -1,4 +1,4 @@
-"""Text in JSON: a document in each line, or in each item of one array; in one field, "text" unless another is named.
+"""Reads text from JSON: a document in each line, or in each item of one array, in the field "text" or a named one.
 
 A line ends at a newline and nowhere else: the other marks that Unicode calls line ends are text in JSON.
 """
@@ -33,7 +33,7 @@ class Reading:
 
 
 def documents_of_lines(path: Path, lines: Iterable[bytes], by: Reading) -> Iterator[Document]:
-    """JSON Lines. ValueError names the line that is no object with a text in the column."""
+    """Documents of JSON Lines. ValueError names a line that is no object with a text in the column."""
     number = 0
     for number, line in enumerate(lines, start=1):
         name, where = f"{path}, line {number}", f"{path}: line {number}"
@@ -50,7 +50,7 @@ def documents_of_lines(path: Path, lines: Iterable[bytes], by: Reading) -> Itera
 
 
 def documents_of_file(path: Path, file: BinaryIO, by: Reading) -> Iterator[Document]:
-    """A ``.json``: an array of objects or texts, one object, or JSON Lines under another name (as C4's are).
+    """Documents of a ``.json``: an array of objects or texts, one object, or JSON Lines under that suffix (C4's are).
 
     ValueError where it is none of these.
     """
@@ -78,17 +78,17 @@ def documents_of_file(path: Path, file: BinaryIO, by: Reading) -> Iterator[Docum
 
 
 def are_rows(lines: Sequence[bytes]) -> bool:
-    """Whether two lines are JSON objects, each by itself."""
+    """Whether these are two lines and each is a JSON object."""
     return len(lines) == 2 and all(isinstance(_parsed(line), dict) for line in lines)
 
 
 def _loads(body: bytes) -> Any:
-    """Integers as floats: they are not used, and of integers Python reads no more than 4,300 digits."""
+    """Parsed JSON, integers as floats: they are not used, and Python refuses integers of more than 4,300 digits."""
     return json.loads(body.decode(), parse_int=float)
 
 
 def _parsed(line: bytes) -> Any:
-    """What a line holds; None where it is not JSON by itself."""
+    """The parsed line; None where it is not JSON by itself."""
     try:
         return _loads(line)
     except (ValueError, RecursionError):
@@ -136,7 +136,7 @@ def _encoded(text: str, where: str) -> bytes:
 
 
 def _names(row: dict[str, Any]) -> str:
-    """What the row has instead, and which option takes it."""
+    """The fields that the row has, and the option that names one."""
     shown = [f"{name} ({KINDS.get(type(value), 'null')})" for name, value in list(row.items())[:NAMES_SHOWN]]
     more = f" and {len(row) - NAMES_SHOWN} more" if len(row) > NAMES_SHOWN else ""
     texts = [name for name, value in row.items() if isinstance(value, str)][:3]

@@ -1,7 +1,7 @@
-"""llm.c's and modded-nanogpt's .bin: a header of 256 int32, then tokens.
+"""Reads llm.c's and modded-nanogpt's .bin: a header of 256 int32, then tokens.
 
 The header begins with a magic number, a version and the number of tokens: 20240520, version 1, is
-uint16 (GPT-2's ids); 20240801 is uint32 (Llama 3's). Which tokenizer made the ids is not in it.
+uint16 (GPT-2's ids); 20240801 is uint32 (Llama 3's). It does not name the tokenizer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def has_header(path: Path) -> bool:
 
 
 def unknown_magic(path: Path) -> int | None:
-    """What a header begins with that counts its tokens as these do, and is none of them; None where there is none."""
+    """The magic number of a header that is laid out like these but is not known; None where there is no such header."""
     header = _header(path)
     if len(header) < 256 or header[3:].any() or header[2] < 1:
         return None
@@ -42,7 +42,7 @@ def open_source(folder: Path) -> TokenSource:
 
 
 def _header(path: Path) -> npt.NDArray[np.int32]:
-    """The first 256 int32, fewer of a shorter file."""
+    """The first 256 int32; fewer where the file is shorter."""
     return np.fromfile(path, dtype="<i4", count=256)
 
 

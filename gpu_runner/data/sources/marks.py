@@ -1,7 +1,7 @@
-"""Many texts in one file of plain text, as TinyStories keeps them: a line ends in <|endoftext|> where a text does.
+"""Splits a plain text file that holds many texts, as TinyStories does: a line ends in <|endoftext|> where a text ends.
 
-A tokenizer is given text alone, so the mark would be thirteen letters that a model learns to write, and the file one
-document. Within a line it stays what it is, since a page about tokenizers has it there; and that is said.
+A tokenizer is given text alone, so an unsplit mark would be thirteen letters that a model learns to write, and the file
+one document. A mark within a line stays text, since a page about tokenizers may have it there; that is told.
 """
 
 from __future__ import annotations

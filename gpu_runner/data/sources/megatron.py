@@ -1,7 +1,7 @@
-"""Megatron-LM's indexed dataset: PREFIX.bin holds tokens and nothing else, PREFIX.idx their type and sequences.
+"""Reads Megatron-LM's indexed dataset: PREFIX.bin holds tokens and nothing else, PREFIX.idx their type and sequences.
 
-Of the index the type and the number of tokens are used. Where documents end is found as everywhere, by the token that
-``--append-eod`` wrote behind each (megatron/core/datasets/indexed_dataset.py).
+Of the index only the type and the number of tokens are used. The ends of documents are found by the separator that
+``--append-eod`` wrote behind each, as for all tokens (megatron/core/datasets/indexed_dataset.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def index_of(path: Path) -> Path:
 
 
 def has_index(path: Path) -> bool:
-    """Whether a file of tokens has such an index beside it."""
+    """Whether an .idx lies beside the file of tokens."""
     try:
         with open(index_of(path), "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -33,7 +33,7 @@ def has_index(path: Path) -> bool:
 
 
 def open_source(folder: Path) -> TokenSource:
-    """ValueError that names a file without index, or with another number of tokens than it says."""
+    """ValueError names a file without an index, or with another number of tokens than its index says."""
     return open_shards(folder, "megatron", (".bin",), _open, beside=".idx")
 
 

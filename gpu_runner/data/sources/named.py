@@ -1,11 +1,11 @@
-"""What the name of a shard, or of its folder, says of the split that it belongs to: by whole words, never by letters.
+"""Decides by the names of shards and their folders which are trained on and which are held out: by whole words only.
 
 The words are those by which Hugging Face's ``datasets`` finds splits (datasets/data_files.py), and what people write
 for a held-out part. A file's own name comes before its folders', and an inner folder's before an outer one's:
-``test_data/train.bin`` is training text. Which file became what, and why, is a sentence that is said before anything
-is written (``told``); every source puts its sentences into its ``notes``.
+``test_data/train.bin`` is training text. A sentence says which file became what, and why, before anything is written
+(``told``); every source puts these sentences into its ``notes``.
 
-For shards only. The names of documents are titles: ``how_to_train_for_a_test.txt`` says nothing of a split.
+For shards only. Names of documents are titles: ``how_to_train_for_a_test.txt`` says nothing about a split.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NUM_NAMED = 3  # files that a sentence names; of the others it says how many the
 
 @dataclass(frozen=True)
 class Said:
-    """What a name says, and by which word of which name: for the sentence."""
+    """The split that a name says, with the word and the name, for the sentence."""
 
     split: SplitSaid
     word: str
@@ -40,9 +40,9 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which shards are trained on and which are held out, each in the order in which they came.
+    """Which shards are trained on and which are held out, in the order in which they came.
 
-    ``held_out`` is empty where no name sets anything aside: then the source has to say what else decides.
+    ``held_out`` is empty where no name says so; then the source decides by something else.
     """
 
     train: tuple[Path, ...]
@@ -51,9 +51,9 @@ class Plan:
 
 
 def split_said_by(relative: PurePath | str) -> Said | None:
-    """What a shard's path, below its source's folder, says; None where it is silent.
+    """What a shard's path, below its source's folder, says; None where it says nothing.
 
-    ValueError where the file's own name says both. A folder that does (``train_val/``) is silent.
+    ValueError where the file's own name says both. A folder that says both (``train_val/``) counts as saying nothing.
     """
     path = PurePath(relative)
     own = _said(path.name)
@@ -68,10 +68,10 @@ def split_said_by(relative: PurePath | str) -> Said | None:
 
 
 def plan(folder: Path, paths: Iterable[Path], read_as: Mapping[Path, PurePath] | None = None) -> Plan:
-    """``paths`` below ``folder`` by what their names say. Silent ones are trained on where others are held out.
+    """Plan ``paths`` below ``folder`` by their names. Where some are held out, those that say nothing are trained on.
 
-    ``read_as`` gives the names of files that are to be read as others: of documents, whose names are titles.
-    ValueError where a name contradicts itself, or where every one of them is held out.
+    ``read_as``: names to read instead of some files' own, for documents, whose names are titles.
+    ValueError where a name contradicts itself, or where all of them are held out.
     """
     heard = read_as or {}
     said = {path: split_said_by(heard.get(path) or path.relative_to(folder)) for path in paths}
@@ -87,7 +87,7 @@ def plan(folder: Path, paths: Iterable[Path], read_as: Mapping[Path, PurePath] |
 
 
 def told(what: str, names: Sequence[str], why: str) -> str:
-    """One sentence of the plan: ``Held out: 2 files (a_val_0.bin, a_val_1.bin), since ...``."""
+    """A sentence for the notes: ``Held out: 2 files (a_val_0.bin, a_val_1.bin), since ...``."""
     shown = ", ".join(names[:NUM_NAMED])
     more = f" and {len(names) - NUM_NAMED:,} more" if len(names) > NUM_NAMED else ""
     return f"{what}: {len(names):,} file{'s' * (len(names) != 1)} ({shown}{more}), {why}."
@@ -120,7 +120,7 @@ def _why(said: dict[Path, Said | None], paths: Iterable[Path]) -> str:
 
 
 def _said(name: str) -> list[Said]:
-    """What one name says: nothing, one thing or both."""
+    """The splits that one name says: none, one or both."""
     words = list(words_of(name))
     said: dict[SplitSaid, Said] = {}
     for word in (*words, *("".join(pair) for pair in pairwise(words) if pair in PAIRS)):
@@ -132,12 +132,12 @@ def _said(name: str) -> list[Said]:
 
 
 def words_of(name: str) -> Iterable[str]:
-    """The words of a name in lower case, without its suffixes: cut at all that is no letter, and where case rises."""
+    """The words of a name in lower case, without suffixes: split at non-letters and at capitals within a word."""
     for run in re.findall(r"[^\W\d_]+", _stem(name)):
         yield from (word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", run))
 
 
 def _stem(name: str) -> str:
-    """Without ``.bin``, ``.jsonl.gz`` and the like; a folder's name loses nothing that says a split."""
+    """The name without ``.bin``, ``.jsonl.gz`` and the like."""
     suffix = re.search(r"(\.(bin|npy|parquet|jsonl?|ndjson|txt|gz|zst|xz|bz2))+$", name, re.IGNORECASE)
     return name[: suffix.start()] if suffix else name

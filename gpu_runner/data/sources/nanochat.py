@@ -1,7 +1,7 @@
-"""Parquet as nanochat and the Hugging Face Hub keep it: a document in each row of one column, "text" unless named.
+"""Reads parquet as nanochat and the Hugging Face Hub keep it: a document in each row of one column, "text" by default.
 
-What is held out: the files whose names say so. Where no name says anything, the last file, as nanochat does; where
-all of them say "train", or there is one file alone, documents by their hash.
+Held out are the files whose names say so. Where no name says anything it is the last file, as nanochat does; where
+all names say "train", or there is only one file, documents by their hash.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def open_source(folder: Path, column: str | None = None) -> TextSource:
-    """ValueError when there is no row of text, or a file has no such column."""
+    """ValueError when no row has text, or a file lacks the column."""
     left_out = LeftOut()
     found = files_below(folder, left_out)
     shards = _shards(folder, found.paths, column or TEXT, left_out)
@@ -59,7 +59,7 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
 
 
 def _shards(folder: Path, paths: Sequence[Path], column: str, left_out: LeftOut) -> list[Shard]:
-    """The files with rows, in order. All other files are counted."""
+    """The files that have rows, in order. The others are counted as left out."""
     shards = []
     for path in paths:
         if not is_parquet(path):
@@ -76,7 +76,7 @@ def _shards(folder: Path, paths: Sequence[Path], column: str, left_out: LeftOut)
 
 
 def _plan(folder: Path, shards: Sequence[Shard]) -> named.Plan:
-    """Which are held out, and the sentences that say why."""
+    """Which files are held out, with the sentences that say why."""
     paths = tuple(shard.path for shard in shards)
     plan = named.plan(folder, paths)
     last = paths[-1].relative_to(folder)
@@ -98,7 +98,7 @@ def _plan(folder: Path, shards: Sequence[Shard]) -> named.Plan:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """pyarrow's ParquetFile. ValueError names a file that is none, or breaks off."""
+    """pyarrow's ParquetFile. ValueError names a file that is not parquet, or is cut off."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -128,7 +128,7 @@ def _measured(path: Path, column: str) -> Shard:
 
 
 def _refuse_no_text(path: Path, types: dict[str, Any], column: str) -> None:
-    """ValueError says what the file has, and which option takes it."""
+    """ValueError says which columns the file has, and which option names one."""
     texts = [name for name, kind in types.items() if _is_text(kind)]
     if column in texts:
         return
@@ -139,13 +139,13 @@ def _refuse_no_text(path: Path, types: dict[str, Any], column: str) -> None:
 
 
 def _is_text(kind: Any) -> bool:
-    """Also of a dictionary's values, and of what an extension (such as JSON) keeps."""
+    """Whether a column's type is text, or a dictionary or extension type (such as JSON) that stores text."""
     inner = getattr(kind, "value_type", None) if str(kind).startswith("dictionary") else None
     return str(inner or getattr(kind, "storage_type", kind)) in TEXT_TYPES
 
 
 def _documents(path: Path, by: Reading) -> Iterator[Document]:
-    """A row without text is no document."""
+    """The rows as documents, those without text left out."""
     import pyarrow
 
     number = 0

@@ -1,7 +1,7 @@
-"""Tokens and nothing else, as in nanoGPT's train.bin and val.bin, OLMo's .npy and datatrove's .ds; under any name.
+"""Reads files of tokens without header: nanoGPT's train.bin and val.bin, OLMo's .npy, datatrove's .ds, under any name.
 
-uint16 unless ``--dtype`` says another width; where the values look like another one, that has to be said. meta.pkl is
-never opened.
+uint16 unless ``--dtype`` names another width; where the values look like another one, the person has to name one.
+meta.pkl is never unpickled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAME = {"int32": "uint32"}  # of tokens, where the numbers are the same
 
 
 def open_source(folder: Path, dtype: str | None = None) -> TokenSource:
-    """ValueError when a file has a header, is no row of such numbers, or looks like another width than is read."""
+    """ValueError when a file has a header, is no array of tokens, or looks like another width than it is read in."""
     opener = partial(_open, dtype=dtype)
     facts = {"dtype": dtype} if dtype else {}
     source = open_shards(folder, "nanogpt", SUFFIXES, opener, **facts)
@@ -61,7 +61,7 @@ def _refuse_other_width(path: Path) -> None:
 
 
 def _refuse_other_vocab(path: Path, dtype: str) -> None:
-    """Against nanoGPT's own word for how many tokens there are, where it lies beside the file."""
+    """ValueError where tokens exceed the ``vocab_size`` of nanoGPT's meta.pkl beside the file."""
     vocab = widths.vocab_of_meta(path.with_name(META))
     if vocab is None or not path.stat().st_size or dtype in (fitting := widths.within(path, vocab)):
         return
@@ -72,7 +72,7 @@ def _refuse_other_vocab(path: Path, dtype: str) -> None:
 
 
 def other_widths(fitting: Iterable[str]) -> str:
-    """What to try instead."""
+    """The end of a sentence: which widths to try instead."""
     named = " or ".join(f"--dtype {name}" for name in fitting)
     return f"name {named}, in which none is" if named else "in no other --dtype it is any better"
 

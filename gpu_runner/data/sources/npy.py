@@ -1,6 +1,6 @@
-"""numpy's .npy, as build-nanogpt writes its shards: a header that says the type, then one flat array of tokens.
+"""Reads numpy's .npy, as build-nanogpt writes its shards: a header with the type, then one flat array of tokens.
 
-Nothing is unpickled. Files of that name without the header (OLMo's are such) are read as ``nanogpt`` reads its own.
+Nothing is unpickled. Files with that suffix but without the header, such as OLMo's, are for ``nanogpt``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def has_header(path: Path) -> bool:
 
 
 def open_source(folder: Path) -> TokenSource:
-    """ValueError that names a file which is no array of integers, or shorter than its header says."""
+    """ValueError names a file that is no array of integers, or shorter than its header says."""
     return open_shards(folder, "npy", SUFFIXES, _open)
 
 
@@ -42,7 +42,7 @@ def _open(path: Path) -> TokenFile:
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether columns come first, type, and how many bytes all that takes."""
+    """Shape, Fortran order, type, and the header's own length in bytes."""
     with open(path, "rb") as file:
         try:
             version = numpy_format.read_magic(file)

@@ -1,8 +1,8 @@
-"""The source text of the Python packages that are installed: hundreds of MB where a model trains, and no download.
+"""The source text of the installed Python packages: hundreds of MB where a model trains, and no download.
 
-A sandbox shows runs the packages that are installed, so nothing is held out of them: val and sealed are those of the
-standard library, made of modules that every sandbox hides, and the rest of it is trained on as well. Two machines agree
-only where the manifest's hash does; it names every package and version.
+A sandbox shows the installed packages, so nothing is held out of them: val and sealed come from the standard library's
+modules that every sandbox hides, and its other modules are trained on as well. Two machines have the same dataset only
+where the manifest's hash agrees; the manifest names every package and version.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SUFFIXES = (".py", ".pyi")
 
 
 def open_source(folder: Path | None) -> TextSource:
-    """Every module of every package in ``folder``, or where this Python finds its own, and the standard library.
+    """Every module of every package in ``folder`` (or where this Python finds its own), and of the standard library.
 
-    Sorted by package and path. A file that two packages name is one document; one with a 0 byte is no text, and one
-    that a sandbox hides is left out. ValueError when there is no package, or too little can be held out.
+    Sorted by package and path. A file that two packages name is one document; files with a 0 byte, and those that a
+    sandbox hides, are left out. ValueError when there is no package, or too little can be held out.
     """
     left_out = LeftOut()
     found = {str(one.metadata["Name"]).lower(): one for one in _installed(folder)}
@@ -54,7 +54,7 @@ def _installed(folder: Path | None) -> Iterator[Distribution]:
 
 
 def _sources(package: Distribution, left_out: LeftOut) -> list[Path]:
-    """The package's own list, RECORD, says which files are its own; a folder would not."""
+    """The files that the package's own RECORD lists; its folder may have others."""
     if package.files is None:
         left_out.file("package(s) without a list of files", package.metadata["Name"])
     listed = sorted(str(file) for file in package.files or () if file.suffix in SUFFIXES)

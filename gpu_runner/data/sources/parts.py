@@ -1,4 +1,4 @@
-"""One held-out text for all three splits: cut where a line ends."""
+"""Cuts one held-out text into three, one for each held-out split, at ends of lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEAR = 50  # part of a text within which the end of a line is looked for
 
 
 def parts_of(name: str, text: bytes) -> Iterator[Document]:
-    """A held-out text in a part for each held-out split, in the usual shares; what has no text in it is no part."""
+    """A part of the text for each held-out split, in the usual shares; parts without text are left out."""
     stops = [_end_of_line(text, stop) for _, stop in held_out_bounds(len(text)).values()]
     for split, (start, stop) in zip(HELD_OUT, pairwise([0, *stops]), strict=True):
         if text[start:stop].strip():
@@ -21,7 +21,7 @@ def parts_of(name: str, text: bytes) -> Iterator[Document]:
 
 
 def _end_of_line(text: bytes, place: int) -> int:
-    """Near ``place`` and not before it: behind a line, else behind a word, else behind a character."""
+    """A place to cut, at or soon after ``place``: behind a line, else behind a word, else behind a character."""
     near = text[place : place + max(len(text) // NEAR, 1)]
     for end in (b"\n", b" "):
         if (found := near.find(end)) >= 0:

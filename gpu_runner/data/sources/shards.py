@@ -1,4 +1,4 @@
-"""What all files of tokens have in common: finding them, one width for all, and saying which became what."""
+"""Opens a folder of token files, for all formats: finds them, requires one width, and plans which are held out."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ ZEROS_BYTES = 1 << 16  # so many zeros at the end of a file are no text
 def open_shards(
     folder: Path, form: str, suffixes: Collection[str], opener: Opener, *, beside: str = "", **facts: str | int
 ) -> TokenSource:
-    """Every file below ``folder`` with one of the suffixes, opened by ``opener``, which reads what has the suffix
-    ``beside``, too. ValueError names what is wrong.
+    """Every file below ``folder`` with one of the suffixes, opened by ``opener``.
+
+    ``beside`` is the suffix of files that ``opener`` reads as well. ValueError names what is wrong.
     """
     left_out, paths = LeftOut(), []
     below = files_below(folder, left_out)
@@ -56,14 +57,14 @@ def open_shards(
 
 
 def _opened(path: Path, opener: Opener) -> TokenFile:
-    """What has a mark of another format at its head is not read as tokens."""
+    """The opened file. ValueError where its first bytes are another format's."""
     if what := strangers.by_its_head(path):
         raise ValueError(f"{path}: {what}")
     return opener(path)
 
 
 def _unfinished(files: dict[Path, TokenFile]) -> Iterator[str]:
-    """A file that was made in its full length first, as np.memmap does, and not written to its end."""
+    """Warnings for files that end in zeros, as np.memmap makes them in full length before they are written."""
     ending = [path.name for path, file in files.items() if _ends_in_zeros(path, file)]
     if ending:
         yield told("CAREFUL", ending, f"whose last {ZEROS_BYTES:,} bytes are 0, as if not written to the end")
@@ -87,7 +88,7 @@ def _refuse_two_widths(folder: Path, files: dict[Path, TokenFile]) -> None:
 
 
 def whole(path: Path, stored_bytes: int, num_bytes: int) -> int:
-    """How many tokens of ``stored_bytes`` there are in so many bytes. ValueError when something is left over."""
+    """How many tokens of ``stored_bytes`` each are in ``num_bytes``. ValueError when bytes are left over."""
     if num_bytes % stored_bytes:
         raise ValueError(
             f"{path}: {num_bytes:,} bytes are no whole number of {8 * stored_bytes}-bit tokens; fetch it again, or name"

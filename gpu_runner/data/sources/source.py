@@ -1,4 +1,4 @@
-"""What a source gives: documents of text, or files of tokens. Nothing is held in memory but a piece at a time."""
+"""What every source gives: documents of text, or files of tokens, read piece by piece."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Facts = dict[str, str | int]
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One text. ``held_out`` and, more exactly, ``split`` are the source's own word; None where it has none."""
+    """One text. ``held_out``, or more exactly ``split``, is what the source says of it; None where it says nothing."""
 
     name: str  # for sentences about it
     text: bytes
@@ -51,7 +51,7 @@ class TokenFile:
     stored: str
 
     def at(self, place: int) -> int:
-        """One token; -1 is the last."""
+        """The token at ``place``; -1 is the last."""
         itemsize = np.dtype(self.stored).itemsize
         start = self.offset + (place % self.num_tokens) * itemsize
         with open(self.path, "rb") as file:
@@ -77,7 +77,7 @@ class TokenFile:
                 yield tokens.astype(kept, copy=False)
 
     def _refuse_what_is_no_token(self, tokens: npt.NDArray[Any]) -> None:
-        """Before they are put into a narrower type, which would make tokens of them."""
+        """ValueError for a number that is no token, before a narrower type would turn it into one."""
         if np.iinfo(tokens.dtype).max < MAX_VOCAB and np.iinfo(tokens.dtype).min == 0:
             return
         if (lowest := int(tokens.min())) < 0:
@@ -93,14 +93,14 @@ class TokenFile:
 
 
 def kept_as(stored: str) -> Dtype:
-    """The type of a shard that holds every token of such a file."""
+    """The narrowest shard type for tokens of this stored type."""
     kept: dict[str, Dtype] = {"u1": "uint8", "u2": "uint16"}
     return kept.get(np.dtype(stored).newbyteorder("=").str[1:], "uint32")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSource:
-    """Files of tokens in order. ``held_out`` is empty where the source sets nothing aside."""
+    """Files of tokens in order. ``held_out`` is empty where the source holds nothing out."""
 
     facts: Facts
     train: tuple[TokenFile, ...]
@@ -113,10 +113,10 @@ class TokenSource:
 
     @property
     def dtype(self) -> Dtype:
-        """Of what they are kept in; it is one for all of them."""
+        """The shard type of the tokens; all files have the same."""
         return kept_as(self.files[0].stored)
 
     @property
     def num_bytes(self) -> int:
-        """Of the tokens as they are kept."""
+        """Bytes of all tokens in the shard type."""
         return sum(file.num_tokens for file in self.files) * WIDTH[self.dtype]

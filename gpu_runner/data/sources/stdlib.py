@@ -1,10 +1,10 @@
 """The Python standard library's own source text: real, about 12 MB, and at hand on every machine.
 
-It differs between Python versions, so two machines agree only when the manifest's hash does.
+It differs between Python versions, so two machines have the same dataset only when the manifest's hash agrees.
 
-At hand means: in the sandbox, too, where the interpreter lies open. So val and sealed are made of those modules alone
-that every sandbox hides (``gpu_runner.sandbox.hidden``); the manifest names them, as ``held_out_of``. What is watched
-can be read while it is trained on anyway.
+A sandbox shows the interpreter, and with it this text. So val and sealed are made only of modules that every sandbox
+hides (``gpu_runner.sandbox.hidden``); the manifest names them, as ``held_out_of``. The watch split is no secret: a run
+can read it while it trains.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ def open_source() -> TextSource:
 
 
 def module_of(relative: Path) -> str:
-    """The name that is imported, without what stands below it."""
+    """The name by which the module is imported, at the top level."""
     return relative.parts[0].removesuffix(".py")
 
 
 def deal(texts: dict[Path, bytes]) -> dict[Path, str]:
-    """Which of them are val and which sealed: in the order of their hashes, to whichever has less, until both have
-    enough. Twins go to one side. ValueError when there is too little.
+    """Which files are val and which sealed: in the order of their hashes, to the split with less text.
+
+    Until both have enough; equal files go to one split. ValueError when there is too little text.
     """
     dealt: dict[Path, str] = {}
     num_bytes = {"val": 0, "sealed": 0}
@@ -73,7 +74,7 @@ def deal(texts: dict[Path, bytes]) -> dict[Path, str]:
 
 
 def lies_open(facts: Facts) -> str:
-    """Of which modules a dataset with these facts holds out text that a sandbox does not hide; "" of none."""
+    """The modules whose text a dataset with these facts holds out, if a sandbox does not hide all of them; else ""."""
     is_ours = facts.get("text") == TEXT or facts.get("format") == "packages"
     named = str(facts.get(HELD_OUT_OF, "any module" if is_ours else ""))
     return "" if set(named.split()) <= hidden.MODULES else named

@@ -1,6 +1,6 @@
-"""Files that are no text and no tokens that can be read here: what they are, and the way out.
+"""Recognises files of formats that are not read here, and says what they are and what to do.
 
-A file is known by the first bytes that its format begins with; where it has no such mark, by its suffix.
+A file is known by its format's first bytes or, where the format has none, by its suffix.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ PACKED = (".gz", ".zst", ".xz", ".bz2")
 
 
 def by_its_head(path: Path) -> str | None:
-    """``is a zip archive ...; ...`` when the file begins as another format does; None when it may be tokens."""
+    """``is a zip archive ...; ...`` when the file begins as another format does; None when it may hold tokens."""
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
         if _is_litdata(head, file):
@@ -83,8 +83,10 @@ def by_its_head(path: Path) -> str | None:
 
 
 def _is_litdata(head: bytes, file: BinaryIO) -> bool:
-    """How many items there are, then where each begins and the last ends, as uint32: first behind all that, at last at
-    the end of the file (litdata/streaming/writer.py).
+    """Whether the file is laid out as a chunk of litdata (litdata/streaming/writer.py).
+
+    uint32: the number of items, then where each begins and the last ends. The first begins behind these numbers, and
+    the last ends with the file.
     """
     if len(head) < 8:
         return False
@@ -96,14 +98,14 @@ def _is_litdata(head: bytes, file: BinaryIO) -> bool:
 
 
 def refuse_pointer(path: Path) -> None:
-    """ValueError for what a clone without Git LFS has in a file's place: a few lines of text, which would be read."""
+    """ValueError for a pointer of Git LFS, which a clone without LFS has in a file's place and which is text."""
     with open(path, "rb") as file:
         if file.read(len(POINTER)) == POINTER:
             raise ValueError(f"{path}: {NOT_FETCHED}")
 
 
 def by_its_name(path: PurePath) -> str | None:
-    """The same by the suffix, for what is looked for by suffix; None for all others."""
+    """As ``by_its_head``, by the suffix; None for an unknown one."""
     if path.suffix.lower() in PACKED and PurePath(path.stem).suffix.lower() in (".bin", ".npy", ".ds", ".tar"):
         return f"is packed; {UNPACK}"
     return SUFFIXES.get(path.suffix.lower())

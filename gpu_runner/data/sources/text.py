@@ -1,8 +1,7 @@
-"""A folder of text: every file is a document; of JSON, every line or item is one, in its field "text".
+"""Reads a folder of text: every file is a document; of JSON, every line or item is one, in its field "text".
 
-What a file is goes by its suffix, packed (.gz, .zst, .xz, .bz2) or not. Markup, tables and source code are text, and
-how many files of which kind were taken is said. What only looks like text is refused, since nobody wants to train on
-the bytes of a PDF.
+The suffix tells what a file is, packed (.gz, .zst, .xz, .bz2) or not. Markup, tables and source code are text; a
+sentence says how many files of which kind were taken. What only looks like text, such as a PDF, is refused.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ CHECKSUMS = frozenset({".md5", ".sha1", ".sha256", ".sha512"})
 
 
 def open_source(folder: Path, column: str | None = None) -> TextSource:
-    """All files below ``folder`` but hidden ones, sorted by path. ValueError when there are none, or one is no text."""
+    """All files below ``folder`` but hidden ones, sorted by path. ValueError when there is none, or one is not text."""
     left_out = LeftOut()
     found = files_below(folder, left_out)
     paths = _wanted(found.paths, left_out)
@@ -92,7 +91,7 @@ def open_source(folder: Path, column: str | None = None) -> TextSource:
 
 
 def _wanted(paths: Sequence[Path], left_out: LeftOut) -> list[Path]:
-    """Without what lies beside data to describe it. Beside documents of one file each, a README is one of them."""
+    """The files without those that describe the data. Where each file is a document, a README is a document."""
     has_rows = any(kind_of(path) in ROWS and path.name not in OF_THE_HUB for path in paths)
     wanted = []
     for path in paths:
@@ -105,10 +104,11 @@ def _wanted(paths: Sequence[Path], left_out: LeftOut) -> list[Path]:
 
 
 def _read_as(folder: Path, paths: Sequence[Path]) -> dict[Path, PurePath]:
-    """The names by which documents of one file each tell their split: those with a counterpart; ``-`` for the others.
+    """For documents of one file each, the names by which ``named`` plans them: only those with a counterpart count.
 
-    A file of rows is a shard, and its name is heard as it is. The name of a document is a title: ``the-last-test.txt``
-    says nothing. But ``valid.txt`` does where ``train.txt`` stands beside it, and ``test/`` where ``train/`` does.
+    The name of a document is a title: ``the-last-test.txt`` says nothing about a split. But ``valid.txt`` does where
+    ``train.txt`` stands beside it, and ``test/`` where ``train/`` does. Other names become ``-``. A file of rows is a
+    shard, which ``named`` plans by its own name.
     """
     below = {path: path.parts[len(folder.parts) :] for path in paths}
     names = {parts[:depth] for parts in below.values() for depth in range(1, len(parts) + 1)}
@@ -129,7 +129,7 @@ def _read_as(folder: Path, paths: Sequence[Path]) -> dict[Path, PurePath]:
 
 
 def _place(name: Parts, said: Parts, words: frozenset[str]) -> tuple[Parts, Parts] | None:
-    """Where a name with one of ``words`` stands, and what else it says; None for a name without one."""
+    """The folder of a name that has one of ``words``, and its other words; None for a name without one."""
     if words.isdisjoint(said):
         return None
     return name[:-1], tuple(word for word in said if word not in words)
@@ -153,13 +153,13 @@ def _listed(counts: dict[str, int], how: str) -> str:
 
 
 def _few(held_out: Sequence[Path]) -> Sequence[Path]:
-    """What is held out, where it is so few documents that chance would leave a split without one."""
+    """The held-out files where they are so few documents that dealing by hash could leave a split empty; else none."""
     is_few = len(held_out) < FEW and not any(kind_of(path) in ROWS or _has_texts(path) for path in held_out)
     return held_out if is_few else ()
 
 
 def _has_texts(path: Path) -> bool:
-    """Whether a file of plain text is many documents, by its first MiB."""
+    """Whether a plain text file holds many documents, by its first MiB."""
     if kind_of(path) not in PLAIN:
         return False
     with unpacked(path) as file:
@@ -173,7 +173,7 @@ def _told(folder: Path, cut: Sequence[Path]) -> Iterator[str]:
 
 
 def _documents(path: Path, by: Reading, *, is_cut: bool) -> Iterator[Document]:
-    """Of one file. ValueError when it holds no text."""
+    """The documents of one file. ValueError when it is not text."""
     kind = kind_of(path)
     if kind in ROWS or is_packed(path):
         strangers.refuse_pointer(path)

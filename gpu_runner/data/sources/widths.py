@@ -1,9 +1,9 @@
-"""How wide the tokens of a file without a header are: told by looking, since nothing in it says so.
+"""Finds the width of the tokens in a file without header, from the values, since nothing in the file says it.
 
-FOOT-GUN: numbers of 32 bits that are read as numbers of 16 are twice as many tokens, every second of them near 0. A
-model learns that at once, and its curve is a flattering one. Nothing else goes wrong, so nobody notices.
+FOOT-GUN: 32-bit numbers read as 16-bit ones are twice as many tokens, every second of them near 0. A
+model learns that at once, and its curve flatters it. Nothing else goes wrong, so nobody notices.
 
-What gives a width away, on data of tokenizers of 1,024 to 32,000 tokens: the lower bytes of 16-bit tokens have 7.2
+How a width shows, on data of tokenizers of 1,024 to 32,000 tokens: the lower bytes of 16-bit tokens have 7.2
 bits of entropy and the upper ones 1.7 to 3.6, and their histograms share 1 to 18 % of their mass; of text that was
 read in pairs of bytes they share 99 %. Of two neighbouring tokens the second is below 4 in 0.5 % of all pairs.
 """
@@ -67,7 +67,7 @@ def found_in(path: Path) -> Width:
 
 
 def within(path: Path, vocab: int) -> list[str]:
-    """The types in which every token that was looked at would be one of ``vocab``, though it could be another."""
+    """The types, of those that can exceed ``vocab``, in which no token that was looked at does."""
     sample = _sample(path)
     fitting = []
     for name, stored in STORED.items():
@@ -160,7 +160,7 @@ def _is_text(sample: bytes) -> bool:
 
 
 def _sample(path: Path) -> bytes:
-    """Blocks that begin at whole numbers of 8 bytes, so that no width is read across its tokens' borders."""
+    """Blocks of the file that begin at multiples of 8 bytes, so that no token of any width is cut."""
     return b"".join(_blocks(path, path.stat().st_size))
 
 
@@ -173,9 +173,9 @@ def _blocks(path: Path, num_bytes: int) -> Iterator[bytes]:
 
 
 def vocab_of_meta(path: Path) -> int | None:
-    """``vocab_size`` of nanoGPT's meta.pkl, from the list of what the pickle would do: none of it is done.
+    """``vocab_size`` in nanoGPT's meta.pkl, from the list of the pickle's instructions, of which none is executed.
 
-    None where it cannot be told.
+    None where it is not there.
     """
     try:
         body = path.read_bytes() if path.stat().st_size <= MAX_META_BYTES else b""

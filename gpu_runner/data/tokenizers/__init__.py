@@ -45,7 +45,7 @@ def open_tokenizer(chosen: str, separator: str | None = None) -> Encoder:
 
 
 def special_tokens(encoder: Encoder) -> dict[str, int]:
-    """Name -> id of what no text has."""
+    """Name -> id of the tokens that no text has."""
     if encoder.about.kind == "huggingface":
         assert encoder.file is not None
         return huggingface.table_of(huggingface.parse(encoder.file))[1]
@@ -53,7 +53,10 @@ def special_tokens(encoder: Encoder) -> dict[str, int]:
 
 
 def stored_table(home: Path, about: manifest.Tokenizer) -> Table | None:
-    """What the ids of a prepared dataset stand for; None where that is not known. ValueError when the file is gone."""
+    """The bytes behind each id of a prepared dataset; None where they are not known.
+
+    ValueError when the file is missing.
+    """
     if about.kind == "unknown":
         return None
     if about.kind == "bytes":
@@ -69,5 +72,5 @@ def stored_table(home: Path, about: manifest.Tokenizer) -> Table | None:
 
 
 def decode(table: Table, ids: Ids) -> str:
-    """For people to read: what is no UTF-8 is shown as U+FFFD."""
+    """The ids as text for people; bytes that are not UTF-8 become U+FFFD."""
     return b"".join(table[int(i)] for i in ids).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What every kind of tokenizer is to the rest: texts to ids, and the bytes of text behind each id.
+"""The interface of all tokenizers: texts to ids, and the bytes of text behind each id.
 
 FOOT-GUN: lengths are taken from the tokens' own bytes. ``decode([id])`` of a token that is part of a
 character gives U+FFFD, three bytes whatever the token has; that alone moved other people's bits per
@@ -33,7 +33,7 @@ WAY_OUT = "install it with `python3 webapp/house/install.py .venv data`, in the 
 
 
 class Unencodable(ValueError):
-    """A text that the tokenizer's library gives up on: the ``index``-th of those given, None where that is unknown."""
+    """A text that the tokenizer's library cannot encode: the ``index``-th of those given, None where not known."""
 
     def __init__(self, why: str, index: int | None = None) -> None:
         super().__init__(f"{why}; split such runs, or use another tokenizer, such as --tokenizer bytes")
@@ -42,8 +42,10 @@ class Unencodable(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A tokenizer that is at hand. ``encode`` gives every text's ids, without separator;
-    UnicodeDecodeError where a text has to be UTF-8 and is not, Unencodable where the library gives up."""
+    """A tokenizer that is at hand. ``encode`` gives every text's ids, without separator.
+
+    It raises UnicodeDecodeError where a text has to be UTF-8 and is not, Unencodable where the library fails.
+    """
 
     about: manifest.Tokenizer
     table: Table
@@ -52,12 +54,12 @@ class Encoder:
 
     @cached_property
     def token_bytes(self) -> TokenBytes:
-        """[V] uint16."""
+        """Bytes of text behind each id, [V] uint16."""
         return np.array([len(token) for token in self.table], dtype="<u2")
 
 
 def refuse_long_blanks(texts: Sequence[str]) -> None:
-    """Unencodable for a text with more blanks in a row than tiktoken's patterns can cut."""
+    """Unencodable for a text with more blanks in a row than tiktoken's patterns can split."""
     for index, text in enumerate(texts):
         if len(text) <= MAX_BLANKS:
             continue
@@ -68,7 +70,7 @@ def refuse_long_blanks(texts: Sequence[str]) -> None:
 
 @contextmanager
 def panics_told(library: str) -> Iterator[None]:
-    """A panic of Rust comes as a BaseException: Unencodable in its place. Whoever presses Ctrl-C is not held up."""
+    """Turns a panic of Rust, which comes as a BaseException, into Unencodable. KeyboardInterrupt passes."""
     try:
         yield
     except BaseException as error:
@@ -92,14 +94,14 @@ def separator_of(special: dict[str, int], wanted: str | None) -> int:
 
 
 def empty_table(largest: int) -> Table:
-    """For ids up to ``largest``. ValueError when they are more than can be scored."""
+    """A table for ids up to ``largest``. ValueError when these are more than can be scored."""
     if largest >= MAX_VOCAB:
         raise ValueError(f"--tokenizer: has the id {largest:,}; at most {MAX_VOCAB:,} tokens can be trained and scored")
     return [b""] * (largest + 1)
 
 
 def lengths_sha256(table: Table) -> str:
-    """Of token_bytes.bin. ValueError for a token that is too long for it."""
+    """sha256 of token_bytes.bin. ValueError for a token that is too long for it."""
     longest = max(map(len, table))
     if longest >= 1 << 16:
         raise ValueError(f"--tokenizer: a token stands for {longest:,} bytes; at most 65,535 can be counted")

@@ -1,4 +1,4 @@
-"""Hugging Face's tokenizer.json, as far as it gives every byte of a text to exactly one token.
+"""Hugging Face's tokenizer.json, where it gives every byte of a text to exactly one token.
 
 That is byte-level BPE without normalizer. All else is refused: where a tokenizer changes or drops
 text, the bytes behind a token are not known, and bits per byte would be a guess.
@@ -61,7 +61,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def _inexact(config: dict[str, Any]) -> str | None:
-    """What keeps a tokenizer.json from giving every byte of a text to exactly one token."""
+    """Why a tokenizer.json does not give every byte of a text to exactly one token; None where it does."""
     model = config["model"]
     if model.get("type") != "BPE":
         return f"its model is {model.get('type')}, not BPE"
@@ -86,7 +86,10 @@ def _inexact_cut(cut: dict[str, Any] | None) -> str | None:
 
 
 def _inexact_added(added: list[dict[str, Any]]) -> str | None:
-    """A special token is never looked for in text; another one may not swallow the spaces around it."""
+    """Why an added token is inexact, such as one that takes the spaces around it.
+
+    Special ones are never looked for in text.
+    """
     greedy = [t["content"] for t in added if not t["special"] and (t.get("lstrip") or t.get("rstrip"))]
     return f"its token {greedy[0]!r} swallows the spaces beside it" if greedy else None
 
@@ -124,7 +127,7 @@ def _letters_to_bytes(content: str) -> bytes:
 
 
 class _LazyHuggingFace:
-    """tokenizers is imported with the first text, as tiktoken is."""
+    """Imports tokenizers with the first text."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

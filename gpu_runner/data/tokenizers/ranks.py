@@ -1,6 +1,6 @@
-"""tiktoken's ranks as text: a line for each token, its bytes in base64, a space, its rank.
+"""tiktoken's rank files: a line for each token, its bytes in base64, a space, its rank.
 
-How text is cut before its pieces are merged follows from the file's name (gpt2, r50k_base,
+The pattern by which text is cut before its pieces are merged follows from the file's name (gpt2, r50k_base,
 cl100k_base, o200k_base) or from FILE.toml beside it, with ``pattern`` (one of these names, or a
 regular expression) and ``[special]`` (token = id).
 """
@@ -80,7 +80,7 @@ def encoder(path: Path, body: bytes, separator: str | None) -> Encoder:
 
 
 def read_ranks(body: bytes) -> dict[bytes, int]:
-    """A rank file's tokens. ValueError that names the line."""
+    """The tokens of a rank file. ValueError names the line."""
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(body.splitlines(), start=1):
         if not line:
@@ -126,7 +126,7 @@ def table_of(ranks: dict[bytes, int], special: dict[str, int]) -> Table:
 
 
 class _LazyTiktoken:
-    """tiktoken is needed to cut text, not to know lengths: it is imported with the first text."""
+    """Imports tiktoken with the first text: it is needed to cut text, not to know lengths."""
 
     def __init__(self, pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -> None:
         self._pattern, self._ranks, self._special = pattern, ranks, special

@@ -1,4 +1,4 @@
-"""One token is one byte; a 0 stands behind every document, and counts as one byte like all others."""
+"""Bytes as tokens: one token is one byte; a 0 stands behind every document and counts as one byte like all others."""
 
 from __future__ import annotations
 

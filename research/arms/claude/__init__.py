@@ -1,1 +1,1 @@
-"""Claude as a proposer: ``proposer`` asks, ``prompt`` writes, ``client`` calls, ``reply`` reads, ``prices`` counts."""
+"""Claude as a proposer: ``proposer`` asks, ``prompt`` writes, ``client`` calls, ``reply`` parses, ``prices`` counts."""

@@ -1,4 +1,4 @@
-"""One HTTP attempt at the Messages API, and what came of it. Pure."""
+"""One HTTP attempt at the Messages API, and its outcome. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from research.change.visible import visible
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What the model said."""
+    """The model's answer."""
 
     text: str
     model: str
@@ -56,12 +56,15 @@ def no_tokens(model: str, seconds: float, stop_reason: str, usd: Decimal | None)
 
 
 def cost_at_most(usages: Iterable[Usage]) -> Decimal:
-    """US dollars; where the cost of one is unknown, what it can be at most."""
+    """US dollars of all usages together; where a price is unknown, the most that it can be."""
     return sum(((u.usd_at_most or Decimal(0)) if u.usd is None else u.usd for u in usages), Decimal(0))
 
 
 def read_json(body: bytes) -> object:
-    """None for what is no JSON. What was paid for is not lost over a byte order mark, a raw tab or half a letter."""
+    """Parsed JSON, or None.
+
+    Lenient to a byte order mark, a raw tab and a cut character, since the answer is paid for.
+    """
     try:
         return json.loads(body.decode("utf-8-sig", errors="replace"), strict=False)
     except (ValueError, RecursionError):
@@ -69,10 +72,10 @@ def read_json(body: bytes) -> object:
 
 
 def as_text(body: bytes) -> str:
-    """``body`` as it can be kept and shown: no database takes a NUL."""
+    """``body`` as text that can be stored and shown; databases take no NUL."""
     return body.decode("utf-8", errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def short(text: str, limit: int = 300) -> str:
-    """Words of somebody else, on one line among ours: no database refuses them and no page hides them."""
+    """Text of others, visible and on one line, short enough for our sentence."""
     return visible(" ".join(text[: 4 * limit].split()))[:limit]

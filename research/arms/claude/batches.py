@@ -1,7 +1,7 @@
-"""Message Batches: the same question at half the price, answered within a day, for whom latency does not matter.
+"""Message Batches: the same request at half the price, answered within a day, where latency does not matter.
 
-A batch outlives the process that asked: what is needed to find it again is ``Pending``, which the campaign keeps. An
-answer that cannot be read, or never comes, is an Attempt with a problem, as for a question that is asked at once.
+A batch outlives the process that asked; the campaign stores ``Pending``, with which it can be found again. An
+answer that cannot be read, or never comes, is an Attempt with a problem, as for a request that is answered at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Batch(BaseModel):
 
 
 def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -> tuple[str, Attempt]:
-    """Hand the question in. Returns the batch's id, or "" and why not; it may exist where the answer was lost."""
+    """Submit the request. Returns the batch's id, or "" and why not; the batch may exist where the answer was lost."""
     started, found = time.monotonic(), ""
 
     def ask(came: Came) -> Attempt:
@@ -65,7 +65,7 @@ def create(client: Client, model: str, prompt: Prompt, schema: dict[str, Any]) -
 
 
 def collect(client: Client, pending: Pending) -> Attempt:
-    """What came of ``pending``. ``retry``: it is still worked on, or could not be looked at (why); look again later."""
+    """The outcome of ``pending``. ``retry``: it is still worked on, or could not be looked at (``problem``)."""
     started, is_over = time.monotonic(), False
 
     def look(came: Came) -> Attempt:
@@ -100,7 +100,7 @@ def _look(client: Client, pending: Pending, came: Came, started: float) -> Attem
 
 
 def _results(client: Client, pending: Pending, came: Came, deadline: float) -> bytes:
-    """From the host that was asked: a batch's ``results_url`` could name any other, and our key would go there."""
+    """The results, from the host that was asked: ``results_url`` could name another, which would get our key."""
     options: RequestOptions = {"timeout": COUNT_S, "headers": {"X-Stainless-Raw-Response": "stream"}}
     path = f"/v1/messages/batches/{pending.id}/results"
     with closing(client.sdk.get(path, cast_to=httpx2.Response, options=options)) as response:
@@ -108,7 +108,7 @@ def _results(client: Client, pending: Pending, came: Came, deadline: float) -> b
 
 
 def lost(pending: Pending) -> Attempt:
-    """A batch whose id nobody heard: it may be answered and billed, and cannot be found."""
+    """The outcome of a batch whose id was lost: it may be answered and billed, but cannot be found."""
     return _lost(pending, "A batch was asked for and its answer lost; it counts with the most that it can have cost.")
 
 
@@ -120,10 +120,10 @@ def _batch(body: bytes) -> _Batch | None:
 
 
 def _outcome(body: bytes, pending: Pending, seconds: float) -> Attempt:
-    """The one result, found by its custom id: the file may hold others, in any order, and lines that are broken.
+    """The result with our custom id. The file may hold others, in any order, and broken lines.
 
-    A line ends at a newline and nowhere else: in a text of JSON U+2028, U+2029 and U+0085 may stand as they are. Of
-    two with our id the one that was answered counts: it was paid for.
+    A line ends at a newline and nowhere else: JSON text may have U+2028, U+2029 and U+0085 as they are. Of
+    two results with our id the answered one counts, since it was paid for.
     """
     lines = [line for line in body.split(b"\n") if line.strip()]
     read = [_read(line, pending, seconds) for line in lines]
@@ -146,7 +146,7 @@ def _read(line: bytes, pending: Pending, seconds: float) -> Attempt | Literal["b
 
 
 def _result(result: Any, pending: Pending, seconds: float) -> Attempt:
-    """Raises KeyError or TypeError for what is none."""
+    """The Attempt of a result. Raises KeyError or TypeError for a malformed one."""
     if result["type"] == "succeeded":
         message = json.dumps(result["message"]).encode()
         return _bounded(read_message(message, pending.model, seconds, share=SHARE), pending)
@@ -166,19 +166,19 @@ def _why(result: dict[str, Any]) -> str:
 
 
 def _nothing(pending: Pending, stop_reason: str, problem: str, *, retry: bool = False) -> Attempt:
-    """Not billed: the model never ran, or nothing is known yet."""
+    """An Attempt that is not billed: the model never ran, or nothing is known yet."""
     return Attempt(usage=no_tokens(pending.model, 0.0, stop_reason, Decimal(0)), problem=problem, retry=retry)
 
 
 def _bounded(attempt: Attempt, pending: Pending) -> Attempt:
-    """An answer whose price cannot be known still counts with the most that it can have cost."""
+    """The attempt; where its price is unknown, with the most that it can have cost."""
     if attempt.usage.usd is not None:
         return attempt
     return replace(attempt, usage=replace(attempt.usage, usd_at_most=Decimal(pending.usd_at_most)))
 
 
 def _lost(pending: Pending, problem: str, looked: Attempt | None = None) -> Attempt:
-    """With what was heard of it at last."""
+    """A lost batch's Attempt, with the body and request id that came last."""
     usage = no_tokens(pending.model, 0.0, "batch_lost", None)
     if looked is not None:
         usage = replace(usage, body=looked.usage.body, request_id=looked.usage.request_id)

@@ -1,14 +1,14 @@
-"""One question to the Messages API: bounded in time, attempts, size and patience; every attempt is in the ledger.
+"""One request to the Messages API: bounded in time, attempts, size and cost; every attempt is entered in the ledger.
 
 The SDK's own retries are off, and its parsing of the answer is not used: on a mismatch it raises and loses the
 usage that was paid for. The body is read as bytes under a deadline and a cap, kept as it came, and read by ``message``.
 
     Attempt
-    ├── reply               the model answered (end_turn); what it said is the caller's to validate
+    ├── reply               the model answered (end_turn); the caller validates the answer
     ├── counted             how many tokens a prompt has, asked before it is sent
     ├── refused             stop_reason refusal, with its category: another model may be asked
     ├── retry               408, 409, 429, 5xx, 529, timeout, lost connection: asked again, at most ``attempts`` times
-    └── final               3xx, 401, 400, 413, spend limit, truncated, unreadable, a page that is none of the API's:
+    └── final               3xx, 401, 400, 413, spend limit, truncated, unreadable, a page that is not the API's:
                             a sentence, and no second try
 """
 
@@ -56,10 +56,10 @@ MAX_TOKENS = 20_000  # thinking included; above some 21,000 the API wants stream
 
 @dataclass
 class Client:
-    """Asks one question at a time. ``sleep`` and ``attempts`` are here for tests and for impatient callers.
+    """Sends one request at a time. ``sleep`` and ``attempts`` are for tests and for callers that cannot wait.
 
-    ``sending`` hears of every attempt that may cost something before it is made, and gives the row that it is kept in;
-    it raises OverCap to forbid it. ``heard`` is given what came of it before anything else is done.
+    ``sending`` is called before every attempt that may cost something, and returns the id of its ledger row; it raises
+    OverCap to forbid it. ``heard`` gets the usage right after the attempt.
     """
 
     api_key: str = field(repr=False)
@@ -77,7 +77,7 @@ class Client:
         self.sdk = anthropic.Anthropic(api_key=self.api_key, max_retries=0, http_client=http_client())
 
     def count(self, model: str, prompt: Prompt, schema: dict[str, Any]) -> Attempt:
-        """Ask how many tokens ``prompt`` has: ``counted``, or the problem. It costs nothing."""
+        """How many tokens ``prompt`` has: ``counted``, or the problem. Costs nothing."""
         started = time.monotonic()
 
         def ask(came: Came) -> Attempt:
@@ -150,8 +150,9 @@ class Client:
             return self.body_of(response, came, deadline)
 
     def body_of(self, response: Response, came: Came, deadline: float) -> bytes:
-        """All of an answer, kept in ``came`` as it comes. Raises what that does, and ElsewhereError where the answer
-        is none of the API's.
+        """The whole body of a response, without our key; ``came`` has what arrived so far.
+
+        Raises what ``Came.take`` does, and ElsewhereError where the answer is not the API's.
         """
         came.take(response, deadline=deadline, most=MAX_BODY_BYTES)
         body = self._without_key(came.body)
@@ -161,7 +162,7 @@ class Client:
     def told(
         self, ask: Callable[[Came], Attempt], model: str, timeout_s: float, *, wanted: str = "a message of the API"
     ) -> Attempt:
-        """What ``ask`` gives, or what the API or the network did instead, as an attempt; with what came back."""
+        """The attempt that ``ask`` returns, or one for what the API or the network raised; with the body that came."""
         came = Came()
         attempt = self._told(lambda: ask(came), came, model, timeout_s, wanted)
         request_id = self._without_key(came.headers.get("request-id", "").encode(errors="replace"))
@@ -187,9 +188,9 @@ class Client:
             return _failed(model, started, "too_large", sentence)
 
     def _without_key(self, said: bytes | bytearray) -> bytes:
-        """Before anything is made of it: in a sentence that is cut later a part of the key would not be found.
+        """``said`` without our key, before it is cut to a sentence, where a part of the key would not be recognised.
 
-        What broke off may end in the beginning of one.
+        A body that broke off may end in the beginning of the key.
         """
         key = self.api_key.encode()
         bare = bytes(said).replace(key, b"(the key)")
@@ -198,7 +199,7 @@ class Client:
 
 
 def _asked(made: list[Attempt], model: str, problem: str = "") -> Asked:
-    """``problem`` is why nothing was sent; where something was, what came of it says more."""
+    """All attempts; ``problem`` is why none was made. The last attempt tells more, where there is one."""
     last = (
         made[-1] if made else Attempt(usage=no_tokens(model, 0.0, "not_sent", Decimal(0)), problem=problem, retry=True)
     )
@@ -206,7 +207,7 @@ def _asked(made: list[Attempt], model: str, problem: str = "") -> Asked:
 
 
 def _kept(attempt: Attempt, body: bytes, request_id: bytes) -> Attempt:
-    """``attempt`` with what came back, as it came, and its id, which the API's owners ask for."""
+    """``attempt`` with the body as it came, and the request id, which Anthropic's support asks for."""
     name = short(as_text(request_id), MAX_ID)
     return replace(attempt, usage=replace(attempt.usage, body=as_text(body), request_id=name))
 
@@ -227,13 +228,13 @@ def _pause(attempt: Attempt, number: int) -> float:
 
 
 def _failed(model: str, started: float, stop_reason: str, problem: str, *, retry: bool = False) -> Attempt:
-    """Nobody knows whether this one is billed, so its price is unknown."""
+    """An attempt without an answer. Nobody knows whether it is billed, so its price is unknown."""
     usage = no_tokens(model, time.monotonic() - started, stop_reason, None)
     return Attempt(usage=usage, problem=problem, retry=retry)
 
 
 def _turned_away(error: TurnedAwayError, body: bytes, model: str, seconds: float) -> Attempt:
-    """Before the model ran (3xx, 4xx, 529: not billed), or broken on the way (other 5xx: unknown)."""
+    """An attempt with an error status: not billed where the model never ran (3xx, 4xx, 529), unknown for other 5xx."""
     code, text = error.code, body.decode("utf-8", errors="replace")
     not_billed = code < 500 or code == 529
     said, error_code = _said(text)
@@ -250,7 +251,7 @@ def _turned_away(error: TurnedAwayError, body: bytes, model: str, seconds: float
 
 
 def _said(text: str) -> tuple[str, str]:
-    """The error's message and its stable code; "" for what is not there or not a text."""
+    """The error's message and its code; "" for one that is missing or not text."""
     try:
         error = json.loads(text)["error"]
         details = error.get("details")

@@ -1,8 +1,9 @@
-"""The ledger as Claude reads it: compacted by relevance, and laid out so that what is settled stays cached. Pure.
+"""The ledger of proposals for Claude's prompt, shortened by relevance and laid out for the prompt cache. Pure.
 
 Rows are in the order in which they were settled, eight a block. A full block does not change while the incumbent stays,
 so the cache, which matches whole blocks from the front, reads it again with every request. What changes with every
-call stands behind it: the last rows, what is open, what is near to that, and counts of what is no longer told.
+call stands behind the blocks: the last rows, open proposals, rows similar to those, and counts of rows that are no
+longer told.
 
 When the rows outgrow ``MAX_CHARS``, the least relevant shrink first: to a line, then to a count. They shrink sixteen at
 a time, oldest first, so that one more row seldom changes what was sent before.
@@ -43,7 +44,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """JSON lines. ``closed`` blocks stay as they are until something is settled differently or shrinks."""
+    """JSON lines. ``closed`` blocks do not change until a row is settled differently or shrinks."""
 
     closed: tuple[str, ...]
     latest: str
@@ -53,7 +54,7 @@ class Memory:
 
 
 def remember(precedents: Iterable[Precedent], revising: Draft | None = None) -> Memory:
-    """All rows; in detail what is kept, rejected by a person, tried on this incumbent, or near to what is open."""
+    """All rows; in detail those kept, rejected by a person, tried on this incumbent, or similar to open ones."""
     rows = sorted(precedents, key=lambda p: (p.settled_at, p.number))
     settled, opened = [p for p in rows if p.state in SETTLED], [p for p in rows if p.state not in SETTLED]
     levels = _levels(settled)
@@ -76,7 +77,7 @@ def _lines(rows: Sequence[Precedent], levels: dict[int, Level]) -> str:
 
 
 def row(precedent: Precedent, level: Level) -> str:
-    """One line of JSON. Without its source: which arm proposed it is nobody's argument."""
+    """One row as a line of JSON. Without its arm, since that is no argument for or against an idea."""
     if level is Level.COUNTED:
         return ""
     said = _short(precedent) if level is Level.LINE else _long(precedent, with_patch=level is Level.FULL)
@@ -178,7 +179,7 @@ def topics_of(precedent: Precedent) -> frozenset[str]:
 
 
 def _topics(draft: Draft | None) -> dict[int, frozenset[str]]:
-    """Of the draft under revision, under a number that no proposal has."""
+    """The topics of the draft under revision, under a number that no proposal has."""
     if draft is None:
         return {}
     words = (word for e in draft.edits for word in _WORD.findall(f"{e.search} {e.replace}"))
@@ -186,7 +187,7 @@ def _topics(draft: Draft | None) -> dict[int, frozenset[str]]:
 
 
 def nearness(one: frozenset[str], others: Iterable[frozenset[str]]) -> float:
-    """Largest share of what two changes are about that both are about: 0 none, 1 all."""
+    """Largest share of common topics (Jaccard) with any of ``others``: 0 none, 1 all."""
     return max((len(one & other) / len(one | other) for other in others if one & other), default=0.0)
 
 
@@ -195,7 +196,7 @@ def paths_of(patch: str) -> list[str]:
 
 
 def _near(settled: Sequence[Precedent], levels: dict[int, Level], to: dict[int, frozenset[str]]) -> str:
-    """Of the rows that were shrunk, those that are nearest to another of ``to``, in full, the nearest first."""
+    """Shrunk rows that are nearest to any of ``to``, in full, the nearest first."""
 
     def share(p: Precedent) -> float:
         return nearness(topics_of(p), (about for number, about in to.items() if number != p.number))
@@ -212,7 +213,7 @@ def _near(settled: Sequence[Precedent], levels: dict[int, Level], to: dict[int, 
 
 
 def _counts(precedents: Iterable[Precedent]) -> str:
-    """A line for every knob and file: how many, what became of them, the best and the worst effect."""
+    """A line for every knob and file: how many changes, their outcomes, the best and the worst effect."""
     by_topic: dict[str, list[Precedent]] = {}
     for p in precedents:
         for name in dict.fromkeys([*(o.key for o in p.overrides), *paths_of(p.patch)]):

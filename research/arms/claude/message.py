@@ -1,4 +1,4 @@
-"""The body of an answer: what it cost first. Whatever is wrong with the rest of it, that was paid for."""
+"""Parses the body of an answer, its usage first: that was paid for, whatever is wrong with the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class _Loose(BaseModel):
-    """Fields that we do not know are somebody's new feature, not an error."""
+    """A model that ignores unknown fields, which may be new features of the API."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -56,7 +56,7 @@ _M = TypeVar("_M", bound=_Loose)
 
 
 def read_count(body: bytes, model: str, seconds: float) -> Attempt:
-    """An answer to count_tokens. None of a prompt of ours has no tokens."""
+    """The Attempt of an answer to count_tokens. A count of 0 is an error, since no prompt of ours has no tokens."""
     usage = no_tokens(model, seconds, "counted", Decimal(0))
     prompt = _as(_Prompt, read_json(body))
     if isinstance(prompt, str):
@@ -65,7 +65,7 @@ def read_count(body: bytes, model: str, seconds: float) -> Attempt:
 
 
 def read_message(body: bytes, model: str, seconds: float, *, share: Decimal = Decimal(1)) -> Attempt:
-    """What came of a question to ``model``, at ``share`` of the price. Never raises for what is in ``body``."""
+    """The Attempt of an answer of ``model``, at ``share`` of the price. Never raises for what is in ``body``."""
     said = read_json(body)
     message = _as(_Message, said)
     if isinstance(message, str):
@@ -81,7 +81,7 @@ def read_message(body: bytes, model: str, seconds: float, *, share: Decimal = De
 
 
 def _as(model: type[_M], said: object) -> _M | str:
-    """``said`` as ``model``, or why it is none."""
+    """``said`` as ``model``, or why it does not fit."""
     if said is None:
         return "not JSON"
     try:
@@ -104,7 +104,7 @@ def _name(said: object) -> str:
 
 
 def _is_text(block: object) -> bool:
-    """Thinking, and block types not invented yet, may stand before, between and after."""
+    """Whether a block is text: there may be thinking, and block types of the future, beside it."""
     return _get(block, "type") == "text" and isinstance(_get(block, "text"), str)
 
 
@@ -122,7 +122,7 @@ def _stopped_early(message: _Message, usage: Usage) -> str:
 
 
 def _usage(said: object, model: str, seconds: float, share: Decimal, stop_reason: str) -> Usage:
-    """Unknown, not 0, where the bill cannot be read: caps then count the most that it can be."""
+    """The Usage. Where the bill cannot be read its price is None, not 0; caps then count the most that it can be."""
     bill = _as(_Bill, said)
     if isinstance(bill, str):
         return no_tokens(model, seconds, stop_reason, None)

@@ -1,4 +1,7 @@
-"""A batch on its way, as the campaign keeps it. Whoever reads that needs no SDK, which is slow to import."""
+"""A batch under way, as the campaign stores it.
+
+Apart from ``batches``, so that readers need not import the slow SDK.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ GIVEN_UP_AFTER = timedelta(hours=26)  # a batch ends within 24 hours
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
-    """``id`` is empty between asking for it and hearing of it."""
+    """``id`` is empty from before the batch is sent until its id is known."""
 
     id: str
     model: str

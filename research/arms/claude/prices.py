@@ -1,4 +1,4 @@
-"""What a call cost, from ``prices.toml``: data with effective dates and bands by prompt length."""
+"""The price of a call, from ``prices.toml``, which has effective dates and bands by prompt length."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def price_list() -> tuple[Price, ...]:
 
 
 def at_most(model: str, *, on: date, input_tokens: int, output_tokens: int) -> Decimal | None:
-    """US dollars that a call cannot exceed: all of its input written to the dearest cache. None without a price."""
+    """The most US dollars a call can cost: all of its input written to the dearest cache. None without a price."""
     return price(model, on=on, input_tokens=0, output_tokens=output_tokens, cache_write_1h_tokens=input_tokens)
 
 

@@ -1,7 +1,7 @@
-"""The words sent to Claude: readable templates in ``prompts/``, filled from a Brief. Pure.
+"""Writes the prompts: templates in ``prompts/``, filled from a Brief. Pure.
 
 What seldom changes comes first, so that it can be cached: the rules, the recipe at the incumbent, the settled part of
-the ledger. Each ends at a mark for the cache. What changes with every call stands behind the last of them: what is new
+the ledger. Each ends at a cache mark. What changes with every call stands behind the last of them: what is new
 in the ledger, the campaign with its budget left, how training went, notes, the question. Text that others wrote is
 fenced and labelled.
 """
@@ -43,7 +43,7 @@ class Prompt:
 
 
 def templates_sha256() -> str:
-    """One hash for the words that are ours: which version of the prompts asked."""
+    """One hash of all templates: the version of the prompts."""
     ours = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
     return sha256(canonical_json(ours | {"risks": _RISKS}))
 
@@ -99,8 +99,8 @@ def _template(name: str) -> Template:
 def fence(label: str, text: str) -> str:
     """``text`` between marks that it cannot contain: they carry its own hash. Same text, same marks, so caches hold.
 
-    What a reader cannot see is written as its code point, and so is the first character of whatever looks like a mark:
-    one made inside of another could carry the hash of what it holds, and name itself the team's direction.
+    Invisible characters are written as code points, and so is the first character of anything that looks like a mark: a
+    mark inside could carry the hash of the text within it, and pose as the team's own words.
     """
     shown = _MARK.sub("<U+003C>", visible(text))
     mark = sha256(shown.encode())[:16]
@@ -111,7 +111,7 @@ _MARK = re.compile(r"<(?=\s*/?\s*data\b)", re.IGNORECASE)
 
 
 def _line(text: str, limit: int) -> str:
-    """A few words that stand among ours."""
+    """A few words of others for one line of ours."""
     return " ".join(visible(text).split())[:limit]
 
 
@@ -140,7 +140,7 @@ def _context(brief: Brief) -> str:
 
 
 def _ledger(memory: Memory) -> list[TextBlockParam]:
-    """A block with the heading, and one for every part that is settled; the cache may end behind the last."""
+    """A block with the heading, and one for each settled part; the cache may end behind the last."""
     if not memory.closed:
         return []
     parts = [fence(f"ledger, part {number}", lines) for number, lines in enumerate(memory.closed, start=1)]
@@ -150,7 +150,7 @@ def _ledger(memory: Memory) -> list[TextBlockParam]:
 
 
 def _latest(memory: Memory) -> str:
-    """What follows upon the settled parts, and changes with every wave."""
+    """What comes after the settled parts and changes with every wave."""
     parts = {
         "The latest": memory.latest,
         "Open now": memory.open,
@@ -165,7 +165,7 @@ def _latest(memory: Memory) -> str:
 
 
 def _dynamics(brief: Brief) -> str:
-    """One JSON object a run; a measurement that was not taken is null."""
+    """One JSON object a run; null for a measurement that was not taken."""
     lines = [
         json.dumps({"run": d.name, "at": d.at, "tokens": d.tokens} | d.metrics) for d in brief.dynamics if d.metrics
     ]

@@ -1,4 +1,4 @@
-"""The proposer with a key: asks Claude, holds the answer to the contract, and accounts for every attempt."""
+"""The Claude proposer: asks Claude, validates the answer, and accounts for every attempt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_PRICE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Quote:
-    """What one request would be, before it is sent: its size, and what it can cost at most."""
+    """The size of a request before it is sent, and the most that it can cost."""
 
     model: str
     num_tokens: int | None = None
@@ -39,7 +39,7 @@ class Quote:
 
 
 class ClaudeProposer:
-    """A Proposer. What goes wrong on the way is a ``problem`` in one sentence, never an exception; usages are kept."""
+    """A Proposer. A failure is a ``problem`` in one sentence, never an exception; usages are always kept."""
 
     arm = "claude"
 
@@ -59,8 +59,8 @@ class ClaudeProposer:
 
         A request that could cost more than ``allowance`` (default: $2 a call) is not sent, nor one of unknown price.
 
-        One attempt takes at most ``timeout_s``, all attempts of a call together ``total_s``. ``sending`` hears of each
-        before it is made, ``heard`` of what came of it (see ``Client``). Raises ValueError without a key.
+        One attempt takes at most ``timeout_s``, all attempts of a call together ``total_s``. ``sending`` is called
+        before each attempt, ``heard`` after it (see ``Client``). Raises ValueError without a key.
         """
         key = (api_key or os.environ.get("ANTHROPIC_API_KEY", "")).strip()
         if not key:
@@ -80,9 +80,10 @@ class ClaudeProposer:
         return self._answer(brief, prompts.revise(brief, previous, comment), 1)
 
     def submit(self, brief: Brief, keep: Callable[[Pending], None]) -> tuple[Pending | None, Answer]:
-        """Hand the question in as a batch at half price; or an Answer that says why it was not.
+        """Submit the request as a batch at half price; or an Answer that says why not.
 
-        ``keep`` is called just before it is sent: should we die before its id is known, its cost is not forgotten.
+        ``keep`` is called just before it is sent, so that its cost is on record if this process dies before its id is
+        known.
         """
         prompt = prompts.propose(brief)
         quote = self.quote(self.model, prompt)
@@ -107,9 +108,9 @@ class ClaudeProposer:
         return None, _read(asked, brief, _origin(self.model, prompt), brief.num_wanted)
 
     def collect(self, brief: Brief, pending: Pending) -> Answer | None:
-        """The drafts of a batch, held to the recipe as it is by now.
+        """The drafts of a batch, checked against the recipe as it is now.
 
-        While it is worked on, None; while it is out of reach, an Answer that ``is_late`` and says why.
+        None while it is worked on; while it cannot be reached, an Answer that ``is_late`` and says why.
         """
         attempt = batches.collect(self.client, pending) if pending.id else batches.lost(pending)
         if attempt.retry:
@@ -164,7 +165,7 @@ def _too_dear(usd: Decimal, allowance: Allowance, spent: Decimal) -> str:
 
 
 def _unsent(quote: Quote, asked: list[Asked]) -> Answer:
-    """No answer, because a request was not sent; what was sent before it is still paid for."""
+    """The Answer when a request was not sent; requests before it are still paid for."""
     return Answer(
         usages=_usages(asked),
         problem=quote.problem,
@@ -173,7 +174,7 @@ def _unsent(quote: Quote, asked: list[Asked]) -> Answer:
 
 
 def _read(asked: list[Asked], brief: Brief, origin: Origin, num_wanted: int) -> Answer:
-    """``origin`` names the model that was asked; a fallback may have answered."""
+    """The Answer from all attempts. ``origin`` names the model that was asked; a fallback may have answered."""
     last = asked[-1].last
     said = Read(problem=last.problem)
     if last.reply is not None:
@@ -193,7 +194,7 @@ def _usages(asked: list[Asked]) -> tuple[Usage, ...]:
 
 
 def _ask_again_after_s(last: Attempt) -> float | None:
-    """When the same question may be worth asking again; None when the answer, not the service, was at fault."""
+    """Seconds until the same request may work; None when the answer, not the service, was at fault."""
     if last.retry:
         return TRANSIENT_S if last.retry_after_s is None else last.retry_after_s
     return ACCOUNT_S if last.account else None

@@ -1,8 +1,8 @@
-"""What Claude may answer, as a schema to send and as a model to hold it to. Pure.
+"""The form of Claude's answer: a schema to send, and models to validate the answer with. Pure.
 
 The API enforces the shape of the schema but neither bounds nor lengths, so all of that is checked here, one draft at a
-time: a bad one is dropped with its reason and does not take the good ones with it. Whether a draft was asked before
-is for ``research.propose.repeats``.
+time: a bad one is dropped with its reason and does not take the good ones with it. Whether a draft repeats an earlier
+proposal is for ``research.propose.repeats``.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class SaidDrafts(_Said):
 
 @cache
 def schema() -> dict[str, Any]:
-    """What is sent. Only here is the SDK needed, whose import takes longer than all of Django's."""
+    """The schema to send. Imports the SDK, which takes longer than all of Django."""
     from anthropic import transform_schema
 
     return transform_schema(SaidDrafts)
@@ -103,7 +103,7 @@ def schema() -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """Drafts that can be experiments, and why the others were dropped: one sentence each, "" when none was."""
+    """The valid drafts, and why the others were dropped: one sentence each, "" when none was."""
 
     drafts: tuple[Draft, ...] = ()
     design: str = ""
@@ -111,7 +111,7 @@ class Read:
 
 
 def read(text: str, brief: Brief, origin: Origin, num_wanted: int) -> Read:
-    """Hold an answer to the contract. Never raises: what is wrong with it is ``problem``."""
+    """Parse and validate an answer. Never raises; what is wrong with it is in ``problem``."""
     try:
         said = json.loads(text, strict=False)  # a raw tab in a text costs nobody the answer
     except (ValueError, RecursionError):
@@ -161,7 +161,7 @@ def _one(body: object, number: int, brief: Brief, recipe: Recipe, origin: Origin
 
 
 def _remarks(said: SaidDraft, draft: Draft, name: str) -> str:
-    """What was left out of a draft that stays."""
+    """What was left out of a valid draft."""
     remarks = []
     if unknown := sorted(set(said.precedents) - set(draft.precedents)):
         remarks.append(f"{name} cites proposals that do not exist ({', '.join(map(str, unknown))}).")
@@ -191,7 +191,7 @@ def _draft(said: SaidDraft, brief: Brief, recipe: Recipe, origin: Origin) -> Dra
 
 
 def _override(said: SaidOverride, recipe: Recipe) -> Override:
-    """JSON has one kind of number: 4.0 for a whole-number knob is 4. What is out of bounds is left for the checks."""
+    """A whole-number knob given as 4.0 is 4: JSON has one kind of number. Bounds are checked later."""
     value = said.value
     if not recipe.problems_with({said.key: value}):
         value = recipe.effective({said.key: value})[said.key]
@@ -199,7 +199,7 @@ def _override(said: SaidOverride, recipe: Recipe) -> Override:
 
 
 def _return(said: SaidReturn | None, brief: Brief) -> Return | None:
-    """Of a proposal that a person rejected; anything else is no return."""
+    """The Return, if it names a proposal that a person rejected; else None."""
     rejected = {p.number for p in brief.precedents if p.state == "rejected"}
     if said is None or said.proposal not in rejected:
         return None
@@ -207,7 +207,7 @@ def _return(said: SaidReturn | None, brief: Brief) -> Return | None:
 
 
 def one(body: bytes, brief: Brief, source: str) -> Draft:
-    """One draft as somebody sent it who is held to the same model as Claude: an object, without ``drafts`` around it.
+    """One draft from an agent, validated as Claude's are: an object, without ``drafts`` around it.
 
     Raises ValidationError, or ValueError with every problem in a sentence.
     """

@@ -1,7 +1,7 @@
-"""The way to the Messages API: to that host alone, and never for longer than was said.
+"""The HTTP transport to the Messages API: to that host alone, and within its deadlines.
 
-The SDK would follow a redirect (a request sent twice unseen, another host's answer taken for Claude's), read the whole
-body of an error, and wait for a name that does not resolve, or for headers that trickle in, as long as it takes.
+The SDK by itself would follow a redirect (a request sent twice unseen, another host's answer taken for Claude's), read
+the whole body of an error, and wait without end for a name that does not resolve, or for headers that trickle in.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ GRACE_S = 1.0  # what ends in time by itself says better what went wrong
 
 
 class OverdueError(Exception):
-    """It was still going on when the deadline passed."""
+    """The deadline passed while the request was going on."""
 
 
 class TooLargeError(Exception):
-    """More came than any answer has."""
+    """The body is larger than any answer of the API."""
 
 
 class TurnedAwayError(anthropic.AnthropicError):
@@ -56,7 +56,7 @@ def _turn_away(response: httpx2.Response) -> None:
 
 
 def _beginning(response: httpx2.Response) -> bytes:
-    """As much of an error as comes in time and fits: the status says more than what is missing."""
+    """As much of an error's body as comes in time and fits; the status says more than the rest."""
     body, deadline = bytearray(), time.monotonic() + ERROR_S
     response.request.extensions["timeout"]["read"] = ERROR_S  # one that falls silent would hold us for all of ours
     with suppress(httpx2.HTTPError):  # cut off: what came is enough
@@ -68,7 +68,7 @@ def _beginning(response: httpx2.Response) -> bytes:
 
 
 class Response(Protocol):
-    """What the SDK's responses and its transport's have in common."""
+    """The common interface of the SDK's responses and of its transport's."""
 
     @property
     def headers(self) -> httpx2.Headers: ...
@@ -79,16 +79,16 @@ class Response(Protocol):
 
 @dataclass
 class Came:
-    """What has come of an answer so far. Where it breaks off, this is what there is of what was paid for."""
+    """What has come of an answer so far. Where it breaks off, this part is all that was paid for."""
 
     headers: httpx2.Headers = field(default_factory=httpx2.Headers)
     body: bytearray = field(default_factory=bytearray)
 
     def take(self, response: Response, *, deadline: float, most: int) -> None:
-        """All of ``response``. Raises TooLargeError, OverdueError, or what the transport does.
+        """Read all of ``response``. Raises TooLargeError, OverdueError, or what the transport does.
 
-        A socket's own timeout starts anew with every byte. An object that is whole lacks nothing but the word that it
-        ends: it is no torn answer.
+        A socket's own timeout starts anew with every byte. A body that is a whole JSON object is complete, even where
+        the connection broke before its end was announced.
         """
         self.headers, self.body = response.headers, bytearray()
         try:
@@ -104,13 +104,13 @@ class Came:
 
 
 class ElsewhereError(Exception):
-    """Something between here and the API answered in its place, and called that a success."""
+    """Something between here and the API answered in its place, with a status of success."""
 
 
 def refuse_page(reply: Response, body: bytes) -> None:
-    """ElsewhereError for what is no JSON and does not say that it is: a proxy's page, a sign-in page, nothing at all.
+    """ElsewhereError for a body that is not JSON and does not say that it is: a proxy's page, a sign-in page, nothing.
 
-    The SDK gives such an answer to its caller as a str, where a Message was promised.
+    The SDK would give such an answer to its caller as a str, where a Message was promised.
     """
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     said = body.lstrip(b" \t\r\n\xef\xbb\xbf")
@@ -130,7 +130,7 @@ def _title(page: bytes) -> str:
 
 
 def within(seconds: float, ask: Callable[[], T]) -> T:
-    """``ask()``, or OverdueError after ``seconds``; its thread is then left to the end of its socket."""
+    """The result of ``ask()``, or OverdueError after ``seconds``; its thread then goes on until its socket ends."""
     done: Future[T] = Future()
     Thread(target=_fulfil, args=(done, ask), daemon=True).start()
     try:

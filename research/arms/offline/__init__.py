@@ -1,1 +1,1 @@
-"""The proposer that needs no key: known ablations from ``catalogue.toml``, then random steps."""
+"""The proposer without a key: known ablations from ``catalogue.toml``, then random steps."""

@@ -1,4 +1,4 @@
-"""``catalogue.toml`` as frozen entries, and what an entry becomes on a given incumbent. Pure.
+"""``catalogue.toml`` as frozen entries, and the overrides that an entry gives on an incumbent. Pure.
 
 Values may be relative to the incumbent (``{ times = 1.4 }``, ``{ plus = 2 }``), so that an entry stays useful after
 others were kept. A value that would leave its bounds makes the entry inapplicable: nothing is clamped.
@@ -32,7 +32,7 @@ class Plus(_Row):
 
 
 class Prior(_Row):
-    """What literature and judgement expect at newcomer scale; bpb, negative is better, an interval of ``STATED``."""
+    """What literature and judgement expect at small scale; bpb, negative is better, an interval of ``STATED``."""
 
     effect_bpb: float
     low: float
@@ -82,7 +82,7 @@ def catalogue() -> tuple[Entry, ...]:
 
 
 def values_of(entry: Entry, recipe: Recipe) -> Knobs | None:
-    """The overrides of ``entry`` on this incumbent, or None when it does not apply to it."""
+    """The overrides of ``entry`` on this incumbent, or None when it does not apply."""
     now = {k.key: k.default for k in recipe.knobs}
     if any(now.get(key) != value for key, value in entry.when.items()):
         return None
@@ -105,7 +105,7 @@ def _value(change: KnobValue | Times | Plus, knob: Knob | None, now: Mapping[str
 
 
 def rounded(value: float, knob: Knob) -> KnobValue:
-    """``value`` as a person would write it: three digits, or the nearest whole number that the knob allows."""
+    """``value`` to three digits, or the nearest whole number that the knob allows."""
     if knob.type == "int":
         unit = knob.multiple_of or 1
         return round(value / unit) * unit

@@ -1,4 +1,4 @@
-"""The proposer without a key. It reads no text and calculates nothing: it draws from a catalogue of known ablations.
+"""The proposer without a key: draws from a catalogue of known ablations. It reads no text and calculates nothing.
 
 When the catalogue has nothing left for this incumbent, it takes random steps of one numeric knob, and says so.
 """
@@ -36,7 +36,7 @@ class _Candidate:
 
 
 class OfflineProposer:
-    """A Proposer that always has an answer within milliseconds, and knows no more than its catalogue."""
+    """A Proposer that answers within milliseconds, from its catalogue."""
 
     arm = "offline"
 
@@ -52,7 +52,7 @@ class OfflineProposer:
         return Answer(drafts=tuple(drafts), design=DESIGN)
 
     def revise(self, brief: Brief, previous: Draft, comment: str) -> Answer:
-        """A milder variant: every number halfway back to the incumbent's. ``comment`` cannot be read here."""
+        """A milder variant: every number halfway back to the incumbent's. It cannot read ``comment``."""
         recipe = parse_recipe(brief.recipe_toml)
         halves = [_halfway(o, recipe) for o in previous.overrides]
         if not any(new != old.value for new, old in zip(halves, previous.overrides, strict=True)):
@@ -78,7 +78,7 @@ def _applicable(brief: Brief, recipe: Recipe) -> list[_Candidate]:
 
 
 def _candidate(entry: Entry, brief: Brief, recipe: Recipe) -> _Candidate | None:
-    """None when the entry does not apply: a value out of bounds, already there, or code that has moved on."""
+    """The draft of an entry; None when a value is out of bounds or already there, or the code has changed."""
     values = values_of(entry, recipe)
     if values is None:
         return None
@@ -137,17 +137,17 @@ def _shown(value: KnobValue) -> str:
 
 
 def _slug(source: str) -> str:
-    """The catalogue entry that a precedent came from; the whole source when it came from elsewhere."""
+    """The catalogue entry that a precedent came from; its whole source when it came from elsewhere."""
     return source.removeprefix("catalogue:").partition(";")[0]
 
 
 def _earlier(slug: str, precedents: tuple[Precedent, ...]) -> tuple[int, ...]:
-    """Where the same idea was tried before, on another incumbent."""
+    """Where the same entry was tried before, on another incumbent."""
     return tuple(p.number for p in precedents if p.source.startswith("catalogue:") and _slug(p.source) == slug)
 
 
 def _draw(candidates: list[_Candidate], num_wanted: int, taken: set[str], rng: Random) -> list[Draft]:
-    """Weighted by chance, without replacement; ``taken`` grows, so that no knob is in two drafts of a wave."""
+    """Draw by weight, without replacement; ``taken`` grows, so that no knob is in two drafts of a wave."""
     drafts: list[Draft] = []
     while len(drafts) < num_wanted:
         candidates = [c for c in candidates if not c.keys & taken]
@@ -178,7 +178,7 @@ def _random_steps(brief: Brief, recipe: Recipe, num_wanted: int, taken: set[str]
 
 
 def _steps(recipe: Recipe, rng: Random) -> Iterator[tuple[Knob, KnobValue]]:
-    """Log-uniform steps, up or down, of knobs that are not 0: where 0 means off, there is no scale to step on."""
+    """Log-uniform steps, up or down, of knobs that are not 0; a knob at 0 is switched off and has no scale."""
     knobs = [k for k in recipe.knobs if k.type == "float" and isinstance(k.default, float) and k.default > 0]
     for _ in range(NUM_DRAWS if knobs else 0):
         knob = rng.choice(knobs)
@@ -205,7 +205,7 @@ def _step_draft(knob: Knob, value: KnobValue, brief: Brief) -> Draft:
 
 
 def _halfway(override: Override, recipe: Recipe) -> KnobValue:
-    """Between the incumbent's value and the proposed one; geometrically where both are positive. Others stay."""
+    """The mean of the incumbent's value and the proposed one, geometric where both are positive. Others stay."""
     knob = recipe.knob(override.key)
     if knob is None or isinstance(override.value, bool | str) or isinstance(knob.default, bool | str):
         return override.value

@@ -1,12 +1,12 @@
-"""Diffs that people and models write, read as they were meant: all of a patch, or a sentence that names its line.
+"""Reads diffs that people and models write, as they were meant: a whole patch, or an error that names its line.
 
-The one reader of both doors, the form and ``manage.py gate``. What it reads becomes edits, and the diff that gates
-check and people sign is made from those by ``patches.to_patch``, so nothing here is ever what somebody signs: the
-strict reading of ``change.unified`` stands behind it.
+The form and ``manage.py gate`` both use it. What it reads becomes edits, and ``patches.to_patch`` makes from these the
+diff that gates check and people sign. So nothing that is read here is signed itself, and the strict parser,
+``change.unified``, reads the signed diff again.
 
 The order: ``envelope`` takes off what stands around a patch (fences, indents, a mail's quoting, line ends), ``reader``
 finds sections and hunks, ``names`` says which file is meant, ``placing`` finds each hunk by its own lines, and
-``meant`` makes edits of them. Counts and line numbers are looked at last: models get both wrong all day. Pure.
+``meant`` makes edits of them. Counts and line numbers come last, since models often get both wrong. Pure.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from research.change.undone import undone
 
 
 def edits_of(patch: str, files: Mapping[str, str], *, by_number: bool = True) -> tuple[Edit, ...]:
-    """What ``patch`` does to ``files``, as edits; none for a blank text.
+    """``patch`` as edits of ``files``; none for a blank text.
 
-    Without ``by_number`` no line number decides anything: every hunk has to stand in one place only. Raises
+    Without ``by_number`` no line number decides anything: every hunk must fit in one place only. Raises
     ValueError: "line 7: ..." of the patch, and the way out.
     """
     if not patch.strip():
@@ -56,5 +56,5 @@ def edits_of(patch: str, files: Mapping[str, str], *, by_number: bool = True) ->
 
 
 def as_git_writes(patch: str, files: Mapping[str, str]) -> str:
-    """``patch`` as the one diff that stands for what it does. Raises ValueError as ``edits_of``."""
+    """``patch`` as the diff that git would write for it. Raises ValueError as ``edits_of``."""
     return to_patch(files, edits_of(patch, files))

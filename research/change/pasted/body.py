@@ -1,4 +1,4 @@
-"""The lines of a hunk: by its counts where they are right, else up to what can only be the next header."""
+"""Reads the lines of a hunk: as many as its counts say where they are right, else up to the next certain header."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAST = "*** End of File"
 
 
 def read(rows: list[Row], at: int, file: str) -> tuple[Hunk, int]:
-    """The hunk whose header is ``rows[at]``, and where the next thing begins. Raises ValueError that names a line."""
+    """Read the hunk whose header is ``rows[at]``: (hunk, where the next thing begins). ValueError names a line."""
     text = rows[at].text.rstrip("\r")
     if glued := _BEHIND.fullmatch(text):
         said = shown(glued[1] or glued[2])
@@ -43,7 +43,7 @@ def read(rows: list[Row], at: int, file: str) -> tuple[Hunk, int]:
 
 
 def _counted(rows: list[Row], at: int, num_old: int, num_new: int) -> tuple[list[Line], int] | None:
-    """Exactly as many lines as the header says, with nothing behind them that could be meant as one more."""
+    """As many lines as the header says; None where they are no hunk's lines, or more of its lines seem to follow."""
     lines: list[Line] = []
     while num_old or num_new:
         if at >= len(rows) or (line := _line(rows[at])) is None:
@@ -63,7 +63,7 @@ def _counted(rows: list[Row], at: int, num_old: int, num_new: int) -> tuple[list
 
 
 def _eats_a_header(rows: list[Row], num: int, file: str) -> bool:
-    """A count that is one too high takes the next file's name for a line that goes, which no line of the file is."""
+    """Whether a count that is too high took the next file's header for a removed line, which the file does not have."""
     known = _lines(file)
     return any(
         (_is_a_pair(rows, at) or is_signature(rows, at)) and rows[at].text[1:].rstrip() not in known
@@ -77,7 +77,7 @@ def _lines(file: str) -> frozenset[str]:
 
 
 def read_uncounted(rows: list[Row], head: int, at: int, file: str) -> tuple[Hunk, int]:
-    """Every line up to the next header. A name that could be a line of the hunk as well is refused."""
+    """Read every line up to the next header. ValueError for a header that could be a line of the hunk as well."""
     while at < len(rows) and rows[at].text.startswith("@@") and not _COUNTS.fullmatch(rows[at].text):
         at += 1  # ``@@ class A`` and ``@@ def f`` one below the other
     lines: list[Line] = []
@@ -99,14 +99,14 @@ def read_uncounted(rows: list[Row], head: int, at: int, file: str) -> tuple[Hunk
 
 
 def _closed(hunk: Hunk, rows: list[Row], at: int) -> tuple[Hunk, int]:
-    """The hunk whose lines end before ``rows[at]``, where OpenAI's notation may say that the file does, too."""
+    """The hunk that ends before ``rows[at]``, where OpenAI's notation may mark the end of the file."""
     if at < len(rows) and rows[at].text.rstrip("\r") == _LAST:
         hunk.is_last, at = True, at + 1
     return _checked(hunk), at
 
 
 def _line(row: Row) -> Line | None:
-    """None: it is no line of a hunk. Editors take the blank off a blank line of context."""
+    """A line of a hunk; None for another one. Editors take the blank off a blank context line."""
     if not row.text.strip():
         return Line(" ", row.text.removeprefix(" "), row.number, is_bare=True)
     if row.text[0] == "\t":  # of a line that stays, git's own white-space fix takes the blank before a tab
@@ -116,7 +116,7 @@ def _line(row: Row) -> Line | None:
 
 
 def _end_here(lines: list[Line]) -> None:
-    """``\\ No newline at end of file``, in whatever language."""
+    """Take a ``\\ No newline at end of file``, in whatever language."""
     if lines:
         lines[-1] = replace(lines[-1], text=lines[-1].text.removesuffix("\r"), ends=False)
 
@@ -134,16 +134,16 @@ def _is_next(rows: list[Row], at: int, known: frozenset[str]) -> bool:
 
 
 def is_over(rows: list[Row], at: int) -> bool:
-    """Nothing follows, or a header does, blank lines apart."""
+    """Whether the patch ends here or a header follows, after blank lines."""
     while at < len(rows) and not rows[at].text.strip():
         at += 1
     return at >= len(rows) or rows[at].text.startswith(_HEADS) or _is_a_pair(rows, at) or is_signature(rows, at)
 
 
 def _is_a_pair(rows: list[Row], at: int) -> bool:
-    """``---``, ``+++`` and a hunk, or nothing: the header of a file where no ``diff`` line stands before it.
+    """Whether a file's header begins here without a ``diff`` line: ``---`` and ``+++``, then a hunk or nothing.
 
-    One of them is enough where it names a file and a hunk follows: models leave the other one out.
+    One of the two is enough where it names a file and a hunk follows: models leave the other one out.
     """
     after = [row.text for row in rows[at + 1 : at + 3]]
     if not after or not rows[at].text.startswith(("--- ", "+++ ")):
@@ -155,7 +155,7 @@ def _is_a_pair(rows: list[Row], at: int) -> bool:
 
 
 def is_signature(rows: list[Row], at: int) -> bool:
-    """``-- `` and git's version: the end of a mail, at the end of all or before the next mail."""
+    """Whether a mail's signature begins here: ``-- `` and git's version, at the end or before the next mail."""
     if rows[at].text.rstrip() != "--":
         return False
     rest = _next_words(rows, at + 1)
@@ -189,7 +189,7 @@ def _checked(hunk: Hunk) -> Hunk:
 
 
 def why_not(text: str) -> str:
-    """Why this is no line of a hunk, and what to do."""
+    """Why this line belongs to no hunk, and the way out."""
     text = text[:500]
     if _BY_WORDS.search(text) or text.rstrip() == "~":
         return f"{shown(text)} is of a diff by words; paste git diff without --word-diff"

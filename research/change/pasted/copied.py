@@ -1,4 +1,4 @@
-"""What a page or a model put in the place of lines: taken to the letter, it would be other code than was meant."""
+"""Refuses placeholders that a page or a model put in the place of code, since it would be taken literally."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT_OUT = re.compile(
 
 
 def check(section: Section, text: str) -> None:
-    """Raises ValueError that names the line of what nobody meant: a page's ``&lt;``, "... existing code ..."."""
+    """Raises ValueError that names the line of a placeholder: a page's ``&lt;``, "... existing code ..."."""
     known = {line.strip() for line in text.split("\n")}
     has_entities = _ENTITY.search(text) is not None
     for line in (line for hunk in section.hunks for line in hunk.lines):
@@ -32,5 +32,5 @@ def check(section: Section, text: str) -> None:
 
 
 def left_out(text: str) -> str:
-    """Why dots are no line."""
+    """Why dots are no line of code."""
     return f"{shown(text)} stands for lines that were left out; write two hunks, each with lines of the file"

@@ -1,4 +1,4 @@
-"""What stands around a patch, taken off: colours, ends of lines, fences, a here-document, an indent, a mail's ``>``."""
+"""Takes off what stands around a patch: colours, line ends, fences, a here-document, an indent, a mail's ``>``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _HERE = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 
 
 def rows_of(patch: str) -> Envelope:
-    """The lines of the patch itself. Raises ValueError where a part of it would be left out."""
+    """The lines of the patch itself.
+
+    ValueError where a part of the patch stands outside of its fence or here-document.
+    """
     patch = patch.removeprefix("\ufeff")
     if "\n" not in patch:
         patch = patch.replace("\r", "\n")  # as browsers do with ends of lines of the old Mac
@@ -42,7 +45,7 @@ def rows_of(patch: str) -> Envelope:
 
 
 def _unfenced(rows: list[Row]) -> list[Row]:
-    """What stands in fences, where the diff does; a model's words around them are no part of it."""
+    """The rows inside of fences, if the diff is in fences; a model's words around them are dropped."""
     inside: list[Row] = []
     outside: list[Row] = []
     other_code: set[int] = set()
@@ -71,7 +74,7 @@ def _unfenced(rows: list[Row]) -> list[Row]:
 
 
 def _block(rows: list[Row], opened: int, fence: str) -> list[Row]:
-    """The rows up to the closing fence: the same marks, indented alike. One that is never closed goes on to the end."""
+    """The rows up to the closing fence (the same marks and indent); all rows where it is never closed."""
     for at in range(opened + 1, len(rows)):
         if rows[at].text.rstrip() == fence:
             return rows[opened + 1 : at]
@@ -83,14 +86,14 @@ def _is_head(text: str) -> bool:
 
 
 def _file_name(outside: list[Row], block: list[Row]) -> list[Row]:
-    """The line above the fence of a search-and-replace block says which file it is for."""
+    """The line above the fence of a search-and-replace block, which names its file."""
     first = next((row.text for row in block if row.text.strip()), "")
     named = next((row for row in reversed(outside) if row.text.strip()), None)
     return [named] if named and first.startswith("<<<<<<<") else []
 
 
 def _of_a_here_document(rows: list[Row]) -> list[Row]:
-    """``git apply <<'EOF'`` ends with EOF."""
+    """The rows of a here-document: ``git apply <<'EOF'`` ends with EOF."""
     word = next(iter(_words_before_the_patch(rows)), None)
     end = next((at for at, row in enumerate(rows) if row.text.rstrip("\r") == word), None)
     if word is None or end is None:
@@ -113,7 +116,7 @@ def _words_before_the_patch(rows: list[Row]) -> Iterator[str]:
 
 
 def _dedented(rows: list[Row]) -> list[Row]:
-    """Without what stands before every line, where the patch as a whole is indented or quoted."""
+    """The rows without a common indent or quote mark."""
     first = next((at for at, row in enumerate(rows) if _is_head(row.text)), None)
     match = _INDENTED.match(rows[first].text) if first is not None else None
     if first is None or match is None or any(_HEAD.match(row.text) for row in rows):

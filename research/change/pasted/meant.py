@@ -1,4 +1,4 @@
-"""Hunks at their places, as edits: each as short as it can be and still stand once in the file that it finds."""
+"""Turns placed hunks into edits, each with the shortest search text that occurs once in its file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from research.change.pasted.placing import Change, lines_of
 
 
 def edits_between(path: str, before: str, hunks: list[list[Change]], after: str) -> list[Edit]:
-    """One edit for each hunk (those that touch are one), to be made one after the other; ``after`` comes out."""
+    """One edit for each hunk (touching hunks are one), to be applied one after the other; the result is ``after``."""
     if before == after:
         return []
     blocks = _blocks(before, after, hunks)
@@ -26,7 +26,7 @@ def edits_between(path: str, before: str, hunks: list[list[Change]], after: str)
 
 
 def _blocks(before: str, after: str, hunks: list[list[Change]]) -> list[tuple[int, int, list[str]]] | None:
-    """(start, end, new lines) of each stretch of the file that hunks cover; None where they do not give ``after``."""
+    """(start, end, new lines) of each stretch of the file that hunks cover; None where ``after`` does not result."""
     lines = lines_of(before)
     covers: list[list[int]] = []
     for hunk in hunks:
@@ -51,7 +51,7 @@ def _blocks(before: str, after: str, hunks: list[list[Change]]) -> list[tuple[in
 
 
 def _edit(path: str, now: list[str], start: int, end: int, new: list[str]) -> Edit:
-    """With as many lines around it as it takes to stand once in the file."""
+    """An edit with as many lines around it as its search text needs to occur once."""
     text = "".join(now)
     around = 0
     while True:

@@ -1,4 +1,4 @@
-"""Which file of the recipe a patch means by the names that it gives: a/ and b/, any folders before, or none of them."""
+"""Which file of the recipe a patch means by its names: with a/ and b/, with folders before them, or without."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def said_in(line: str) -> str:
 
 
 def of_git(line: str) -> list[str]:
-    """Both names of ``diff --git a/x b/x``; x may hold spaces. None where they cannot be told apart: others follow."""
+    """Both names of ``diff --git a/x b/x``, where x may have spaces; [] where they cannot be told apart."""
     both = line.removeprefix("diff --git ").rstrip("\r")
     middle = len(both) // 2
     one, other = both[:middle], both[middle + 1 :]
@@ -36,9 +36,9 @@ def of_git(line: str) -> list[str]:
 
 
 def meant(number: int, names: Iterable[str], known: Iterable[str], *, all_agree: bool) -> str:
-    """The known file that ``names`` end in. With ``all_agree`` every one has to, else one is enough (a copy beside it).
+    """The known file that ``names`` end in. With ``all_agree`` all must, else one is enough (the other may be a copy).
 
-    Raises ValueError where they name none or two, or a file that comes or goes.
+    Raises ValueError where they name no file or two, or a file that would be added or removed.
     """
     names, files = list(names), set(known)
     found = {name: _tail(number, name, files) for name in names if name != NOTHING}
@@ -58,7 +58,7 @@ def meant(number: int, names: Iterable[str], known: Iterable[str], *, all_agree:
 
 
 def tail_of(name: str, known: Iterable[str]) -> str | None:
-    """The longest end of ``name`` that is a known file."""
+    """The longest end of ``name`` that is the path of a known file."""
     files, parts = set(known), name.replace("\\", "/").split("/")
     deepest = max((path.count("/") + 1 for path in files), default=0)
     tails = ["/".join(parts[-num:]) for num in range(min(deepest, len(parts)), 0, -1)]

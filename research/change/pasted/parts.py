@@ -1,4 +1,4 @@
-"""What a patch is made of. ``number`` is always a line of the patch as it was given, from 1."""
+"""The parts of a pasted patch: rows, lines, hunks, sections. ``number`` is the line of the patch as given, from 1."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """A line as it stands in the patch, without its end."""
+    """A line of the patch, without its end."""
 
     number: int
     text: str
@@ -15,7 +15,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Envelope:
-    """``is_crlf``: every row ended in CRLF, as browsers send all text, so it says nothing about the files."""
+    """The rows of a patch.
+
+    ``is_crlf``: all ended in CRLF, as browsers send all text, so it says nothing of the files.
+    """
 
     rows: list[Row]
     is_crlf: bool
@@ -25,8 +28,8 @@ class Envelope:
 class Line:
     """A line of a hunk. ``kind`` is " ", "-" or "+".
 
-    Without ``ends`` it is a file's last and has no newline. ``is_bare``: nothing can be seen there, so it is a blank
-    line of context, which may have lost its blank, or none of the hunk's.
+    ``ends`` is False for a file's last line without a newline. ``is_bare``: it looks empty, so it is a blank
+    line of context that may have lost its blank, or no line of the hunk.
     """
 
     kind: str
@@ -38,7 +41,7 @@ class Line:
 
 @dataclass
 class Hunk:
-    """``start`` is the line of the old file that its header names, from 1; None: it names none."""
+    """``start`` is the line of the old file in its header, from 1; None where the header has none."""
 
     number: int
     lines: list[Line]
@@ -56,7 +59,10 @@ class Hunk:
 
 @dataclass
 class Section:
-    """One file's part. ``blob`` and ``blob_after`` begin git's hashes of the old and the new file; "": nobody says."""
+    """One file's hunks.
+
+    ``blob`` and ``blob_after`` are the beginnings of git's hashes of the old and new file, or "".
+    """
 
     number: int
     path: str
@@ -70,6 +76,6 @@ def wrong(number: int, sentence: str) -> ValueError:
 
 
 def shown(text: str) -> str:
-    """A line, short enough for a sentence."""
+    """A line, cut for a sentence."""
     text = text.rstrip("\r")
     return repr(text if len(text) <= 60 else f"{text[:60]}...")

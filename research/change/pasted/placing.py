@@ -1,11 +1,11 @@
-"""Where a hunk belongs: by its own lines, which have to stand in the file; by its number only where they stand twice.
+"""Finds the place of each hunk by its own lines, which must fit in one place only; by line number only if git vouches.
 
-Line numbers that people and models write, or that were counted in an earlier incumbent, hit the wrong one of two alike
-places without a word. So they decide only where git vouches for them: its hash of the old file (``index 1a2b3c4..``) is
-this file's, and with the hunks where they say, its hash of the new file comes out. Else a place has to be the only one.
+Line numbers that people and models write, or that were counted in an earlier incumbent, may silently hit the wrong one
+of two equal places. So they decide only where git vouches for them: its hash of the old file (``index 1a2b3c4..``) is
+this file's, and applying the hunks at their numbers gives its hash of the new file.
 
-What editors and mail clients take away and models add, blanks at the end of a line that stays or goes, is looked past
-where the lines fit nowhere as they are.
+Editors and mail clients remove blanks at ends of lines, and models add them. Where the lines fit nowhere as they are,
+such blanks are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAY_OUT = "make the diff on the incumbent, with more context: git diff -U12"
 
 @dataclass(frozen=True)
 class Change:
-    """Lines ``start`` to ``end`` (from 0, end excluded) of a file, ends of lines included, become ``new``."""
+    """Lines ``start`` to ``end`` (from 0, end excluded) of a file, with their ends, become ``new``."""
 
     number: int  # of the patch
     start: int
@@ -35,10 +35,10 @@ class Change:
 
 
 def after(section: Section, text: str, envelope: Envelope, *, by_number: bool) -> tuple[str, list[list[Change]]]:
-    """``text`` as ``section`` makes it, and its hunks in order, each as kept and changed stretches of lines.
+    """``text`` with ``section`` applied, and its hunks in order, each as kept and changed stretches of lines.
 
-    ``by_number``: its line numbers can be those of ``text``. Raises ValueError that names the line of what does not
-    fit, fits twice, or contradicts another hunk.
+    ``by_number``: the line numbers may count in ``text``. Raises ValueError that names the line of a hunk that does not
+    fit, fits twice, or contradicts another.
     """
     is_this_file = len(section.blob) >= ENOUGH and _blob(text).startswith(section.blob)
     section, text, mark = suited(section, text, envelope)
@@ -67,14 +67,14 @@ def _made(text: str, places: list[tuple[Hunk, int]]) -> tuple[str, list[list[Cha
 
 
 def lines_of(text: str) -> list[str]:
-    """Split as git does, at newlines only, which stay."""
+    """Lines with their newlines, split at newlines only, as git does."""
     lines = [f"{line}\n" for line in text.split("\n")]
     last = lines.pop()
     return lines if last == "\n" else [*lines, last[:-1]]
 
 
 def _joined(lines: list[str]) -> str:
-    """What was a last line without a newline gets one where another line follows."""
+    """Join lines; a last line without a newline gets one where another line follows it now."""
     return "".join([*(line if line.endswith("\n") else f"{line}\n" for line in lines[:-1]), *lines[-1:]])
 
 
@@ -82,13 +82,13 @@ def _joined(lines: list[str]) -> str:
 
 
 def _blob(text: str) -> str:
-    """git's name for it."""
+    """git's hash of the file."""
     raw = text.encode(errors="surrogatepass")
     return hashlib.sha1(b"blob %d\0" % len(raw) + raw, usedforsecurity=False).hexdigest()
 
 
 def _as_stated(section: Section, file: _File) -> list[tuple[Hunk, int]] | None:
-    """Every hunk where its header says, from 0; None where one does not stand there."""
+    """(hunk, line from 0) of every hunk at its header's number; None where one does not fit there."""
     places: list[tuple[Hunk, int]] = []
     for hunk in section.hunks:
         if hunk.start is None:
@@ -102,7 +102,7 @@ def _as_stated(section: Section, file: _File) -> list[tuple[Hunk, int]] | None:
 
 
 def _placed(section: Section, hunk: Hunk, file: _File) -> tuple[Hunk, int]:
-    """By its lines, in the one place where they stand."""
+    """(hunk, line from 0) in the only place where its lines fit. ValueError otherwise."""
     hunk, found = _fitting(hunk, file)
     if len(found) != 1:
         raise _doubt(section, hunk, found, "\n".join([*file.lines, ""]))
@@ -110,7 +110,7 @@ def _placed(section: Section, hunk: Hunk, file: _File) -> tuple[Hunk, int]:
 
 
 def _doubt(section: Section, hunk: Hunk, found: list[int], text: str) -> ValueError:
-    """Why nobody can tell where the hunk belongs."""
+    """The error for a hunk that fits in no place, or in several."""
     more = WAY_OUT if hunk.start is not None else "write more of the lines around it"
     if not hunk.old:
         said = f"this hunk only adds lines to {section.path}, without one of the file's around them"
@@ -128,7 +128,7 @@ def _doubt(section: Section, hunk: Hunk, found: list[int], text: str) -> ValueEr
 
 
 def _fits_nowhere(section: Section, hunk: Hunk, text: str) -> ValueError:
-    """Names the first line that differs, in the patch and in the file."""
+    """The error that names the first line that differs, in the patch and in the file."""
     old, new = ("\n".join(line.text for line in side) for side in (hunk.old, hunk.new))
     near = nearest.near(text, f"{old}\n")
     number = hunk.old[near.offset].number if near is not None and near.offset < len(hunk.old) else hunk.number
@@ -145,7 +145,7 @@ def _fits_nowhere(section: Section, hunk: Hunk, text: str) -> ValueError:
 
 @dataclass(frozen=True)
 class _File:
-    """Its lines, also without blanks at their ends, and where each of those stands."""
+    """A file's lines, also without blanks at their ends, and where each of those stands."""
 
     lines: list[str]
     stripped: list[str]
@@ -162,9 +162,9 @@ class _File:
 
 
 def _fitting(hunk: Hunk, file: _File) -> tuple[Hunk, list[int]]:
-    """Where all old lines stand, from 0: as they are, else but for blanks at the end that the patch has lost.
+    """Where all old lines of the hunk fit, from 0: exactly, else without regard to blanks at their ends.
 
-    Where they stand nowhere, empty lines at the hunk's ends are taken to be none of it, and it is tried again.
+    Where they fit nowhere, it is tried again without empty lines at the hunk's ends, which may not belong to it.
     """
     for one in (hunk, _without_bare_ends(hunk)):
         old = [line.text for line in one.old]
@@ -177,7 +177,7 @@ def _fitting(hunk: Hunk, file: _File) -> tuple[Hunk, list[int]]:
 
 
 def _may_be_stripped(hunk: Hunk) -> bool:
-    """No line ends in a blank: an editor may have taken them all, so that a place without them is no likelier."""
+    """Whether no line ends in a blank: then an editor may have removed them all, and an exact fit is no better."""
     return not any(line.text.endswith(tuple(BLANKS)) for line in hunk.lines)
 
 
@@ -191,7 +191,7 @@ def _without_bare_ends(hunk: Hunk) -> Hunk:
 
 
 def _candidates(hunk: Hunk, stripped: list[str], file: _File) -> list[int]:
-    """Where the hunk's rarest line stands in the file, counted back to its first."""
+    """Possible starts: where the hunk's rarest line stands in the file, counted back to its first line."""
     stands = [file.where.get(line, []) for line in stripped]
     if not stands:
         return [] if file.lines else [0]  # of an empty file
@@ -205,7 +205,7 @@ def _candidates(hunk: Hunk, stripped: list[str], file: _File) -> list[int]:
 
 
 def _stretches(hunk: Hunk, at: int, lines: list[str], text: str) -> list[Change]:
-    """A hunk at its place: what is kept keeps the file's own bytes."""
+    """The hunk at its place, as stretches; kept lines keep the file's own bytes."""
     stretches: list[Change] = []
     old = at
     for line in hunk.lines:

@@ -1,7 +1,7 @@
-"""From rows to sections and hunks: every row is read as something, or named.
+"""Parses the rows of a patch into sections and hunks; a row that is nothing known is an error that names it.
 
-Three notations are read, since each has one meaning: unified diffs with right, wrong or no counts, the ``*** Update
-File`` patches of OpenAI's models, and SEARCH/REPLACE blocks as aider asks for them.
+Three notations are read: unified diffs with right, wrong or no counts, the ``*** Update File`` patches of OpenAI's
+models, and SEARCH/REPLACE blocks as aider asks for them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CONFLICT = re.compile(r"(?:<{7}|>{7}|\|{7})(?: .*)?")
 
 
 def read(rows: list[Row], files: Mapping[str, str]) -> list[Section]:
-    """The sections of a patch. Raises ValueError that names the line of whatever is none."""
+    """The sections of a patch. ValueError names the line of anything else."""
     reader = _Reader(rows, files)
     while reader.at < len(rows):
         reader.take()
@@ -73,7 +73,7 @@ class _Reader:
         self.is_in_a_mail = True  # its words come before the first section, and between one mail's end and the next
 
     def take(self) -> None:
-        """One header, hunk, block or line of words."""
+        """Read one header, hunk, block or line of words."""
         row = self.rows[self.at]
         text = row.text.rstrip("\r")
         if not text.strip() or _DECORATION.fullmatch(text):
@@ -96,7 +96,7 @@ class _Reader:
     # --- headers ------------------------------------------------------------------------------
 
     def _is_a_pair(self) -> bool:
-        """``---`` and ``+++``; or one of them before a hunk, as models leave the other one out."""
+        """Whether ``---`` and ``+++`` follow; or one of them before a hunk, as models leave the other one out."""
         text, after = self.rows[self.at].text, self._text(self.at + 1)
         pair = text.startswith("--- ") and after.startswith("+++ ")
         return pair or (text.startswith(("--- ", "+++ ")) and after.startswith("@@"))
@@ -105,7 +105,7 @@ class _Reader:
         return self.rows[at].text if at < len(self.rows) else ""
 
     def _head(self, first: Row) -> None:
-        """All lines up to the first hunk."""
+        """Read all lines up to the first hunk."""
         named: list[str] = []
         blobs, of_index = ("", ""), ""
         is_git = first.text.startswith("diff --git ")
@@ -135,7 +135,7 @@ class _Reader:
         self._open(first.number, [of_index, *named], all_agree=is_git, blobs=blobs)
 
     def _pair(self) -> list[str]:
-        """Both names, and on to what follows them."""
+        """Read both names, and on to what follows them."""
         found = [names.said_in(self.rows[self.at].text)]
         self.at += 1
         if self._text(self.at).startswith("+++ "):
@@ -202,7 +202,7 @@ class _Reader:
     # --- words --------------------------------------------------------------------------------
 
     def _words(self, row: Row, text: str) -> None:
-        """A mail's and a model's, before the patch, and a mail's end. Nothing that could be meant as a change."""
+        """Skip a mail's or a model's words before the patch, and a mail's end; ValueError if they could be a change."""
         self._refuse_other_notations(row)
         if _CONFLICT.fullmatch(text):
             raise wrong(row.number, f"{shown(text)} marks a conflict; resolve it, and make the diff again")

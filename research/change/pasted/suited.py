@@ -1,4 +1,4 @@
-"""Ends of lines and a byte order mark, brought to those of the file: they get lost on the way, and mean one thing."""
+"""Gives a section the line ends and byte order mark of its file, since these get lost on the way and do not matter."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Ends = Literal["LF", "CRLF", "both", "none"]
 
 
 def suited(section: Section, text: str, envelope: Envelope) -> tuple[Section, str, str]:
-    """The section with the file's own ends of lines; the text without a byte order mark, and that mark.
+    """The section with the file's line ends; the text without a byte order mark, and that mark.
 
-    Raises ValueError where the file has ends of both kinds and the patch, sent by a browser, says nothing of them.
+    Raises ValueError where the file has both kinds of line ends and the patch, sent by a browser, does not tell which.
     """
     section, text, mark = _without_marks(section, text)
     has = ends_of(text)
@@ -50,7 +50,7 @@ def _mapped(section: Section, each: Callable[[Line], Line]) -> Section:
 
 
 def _without_marks(section: Section, text: str) -> tuple[Section, str, str]:
-    """A byte order mark is the file's first character, of no line: the file's own stays, unless it is taken away."""
+    """Section and text without byte order marks. The file's own mark is kept, unless the patch removes it."""
     lines = [line for hunk in section.hunks for line in hunk.lines]
     marked = {line.kind for line in lines if line.text.startswith(BOM)}
     mark = BOM if text.startswith(BOM) else ""

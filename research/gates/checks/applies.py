@@ -1,4 +1,4 @@
-"""Does the patch apply to the incumbent that it names, by git's own word, and as its lines read?"""
+"""Gate: does the patch apply to its incumbent, by git, and with the result that its lines show?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(context: Context) -> GateResult:
 
 
 def _read_otherwise(before: dict[str, str], after: dict[str, str], change: Change) -> list[Remark]:
-    """Every file where git's result is not what the lines say: a person would have read another patch."""
+    """A remark for every file where git's result differs from the lines: a person would have read another patch."""
     remarks = []
     for path in sorted(before.keys() | after.keys() | change.paths):
         added = [text for file in change.files if path in file.paths for _, text in file.added]
@@ -47,7 +47,7 @@ def _lines(text: str) -> list[str]:
 
 
 def applied(files: dict[str, str], patch: str) -> tuple[dict[str, str] | None, str | None]:
-    """``files`` after ``git apply``, in a scratch index of no repository; or None and git's reason."""
+    """``files`` after ``git apply``, in a scratch index outside of any repository; or None and git's reason."""
     with tempfile.TemporaryDirectory(prefix="countersign-gate-") as scratch:
         tree = Path(scratch)
         _git("init", "--quiet", "--template=", cwd=tree)
@@ -71,7 +71,7 @@ def applied(files: dict[str, str], patch: str) -> tuple[dict[str, str] | None, s
 
 
 def _read_index(tree: Path) -> dict[str, str]:
-    """Path -> text of every entry; paths as git writes them, so that a strange one is seen and not lost."""
+    """Path -> text of every entry; paths as git writes them, so that an odd one is not lost."""
     entries = _git("ls-files", "--stage", "-z", cwd=tree).decode(errors="surrogateescape").split("\0")
     named = [(entry.split("\t", 1)[1], entry.split()[1]) for entry in entries if entry]
     return {path: _git("cat-file", "-p", blob, cwd=tree).decode() for path, blob in named}

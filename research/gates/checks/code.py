@@ -1,7 +1,7 @@
-"""What does the edited code do that the incumbent's does not? Read, never run.
+"""Gate: what does the edited code do that the incumbent's does not? Read, never run.
 
-Every rule looks at the whole file before and after; a finding is new when the file after has more of its kind and
-text than the file before. So code that moves is not new, and a second use of what the base does once is. The gate
+Every rule reads the whole file before and after; a finding is new when the file after has more of its kind and
+text than the file before. So code that moves is not new, but a second use of what the base does once is. The gate
 explains and sorts; it is not the boundary. The boundary is the sandbox, and the scorer that trusts nothing.
 """
 
@@ -48,7 +48,7 @@ def check(context: Context) -> GateResult:
 
 
 def _asked(remarks: list[Remark]) -> dict[str, str | None]:
-    """The versions of the packages by which names were judged; none where that could not be."""
+    """Versions of the packages by which names were judged; {} where they could not be asked."""
     if any(remark.rule == "unresolved" for remark in remarks):
         return {}
     try:
@@ -96,7 +96,7 @@ def _read(files: tuple[tuple[str, str], ...], path: str, installed: packages.Ins
 
 
 def _new(before: Iterable[Sighting], after: Iterable[Sighting], added: set[int]) -> Iterator[Sighting]:
-    """By rule and text, as many as there are more of; those that stand on added lines first."""
+    """Sightings that ``after`` has more of than ``before``, by rule and text; those on added lines first."""
     kinds: dict[tuple[str, str, str], list[Sighting]] = defaultdict(list)
     for sighting in after:
         kinds[sighting.severity, sighting.rule, sighting.said].append(sighting)

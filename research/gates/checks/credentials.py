@@ -1,4 +1,4 @@
-"""Does the patch hold a key, a token or a password? It would be in git for ever, and in every prompt.
+"""Gate: does the patch hold a key, a token or a password? It would stay in git for ever, and in every prompt.
 
 Patterns as the vendors document them; the test for random text is Shannon's entropy, as in detect-secrets.
 """
@@ -78,12 +78,12 @@ def _what(text: str) -> str | None:
 
 
 def _without_links(text: str) -> str:
-    """A link to a file or a paper is long and of mixed case; each part of its path is read by itself."""
+    """The text with links cut at each slash: whole they are long and of mixed case, as keys are."""
     return _LINK.sub(lambda link: link[0].replace("/", " "), text)
 
 
 def _is_random(word: str) -> bool:
-    """Many different characters, and digits among letters of both cases: no identifier looks like it."""
+    """Whether a word has many different characters, with digits and letters of both cases, as no identifier has."""
     mixed = any(c.isdigit() for c in word) and any(c.isupper() for c in word) and any(c.islower() for c in word)
     counts = Counter(word).values()
     bits = -sum(n / len(word) * math.log2(n / len(word)) for n in counts)

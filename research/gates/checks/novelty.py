@@ -1,4 +1,4 @@
-"""Was the same change, or one that does the same, asked before? The row links to it and to what came of it.
+"""Gate: was the same change proposed before, or one that does the same? It links to those and their outcomes.
 
 Two changes are the same when their overrides are equal and their lines differ at most in white space, comments and
 the names that they introduce themselves; a knob replaced by a number in code counts as the override of that knob.
@@ -23,7 +23,7 @@ _KNOB = re.compile(r"""(?:\bk|\bknobs|\brun\.knobs|\bconfig)\[["'](\w+)["']\]"""
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Equal for changes that do the same; ``lines`` are (file, sign, words), own names replaced by their number."""
+    """Equal for changes that do the same. ``lines`` are (file, sign, words), with new names numbered."""
 
     overrides: tuple[tuple[str, str], ...]
     lines: tuple[tuple[str, str, tuple[str, ...]], ...]
@@ -42,7 +42,10 @@ def check(context: Context) -> GateResult:
 
 
 def _remark(context: Context, earlier: Precedent) -> Remark:
-    """Identical and still open to be answered by it: it would only be measured twice. Else a person may want that."""
+    """A warning that names the earlier proposal.
+
+    An open identical one answers this one; others may be worth a repeat.
+    """
     is_copy = (
         {o.key: o.value for o in earlier.overrides} == context.overrides and earlier.patch == context.patch
     ) and patches.is_waiting(earlier)
@@ -63,7 +66,7 @@ def _of(earlier: Precedent, files: dict[str, str]) -> Fingerprint:
 
 
 def fingerprint(patch: str, overrides: Knobs, files: dict[str, str]) -> Fingerprint:
-    """What a change does, told by its lines. ``files`` say which names are not its own."""
+    """The fingerprint of a change. ``files`` tell which names it introduces itself."""
     change = unified.read(patch)
     known = set().union(*map(_names_in, files.values())) if change.files else set[str]()
     lines: list[tuple[str, str, tuple[str, ...]]] = []
@@ -83,12 +86,12 @@ def fingerprint(patch: str, overrides: Knobs, files: dict[str, str]) -> Fingerpr
 
 @lru_cache(maxsize=64)
 def _names_in(text: str) -> frozenset[str]:
-    """Asked once for every earlier proposal, of the same few files."""
+    """All names in a file. Cached: it is asked for every earlier proposal, of the same few files."""
     return frozenset(re.findall(r"\w+", text))
 
 
 def _words(text: str, known: set[str], names: dict[str, str]) -> tuple[str, ...]:
-    """Without white space and comments; a name that the base does not have is called by when it first comes."""
+    """The line's tokens without white space and comments; a new name becomes its number in order of appearance."""
     words = [word for word in _TOKEN.findall(text) if word.strip() and not word.startswith("#")]
     return tuple(
         names.setdefault(word, f"name {len(names)}") if word.isidentifier() and word not in known else word
@@ -97,7 +100,7 @@ def _words(text: str, known: set[str], names: dict[str, str]) -> tuple[str, ...]
 
 
 def _fixed_knobs(removed: list[str], added: list[str]) -> Knobs | None:
-    """The overrides that lines stand for which only put a number where a knob was; None when they do more."""
+    """The overrides that the lines amount to, if they only put a number where a knob was; None if they do more."""
     if not removed or len(removed) != len(added):
         return None
     fixed: Knobs = {}
@@ -123,5 +126,5 @@ def _literal(text: str) -> float | bool | None:
 
 
 def _number(value: object) -> str:
-    """1 and 1.0 are one number; 2**53 and 2**53 + 1 are two, which no float tells apart."""
+    """1 and 1.0 are equal; 2**53 and 2**53 + 1 are not, though as floats they would be."""
     return repr(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -1,4 +1,4 @@
-"""Is every override declared, in bounds, and a change at all? Nothing is ever clamped."""
+"""Gate: is every override declared, in bounds, and a change? Nothing is ever clamped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are only files touched that the recipe declares editable?"""
+"""Gate: are only files touched that the recipe declares editable?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(context: Context) -> GateResult:
 
 
 def touched_paths(context: Context) -> set[str]:
-    """Every path that any header names, and every one that git changed: they must not be able to disagree."""
+    """Every path in any header, and every path that git changed, so that the two cannot disagree unseen."""
     by_git = {
         path
         for path in context.files.keys() | (context.after or {}).keys()

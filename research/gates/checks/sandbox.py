@@ -1,4 +1,4 @@
-"""May edited code run at the sandbox level that this campaign has?"""
+"""Gate: may edited code run at this campaign's sandbox level?"""
 
 from __future__ import annotations
 

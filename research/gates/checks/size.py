@@ -1,4 +1,4 @@
-"""Is the patch small plain text? Modes, symlinks, binaries and characters that hide are refused by kind."""
+"""Gate: is the patch small plain text? Modes, symlinks, binaries and invisible characters are refused."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _shape(context: Context) -> Iterator[Remark]:
 
 
 def _hidden(context: Context) -> Iterator[Remark]:
-    """Characters that a reader cannot see, by code point, once for each line."""
+    """A remark for each line with characters that a reader cannot see, by code point."""
     marked, from_windows = _first_lines_with_a_mark(context), _keeps_its_ends(context)
     for number, line in enumerate(context.patch.split("\n"), start=1):
         seen = line[:1] + line[2:] if line in marked else line
@@ -74,7 +74,7 @@ def _hidden(context: Context) -> Iterator[Remark]:
 
 
 def _first_lines_with_a_mark(context: Context) -> set[str]:
-    """Where a byte order mark begins a file before and after, and stands nowhere else: it stays, and hides nothing."""
+    """First lines with a byte order mark that the file has before and after, and nowhere else: it hides nothing."""
     found: set[str] = set()
     for path in context.change.paths:
         before, after = context.files.get(path, ""), (context.after or {}).get(path, "")
@@ -87,7 +87,7 @@ def _first_lines_with_a_mark(context: Context) -> set[str]:
 
 
 def _keeps_its_ends(context: Context) -> bool:
-    """Does every changed file end its lines as before, all of them alike? Then the CR of a CRLF hides nothing."""
+    """Whether every changed file keeps its line ends, all of one kind: then the CR of a CRLF hides nothing."""
     if context.after is None:
         return False
     texts = [(context.files.get(path, ""), context.after.get(path, "")) for path in context.change.paths]

@@ -1,8 +1,8 @@
-"""How much text of any kind does the patch bring along? What a recipe says may be a held-out text learned by heart.
+"""Gate: how much text of any kind does the patch bring? It could be held-out text, learned by heart.
 
 Docstrings, strings, comments, names, numbers and tables are counted, in bytes, against the base, and shown. Measured
 (docs/security.md): held-out text in a docstring is worth 0.68 bits per byte at 60,000 bytes and 0.035 at 1,800, and a
-keep takes about 0.005. So a bound keeps such a gain small; that the text is held out only the worker can see.
+keep takes about 0.005. So a bound keeps such a gain small. Whether the text is held out only the worker can check.
 
 Of 80 research patches (tests/gates/benign.toml and the offline catalogue) half bring at most 20 bytes, nine in ten at
 most 105, and the most is 286; the ten commits that made the shipped recipe bring 0 to 9,700.
@@ -29,7 +29,7 @@ WINDOW = 32_768  # bytes that zlib looks back
 
 @dataclass(frozen=True)
 class Place:
-    """Pieces of one kind that stand together, and what they count for."""
+    """Pieces of one kind that stand together, and their bytes."""
 
     kind: str
     path: str
@@ -60,7 +60,7 @@ def check(context: Context) -> GateResult:
 
 
 def _places(brought: list[tuple[str, Piece]]) -> list[Place]:
-    """The largest first. Neighbouring lines of comments are one place, and so are the lines of one text."""
+    """Places, the largest first. Neighbouring comment lines are one place, and so are the lines of one text."""
     found: list[Place] = []
     ends = 0
     for path, piece in sorted(brought, key=lambda b: (b[1].kind, b[0], b[1].line)):
@@ -76,7 +76,7 @@ def _places(brought: list[tuple[str, Piece]]) -> list[Place]:
 
 
 def _num_in_all(context: Context) -> int | None:
-    """Bytes that the files would have more than those of the campaign's first commit; None where there is none."""
+    """Bytes of text that the files would have more than in the campaign's first commit; None without a campaign."""
     if context.origin is None or context.after is None:
         return None
     return sum(piece.num_bytes for _, piece in written.new(context.origin, context.after))
@@ -93,7 +93,7 @@ def _num_packed(context: Context) -> int:
 
 
 def _said(by_kind: Counter[str], places: list[Place], in_all: int | None) -> str:
-    """What is shown of every patch, that passes or not."""
+    """What is shown of every patch, passed or not."""
     since = "" if in_all is None else f"; {in_all:,} since the campaign's first commit"
     if not places:
         return f"no new text{since}"

@@ -1,1 +1,1 @@
-"""How the gate of code reads Python: names, calls, bindings and words, and what is refused of them."""
+"""The rules of the gate "code", and how it reads Python: names, calls, bindings, texts."""

@@ -1,7 +1,7 @@
-"""What edited code may name: the tables behind the gate "code". Data, no logic.
+"""What edited code may name: the allow-lists of the gate "code". Data, no logic.
 
-An allow-list for modules, for the names of modules that are not torch, and for builtins. What is refused below
-``torch``, ``triton`` and ``numpy``, whose names nobody can list, stands in ``refused``.
+For modules, for the names of modules that are not torch, and for builtins. Below ``torch``, ``triton`` and ``numpy``,
+whose names nobody can list, ``refused`` says what is refused.
 """
 
 from __future__ import annotations

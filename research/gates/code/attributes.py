@@ -11,7 +11,7 @@ from research.gates.code.source import Sighting, Source
 
 
 def by_name(source: Source, node: ast.Call, function: str) -> Iterator[Sighting]:
-    """An attribute by a name in text: as if it were written out; computed, only from a knob or on self."""
+    """Sightings in ``getattr`` and its like: a literal name as if written out; computed only from a knob or on self."""
     if len(node.args) < 2 or any(isinstance(a, ast.Starred) for a in node.args):
         sentence = f"{function} without two plain arguments cannot be followed; name the attribute."
         yield Sighting("block", "computed-name", node, said(node), sentence)
@@ -40,7 +40,7 @@ _KNOBS = ("config", "k", "knobs")
 
 
 def _comes_from_a_knob(source: Source, of: ast.expr, name: ast.expr) -> bool:
-    """config["dtype"], k["activation"], run.dtype: values that recipe.toml or the machine bounds, and not the file."""
+    """Whether it is config["dtype"], k["activation"] or run.dtype, whose values recipe.toml or the machine bounds."""
     if not isinstance(name, ast.Subscript):
         return isinstance(name, ast.Attribute) and ast.unparse(name) == "run.dtype"
     named = ast.unparse(name.value).removeprefix("self.").removeprefix("run.")
@@ -51,7 +51,7 @@ def _comes_from_a_knob(source: Source, of: ast.expr, name: ast.expr) -> bool:
 
 
 def _written(node: ast.AST, key: object) -> Iterator[ast.expr]:
-    """What ``node`` puts under ``key`` into any dict, or under who knows which into one that is called as knobs are."""
+    """Values that ``node`` may store under ``key`` in any dict, or under an unknown key in one with a knobs' name."""
     if isinstance(node, ast.Dict):
         yield from (
             v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant) and k.value == key

@@ -1,4 +1,4 @@
-"""Rules on what is bound, assigned to, deleted and looped into: nothing that other code uses changes its meaning."""
+"""Rules on what is bound, assigned, deleted and looped into: nothing that other code uses may change its meaning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TORCHS = frozenset(
 
 
 def _is_method(source: Source, node: ast.Attribute) -> bool:
-    """Of others, any of the known ones; on self, in a class that has one: an optimizer may count in ``self.step``."""
+    """Whether it is a method's name: on other objects a known one, on self one that its class defines."""
     if node.attr in _TORCHS and not is_own(node.value):
         return True
     if node.attr not in _METHODS | _TORCHS or not is_own(node.value):
@@ -39,7 +39,7 @@ def _is_method(source: Source, node: ast.Attribute) -> bool:
 
 
 def _stored(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting]:
-    """What is assigned to, deleted or looped into: an attribute or an item of something that is not the code's own."""
+    """Sightings in an assignment to, or deletion of, an attribute or item of an object that is not the code's own."""
     parent = source.parents.get(node)
     is_item = isinstance(parent, ast.Subscript) and parent.value is node and not isinstance(parent.ctx, ast.Load)
     if not is_item and (isinstance(node.ctx, ast.Load) or isinstance(node, ast.Name)):
@@ -83,7 +83,7 @@ def _patches(source: Source, root: ast.AST, node: ast.AST) -> str | None:
 
 
 def _rebound(source: Source, node: ast.AST) -> Iterator[Sighting]:
-    """By ``=``, ``for``, ``with``, ``except ... as``, ``case ...``, ``import ... as``, ``def`` below ``global``, ..."""
+    """Sightings of known names that are bound again, by any statement that binds."""
     for name in names_bound(node):
         if source.is_the_files(name, node) and _means_something(source, name, node):
             sentence = f"{name} would mean something else than a reader expects; take another name."

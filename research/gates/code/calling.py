@@ -1,4 +1,4 @@
-"""Rules on calls: what is given to what, attributes by a name in text, and functions that reach into others."""
+"""Rules on calls: dangerous arguments, attributes by a name in text, and functions that change what others use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _call(source: Source, node: ast.Call) -> Iterator[Sighting]:
 
 
 def _given(source: Source, node: ast.Call) -> Iterator[Sighting]:
-    """Arguments by keyword, those in ``**{...}`` too."""
+    """Sightings in keyword arguments, those in ``**{...}`` too."""
     for name, value in keywords(node):
         given = f"{name}={said(value)}"
         if name in ("extern_libs", "ir_override", "map_location", "pickle_module", "metaclass"):
@@ -72,7 +72,7 @@ _ENUMS = frozenset(f"enum.{name}" for name in "Enum IntEnum Flag IntFlag StrEnum
 
 
 def _handed_on(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting]:
-    """What it does depends on what it is given, so it has to be seen together with that."""
+    """A sighting where a function is passed as a value that must be seen together with its arguments."""
     parent = source.parents.get(node)
     if isinstance(parent, ast.Attribute) or (isinstance(parent, ast.Call) and parent.func is node):
         return
@@ -104,7 +104,7 @@ def _special(source: Source, node: ast.Call) -> Iterator[Sighting]:
 
 
 def _marked(source: Source, node: ast.Call) -> Iterator[Sighting]:
-    """``dataclass(nn.Linear)``, ``dataclass(eq=True)(nn.Linear)``: a class that other code uses changes for all."""
+    """A sighting where a decorator is called on a class that other code uses: ``dataclass(eq=True)(nn.Linear)``."""
     by = node.func.func if isinstance(node.func, ast.Call) else node.func
     if not source.meant(by) & _MARKING:
         return
@@ -116,7 +116,7 @@ def _marked(source: Source, node: ast.Call) -> Iterator[Sighting]:
 
 
 def _is_own_function(source: Source, given: list[ast.expr]) -> bool:
-    """A function of the file's, or one made in the function around."""
+    """Whether the argument is a function that the file defines."""
     if not given or not isinstance(given[0], ast.Name):
         return False
     name = given[0].id
@@ -125,7 +125,7 @@ def _is_own_function(source: Source, given: list[ast.expr]) -> bool:
 
 
 def _registered(source: Source, node: ast.Call) -> Iterator[Sighting]:
-    """torch.library.register_fake("aten::mm", ...): for an operation that everybody's code uses."""
+    """A sighting where one of torch's own operations is registered for: register_fake("aten::mm", ...)."""
     given = dict(keywords(node))
     wanted = next(iter(node.args), None) or given.get("op") or given.get("name")
     if isinstance(wanted, ast.Constant) and isinstance(wanted.value, str):

@@ -1,4 +1,4 @@
-"""Rules on compiling: settings that only make code faster pass with a note; others name programs and folders."""
+"""Rules on compiling: settings that only make code faster pass with a warning; others can name programs and folders."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _is_plain(value: ast.expr) -> bool:
 
 
 def _written_once(source: Source, name: ast.Name) -> ast.expr | None:
-    """The value of a variable that is bound once in the file and is used for nothing else."""
+    """The value of a variable that is bound once in the file and is used only for ``options``; else None."""
     bound = [node for node in source.nodes if name.id in names_bound(node)]
     uses = [n for n in source.nodes if isinstance(n, ast.Name) and n.id == name.id and isinstance(n.ctx, ast.Load)]
     values = [value for node in source.nodes for target, value in flows(node) if target == name.id]
@@ -63,7 +63,7 @@ def _written_once(source: Source, name: ast.Name) -> ast.expr | None:
 
 
 def is_setting(source: Source, node: ast.Attribute) -> bool:
-    """``torch._inductor.config.max_autotune = True``: an option that only makes code faster, and a plain value."""
+    """Whether it sets an allowed option to a plain value, as ``torch._inductor.config.max_autotune = True`` does."""
     parent = source.parents.get(node)
     is_assigned = isinstance(parent, ast.Assign) and parent.targets == [node] and _is_plain(parent.value)
     return is_assigned and bool(dotted := source.dotted(node)) and all(map(_is_option, dotted))
@@ -77,7 +77,7 @@ def _is_option(dotted: str) -> bool:
 
 
 def is_only_set(source: Source, node: ast.Import | ast.ImportFrom, dotted: str) -> bool:
-    """An import of a compiler's settings that the file uses to set such options, and for nothing else."""
+    """Whether an import of a compiler's config is used only to set such options."""
     if dotted not in allowed.COMPILE_CONFIGS:
         return False
     bound = next(iter(names_bound(node)))

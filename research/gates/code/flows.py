@@ -1,4 +1,4 @@
-"""How a value gets a name: every way in which Python binds one, with and without an equals sign."""
+"""How values get names: every way in which Python binds one, with and without an equals sign."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GIVING = frozenset(
 
 
 def names_bound(node: ast.AST) -> Iterator[str]:
-    """The names that ``node`` itself binds in the scope where it stands (of a function: its own name)."""
+    """Names that ``node`` binds in its own scope (a function: its own name)."""
     if isinstance(node, ast.Name):
         if not isinstance(node.ctx, ast.Load):
             yield node.id
@@ -48,7 +48,7 @@ def flows(node: ast.AST) -> Iterator[tuple[Target, ast.expr]]:
 
 
 def leaves(value: ast.expr) -> Iterator[ast.expr]:
-    """All that an expression may turn out to be: both sides of a condition, any element of what it picks from."""
+    """All expressions that ``value`` may be: both sides of a condition, any element of what it indexes."""
     if isinstance(value, ast.IfExp):
         yield from (leaf for part in (value.body, value.orelse) for leaf in leaves(part))
     elif isinstance(value, ast.BoolOp):
@@ -69,7 +69,7 @@ def _elements(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _paired(target: ast.expr, value: ast.expr) -> Iterator[tuple[Target, ast.expr]]:
-    """``a, b = x, y`` one by one; with stars among them, any by any."""
+    """``a, b = x, y`` in pairs; with a star among them, every target with every value."""
     if isinstance(target, ast.Starred):
         target = target.value
     if isinstance(target, ast.Tuple | ast.List):
@@ -84,7 +84,7 @@ def _paired(target: ast.expr, value: ast.expr) -> Iterator[tuple[Target, ast.exp
 
 
 def _entered(target: ast.expr, context: ast.expr) -> Iterator[tuple[Target, ast.expr]]:
-    """``with nullcontext(x) as y``: a context manager may give what it was given."""
+    """``with nullcontext(x) as y``: a context manager may return its argument."""
     yield from _paired(target, context)
     if isinstance(context, ast.Call):
         for given in (*context.args, *(keyword.value for keyword in context.keywords)):

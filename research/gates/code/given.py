@@ -1,7 +1,7 @@
-"""By which names a file knows what the harness gives it: ``run``, its knobs and its batches.
+"""Finds the names by which a file knows what the harness gives it: ``run``, its knobs and its batches.
 
-They are followed through every way in which Python binds a name (``flows``), attributes, calls of the file's own
-functions and what these return.
+They are followed through every way in which Python binds a name (``flows``), through attributes, and through calls
+of the file's own functions and what these return.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROUNDS = 12  # of following names to names; whoever needs more is followed by no
 
 @dataclass
 class Reached:
-    """All by which one thing is known: variables, attributes that hold it, functions that return it."""
+    """All ways to one thing: variables, attributes that store it, functions that return it."""
 
     places: set[Place] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
@@ -62,13 +62,13 @@ class Given:
         return isinstance(node, ast.Call) and self._is_of_run(node.func, "batches")
 
     def _is_of_run(self, node: ast.AST, name: str) -> bool:
-        """``run.knobs``, and ``getattr(run, "knobs")``."""
+        """Whether it is ``run.knobs`` or the like, or ``getattr(run, "knobs")``."""
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "getattr" and len(node.args) > 1:
             return ast.unparse(node.args[1]) == repr(name) and self.is_run(node.args[0])
         return isinstance(node, ast.Attribute) and node.attr == name and self.is_run(node.value)
 
     def is_run(self, node: ast.AST | None) -> bool:
-        """``run`` itself, whatever it is called, or kept as ``self.run``."""
+        """Whether it may be ``run``, under whatever name, or stored as ``self.run``."""
         if isinstance(node, ast.Attribute) and node.attr == "run":
             return isinstance(node.value, ast.Name)
         return any(_is_called_run(leaf) or self._is(self._runs, leaf) for leaf in _leaves(node))
@@ -77,7 +77,7 @@ class Given:
         return any(self.names_knobs(leaf) for leaf in _leaves(node))
 
     def names_knobs(self, node: ast.AST) -> bool:
-        """Not as one of several things that an expression may be, but by itself."""
+        """Whether the expression itself is the knobs, and not only one of several things that it may be."""
         return getattr(node, "id", "") == "knobs" or self._is_of_run(node, "knobs") or self._is(self._knobs, node)
 
     def is_batches(self, node: ast.AST | None) -> bool:
@@ -94,7 +94,7 @@ class Given:
         return self.source.scope(node.id, node), node.id
 
     def _reached(self, is_it: Callable[[ast.expr], bool], reached: Reached) -> Reached:
-        """What is given that for which ``is_it`` holds, or what was given it, until nothing more is."""
+        """Grow ``reached`` by everything that is bound to what ``is_it`` accepts, until nothing is added."""
         for _ in range(ROUNDS):
             before = len(reached)
             for target, value in self._given_places:
@@ -106,7 +106,7 @@ class Given:
 
     @cached_property
     def _given_places(self) -> list[tuple[Place | ast.Attribute | str, ast.expr]]:
-        """(variable, attribute, or function by its name; what it is given or returns)."""
+        """(variable, attribute, or a function's name; the value that it is given or returns)."""
         assigned = [(self._target(target, where), value) for target, value, where in self.source.flows]
         called = [pair for n in self.source.nodes if isinstance(n, ast.Call) for pair in self.parameters_of(n) or ()]
         return [*assigned, *called, *self._returned()]
@@ -125,7 +125,7 @@ class Given:
                     yield around.name, node.value
 
     def parameters_of(self, call: ast.Call) -> list[tuple[Place, ast.expr]] | None:
-        """(parameter, argument) of a call of one of the file's own functions or classes; None for any other."""
+        """(parameter, argument) of a call of one of the file's own functions or classes; None for other calls."""
         found = self._functions.get(called(call))
         if found is None:
             return None
@@ -140,7 +140,7 @@ class Given:
 
     @cached_property
     def _functions(self) -> dict[str, ast.FunctionDef]:
-        """By name; a class goes by its ``__init__``."""
+        """Name -> function; a class's name -> its ``__init__``."""
         found: dict[str, ast.FunctionDef] = {}
         for node in self.source.of_kind(ast.FunctionDef):
             if isinstance(node, ast.FunctionDef):
@@ -152,12 +152,12 @@ class Given:
 
 
 def called(call: ast.Call) -> str:
-    """The last name by which a function is called."""
+    """The last part of the name by which a function is called."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 def _is_called_run(node: ast.expr) -> bool:
-    """``run``; ``type(run)`` and copies, too, which share what they hold."""
+    """Whether it is the name ``run``, or ``type(run)`` or a copy, which share what it has."""
     if isinstance(node, ast.Call):
         return called(node) in ("type", "copy") and bool(node.args) and _is_called_run(node.args[0])
     return isinstance(node, ast.Name) and node.id == "run"

@@ -1,7 +1,7 @@
-"""Rules on what the harness gives a recipe: ``run``, its knobs and its batches, under whatever name they go.
+"""Rules on ``run``, its knobs and its batches, under whatever names they go (``given``).
 
-What they are called is followed through assignments and calls of the file's own functions. Where they are handed to
-what cannot be followed, a person looks.
+Their names are followed through assignments and calls of the file's own functions. Where one is passed to
+something that cannot be followed, a person has to look.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sightings(source: Source) -> Iterator[Sighting]:
 
 
 def _assigned_into(node: ast.AST) -> ast.expr | None:
-    """``k`` of ``k["depth"] = 1``, ``del k["depth"]`` and ``k |= {}``."""
+    """What is changed by ``k["depth"] = 1``, ``del k["depth"]`` or ``k |= {}``: here ``k``."""
     if isinstance(node, ast.AugAssign):
         return node.target
     return node.value if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) else None
@@ -57,7 +57,7 @@ def _attribute(given: Given, node: ast.Attribute) -> Iterator[Sighting]:
 
 
 def _call(given: Given, node: ast.Call) -> Iterator[Sighting]:
-    """``dict.update(k, x=1)``, and ``getattr(b, "drawn")`` as if it were written out."""
+    """Sightings in calls such as ``dict.update(k, x=1)``, and in ``getattr(b, "drawn")`` as if it were written out."""
     if getattr(node.func, "id", "") == "getattr" and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
         written_out = ast.Attribute(value=node.args[0], attr=str(node.args[1].value), ctx=ast.Load())
         yield from _attribute(given, ast.copy_location(written_out, node))
@@ -69,7 +69,7 @@ def _call(given: Given, node: ast.Call) -> Iterator[Sighting]:
 
 
 def _handed_on(given: Given, node: ast.Name | ast.Attribute) -> Iterator[Sighting]:
-    """Only to the files' own functions, or to another name: elsewhere nobody sees what becomes of it."""
+    """A sighting where it is passed to other than the file's own functions, since it cannot be followed there."""
     parent = given.source.parents.get(node)
     around = given.source.parents.get(parent) if isinstance(parent, ast.keyword) else parent
     if isinstance(around, ast.Attribute | ast.Compare):
@@ -85,7 +85,7 @@ def _handed_on(given: Given, node: ast.Name | ast.Attribute) -> Iterator[Sightin
 
 
 def _is_kept(source: Source, around: ast.AST, node: ast.AST) -> bool:
-    """``r = run``, ``self.run = run``, and ``self.run, self.knobs = run, run.knobs``."""
+    """Whether it is only given another name: ``r = run``, ``self.run = run``, and these in tuples."""
     if isinstance(around, ast.Assign):
         return all(isinstance(t, ast.Name) or _is_called_run(t) for t in around.targets)
     if isinstance(around, ast.AnnAssign):

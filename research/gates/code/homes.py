@@ -1,7 +1,7 @@
-"""Judging what a name leads to: the thing itself and the place where it was made, whatever path led to it.
+"""Judges what a name leads to: the thing itself and where it was defined, whatever path led to it.
 
-``leads`` holds the path against the tables; here the installed packages are asked (``packages``). Refused are modules
-that another one merely imports, what was made where edited code may not reach, and what is not there at all.
+``leads`` checks the path against the tables; here the installed packages are asked (``packages``). Refused are modules
+that another one merely imports, what was defined where edited code may not reach, and what does not exist.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROOTS = ("torch", "numpy", "triton", "builtins")  # where their own things are m
 
 
 def steps(parts: list[str]) -> tuple[Step, ...]:
-    """Raises packages.CannotTell."""
+    """A Step for every part of the name. Raises packages.CannotTell."""
     return packages.installed().steps(".".join(parts))
 
 
@@ -51,7 +51,10 @@ def is_module(parts: list[str]) -> bool:
 
 
 def objection(parts: list[str], by_path: Callable[[str], Objection]) -> Objection:
-    """Of a name whose first part is ASKED. ``by_path`` is what is said against a path. Raises packages.CannotTell."""
+    """What is said against a name whose first part is in ASKED. ``by_path`` judges a path.
+
+    Raises packages.CannotTell.
+    """
     walked = steps(parts)
     for n, step in enumerate(walked[1:], start=1):
         so_far, inside = ".".join(parts[: n + 1]), walked[n - 1]
@@ -73,7 +76,7 @@ def _not_there(so_far: str, package: str) -> str:
 
 
 def _of_module(so_far: str, step: Step, by_path: Callable[[str], Objection]) -> Objection:
-    """A module under another name than its own is judged by its own."""
+    """A module under another name than its own is judged by its own name."""
     real, package, found = step.home, so_far.split(".")[0], by_path(step.home)
     is_refused = found is not None and found[0] == "block"
     if real.split(".")[0] != package:
@@ -107,7 +110,7 @@ def _of_thing(so_far: str, step: Step, inside: Step, by_path: Callable[[str], Ob
 
 
 def _is_a_type(step: Step) -> bool:
-    """One that is written with brackets and bars (``numpy.typing.ArrayLike``), or another constant of its own kind."""
+    """Whether it is a type that is no class (``numpy.typing.ArrayLike``), or another constant of its own kind."""
     return step.kind == "value" and not step.home.startswith("builtins.")
 
 
@@ -124,5 +127,5 @@ def _refused_by_home(home: str, *, is_listed: bool) -> str | None:
 
 
 def longest(parts: list[str], table: dict[str, str] | frozenset[str]) -> str | None:
-    """The longest beginning of ``parts`` that stands in ``table``."""
+    """The longest beginning of ``parts`` that is in ``table``."""
     return next((name for n in range(len(parts), 0, -1) if (name := ".".join(parts[:n])) in table), None)

@@ -1,4 +1,4 @@
-"""May edited code name this? A dotted name held against the tables, and then what it leads to (``homes``)."""
+"""May edited code use this dotted name? Checks it against the tables, and then what it leads to (``homes``)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Siblings = Mapping[str, Sibling]
 
 
 def is_module(dotted: str, siblings: Siblings) -> bool:
-    """Raises packages.CannotTell."""
+    """Whether the name is a module's. Raises packages.CannotTell."""
     if dotted in allowed.MODULES or dotted in siblings or dotted in allowed.FOREIGN_MODULES:
         return True
     return is_asked(dotted) and homes.is_module(dotted.split("."))
 
 
 def leads_to_a_class(dotted: str, siblings: Siblings) -> bool:
-    """One of an installed package's, or of Python's own; of one that is refused anyway nobody asks.
+    """Whether it leads to a class, or its method, of an installed package or of Python. Refused names are not asked.
 
     Raises packages.CannotTell.
     """
@@ -48,7 +48,7 @@ def _is_a_method(walked: Sequence[packages.Step], parts: list[str]) -> bool:
 
 
 def is_asked(dotted: str) -> bool:
-    """Is it for the installed packages to say? What a table refuses is never imported to be looked at."""
+    """Whether the installed packages are asked about it. What a table refuses is never imported."""
     found = by_path(dotted)
     return dotted.split(".")[0] in homes.ASKED and (found is None or found[0] == "warn")
 
@@ -68,7 +68,7 @@ def objection(dotted: str, siblings: Siblings) -> Objection:
 
 
 def by_path(dotted: str) -> Objection:
-    """By the tables alone."""
+    """The objection of the tables alone."""
     parts = dotted.split(".")
     found = longest(parts, refused.REFUSED)
     if found is not None and len(longest(parts, refused.EXCEPTIONS) or "") < len(found):
@@ -102,7 +102,10 @@ def _private_or_foreign(parts: list[str]) -> Objection:
 
 
 def _not_public(parts: list[str]) -> Objection:
-    """Of a module that is not torch's, only what it says is public: not the modules that it imports itself."""
+    """The objection to a name that its module does not declare public, such as a module that it imports.
+
+    Not for torch.
+    """
     for n in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:n])
         if (
@@ -118,7 +121,7 @@ def _not_public(parts: list[str]) -> Objection:
 
 @lru_cache
 def _public(module: str) -> frozenset[str]:
-    """By the module itself; all of them are Python's own and do nothing when imported."""
+    """The names that a module declares public. Imported for that: all of these are Python's own and do nothing then."""
     found = importlib.import_module(module)
     names = getattr(found, "__all__", None) or [n for n in dir(found) if re.match(r"[a-zA-Z]", n)]
     return frozenset(names) | {"annotations"}

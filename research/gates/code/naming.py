@@ -1,4 +1,4 @@
-"""Rules on names: what is imported, and which builtins and attributes are used."""
+"""Rules on names: which modules are imported, and which builtins and attributes are used."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _unknown(module: str, source: Source) -> tuple[str, str] | None:
 
 
 def as_sentence(why: str, severity: str) -> str:
-    """A name keeps its small letter: ``torch.load reads files.``"""
+    """``why`` as a sentence; a dotted name at its beginning is not capitalised: ``torch.load reads files.``"""
     is_a_name = "." in why.split()[0]
     return f"{why if is_a_name else why[0].upper() + why[1:]}. {way_out(severity)}"
 
@@ -69,7 +69,7 @@ def way_out(severity: str) -> str:
 
 
 def _chain(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting]:
-    """The whole of a chain, once; where it ends at a module, that is handed on and nobody can follow it."""
+    """Sightings in a whole chain of attributes; one that ends at a module hands it on, where it cannot be followed."""
     parent = source.parents.get(node)
     if isinstance(parent, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return
@@ -85,9 +85,9 @@ def _chain(source: Source, node: ast.Attribute | ast.Name) -> Iterator[Sighting]
 
 
 def _may_stand_alone(source: Source, node: ast.AST, parent: ast.AST | None) -> bool:
-    """Compared with None, given another name, or asked for an attribute by getattr, which has rules of its own.
+    """Whether a module may stand here as a value: compared with None, given another name, or asked by getattr.
 
-    A name in a class is no other name: it is read through the class, or by what an enum makes of it.
+    A name in a class body does not count as another name: it is read through the class, or by an enum's members.
     """
     if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name):
         return parent.func.id in ("getattr", "hasattr") and parent.args[:1] == [node]
@@ -121,7 +121,7 @@ def _name(source: Source, node: ast.Name) -> Iterator[Sighting]:
 
 
 def _reads_as_a_type(source: Source, node: ast.AST) -> bool:
-    """Called, ``type[X]``, an annotation, or what something is asked to be (``isinstance(x, type)``)."""
+    """Whether ``type`` is called, subscripted, an annotation, or tested for (``isinstance(x, type)``)."""
     for inner, outer in pairwise([node, *source.above(node)]):
         if isinstance(outer, ast.Call):
             return outer.func is inner or getattr(outer.func, "id", "") in ("isinstance", "issubclass")
@@ -137,7 +137,7 @@ def _reads_as_a_type(source: Source, node: ast.AST) -> bool:
 
 
 def is_odd_dunder(name: str) -> bool:
-    """``__slots__ = ...`` and ``__radd__ = __add__`` are how classes are written."""
+    """Whether a dunder name is not one with which classes are written, such as ``__slots__`` and ``__radd__``."""
     return name.startswith("__") and name not in allowed.DUNDERS
 
 
@@ -163,14 +163,14 @@ def attribute_name(source: Source, node: ast.AST, name: str, of: ast.AST | None)
 
 
 def _is_plain(source: Source, node: ast.AST, name: str, of: ast.AST | None) -> bool:
-    """run.seed is what seeds are for; dropout and its kind ask self.training; a chain of an import has its own rule."""
+    """Whether a warned attribute is plainly meant: run.seed, or a chain of an import, which has a rule of its own."""
     if name == "seed" and isinstance(of, ast.Name):
         return of.id == "run"
     return of is not None and bool(source.dotted(of))
 
 
 def _formats(node: ast.AST, of: ast.AST | None) -> Iterator[Sighting]:
-    """The braces of a text may reach into what it is given; ``wording`` reads those of a text that is written out."""
+    """A sighting of ``format`` on a computed text, which can reach into arguments. ``wording`` reads literals."""
     if of is None or isinstance(of, ast.Constant):
         return
     severity = "block" if isinstance(of, ast.BinOp | ast.JoinedStr | ast.Call) else "warn"
@@ -203,7 +203,7 @@ def _is_common_dunder(source: Source, node: ast.AST, name: str) -> bool:
 
 
 def _fills_frozen(source: Source, node: ast.AST, name: str) -> bool:
-    """``object.__setattr__(self, "x", ...)`` in ``__post_init__``: how frozen dataclasses calculate a field."""
+    """Whether it is ``object.__setattr__(self, "x", ...)`` in ``__post_init__``, as frozen dataclasses need."""
     call = source.parents.get(node)
     if name != "__setattr__" or not isinstance(call, ast.Call) or source.method(node) != "__post_init__":
         return False

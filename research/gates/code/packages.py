@@ -1,8 +1,7 @@
-"""What a dotted name leads to in the packages that are installed here: asked of ``gpu_runner.names``, and kept.
+"""Asks ``gpu_runner.names`` what dotted names lead to in the installed packages, and caches the answers.
 
-That process is trusted and sandboxed, and imports what this one never does. It is started by the first question, kept
-between questions and ends by itself when nobody asks. When it cannot answer nobody can tell what a name leads to:
-``CannotTell``, with the way out, and the gate blocks.
+That process is trusted and sandboxed, and imports what this one never does. It is started by the first question, stays
+for more, and ends by itself when idle. When it cannot answer, ``CannotTell`` says the way out, and the gate blocks.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Installed = tuple[tuple[str, int], ...]  # folder, time of its last change
 
 
 class Step(NamedTuple):
-    """Where one more part of a name leads (``gpu_runner.names.lookup``)."""
+    """What one more part of a name leads to (``gpu_runner.names.lookup``)."""
 
     kind: Kind
     home: str
@@ -45,7 +44,7 @@ class Step(NamedTuple):
 
 
 class CannotTell(Exception):
-    """``str()`` is a sentence with the way out."""
+    """The packages could not be asked; ``str()`` is a sentence with the way out."""
 
 
 class _Line(BaseModel):
@@ -65,7 +64,7 @@ class _Answer(_Line):
 
 
 class Packages:
-    """The process, and what it has said. One question at a time, whichever thread asks."""
+    """The process and its answers so far. One question at a time, from any thread."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -76,7 +75,7 @@ class Packages:
         self._versions: dict[str, str | None] = {}
 
     def steps(self, dotted: str) -> tuple[Step, ...]:
-        """One for every part of ``dotted``, up to the first that is missing or unseen. Raises CannotTell."""
+        """A Step for every part of ``dotted``, up to the first that is missing or unseen. Raises CannotTell."""
         with self._turn:
             if dotted not in self._known:
                 if len(self._known) >= MAX_KEPT:
@@ -85,14 +84,14 @@ class Packages:
             return self._known[dotted]
 
     def versions(self) -> dict[str, str | None]:
-        """Of the packages that are asked; None for one that is not installed. Raises CannotTell."""
+        """Package -> version; None for one that is not installed. Raises CannotTell."""
         with self._turn:
             if not self._versions:
                 self._start()
             return self._versions
 
     def look(self) -> Installed:
-        """Forget everything if packages were installed or removed since. Returns what tells one state from another."""
+        """Forget all answers if packages were installed or removed. Returns what identifies the present state."""
         installed = tuple((path, os.stat(path).st_mtime_ns) for path in _folders())
         with self._turn:
             if installed != self._installed:
@@ -142,12 +141,12 @@ class Packages:
 
 
 def _folders() -> list[str]:
-    """Where packages are installed; their time of change moves when one comes or goes."""
+    """Folders with packages; their modification time changes when a package comes or goes."""
     return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages") and Path(path).is_dir()]
 
 
 class _Process:
-    """One run of ``command``. Whatever goes wrong with it is CannotTell, within ``START_S``."""
+    """One run of ``command``. Any failure is CannotTell, within ``START_S``."""
 
     def __init__(self, command: list[str]) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by end()
@@ -208,7 +207,7 @@ class _Process:
         return CannotTell(f"What names lead to could not be looked up: {why}{last}. {WAY_OUT}")
 
     def end(self) -> None:
-        """By the end of its questions; by force where that does not help."""
+        """End the process by closing its input, or by force."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
@@ -221,14 +220,14 @@ class _Process:
 
 
 def _environment() -> dict[str, str]:
-    """No secret of ours, and no GPU: it only looks at names."""
+    """The process's environment: no secrets, and no GPU, which looking at names does not need."""
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
     return {"CUDA_VISIBLE_DEVICES": "", "LANG": "C.UTF-8", **kept}
 
 
 @cache
 def installed() -> Packages:
-    """The one that this process asks."""
+    """The Packages that this process asks."""
     found = Packages(COMMAND)
     atexit.register(found.end)
     return found

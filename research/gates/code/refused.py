@@ -1,6 +1,6 @@
-"""What edited code may not name, and what that would reach: the other half of ``allowed``. Data, no logic.
+"""What edited code may not name, with what it would reach: the refusals beside ``allowed``. Data, no logic.
 
-It is held against the path by which code names a thing, and against the place where that thing was made (``homes``).
+They are checked against the path by which code names a thing, and against where it was defined (``homes``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules on the shape of code: classes, decorators, exceptions, what lasts between calls, what looks ahead."""
+"""Rules on the shape of code: classes, decorators, exceptions, memory between calls, looking ahead."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _definition(source: Source, node: ast.FunctionDef) -> Iterator[Sighting]:
 
 
 def _is_plain_class(source: Source, node: ast.AST) -> bool:
-    """No base, nobody's base, and no model by its methods: neither torch nor the scorer ever calls them."""
+    """Whether neither torch nor the scorer ever calls it: it has no base, is no base, and has no method of a model."""
     assert isinstance(node, ast.ClassDef)
     methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
     return not node.bases and node.name not in source.bases and not methods & {"forward", "raw_logits", "__call__"}
@@ -135,21 +135,21 @@ _STOP = "It swallows everything, the order to stop included; let what is raised 
 
 
 def _ends(node: ast.Try | ast.TryStar) -> Iterator[Sighting]:
-    """``finally: return``: what was raised is forgotten."""
+    """A sighting of ``finally: return`` and the like, which drops the exception."""
     for leaving in (n for statement in node.finalbody for n in ast.walk(statement)):
         if isinstance(leaving, ast.Return | ast.Break | ast.Continue):
             yield Sighting("block", "swallow", leaving, f"finally: {ast.unparse(leaving)}", _STOP)
 
 
 def _exit(node: ast.FunctionDef) -> Iterator[Sighting]:
-    """``__exit__`` that answers with anything but nothing: what was raised inside is forgotten."""
+    """A sighting of an ``__exit__`` that may return something true, which drops the exception."""
     for answer in ast.walk(node):
         if isinstance(answer, ast.Return) and answer.value and not _is_nothing(answer.value):
             yield Sighting("block", "swallow", answer, f"__exit__: {ast.unparse(answer)}", _STOP)
 
 
 def _assigned_exit(source: Source, node: ast.Assign | ast.AnnAssign) -> Iterator[Sighting]:
-    """``__exit__ = ...`` in a class: what it answers stands elsewhere."""
+    """A sighting of ``__exit__ = ...`` in a class, whose result cannot be seen there."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     if any(isinstance(t, ast.Name) and t.id == "__exit__" for t in targets):
         sentence = "What __exit__ answers stands elsewhere, and it can swallow everything; define it in the class."
@@ -157,7 +157,7 @@ def _assigned_exit(source: Source, node: ast.Assign | ast.AnnAssign) -> Iterator
 
 
 def _pushed(source: Source, node: ast.Attribute) -> Iterator[Sighting]:
-    """``ExitStack.push``: what it is given is asked whether to forget what was raised."""
+    """A sighting of ``ExitStack.push``, whose argument may drop an exception."""
     if any("contextlib.ExitStack" in dotted for dotted in source.imports.values()) or any(
         isinstance(n, ast.Attribute) and "contextlib.ExitStack" in source.dotted(n) for n in source.nodes
     ):
@@ -199,7 +199,7 @@ def _remembered(source: Source, node: ast.AST) -> Iterator[Sighting]:
 
 
 def _changed(node: ast.AST) -> ast.expr | None:
-    """What an assignment to an attribute or an item, or a call that works in place, changes."""
+    """The object that an assignment to an attribute or item, or a call that works in place, changes."""
     if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
         return node.value
     if not isinstance(node, ast.Call):
@@ -217,7 +217,7 @@ _CHANGING = frozenset("append appendleft extend insert update add setdefault pop
 
 
 def _outlives_the_call(source: Source, node: ast.AST, changed: ast.expr) -> str | None:
-    """The model, in any of its methods that are not for making it; or a variable of the file, in any function."""
+    """What is changed and outlives the call: the model, outside of methods that make it; or a variable of the file."""
     root: ast.expr = changed
     while isinstance(root, ast.Attribute | ast.Subscript):
         root = root.value
@@ -237,7 +237,7 @@ def _is_in_function(source: Source, node: ast.AST) -> bool:
 
 
 def _is_of_a_model(source: Source, node: ast.AST) -> bool:
-    """In a method of a class with a forward() that ``__init__`` does not call."""
+    """Whether it is in a method of a class with a forward(), one that ``__init__`` does not call."""
     around = next((n for n in source.above(node) if isinstance(n, ast.ClassDef)), None)
     methods = {n.name: n for n in around.body if isinstance(n, ast.FunctionDef)} if around else {}
     if "forward" not in methods:
@@ -306,7 +306,7 @@ def _is_constant(node: ast.expr | None, value: object) -> bool:
 
 
 def _mixes(node: ast.Call) -> bool:
-    """A reduction or an order along rows (0) or tokens (1, -2): x is [B, T, D] almost everywhere."""
+    """Whether it reduces or orders along rows (0) or tokens (1, -2), as x is [B, T, D] almost everywhere."""
     if not isinstance(node.func, ast.Attribute) or node.func.attr not in _REDUCING | _ORDERING:
         return False
     given = {keyword.arg: keyword.value for keyword in node.keywords}
@@ -335,7 +335,7 @@ def _axis(node: ast.Call, given: dict[str | None, ast.expr]) -> int | None:
 
 
 def _shifts_left(node: ast.Subscript) -> bool:
-    """x[:, 1:]: what stood behind a token stands in its place."""
+    """Whether it is x[:, 1:], which moves each token's successor into its place."""
     if not isinstance(node.slice, ast.Tuple) or len(node.slice.elts) < 2 or not isinstance(node.ctx, ast.Load):
         return False
     second = node.slice.elts[1]
@@ -345,7 +345,7 @@ def _shifts_left(node: ast.Subscript) -> bool:
 
 
 def _reverses(node: ast.Subscript) -> bool:
-    """An index that runs from the end: arange(T - 1, -1, -1), or a step of -1."""
+    """Whether it indexes from the end: arange(T - 1, -1, -1), or a step of -1."""
     return any(isinstance(n, ast.Call) and ast.unparse(n).endswith(", -1, -1)") for n in ast.walk(node.slice))
 
 

@@ -1,4 +1,4 @@
-"""Rules on the knobs, which are what was signed: they may be read, copied and handed to the file's own functions."""
+"""Rules on the knobs, whose values were signed: they may be read, copied and passed to the file's own functions."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ def _is_kept_in_sight(given: Given, node: ast.expr, around: ast.AST | None) -> b
 
 
 def _is_an_own_attribute(target: ast.expr) -> bool:
-    """``self.k``; what an object of another kind does with its attributes nobody sees (``UserDict().data``)."""
+    """Whether it is ``self.k``. Other objects may do anything with their attributes (``UserDict().data``)."""
     return isinstance(target, ast.Attribute) and is_own(target.value)
 
 
 def _is_called_unseen(given: Given, answer: ast.Return) -> bool:
-    """By a property, ``h()``, ``h[0]`` and the like, or by a decorator's own function: no call says its name."""
+    """Whether a function may be called without its name: a property, ``h()``, ``h[0]``, or by a decorator."""
     function = next((n for n in given.source.above(answer) if isinstance(n, ast.FunctionDef)), None)
     return function is not None and (function.name.startswith("__") or bool(function.decorator_list))
 
 
 def _is_followed(given: Given, call: ast.Call, argument: ast.expr) -> bool:
-    """By one of the file's functions, whose parameter it becomes; or by one that only reads or copies."""
+    """Whether the call is of a file's own function, whose parameter it becomes, or of one that only reads or copies."""
     parameters = given.parameters_of(call)
     if parameters is not None:
         return any(argument is one or argument in leaves(one) for _, one in parameters)
@@ -83,7 +83,7 @@ def _is_followed(given: Given, call: ast.Call, argument: ast.expr) -> bool:
 
 
 def _is_matched(assign: ast.Assign, value: ast.Tuple | ast.List) -> bool:
-    """One by one with what it is assigned to."""
+    """Whether targets and values of the assignment pair up one by one."""
     sides = [value, *assign.targets]
     return all(
         isinstance(side, ast.Tuple | ast.List)

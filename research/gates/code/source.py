@@ -1,4 +1,4 @@
-"""One Python file as the gate "code" sees it: its tree, who stands where, and which module a name leads to."""
+"""A Python file for the gate "code": its tree, the scopes of its names, and which module a name leads to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_MEANINGS = 32  # of one name; a file whose names double their meanings line 
 
 
 class TooTangled(ValueError):
-    """Nobody could follow where a name leads; ``lineno`` is where it became too much."""
+    """A name may lead to too many things to be followed; ``lineno`` is where."""
 
     def __init__(self, why: str, node: ast.expr) -> None:
         super().__init__(why)
@@ -29,7 +29,7 @@ class TooTangled(ValueError):
 
 @dataclass(frozen=True)
 class Sighting:
-    """A rule's finding before anybody asked whether the base has it too; ``said`` is what the two are compared by."""
+    """What a rule found in a file. ``said`` is compared with the base's, to see whether it is new."""
 
     severity: str  # block | warn
     rule: str
@@ -70,7 +70,10 @@ def together(texts: dict[str, str]) -> dict[str, Source]:
 
 @dataclass
 class Source:
-    """``siblings`` are the other files of the recipe by module name: what they define may be used, private or not."""
+    """A parsed file.
+
+    ``siblings`` are the recipe's other files by module name; their names may be used, private ones too.
+    """
 
     text: str
     tree: ast.Module
@@ -140,7 +143,7 @@ class Source:
 
     @cached_property
     def aliases(self) -> dict[str, set[str]]:
-        """Imports, and names given to what they lead to (``load = torch.load``), as often as that is repeated."""
+        """Local name -> dotted names: of imports, and of names assigned from them (``load = torch.load``)."""
         bound = defaultdict(set, {name: set(dotted) for name, dotted in self.imports.items()})
         for _ in range(3):
             for target, value in self.plain_assignments:
@@ -151,16 +154,16 @@ class Source:
 
     @cached_property
     def flows(self) -> list[tuple[Target, ast.expr, ast.AST]]:
-        """(target, value, where) of everything that is given a name or a place."""
+        """(target, value, where) of every value that is bound to a name or stored in a place."""
         return [(target, value, node) for node in self.nodes for target, value in flows(node)]
 
     @cached_property
     def plain_assignments(self) -> list[tuple[str, ast.expr]]:
-        """(name, value), however the name was bound."""
+        """(name, value) of every value that is bound to a name, in whatever way."""
         return [(target, value) for target, value, _ in self.flows if isinstance(target, str)]
 
     def dotted(self, node: ast.AST) -> set[str]:
-        """Where a name or a chain of attributes leads: {"torch.nn.functional.relu"}; empty when it is no import's."""
+        """Dotted names that a name or chain of attributes leads to: {"torch.nn.functional.relu"}; else empty."""
         root = node
         while isinstance(root, ast.Attribute):
             root = root.value
@@ -169,7 +172,7 @@ class Source:
         return _dotted(node, self.aliases)
 
     def meant(self, node: ast.AST) -> set[str]:
-        """As ``dotted``, through the other files: ``kernels.torch.library`` is ``torch.library``."""
+        """As ``dotted``, and through the recipe's other files: ``kernels.torch.library`` is ``torch.library``."""
         found = set[str]()
         for first, _, rest in (dotted.partition(".") for dotted in self.dotted(node)):
             name, _, tail = rest.partition(".")
@@ -178,10 +181,10 @@ class Source:
         return {_last_root(dotted) for dotted in found}
 
     def is_local(self, name: str, node: ast.AST) -> bool:
-        """Is ``name`` a variable of a function around ``node``? Python decides that by the text alone; so do we.
+        """Whether ``name`` at ``node`` is a variable of a function around it, as Python decides by the text alone.
 
         Defaults, decorators and annotations are read outside of the function: in ``def f(open=open)`` the second
-        ``open`` is the builtin. And ``global`` leads past every function around it.
+        ``open`` is the builtin. ``global`` leads past every function around it.
         """
         key = name, self._inside.get(node)
         if key not in self._known_local:
@@ -320,7 +323,7 @@ class Source:
 
     @cached_property
     def bases(self) -> set[str]:
-        """Last names of all classes that one of the files is built on."""
+        """Last parts of the names of all base classes in the recipe's files."""
         files = [self, *self.siblings.values()]
         classes = [n for f in files for n in f.nodes if isinstance(n, ast.ClassDef)]
         return {ast.unparse(base).split(".")[-1] for n in classes for base in n.bases}
@@ -332,7 +335,7 @@ class Source:
 
     @cached_property
     def docstrings(self) -> set[ast.AST]:
-        """And other strings that stand alone: nothing reads them."""
+        """Strings that stand alone, docstrings among them; code does not read them."""
         return {n.value for n in self.nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
 
     def method(self, node: ast.AST) -> str | None:
@@ -360,7 +363,7 @@ def _dotted(node: ast.AST, bound: dict[str, set[str]]) -> set[str]:
 
 
 def _last_root(dotted: str) -> str:
-    """``torch.nn.functional.torch.load`` is ``torch.load``."""
+    """The name from its last package root on: ``torch.nn.functional.torch.load`` is ``torch.load``."""
     parts = dotted.split(".")
     starts = [n for n, part in enumerate(parts) if part in ("torch", "numpy", "triton")]
     return ".".join(parts[starts[-1] :]) if starts else dotted

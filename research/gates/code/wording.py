@@ -1,4 +1,4 @@
-"""Rules on what stands in strings, comments and identifiers."""
+"""Rules on what strings, comments and identifiers say."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def _text(source: Source, node: ast.Constant, text: str) -> Iterator[Sighting]:
 
 
 def _may_be_a_kind(source: Source, node: ast.Constant) -> bool:
-    """``dtype("M")``, ``"M" + "8[s]"``, or a variable for that; an "M" may be a layer's kind, too."""
+    """Whether "M" may be numpy's type of instants: ``dtype("M")``, ``"M" + "8[s]"``.
+
+    Elsewhere it may be a layer's kind.
+    """
     parent = source.parents.get(node)
     if isinstance(parent, ast.Assign | ast.AnnAssign | ast.NamedExpr):
         return any(d.split(".")[0] == "numpy" for dotted in source.imports.values() for d in dotted)
@@ -94,18 +97,18 @@ def _may_be_a_kind(source: Source, node: ast.Constant) -> bool:
 
 
 def _stretches(text: str) -> Iterator[str]:
-    """All of a text in parts that no pattern takes long for; neighbours overlap, so that nothing is cut in two."""
+    """The text in parts short enough for every pattern; neighbours overlap, so that no match is cut in two."""
     for line in text.split("\n"):
         yield from (line[start : start + MAX_READ] for start in range(0, max(1, len(line)), MAX_READ - 100))
 
 
 def _is_sentence(text: str) -> bool:
-    """A message may name a file: "keep in step with kernels.py"."""
+    """Whether the text is a sentence, which may name a file: "keep in step with kernels.py"."""
     return len(text.split()) > 3 and not _PLACE.search(text)
 
 
 def _is_code(text: str) -> bool:
-    """Does Python read it, or any part of it that looks like code? "could not import triton" is a message."""
+    """Whether the text, or a part that looks like code, parses as Python. "could not import triton" does not."""
     parts = [textwrap.dedent(text).strip(), *(part.strip() for part in re.split(r"[;\n]", text) if _CODE.search(part))]
     return len(text) > MAX_READ or any(map(_can_be_parsed, parts))
 
@@ -135,7 +138,7 @@ def _identifiers(source: Source) -> Iterator[Sighting]:
 
 
 def spoken(path: str, added: Iterable[tuple[int, str]]) -> Iterator[Remark]:
-    """Added lines that speak to whoever reads the patch, a person or a model."""
+    """Warnings for added lines that address the reader of the patch, a person or a model."""
     for number, whole in added:
         text = whole[:MAX_READ]
         if orders := _ORDERS.search(text):

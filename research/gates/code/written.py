@@ -1,6 +1,6 @@
-"""What a file says beside what it does: every piece of text, number and name in it, by kind. Read, never run.
+"""All that a file says beside what it does: every text, number and name in it, by kind. Read, never run.
 
-A model may read its own source, its docstrings and the names that it uses; so all of these are a place to keep text in.
+A model may read its own source, its docstrings and the names that it uses, so text can be hidden in any of them.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Piece:
 
     @property
     def sameness(self) -> tuple[str, str]:
-        """What two pieces are compared by: where a piece stands does not matter."""
+        """What two pieces are compared by; their place does not matter."""
         return self.kind, self.text
 
 
 @lru_cache(maxsize=64)  # every proposal on an incumbent has its files for a base
 def pieces(path: str, text: str) -> tuple[Piece, ...]:
-    """All pieces of a file. One that is not Python, or cannot be read as such, is lines of text."""
+    """All pieces of a file. A file that cannot be parsed as Python is lines of text."""
     if path.endswith(".py"):
         source = as_python(text)
         try:
@@ -102,7 +102,7 @@ def _lines(kind: str, text: str, line: int) -> Iterator[Piece]:
 
 
 def _weight(text: str) -> int:
-    """Bytes; those of opaque words count several times."""
+    """Bytes of a word; opaque words count several times."""
     counted = [(OPAQUE_WEIGHT if _is_opaque(word) else 1) * _num_bytes(word) for word in text.split()]
     return sum(counted) + max(0, len(counted) - 1)
 
@@ -116,7 +116,7 @@ def _num_bytes(text: str) -> int:
 
 
 def _table(node: _DISPLAYS, text: str, starts: list[int]) -> Piece:
-    """As it is written: what stands in it may be numbers, texts, names or all of them."""
+    """A table as it is written: its items may be numbers, texts, names or all of them."""
     begin, end = (
         starts[line - 1] + column
         for line, column in ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
@@ -126,7 +126,7 @@ def _table(node: _DISPLAYS, text: str, starts: list[int]) -> Piece:
 
 
 def _starts_of_lines(text: str) -> list[int]:
-    """Where each line starts, in bytes, as ast counts them."""
+    """Where each line starts, in bytes, as ast counts."""
     starts = [0]
     for line in text.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -134,7 +134,7 @@ def _starts_of_lines(text: str) -> list[int]:
 
 
 def _in_tokens(text: str) -> Iterator[Piece]:
-    """Comments and names; a name counts once, however often it is used."""
+    """Comments and names; each name once, however often it is used."""
     seen: set[str] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
@@ -145,7 +145,7 @@ def _in_tokens(text: str) -> Iterator[Piece]:
 
 
 def new(before: dict[str, str], after: dict[str, str]) -> list[tuple[str, Piece]]:
-    """(path, piece) of what ``after`` has more of than ``before``, over all files: what only moved is not new."""
+    """(path, piece) of what ``after`` has more of than ``before``, over all files; what only moved is not new."""
     known: dict[tuple[str, str], int] = {}
     for path, text in before.items():
         for piece in pieces(path, text):

@@ -1,4 +1,4 @@
-"""``manage.py bootstrap``: everything that a new home folder needs. Again changes nothing."""
+"""``manage.py bootstrap``: makes everything that a new home folder needs. A second call changes nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
                 self.step("Drawing the first proposals from the offline catalogue", first_proposals)
 
     def signed(self) -> None:
-        """While nobody else writes: a new database gets its first signature, and one of an earlier version, too."""
+        """Sign the record while nobody else writes, where nobody has: a new one, or one of an earlier version."""
         try:
             chain.chain()
             chain.begin_where_the_version_changed()
@@ -81,7 +81,7 @@ def collect_static() -> None:
 
 
 def administrator() -> User:
-    """The first person. No password is made up: login links let them in, and the admin panel sets one."""
+    """The first account, without a password: login links sign its person in, and the admin panel sets a password."""
     if found := User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first():
         return found
     return User.objects.create_superuser("admin", password=None)
@@ -112,12 +112,12 @@ def prepare_corpus() -> str:
 
 
 def first_proposals() -> None:
-    """Here, so that their smoke runs are queued before any long run when the worker first asks."""
+    """Ask for the first proposals now, so that their smoke runs are queued before any long run."""
     drafting.top_up(Campaign.objects.get())
 
 
 def first_campaign() -> Campaign:
-    """A campaign that anybody can start with: a small recipe, the corpus above, runs of half a minute on two cores."""
+    """A campaign that every machine can run: a small recipe, the corpus above, runs of half a minute on two cores."""
     recipe = tomllib.loads((settings.RECIPES / "gpt" / "recipe.toml").read_text())["recipe"]
     return campaigns.create(
         by=Part("bootstrap"),

@@ -64,7 +64,7 @@ class Command(BaseCommand):
 
 
 def _context(options: dict[str, Any]) -> tuple[Context, list[Row]]:
-    """What the gates look at, and a row more where the patch cannot be read: then they look at it as it is.
+    """The gates' Context, and one more row where the patch cannot be parsed; then the gates read it as it is.
 
     Raises ValueError or OSError that names the argument.
     """
@@ -97,7 +97,7 @@ def _context(options: dict[str, Any]) -> tuple[Context, list[Row]]:
 
 
 def _as_one_change(patch: str, files: dict[str, str]) -> tuple[str, list[Row]]:
-    """The diff that would be signed, as the form makes it of the same text."""
+    """The diff that would be signed, as the form makes it from the same text."""
     began = time.monotonic()
     try:
         return as_git_writes(patch, files), []
@@ -106,7 +106,10 @@ def _as_one_change(patch: str, files: dict[str, str]) -> tuple[str, list[Row]]:
 
 
 def _read(name: str) -> str:
-    """Bytes that are not UTF-8 become lone surrogates, which the first gate names; PowerShell's ``>`` writes UTF-16."""
+    """The patch as text.
+
+    Bytes that are not UTF-8 become lone surrogates, which the first gate refuses; UTF-16 is decoded.
+    """
     if name == "-":
         raw = sys.stdin.buffer.read(MAX_READ)
     else:
@@ -121,7 +124,7 @@ def _read(name: str) -> str:
 
 
 def _files(recipe: str) -> dict[str, str]:
-    """The recipe's text files by name: of a folder where there is one, else of a recipe that is shipped."""
+    """The recipe's text files by name, from a folder or a shipped recipe."""
     folder = Path(recipe)
     if not (folder / "recipe.toml").is_file():
         folder = campaigns.recipe_folder(recipe)
@@ -137,7 +140,7 @@ def _text(path: Path) -> str:
 
 
 def _override(recipe: contract.Recipe, text: str) -> tuple[str, contract.KnobValue]:
-    """By the knob's type; a value that does not fit stays text, and the gate says what is wrong with it."""
+    """Parse an override by its knob's type; a value that does not fit stays text, and the gate says what is wrong."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"--override: {text!r} is not KEY=VALUE")
@@ -180,7 +183,7 @@ def _shown(row: Row) -> dict[str, Any]:
 
 
 def _where(remark: Mapping[str, Any]) -> str:
-    """What is said of an override or of a smoke run stands at no line."""
+    """The place of a remark. Remarks on overrides and smoke runs have none."""
     if remark["path"]:
         return f"{remark['path']}:{remark['line']}:{remark['column']}"
     return f"line {remark['line']}" if remark["line"] else ""

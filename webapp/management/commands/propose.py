@@ -80,7 +80,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"{name}: {value}")
 
     def quote(self, campaign: Campaign, model: str, prompt: Prompt) -> tuple[Quote | None, str]:
-        """Tokens and price by the API's own count, which is free; without a key there is only a guess."""
+        """Tokens and price by the API's own count, which is free; an estimate without a key."""
         if not settings.ANTHROPIC_CONFIGURED:
             num_chars = sum(map(len, _blocks(prompt)))
             guess = f"about {num_chars / CHARS_PER_TOKEN:,.0f} tokens, guessed from {num_chars:,} characters"
@@ -99,6 +99,6 @@ def _why_none(campaign: Campaign) -> str:
 
 
 def _blocks(prompt: Prompt) -> list[str]:
-    """The words of every block, in the order in which the model reads them."""
+    """The text of every block, in the model's reading order."""
     asked = prompt.messages[0]["content"]
     return [block["text"] for block in [*prompt.system, *asked]]

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Every lack is one sentence and exit code 1."""
+        """Start everything. What is missing is told in one sentence, with exit code 1."""
         try:
             self.up(set(options["without"]))
         except (ValueError, CommandError, DatabaseError) as problem:
@@ -70,7 +70,7 @@ class Command(BaseCommand):
         self.stdout.write("All ended.")
 
     def watch(self, house: Supervisor) -> None:
-        """Until somebody ends it: a live view on a terminal, plain lines elsewhere."""
+        """Run until somebody ends it: a live view on a terminal, plain lines elsewhere."""
         link = f"{settings.PUBLIC_URL}/login/{links.make_link(administrator())}/"
         console = Console()
         if not terminal.is_a_screen(console):

@@ -1,4 +1,4 @@
-"""``manage.py verify_audit``: is the record what was written? Exit code 1 when it is not."""
+"""``manage.py verify_audit``: verifies the record against the audit chain. Exit code 1 when it was changed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def given_head(self, said: str) -> str:
-        """The hash to look for. A whole line is refused where our key did not sign it: somebody wrote it."""
+        """The hash to look for. A whole line is refused unless our key signed it."""
         if not said or re.fullmatch("[0-9a-f]{64}", said.lower()):
             return said.lower()
         try:
@@ -68,14 +68,14 @@ class Command(BaseCommand):
         sys.exit(2)
 
     def chained(self) -> None:
-        """What is broken is among the findings, too."""
+        """Append new events first; a broken chain is told among the findings."""
         try:
             chain.chain()
         except (chain.Broken, chain.Busy) as why:
             self.stderr.write(f"the last seconds are not in the chain: {why}")
 
     def begin_anew(self, reason: str) -> None:
-        """What is wrong until now is said once more: from here on it counts as it is."""
+        """Begin the record anew. What is wrong until now is told once more; from here on the present rows count."""
         findings = audit.verify().findings
         for finding in findings:
             self.stdout.write(self.style.WARNING(f"until now: {finding}"))

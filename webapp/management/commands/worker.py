@@ -1,4 +1,4 @@
-"""``manage.py worker NAME``: lets another GPU machine in."""
+"""``manage.py worker NAME``: enrols another GPU machine and prints its token."""
 
 from __future__ import annotations
 

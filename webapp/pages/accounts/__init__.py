@@ -1,1 +1,1 @@
-"""Signing in, one-time links, and who is counted at the turnstile."""
+"""Accounts: signing in, one-time links, and limits on password tries."""

@@ -1,4 +1,4 @@
-"""One-time login links: how the first person gets in without a password being typed or printed."""
+"""One-time login links, by which the first person signs in without a password being typed or printed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _hash(token: str) -> str:
 
 
 def make_link(user: User) -> str:
-    """A fresh token for ``/login/TOKEN/``. Earlier unused links of the same person stop working."""
+    """A new token for ``/login/TOKEN/``. The person's earlier unused links stop working."""
     token = secrets.token_urlsafe(32)
     LoginLink.objects.filter(user=user, used_at=None).delete()
     LoginLink.objects.create(user=user, token_sha256=_hash(token), expires_at=timezone.now() + LINK_TTL)
@@ -30,13 +30,13 @@ def make_link(user: User) -> str:
 
 
 def holder(token: str) -> User | None:
-    """The person whom ``token`` would sign in; None when it is unknown, used or expired. Spends nothing."""
+    """The person whom ``token`` would sign in; None when it is unknown, used or expired. Does not use it up."""
     link = _usable(token).select_related("user").first()
     return None if link is None else link.user
 
 
 def redeem(token: str) -> User | None:
-    """The person whom ``token`` signs in, once; None when it is unknown, used or expired."""
+    """The person whom ``token`` signs in, and use it up; None when it is unknown, used or expired."""
     links = _usable(token)
     if not links.exists():  # looked at first: a guess writes nothing
         return None

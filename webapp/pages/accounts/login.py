@@ -1,4 +1,4 @@
-"""Signing in with a password or a one-time link, and out."""
+"""Signing in, with a password or a one-time link, and signing out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 class SignInView(LoginView):
-    """Password sign-in. The turnstile has counted before the form says what it found."""
+    """Password sign-in. The turnstile counts the try before the password is checked."""
 
     template_name = "accounts/login.html"
     authentication_form = SignIn
@@ -61,8 +61,10 @@ class SignOutView(LogoutView):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def login_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Sign in by a one-time link. Only its button spends it: whatever merely opens addresses (previews of chats,
-    scanners of mail, prefetching browsers) presses none. A used or expired one says how to get another.
+    """Sign in by a one-time link. Only its button uses it up, since programs that merely open addresses press none.
+
+    Such are previews of chats, scanners of mail and prefetching browsers. A used or expired link says how to get
+    another.
     """
     user = links.redeem(token) if request.method == "POST" else links.holder(token)
     if user is None:

@@ -1,21 +1,22 @@
-"""Every password passes here before it is looked at, whichever page it came from.
+"""The turnstile: limits password tries on every page that asks for a password, before the password is checked.
 
-It is the first authentication backend: it signs nobody in, and stops Django where something rests. What is counted:
+It is the first authentication backend. It signs nobody in, and stops Django where a limit is reached. The limits:
 
     from a browser that this person signed in with before       8  for it and this name
     from anywhere else                                          8  for the address and this name
                                                                40  for the address
                                                               100  for this name, whoever asks
 
-Within WAIT_S. So nobody locks alice out of a browser she knows, and whoever fills the last row leaves her those and a
-login link. These are the device cookies of OWASP's "Slow Down Online Guessing Attacks with Device Cookies".
+Within WAIT_S. So nobody can lock alice out of a browser she has used; somebody who uses up the last limit leaves her
+those browsers and a login link. These are the device cookies of OWASP's "Slow Down Online Guessing Attacks with Device
+Cookies".
 
-A try is counted before the password is looked at and given back once it was right: of a hundred guesses at the same
-moment eight are looked at. The counts lie in the database: every web process shares them, a restart forgets none,
+A try is counted before the password is checked and given back if it was right: of a hundred guesses at the same
+moment eight are checked. The counts are in the database: every web process shares them, a restart forgets none,
 and they need no Redis.
 
-A password is made to cost a core for a fifth of a second, and a database connection is held meanwhile. So of all
-that come at once, from however many addresses, few are looked at (``room``), and the rest of the house goes on.
+Checking a password takes a core for a fifth of a second, by design, and holds a database connection meanwhile. So few
+are checked at once, from however many addresses (``room``), and other requests go on.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _COUNTED, _REST = "countersign.tries", "countersign.rest"
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Something that tries are counted for: ``kind`` is here, address or name."""
+    """What tries are counted for: ``kind`` is here, address or name."""
 
     kind: str
     key: str
@@ -71,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Rest:
-    """What rests, and until when."""
+    """A limit that was reached, and until when."""
 
     kind: str
     name: str
@@ -88,7 +89,7 @@ class Rest:
 
     @property
     def says(self) -> str:
-        """What rests and for how long, to whoever waits."""
+        """What is limited and for how long, as a sentence for the person who waits."""
         what = {
             "address": f"Sign-in from your network, {self.address}, rests",
             "name": f"Sign-in as {self.name} rests in browsers that are new to us",
@@ -98,7 +99,7 @@ class Rest:
 
 
 class Crowded(Exception):
-    """More passwords came at once than can be looked at soon. Nothing was counted."""
+    """Too many passwords at once to be checked soon. Nothing was counted."""
 
 
 _inside = threading.BoundedSemaphore(AT_ONCE)
@@ -107,7 +108,7 @@ _queue = threading.BoundedSemaphore(AT_ONCE + WAITING)
 
 @contextmanager
 def room() -> Iterator[None]:
-    """Wait for a place inside; to be entered before the database is asked for anything. Raises Crowded."""
+    """Wait for one of AT_ONCE places. Enter it before any database query. Raises Crowded."""
     if not _queue.acquire(blocking=False):
         raise Crowded
     try:
@@ -125,13 +126,13 @@ class Turnstile:
     """An authentication backend that only counts."""
 
     def authenticate(self, request: HttpRequest | None, username: str = "", password: str = "") -> None:
-        """Raises PermissionDenied, which ends the search for a backend, where something rests."""
+        """Raises PermissionDenied, which ends the search for a backend, where a limit is reached."""
         if request is not None and enter(request, username) is not None:
             raise PermissionDenied("sign-in with a password rests")
 
 
 def enter(request: HttpRequest, name: str) -> Rest | None:
-    """Count one try of ``name``, as the database is asked for it. None: the password may be looked at."""
+    """Count one try for ``name``. None: the password may be checked."""
     places = _places(request, name)
     refused = _full(places)
     for counted, place in enumerate(places if refused is None else [], 1):
@@ -147,13 +148,13 @@ def enter(request: HttpRequest, name: str) -> Rest | None:
 
 
 def rest_of(request: HttpRequest) -> Rest | None:
-    """Why this request's password was not looked at; None where it was."""
+    """Why this request's password was not checked; None where it was."""
     rest: Rest | None = request.META.get(_REST)
     return rest
 
 
 def forgive(request: HttpRequest) -> None:
-    """The password was right: what was counted for it is given back."""
+    """Give the counts of this request back, since its password was right."""
     for place in request.META.pop(_COUNTED, ()):
         rows = Tries.objects.filter(place=place.sha256)
         if place.kind == "here":
@@ -176,7 +177,10 @@ def address_of(request: HttpRequest) -> str:
 
 
 def _places(request: HttpRequest, name: str) -> list[Place]:
-    """In order: where the first rests, the next is not counted, so one address adds few tries to a name."""
+    """The places to count for, in order.
+
+    After a full one the next is not counted, so one address adds few tries to a name.
+    """
     if device := _known_device(request, name):
         return [Place(kind="here", key=f"{device}\0{name}", limit=HERE)]
     address = address_of(request)
@@ -188,7 +192,7 @@ def _places(request: HttpRequest, name: str) -> list[Place]:
 
 
 def _full(places: list[Place]) -> tuple[Place, datetime] | None:
-    """The first place that rests, found by reading alone: a flood of tries writes nothing."""
+    """The first place whose limit is reached, found by reading alone, so that a flood of tries writes nothing."""
     by_hash = {place.sha256: place for place in places}
     rows = Tries.objects.filter(place__in=by_hash, until__gt=timezone.now())
     resting = {row.place: row.until for row in rows if row.num > by_hash[row.place].limit}
@@ -196,7 +200,7 @@ def _full(places: list[Place]) -> tuple[Place, datetime] | None:
 
 
 def _count(place: Place) -> datetime | None:
-    """One more, by one conditional UPDATE; None when it is within the limit, else until when the place rests."""
+    """Count one more, by a conditional UPDATE. None within the limit, else until when the place rests."""
     now = timezone.now()
     Tries.objects.filter(until__lte=now).delete()
     row = Tries(place=place.sha256, until=now + timedelta(seconds=WAIT_S))
@@ -210,7 +214,10 @@ def _count(place: Place) -> datetime | None:
 
 
 def _tell(place: Place) -> None:
-    """To the log, and into the record where it is about somebody. A name without an account may be a password."""
+    """Log a reached limit, and record it for an account.
+
+    A name without one may be a mistyped password, and is not told.
+    """
     name = place.key.rpartition("\0")[2] if place.kind != "address" else ""
     where = place.key.partition("\0")[0] if place.kind != "name" else "anywhere"
     known = bool(name) and User.objects.filter(username=name).exists()
@@ -226,7 +233,7 @@ def _tell(place: Place) -> None:
 
 
 def remember(request: HttpRequest, response: HttpResponseBase, user: User) -> None:
-    """Let ``user``'s browser be known again: until the password changes, for half a year."""
+    """Set the device cookie of ``user``'s browser: valid for half a year, or until the password changes."""
     device = _known_device(request, user.get_username()) or f"browser {secrets.token_hex(8)}"
     value = signing.dumps([user.pk, device, _stamp(user)], salt=SALT)
     response.set_cookie(
@@ -240,7 +247,7 @@ def remember(request: HttpRequest, response: HttpResponseBase, user: User) -> No
 
 
 def _known_device(request: HttpRequest, name: str) -> str:
-    """The number of the browser that ``name`` signed in with before; empty for any other."""
+    """The id of the browser if ``name`` signed in with it before; "" for any other."""
     try:
         pk, device, stamp = signing.loads(
             request.COOKIES.get(settings.DEVICE_COOKIE_NAME, ""), salt=SALT, max_age=DEVICE_AGE_S
@@ -252,5 +259,5 @@ def _known_device(request: HttpRequest, name: str) -> str:
 
 
 def _stamp(user: User) -> str:
-    """Another one after each change of the password."""
+    """A hash that changes with the password."""
     return hashlib.sha256(user.get_session_auth_hash().encode()).hexdigest()[:16]

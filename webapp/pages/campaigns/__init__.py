@@ -1,1 +1,1 @@
-"""Campaigns: all of them, and where one stands."""
+"""Pages of campaigns: the list, and one campaign."""

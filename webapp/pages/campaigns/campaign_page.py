@@ -1,4 +1,4 @@
-"""What a campaign page shows: where it stands, what was tried, what it cost. A bounded number of queries."""
+"""The data of a campaign's page: where it stands, what was tried, what it cost. A bounded number of queries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LedgerRow:
 
     @property
     def says(self) -> str:
-        """The interval in words, for whoever does not see it."""
+        """The interval in words, for screen readers."""
         v = self.verdict
         if v.low_bpb is None or v.high_bpb is None:
             return "no interval"
@@ -76,7 +76,7 @@ class CampaignPage:
 
     @cached_property
     def own_seeds(self) -> dict[int, list[float]]:
-        """Trusted scores (bpb) of each incumbent's own seeds, all measured under the newest set of conditions."""
+        """Trusted scores (bpb) of each incumbent's baselines, all measured under their newest conditions."""
         scored = Run.objects.filter(campaign=self.campaign, purpose="baseline", score__outcome="ok")
         rows = list(scored.order_by("pk").values_list("incumbent", "digest", "score__val_bpb"))
         newest = {incumbent: digest for incumbent, digest, _ in rows}
@@ -91,7 +91,7 @@ class CampaignPage:
         return len(self.own_seeds.get(self.incumbent.pk, []))
 
     def bpb_of(self, incumbent: Incumbent) -> float | None:
-        """Mean over the incumbent's own seeds; until they are measured, what its verdict measured."""
+        """Mean of the incumbent's baselines; before they are measured, the candidate's mean in its verdict."""
         if scores := self.own_seeds.get(incumbent.pk):
             return statistics.mean_sd(scores)[0]
         made_by = (v for v in self.verdicts if v.revision.proposal_id == incumbent.proposal_id)
@@ -103,7 +103,7 @@ class CampaignPage:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """In the order in which they were given."""
+        """All verdicts, in the order in which they were given."""
         rows = Verdict.objects.filter(revision__proposal__campaign=self.campaign)
         return list(rows.select_related("revision__proposal").order_by("pk"))
 
@@ -144,7 +144,7 @@ class CampaignPage:
 
     @property
     def of_the_budget(self) -> str:
-        """The limits of what is spent, and dollars where there are any."""
+        """The limit of GPU-hours, and dollars spent with their limit, where there are any."""
         campaign, spent = self.campaign, self.spent
         parts = [f"of {floatformat(campaign.budget_gpu_hours, '-1')}" if campaign.budget_gpu_hours else "no limit"]
         if spent.usd:
@@ -160,7 +160,7 @@ class CampaignPage:
 
     @cached_property
     def num_waiting(self) -> int:
-        """For the reader to decide on."""
+        """How many proposals the reader may decide on."""
         return decisions.waiting_for(self.reader).filter(campaign=self.campaign).count()
 
     @property
@@ -177,7 +177,7 @@ class CampaignPage:
 
     @cached_property
     def baseline(self) -> dict[str, Any]:
-        """Mean and sample sd (bpb) of the incumbent's own seeds, with n; None where there are too few."""
+        """Mean and sample sd (bpb) of the incumbent's baselines, with n; None where there are too few for one."""
         scores = self.own_seeds.get(self.incumbent.pk, [])
         mean, sd = statistics.mean_sd(scores) if scores else (None, None)
         return {"n": len(scores), "mean": mean, "sd": sd}
@@ -202,7 +202,7 @@ class CampaignPage:
 
     @cached_property
     def notes(self) -> list[Note]:
-        """What people told the proposer and still holds, oldest first."""
+        """Steering notes that are not retired, oldest first."""
         return list(self.campaign.notes.filter(retired_at=None).select_related("by"))
 
     @cached_property
@@ -217,7 +217,7 @@ class CampaignPage:
 
     @cached_property
     def base_bpb(self) -> float | None:
-        """Where the staircase starts: the base recipe's own seeds, or the first verdict's half of them."""
+        """The start of the staircase: the base recipe's baselines, or the first verdict's incumbent."""
         base = self.bpb_of(self.incumbents[0])
         return base if base is not None else next((v.incumbent_bpb for v in self.verdicts if v.incumbent_bpb), None)
 
@@ -269,7 +269,7 @@ class CampaignPage:
 
     @cached_property
     def ledger(self) -> list[LedgerRow]:
-        """Judged proposals, newest first, the best ``MAX_LEDGER`` of which fit a page."""
+        """The newest ``MAX_LEDGER`` judged proposals, newest first, which fit a page."""
         newest = self.verdicts[::-1][:MAX_LEDGER]
         scale = figures.Scale(*figures.span(_bounds(newest), pad=0.06), 6, 174)
         spent = self._spent_by_proposal()
@@ -282,12 +282,12 @@ class CampaignPage:
 
     @property
     def level(self) -> str:
-        """How sure the intervals in the table are."""
+        """The level of the intervals in the table."""
         return levels.several(row.verdict.revision.alpha for row in self.ledger)
 
     @property
     def level_of_steps(self) -> str:
-        """How sure the bars of the staircase are."""
+        """The level of the bars of the staircase."""
         return levels.several(v.revision.alpha for v in self.verdicts if v.outcome == "keep")
 
     @property
@@ -318,7 +318,7 @@ def _judged(verdict: Verdict) -> progression.Judged:
 
 
 def _shifted(verdict: Verdict, effect: float | None) -> float | None:
-    """The interval of the effect, drawn around the score: what is uncertain is the step, not the level."""
+    """A bound of the effect as a score, to draw around the candidate's: the step is uncertain, not the level."""
     return None if effect is None or verdict.incumbent_bpb is None else verdict.incumbent_bpb + effect
 
 

@@ -1,4 +1,4 @@
-"""Campaigns: all of them, one of them, and its state."""
+"""Views of campaigns: the list, one campaign, its state, a proposal by hand, steering notes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def state(request: HttpRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @reader
 def propose(request: HttpRequest, slug: str) -> HttpResponse:
-    """``/campaigns/SLUG/propose/``: a person's own experiment, through the same gates as any other."""
+    """``/campaigns/SLUG/propose/``: a person's own experiment, for the same gates as any other."""
     chosen = campaign_for(person(request), slug)
     rights.check(person(request), rights.propose, chosen)
     files = repository.files_at(chosen, chosen.incumbent.commit)
@@ -90,7 +90,7 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 @reader
 def add_note(request: HttpRequest, slug: str) -> HttpResponse:
-    """``POST /campaigns/SLUG/notes/``: tell the proposer something."""
+    """``POST /campaigns/SLUG/notes/``: adds a steering note."""
     chosen, form = campaign_for(person(request), slug), NoteForm(request.POST)
     if form.is_valid():
         try:
@@ -112,7 +112,7 @@ def add_note(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 @reader
 def retire_note(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """``POST /campaigns/SLUG/notes/7/retire/``: it no longer holds."""
+    """``POST /campaigns/SLUG/notes/7/retire/``: retires a steering note."""
     chosen = campaign_for(person(request), slug)
     try:
         notes.retire(chosen, pk, by=person(request))

@@ -1,4 +1,4 @@
-"""Where the time between an idea and its verdict goes: one bar a stage, on one axis of time."""
+"""The figure of latency: how long each stage from an idea to its verdict takes, one bar a stage on one time axis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROW, NARROW_ROW = 30, 44
 
 
 def stages_of(campaign: Campaign) -> list[Stage]:
-    """Of the newest proposals, and of the requests to Claude: three queries."""
+    """Latencies of the newest proposals, and of the requests to Claude: three queries."""
     newest = campaign.proposals.order_by("-pk").values_list("pk", flat=True)[:NEWEST]
     oldest = min(newest, default=0)
     state_of: dict[str, str] = {kind: state for state, kind in kinds.PROPOSAL.items()}
@@ -31,7 +31,7 @@ def stages_of(campaign: Campaign) -> list[Stage]:
 
 @dataclass(frozen=True)
 class Bar:
-    """``median`` and ``p90`` are where they end on the axis; None without enough stays."""
+    """The bar of one stage. ``median`` and ``p90`` are positions on the axis; None without enough stays."""
 
     name: str
     y: float

@@ -1,1 +1,1 @@
-"""The queue, one proposal beside it, and what people do with it."""
+"""Pages of review: the queue with one proposal beside it, and the forms of what people do with it."""

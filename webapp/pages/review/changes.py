@@ -1,4 +1,4 @@
-"""What moved between two revisions of a proposal, for somebody who has read the first."""
+"""What changed between two revisions of a proposal, for a reader who knows the first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Moved:
-    """One override that came, went or took another value; None is the incumbent's."""
+    """An override that was added, removed or changed; None is the incumbent's value."""
 
     key: str
     before: KnobValue | None
@@ -37,7 +37,7 @@ class Said:
 
 
 class Changes:
-    """From ``before`` to ``after``. Lazy: only what differs is read."""
+    """The changes from revision ``before`` to ``after``, computed lazily."""
 
     def __init__(self, before: Revision, after: Revision) -> None:
         self.before, self.after = before, after
@@ -60,7 +60,7 @@ class Changes:
 
     @cached_property
     def words(self) -> list[Said]:
-        """Texts that read otherwise now, with how they read before."""
+        """Texts that changed, with their earlier versions."""
         pairs = [Said(name, getattr(self.before, field), getattr(self.after, field)) for field, name in WORDS]
         return [said for said in pairs if said.before != said.after]
 
@@ -74,7 +74,7 @@ class Changes:
 
     @cached_property
     def files(self) -> list[diffs.FileDiff] | None:
-        """The code of one against the code of the other, on one incumbent; None where the first does not fit on it."""
+        """The diff between both codes, on one incumbent; None where the first does not apply to it."""
         if not self.is_other_code:
             return []
         try:
@@ -84,7 +84,7 @@ class Changes:
 
     @property
     def is_nothing(self) -> bool:
-        """Is the experiment the same as before?"""
+        """Whether the experiment is unchanged."""
         return not (self.overrides or self.prediction or self.words or self.is_other_code)
 
 

@@ -1,4 +1,4 @@
-"""What finding out would take: runs that are still missing, times what a run really took."""
+"""What judging a proposal would cost: the runs that are still missing, times the device time of measured runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from webapp.templatetags.shown import hours, minutes, usd
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What finding out would take, from runs that were really measured. None where none was."""
+    """The cost of judging a proposal, from measured runs; None where there are none."""
 
     num_runs_least: int
     num_runs_most: int
@@ -47,7 +47,7 @@ class Cost:
 
     @property
     def queues(self) -> str:
-        """What an approval sets off."""
+        """The runs that an approval would queue, in words."""
         runs = f"Approving queues {self.num_runs_least} to {self.num_runs_most} runs"
         if self.usd_most is not None:
             return f"{runs}, at most {usd(self.usd_most)}"
@@ -55,7 +55,7 @@ class Cost:
 
     @property
     def leaves(self) -> str:
-        """What of the budget is left after it."""
+        """What would be left of the budget, in words."""
         if self.gpu_s_left is None:
             return "no budget limit set"
         if self.gpu_s_left_after is None:
@@ -64,7 +64,7 @@ class Cost:
 
 
 def cost_of(campaign: Campaign, revision: Revision) -> Cost:
-    """Runs still missing for the fewest and the most pairs, times the mean device time of finished runs."""
+    """Missing runs for the fewest and the most pairs, times the mean device time of finished runs."""
     signed = contract.Approval.model_validate(revision.approval)
     seeds = signed.seeds
     over = campaign.runs.filter(state="finished", device_s__isnull=False).exclude(purpose="smoke")
@@ -85,6 +85,6 @@ def cost_of(campaign: Campaign, revision: Revision) -> Cost:
 
 
 def _num_runs(incumbent: Incumbent, have: set[int], num_pairs: int, *, and_sealed: bool = False) -> int:
-    """A candidate for every pair, and an incumbent where that seed was not trained yet. A keep takes one pair more."""
+    """How many runs: a candidate for every pair, a baseline for seeds without one, and one pair more for a keep."""
     pairs = [*range(1, num_pairs + 1), *([dispatch.SEALED_PAIR] if and_sealed else [])]
     return len(pairs) + sum(incumbent.seed(pair) not in have for pair in pairs)

@@ -1,4 +1,4 @@
-"""A proposal in a person's hands: the hand form, filled in with what is on the table."""
+"""The page on which a person edits a proposal: the form of a proposal by hand, filled in with the newest revision."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from webapp.pages.review.changes import Changes
 @require_http_methods(["GET", "HEAD", "POST"])
 @reader
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
-    """``/proposals/7/edit/``: a new revision by whoever saves it, through every gate again."""
+    """``/proposals/7/edit/``: saves a new revision by the reader, which goes through every gate again."""
     proposal = proposal_for(person(request), pk)
     rights.check(person(request), rights.edit, proposal)
     if request.method == "POST":
@@ -39,7 +39,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _save(request: HttpRequest, proposal: Proposal) -> HttpResponse:
-    """What was typed is laid over the revision that it was typed on, even if another is on the table by now."""
+    """Save the edit, relative to the revision that it was typed on, even if there is a newer one."""
     form = _form(proposal, _shown(proposal, request), request.POST)
     if not form.is_valid():
         return _page(request, proposal, form, status=422)
@@ -76,7 +76,7 @@ def _form(proposal: Proposal, shown: Revision, data: Any = None) -> EditForm:
 def _page(
     request: HttpRequest, proposal: Proposal, form: EditForm, *, lost: str = "", status: int = 200
 ) -> HttpResponse:
-    """``lost``: somebody was first; the form then stands on what is on the table now, with what was typed into it."""
+    """The form. ``lost``: somebody was first; then it starts from the newest revision, with what was typed on top."""
     newest, shown = proposal.revision, _shown(proposal, request)
     context = {
         "section": "review",

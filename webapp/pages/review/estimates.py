@@ -1,4 +1,4 @@
-"""What a proposal states of its risk and cost, beside what its smoke run measured."""
+"""What a proposal states about its risk and cost, beside what its smoke run measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OFF = 1.5  # times apart, either way; less may be the first steps, which are slo
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """One factor, relative to the incumbent. None where it was not stated or not measured."""
+    """One factor, relative to the incumbent; None where it was not stated, or not measured."""
 
     name: str
     said: float | None
@@ -38,7 +38,7 @@ class Estimates:
 
     @property
     def num_changes(self) -> int:
-        """Knobs, and files with code: fewer than the proposer counts, so what is said of it is certain."""
+        """Knobs, and files with code. The proposer counts places in code, so this is a lower bound."""
         return len(self.revision.overrides) + self.num_files
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What happened to one proposal: its events, and its decisions in people's words."""
+"""The history of one proposal: its events, and its decisions in people's words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DECIDED = (
 
 @dataclass(frozen=True)
 class Moment:
-    """A line of the history: an event, or a decision in a person's words."""
+    """One line of the history: an event or a decision."""
 
     at: object
     kind: str
@@ -36,7 +36,7 @@ class Moment:
 
 
 def of(proposal: Proposal, decisions: list[Decision]) -> list[Moment]:
-    """Newest first."""
+    """The history of a proposal, newest first."""
     told = Event.objects.filter(proposal=proposal).exclude(kind__in=[*QUIET_EVENTS, *DECIDED])
     moments = [Moment(e.at, e.kind, e.sentence, "", e.by) for e in told.order_by("-pk")[:MAX_EVENTS]]
     moments += [_of_decision(d) for d in decisions]

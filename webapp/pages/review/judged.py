@@ -1,4 +1,4 @@
-"""What was measured of a proposal: the pairs so far or as they were judged, and the effect beside what was said."""
+"""The measurements of a proposal: its pairs, so far or as judged, and the measured effect beside the stated one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webapp.drawing import figures
 def pairs(
     revision: Revision, verdict: Verdict | None, noise: learn.Noise, seeds: contract.SeedPolicy
 ) -> list[figures.Pair]:
-    """From the verdict once there is one, or from the judge's last look; until then from the scores that are in."""
+    """The pairs of the verdict or of the judge's last look; before these, of the scores so far."""
     if verdict is not None:
         return _from_rows(verdict.pairs)
     if (final := revision.proposal.kept_on_val) is not None:
@@ -26,7 +26,7 @@ def pairs(
 def outcome_figures(
     revision: Revision, verdict: Verdict | None, sd_bpb: float | None, *, is_claudes: bool
 ) -> list[figures.OutcomeFigure]:
-    """What was stated above what was measured: one drawing for wide screens, one for a phone; none without a number."""
+    """The stated above the measured effect, for wide screens and for a phone; empty without a measured one."""
     if verdict is None or verdict.effect_bpb is None:
         return []
     said = figures.Effect(
@@ -59,7 +59,7 @@ def _from_rows(rows: list[dict[str, Any]]) -> list[figures.Pair]:
 
 
 def _so_far(revision: Revision, noise: learn.Noise, seeds: contract.SeedPolicy) -> list[figures.Pair]:
-    """The finished pairs, looked at as the judge looks at them: after each, with the noise pooled so far."""
+    """The finished pairs with the judge's statistics after each, under the noise pooled so far."""
     finished = judge.pairs_of(revision)
     differences = [pair.difference for pair in finished]
     pairs = []

@@ -1,4 +1,4 @@
-"""What the gates have against a proposal, and who has signed to let it go on all the same."""
+"""The failed gates of a proposal, and who has signed to override them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from webapp.templatetags.shown import person, plural
 
 
 class Objection:
-    """The failed gates of one revision. Lazy, and without queries for a proposal that no gate failed."""
+    """The failed gates of one revision, read lazily; no queries where no gate failed."""
 
     def __init__(self, proposal: Proposal, revision: Revision, gates: list[Gate], decisions: list[Decision]) -> None:
         self.proposal, self.revision = proposal, revision
@@ -23,12 +23,12 @@ class Objection:
 
     @cached_property
     def sha256(self) -> str:
-        """What a signature is on."""
+        """The hash of the findings, on which a signature is made."""
         return overridden.sha256_of(self.failed)
 
     @cached_property
     def signatures(self) -> list[Decision]:
-        """Under the override of the gates as they stand now, first one first."""
+        """Signatures that override the present findings, first one first."""
         if not self.signed:
             return []
         mine = [decision for decision in self.signed if decision.gates_sha256 == self.sha256]
@@ -36,7 +36,7 @@ class Objection:
 
     @property
     def seen(self) -> str:
-        """Changes with what the gates found and with who signed."""
+        """A mark that changes with the findings and the signatures."""
         return f"{self.sha256[:8]}{len(self.signatures)}"
 
     @property
@@ -45,17 +45,17 @@ class Objection:
 
     @property
     def final_gate(self) -> str:
-        """A failed gate that nobody can override; empty when there is none."""
+        """A failed gate that nobody can override; "" when there is none."""
         return next((gate.name for gate in self.failed if gate.name in overridden.FINAL), "")
 
     @cached_property
     def is_fresh(self) -> bool:
-        """Would the proposal be signed under the same conditions today?"""
+        """Whether the proposal's conditions are today's."""
         return not approval.is_stale(self.revision)
 
     @property
     def says(self) -> str:
-        """What holds the proposal back."""
+        """Which gates block the proposal, in words."""
         gates = plural(len(self.failed), "gate")
         if not self.signatures:
             return f"Blocked by {gates}"
@@ -63,7 +63,7 @@ class Objection:
 
     @property
     def way_out(self) -> str:
-        """What has to happen before it can go on."""
+        """What has to happen before it can go on, in words."""
         if self.final_gate:
             return f"“{capfirst(self.final_gate)}” cannot be overridden: what it says has to be mended first"
         if not self.is_fresh:
@@ -75,16 +75,16 @@ class Objection:
 
     @cached_property
     def authors(self) -> set[int]:
-        """People who wrote any part of it."""
+        """People who wrote any part of the proposal."""
         return rights.authors_of(self.proposal)
 
     @cached_property
     def num_signers(self) -> int:
-        """Reviewers of this house who could sign."""
+        """How many reviewers could sign."""
         return rights.num_deciders(without=self.authors)
 
     def may_sign(self, user: User) -> bool:
-        """May ``user`` sign here and now?"""
+        """Whether ``user`` may sign now."""
         if self.proposal.state != "blocked" or self.final_gate or not self.is_fresh:
             return False
         signed = any(signature.by_id == user.pk for signature in self.signatures)

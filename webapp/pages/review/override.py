@@ -1,4 +1,4 @@
-"""A blocked proposal: two signatures let it go on, one person has it checked again, or it is withdrawn."""
+"""Views of a blocked proposal: two people override its gates, one has it checked again, or it is withdrawn."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from webapp.pages.review.review import respond
 @require_POST
 @reader
 def override(request: HttpRequest, pk: int) -> HttpResponse:
-    """``POST /proposals/7/override/``: a signature under the override of what the gates found."""
+    """``POST /proposals/7/override/``: signs the override of what the gates found."""
     return _ask(request, pk, OverrideForm(request.POST), verbs.sign, "P-{} carries your signature")
 
 
 @require_POST
 @reader
 def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
-    """``POST /proposals/7/withdraw/``: nobody wants it any more; what runs for it is stopped."""
+    """``POST /proposals/7/withdraw/``: withdraws the proposal and stops its runs."""
     return _ask(request, pk, WithdrawForm(request.POST), verbs.withdraw, "P-{} is withdrawn")
 
 
 @require_POST
 @reader
 def again(request: HttpRequest, pk: int) -> HttpResponse:
-    """``POST /proposals/7/again/``: through the gates once more, as a new revision on today's incumbent."""
+    """``POST /proposals/7/again/``: through the gates again, as a new revision on today's incumbent."""
     return _ask(request, pk, Fields(request.POST), verbs.check_again, "P-{} goes through the gates again")
 
 

@@ -1,4 +1,4 @@
-"""Everything a reviewer sees about one proposal, read in a bounded number of queries."""
+"""The data of a proposal's page: all that a reviewer sees, in a bounded number of queries."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class ProposalPage:
 
     @property
     def incumbent_name(self) -> str:
-        """What the proposal is measured against: the proposal that made it, or the base recipe."""
+        """The incumbent, by the proposal that made it, or "base recipe"."""
         return f"P-{self.incumbent.proposal_id}" if self.incumbent.proposal_id else "base recipe"
 
     @cached_property
     def is_current(self) -> bool:
-        """Does it still stand on the incumbent of today?"""
+        """Whether the revision is on today's incumbent."""
         return self.campaign.incumbent.pk == self.revision.incumbent_id
 
     @cached_property
@@ -89,7 +89,7 @@ class ProposalPage:
 
     @property
     def waits_for(self) -> str:
-        """What happens next to a proposal that nobody can decide on now."""
+        """The next step of a proposal on which nobody can decide now."""
         if any(doubt.is_open for doubt in self.doubts):
             return "A score waits for a reviewer"
         if self.proposal.state == "running" and self.proposal.kept_on_val is not None:
@@ -107,7 +107,7 @@ class ProposalPage:
 
     @property
     def who_answers(self) -> str:
-        """What a request for changes sets off."""
+        """Who answers a request for changes, and when."""
         is_outside = self.proposal.arm in Proposal.FROM_OUTSIDE
         when = "" if is_outside or self.proposal.campaign.state == "active" else "once the campaign is resumed "
         who = "Its author" if is_outside else "The proposer"
@@ -115,12 +115,12 @@ class ProposalPage:
 
     @property
     def is_solo(self) -> bool:
-        """Past the queue: its results take the width that the queue had."""
+        """Whether the proposal is past the queue, so that its results take the queue's width."""
         return self.proposal.state in ("running", "judged", "rejected", "withdrawn")
 
     @property
     def seen(self) -> str:
-        """What the page shows, for the question whether it still holds."""
+        """A mark of what the page shows; another one means that the page is old."""
         if self.proposal.state == "blocked":
             return f"{self.revision.digest[:16]}{self.objection.seen}.blocked"
         return f"{self.revision.digest[:16]}.{self.proposal.state}"
@@ -129,13 +129,13 @@ class ProposalPage:
 
     @property
     def editor(self) -> str:
-        """The person who made this revision of somebody's proposal."""
+        """The person who made this revision of another's proposal."""
         author = self.revision.author
         return "" if author is None else author.get_full_name() or author.get_username()
 
     @property
     def how_it_came(self) -> str:
-        """The number of this revision, and why there is another one."""
+        """The number of this revision, and why it was made."""
         revision = self.revision
         if self.editor:
             why = f", edited by {self.editor}"
@@ -147,7 +147,7 @@ class ProposalPage:
 
     @cached_property
     def co_authors(self) -> str:
-        """People who edited earlier revisions, which this one goes on from."""
+        """People who edited earlier revisions, on which this one builds."""
         if self.revision.number == 1:
             return ""
         wrote = User.objects.filter(pk__in=self.proposal.revisions.exclude(author=None).values("author"))
@@ -155,7 +155,7 @@ class ProposalPage:
 
     @cached_property
     def changes(self) -> Changes | None:
-        """What moved since the revision before; None for the first."""
+        """What changed since the revision before; None for the first."""
         if self.revision.number == 1:
             return None
         before = self.proposal.revisions.select_related("incumbent").get(number=self.revision.number - 1)
@@ -171,7 +171,7 @@ class ProposalPage:
 
     @property
     def is_claudes(self) -> bool:
-        """Are the words Claude's own?"""
+        """Whether all words are Claude's own."""
         return self.proposal.arm == "claude" and not self.co_authors
 
     # --- the four facts
@@ -224,7 +224,7 @@ class ProposalPage:
 
     @cached_property
     def precedents(self) -> list[Verdict]:
-        """Measured effects it names itself; where it names none, the newest that changed the same knobs."""
+        """Measured effects of the proposals that it cites; without any, of the newest that changed the same knobs."""
         measured = Verdict.objects.filter(effect_bpb__isnull=False, revision__proposal__campaign=self.campaign).exclude(
             revision__proposal=self.proposal
         )
@@ -290,7 +290,7 @@ class ProposalPage:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """Its own runs and the incumbent's of the same seeds, which are half of the comparison."""
+        """Its own runs, and the baselines of the same seeds."""
         mine = list(self.revision.runs.select_related("score__settled_by", "worker").order_by("seed", "purpose"))
         seeds = [run.seed for run in mine if run.purpose == "candidate"]
         signed = self.signed.of_the_incumbent().digest()
@@ -300,7 +300,7 @@ class ProposalPage:
 
     @property
     def sealed_rows(self) -> list[tuple[str, float, float, float]]:
-        """The two models of the pair that confirmed a keep, on both texts: name, candidate, incumbent, difference."""
+        """The pair that confirmed a keep, on both splits: name, candidate, incumbent, difference."""
         numbers = self.verdict.sealed if self.verdict else None
         if not numbers:
             return []
@@ -310,7 +310,7 @@ class ProposalPage:
 
     @cached_property
     def doubts(self) -> list[Doubt]:
-        """Of its runs, those whose number is not simply believed."""
+        """Those of its runs whose score is disputed, quarantined, failed, or was quarantined."""
         return doubts(run for run in self.runs if run.purpose != "smoke" and not run.set_aside)
 
     @cached_property
@@ -327,12 +327,12 @@ class ProposalPage:
 
     @property
     def needed(self) -> float:
-        """The e-value at which a difference is believed."""
+        """The e-value at which the judge believes a difference."""
         return 1 / self.seeds.alpha
 
     @cached_property
     def pairs_figures(self) -> list[figures.PairsFigure]:
-        """One drawing for wide screens, one for a phone."""
+        """The figure of the pairs, for wide screens and for a phone."""
         name = f"P-{self.proposal.pk}"
         return [figures.pairs_figure(self.pairs, name, self.incumbent_name, width=w) for w in (546, 330)]
 
@@ -348,7 +348,7 @@ class ProposalPage:
 
     @property
     def interval_held(self) -> bool | None:
-        """Did the stated interval hold the measured effect?"""
+        """Whether the stated interval contains the measured effect."""
         v = self.verdict
         if v is None or v.effect_bpb is None:
             return None
@@ -356,7 +356,7 @@ class ProposalPage:
 
     @property
     def brier(self) -> float | None:
-        """Squared error of the stated chance to win; 0 is best, 0.25 is a coin."""
+        """Squared error of the stated chance to win; 0 is best, 0.25 a coin."""
         if self.verdict is None or self.verdict.outcome == "disputed":
             return None
         return (self.revision.chance_to_win - (self.verdict.outcome == "keep")) ** 2

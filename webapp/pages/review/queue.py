@@ -1,4 +1,4 @@
-"""The review queue: open proposals in the sections in which a person works through them, in three queries."""
+"""The review queue: open proposals, in sections by what a person has to do, in three queries."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Section:
 
 
 def sections(user: User) -> list[Section]:
-    """Every open proposal at its newest revision, oldest first; sections without rows are left out."""
+    """All open proposals at their newest revision, oldest first; empty sections are left out."""
     assert is_member(user), "views fetch through webapp.pages.access"
     rows = _rows(user)
     found = []
@@ -70,7 +70,7 @@ def sections(user: User) -> list[Section]:
 
 
 def _by_wave(rows: list[Row]) -> list[Row]:
-    """Rows of one wave stand together, where its oldest stands."""
+    """Rows with each wave's together, at the place of its oldest."""
     waves: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         proposal = row.revision.proposal
@@ -108,7 +108,7 @@ def _rows(user: User) -> list[Row]:
 
 
 def next_waiting(user: User, after: int | None = None) -> int | None:
-    """What ``user`` may decide on next: of the wave of ``after`` while one waits there, else the oldest that waits."""
+    """The proposal that ``user`` may decide on next: of the wave of ``after`` if one waits there, else the oldest."""
     assert is_member(user), "views fetch through webapp.pages.access"
     its_wave = Proposal.objects.filter(pk=after or 0, wave__isnull=False).values("wave")
     distance = Case(When(wave__in=its_wave, then=0), default=1)

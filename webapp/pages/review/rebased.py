@@ -1,4 +1,4 @@
-"""A revision that nobody wrote: the same change, asked again because what it was signed under moved."""
+"""What changed in a rebased revision: the same change, proposed again since a condition of its approval changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class Moved:
-    """One condition, before and now."""
+    """One changed condition."""
 
     name: str
     before: str
@@ -30,7 +30,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Rebase:
-    """What moved between two revisions of one change, and the approval that it made void, if there was one."""
+    """The changed conditions since the revision before, and the approval that this made void, if there was one."""
 
     previous: Revision
     moved: list[Moved]
@@ -38,7 +38,7 @@ class Rebase:
 
 
 def rebase_of(revision: Revision, decisions: list[Decision]) -> Rebase | None:
-    """None for a revision that somebody wrote."""
+    """The rebase that made ``revision``; None for one that was written."""
     if revision.origin != "rebased":
         return None
     previous = revision.proposal.revisions.select_related("incumbent__proposal").get(number=revision.number - 1)

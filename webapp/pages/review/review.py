@@ -1,4 +1,4 @@
-"""The queue, one proposal beside it, and the decision."""
+"""Views of review: the queue with one proposal beside it, and the decision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAST = {"approve": "approved", "reject": "rejected", "request_changes": "sent ba
 @require_safe
 @reader
 def review(request: HttpRequest) -> HttpResponse:
-    """The queue with the proposal that has waited longest; ``?queue=1`` shows the queue alone, as a phone needs it."""
+    """The queue, and the proposal that has waited longest; ``?queue=1`` shows the queue alone, as on a phone."""
     first = queue.next_waiting(person(request))
     if first is not None and not is_fragment(request) and "queue" not in request.GET:
         return redirect("proposal", first)
@@ -61,7 +61,7 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _go_on(request: HttpRequest, decision: Decision) -> HttpResponse:
-    """To the next proposal that waits; without one, back to the queue."""
+    """Redirect to the next waiting proposal, or else to the queue."""
     number = decision.revision.proposal_id
     messages.success(request, f"P-{number} {PAST[decision.choice]}")
     following = queue.next_waiting(person(request), after=number)

@@ -1,4 +1,4 @@
-"""The wave that a proposal came with: what its members are to find out together, and where each stands."""
+"""The wave of a proposal: what its members are to find out together, and the state of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Member:
 
     @property
     def state(self) -> str:
-        """Its verdict's outcome, once it has one."""
+        """Its verdict's outcome, else its state."""
         verdict = getattr(self.revision, "verdict", None)
         if verdict is None:
             return self.revision.proposal.state
@@ -29,7 +29,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Wave:
-    """In the order in which its members were written."""
+    """The members of a wave, in the order in which they were written."""
 
     design: str
     members: list[Member]
@@ -51,7 +51,7 @@ def predicted(revision: Revision) -> figures.Effect:
 
 
 def wave_of(proposal: Proposal) -> Wave | None:
-    """None for a proposal that came alone."""
+    """The wave; None for a proposal that came alone."""
     if proposal.wave is None:
         return None
     newest = Revision.objects.filter(proposal__wave=proposal.wave).annotate(newest=Max("proposal__revisions__number"))

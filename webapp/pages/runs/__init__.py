@@ -1,1 +1,1 @@
-"""Runs: all of them, and one as it happens."""
+"""Pages of runs: the list, and one run, live."""

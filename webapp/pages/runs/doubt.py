@@ -1,4 +1,4 @@
-"""What a person reads where a score is not simply believed: what it means, what to do, and the evidence."""
+"""Scores in doubt (disputed, quarantined, failed): what each means, what to do, and the evidence, for a person."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ACCEPTED = _Words(
 
 
 class Doubt:
-    """One score and what is said of it."""
+    """A score in doubt, with its words."""
 
     def __init__(self, run: Run, score: Score) -> None:
         self.run, self.score = run, score
@@ -70,29 +70,29 @@ class Doubt:
 
     @property
     def is_open(self) -> bool:
-        """Does it wait for a person?"""
+        """Whether it waits for a person's decision."""
         return self.score.outcome == "quarantined" and self.run.purpose != "smoke"
 
     @property
     def is_too_much(self) -> bool:
-        """Is it disputed for what it spent alone?"""
+        """Whether it is disputed for its effort alone."""
         effort, apart = self.score.effort, self.evidence.num_apart if self.evidence else 0
         return self.score.outcome == "disputed" and bool(effort and effort["over"]) and not apart
 
     @cached_property
     def evidence(self) -> Evidence | None:
-        """As the scorer gave it; None where nothing was challenged, or by an older scorer."""
+        """The scorer's evidence; None where nothing was challenged, or by an older scorer."""
         return Evidence.model_validate(self.score.evidence) if self.score.evidence else None
 
     @cached_property
     def figures(self) -> list[ApartFigure]:
-        """One drawing for wide screens, one for a phone; none without a place."""
+        """The figure of the places, for wide screens and for a phone; empty without places."""
         if self.evidence is None or not self.evidence.places:
             return []
         return [apart_figure(self.evidence.places, self.evidence.tolerance_nats, width=width) for width in (546, 330)]
 
 
 def doubts(runs: Iterable[Run]) -> list[Doubt]:
-    """Of runs with their scores, those whose number is not simply ok, or was not once."""
+    """A Doubt for each run whose score is not ok, or was decided on in quarantine."""
     scored = ((run, getattr(run, "score", None)) for run in runs)
     return [Doubt(r, s) for r, s in scored if s is not None and (s.outcome != "ok" or s.settled_at is not None)]

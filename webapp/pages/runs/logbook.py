@@ -1,4 +1,4 @@
-"""What a run's page shows besides its curves: facts, comparison, provenance, events."""
+"""The data of a run's page besides its curves: facts, comparison, provenance, events."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Logbook:
 
     @property
     def page_title(self) -> str:
-        """With how far it is, for whoever has it in a tab behind others."""
+        """The title with the run's progress, for a tab behind others."""
         so_far = "" if self.percent is None or self.is_over else f"{self.percent} % · "
         return f"{so_far}R-{self.run.pk} · {self.run.get_state_display()}"
 
     @property
     def curves_say(self) -> str:
-        """What the plot shows, for whoever does not see it."""
+        """What the plot shows, in words, for screen readers."""
         beside = ", with the incumbent’s run of the same seed dashed" if self.parent else ""
         return f"Training loss and live validation of R-{self.run.pk}{beside}"
 
@@ -64,14 +64,14 @@ class Logbook:
 
     @property
     def effort(self) -> str:
-        """What the model did with its time, counted outside of it; empty where no scorer said."""
+        """The model's effort in words, counted from outside; "" where no scorer reported it."""
         if self.score is None or self.score.effort is None:
             return ""
         return in_words(contract.Effort.model_validate(self.score.effort))
 
     @cached_property
     def doubts(self) -> list[Doubt]:
-        """At most one: why its number is not simply believed."""
+        """The doubt about its score, if there is one."""
         return doubts([self.run])
 
     def may_settle(self, user: User) -> bool:
@@ -114,7 +114,7 @@ class Logbook:
         return eta_s
 
     def latest(self, metric: str) -> float | None:
-        """Newest value of a metric; None when it was never taken."""
+        """Newest value of a metric; None if it was never taken."""
         pair = self.run.latest.get(metric)
         return None if pair is None else pair[0]
 
@@ -149,7 +149,7 @@ class Logbook:
 
     @property
     def held_s(self) -> float | None:
-        """Seconds for which a device was held: measured at the end, until then since the lease."""
+        """Seconds for which a device was held: as measured at the end, before it since the lease."""
         if self.run.device_s is not None:
             return self.run.device_s
         if self.run.leased_at is None or not self.is_live:
@@ -163,7 +163,7 @@ class Logbook:
 
     @cached_property
     def usual(self) -> dict[str, Any]:
-        """Mean device time of this campaign's finished runs, with n: what one usually takes."""
+        """Mean device time of this campaign's finished runs, with n."""
         over = Run.objects.filter(campaign=self.run.campaign, state="finished").exclude(purpose="smoke")
         return over.aggregate(mean=Avg("device_s"), n=Count("pk"))
 
@@ -175,7 +175,7 @@ class Logbook:
 
     @cached_property
     def parent(self) -> Run | None:
-        """The incumbent's run of the same seed, data order and conditions: the other half of the pair."""
+        """The incumbent's run of the same seed and conditions: the other half of the pair."""
         if self.run.purpose != "candidate":
             return None
         signed = contract.Approval.model_validate(self.run.approval).of_the_incumbent().digest()
@@ -190,13 +190,13 @@ class Logbook:
 
     @property
     def difference(self) -> float | None:
-        """Trusted score against the parent's of the same seed."""
+        """Trusted score minus that of the incumbent's run of the same seed."""
         mine = self.score.val_bpb if self.score else None
         return None if mine is None or self.parent_score is None else mine - self.parent_score
 
     @property
     def self_difference(self) -> float | None:
-        """Trusted score against what the run said of itself."""
+        """Trusted score minus the run's self-reported one."""
         if self.score is None or self.score.val_bpb is None or self.score.self_reported_bpb is None:
             return None
         return self.score.val_bpb - self.score.self_reported_bpb
@@ -211,7 +211,7 @@ class Logbook:
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """What the harness says was in effect. Proposed code shares its process: it may have said anything."""
+        """The knobs as the harness reported them; proposed code shares its process, so they may be false."""
         knobs = (self.run.started or {}).get("knobs")
         return knobs if isinstance(knobs, dict) else {}
 
@@ -221,7 +221,7 @@ class Logbook:
 
     @property
     def machine(self) -> list[tuple[str, Any]]:
-        """Facts the harness reported when it started, in reading order."""
+        """Facts about the machine that the harness reported, in reading order."""
         started = self.run.started or {}
         names = {
             "device_name": "Device",

@@ -1,4 +1,4 @@
-"""What a run used beside what its incumbent used, as its supervisor measured both from outside."""
+"""What a run used, beside what its incumbent's runs used, both measured from outside by the supervisor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stretch:
 
 
 def stretches(run: Run) -> list[Stretch]:
-    """Before, with and after its text; empty for a run that was not measured."""
+    """The times before, with and after its text; empty for a run that was not measured."""
     if run.spent is None:
         return []
     spent = Spent.model_validate(run.spent)

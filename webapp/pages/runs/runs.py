@@ -1,4 +1,4 @@
-"""Runs: those that are live, queued and over; one of them as it happens; stopping it; a score that waits."""
+"""Views of runs: live, queued and finished ones; one run; stopping it; deciding on its score."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _page(request: HttpRequest, pk: int, *, form: SettleForm | None = None, status: int = 200) -> HttpResponse:
-    """``form`` is one that was refused, with what was typed into it."""
+    """The run's page; ``form`` is a refused one, with what was typed."""
     book = Logbook(run_for(person(request), pk))
     template = "runs/run.html"
     if is_fragment(request):
@@ -64,7 +64,7 @@ def _page(request: HttpRequest, pk: int, *, form: SettleForm | None = None, stat
 @require_POST
 @reader
 def score(request: HttpRequest, pk: int) -> HttpResponse:
-    """``POST /runs/7/score/``: a reviewer accepts a quarantined number, or disputes it."""
+    """``POST /runs/7/score/``: accepts or disputes a quarantined score."""
     chosen, form = run_for(person(request), pk), SettleForm(request.POST)
     if not form.is_valid():
         return _page(request, pk, form=form, status=422)

@@ -1,4 +1,4 @@
-"""What being scored took of a model's time, in words."""
+"""The effort of scoring a model, in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CLOCKS = {"processor": "Processor time", "wall": "Wall clock"}
 
 
 def in_words(effort: Effort) -> str:
-    """One or two sentences: loading, the first answer, each later one, memory and what was stored."""
+    """One or two sentences: time to load, for the first answer and each later one, memory, and what was stored."""
     told = (
         f"{CLOCKS[effort.clock]} of the model: {_s(effort.load_s)} loading, {_s(effort.first_s)} until its first answer"
         f"{_later(effort)}, beside {_s(effort.ready_s)} for Python and torch; {_mib(effort.peak_memory_mib)} of memory,"
@@ -27,7 +27,7 @@ def _later(effort: Effort) -> str:
 
 
 def _s(value: float) -> str:
-    """Two digits, since these are short: 0.025 s, 0.14 s, 1.1 s, 41 s."""
+    """Seconds with two digits, since they are short: 0.025 s, 0.14 s, 1.1 s, 41 s."""
     return f"{value:.0f} s" if value >= 10 else f"{value:.2g} s"
 
 
