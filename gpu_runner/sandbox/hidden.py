@@ -37,7 +37,6 @@ MODULES = frozenset(
 )
 A_LIBRARY_HAS = (frozenset({"ast.py", "os.py", "stat.py"}), frozenset({"ast.pyc", "os.pyc", "stat.pyc"}))
 SUFFIXES, ZIPPED = (".py", ".pyc", ".pyo"), (".zip", ".whl", ".egg", ".pyz")
-PYTHONS = ("python", "libpython")
 PACKED_PYTHON = re.compile(r"(lib)?python[-_]?[23]\S*\.(conda|deb|rpm|tgz|txz|tar(\.\w+)?)", re.IGNORECASE)
 LONG_LINE = 20  # characters; shorter ones are the same everywhere
 # Of 753 files of such a name on one machine the nearest that is no copy, torch/types.py, shares 11 lines of 60.
@@ -56,10 +55,8 @@ def places() -> tuple[Path, ...]:
             is_needed = bool(below(folder, needed))
             found.update(_modules_in(folder) if is_needed else [folder])
         else:
-            candidates += [f"{folder}/{name}" for name in files & names]
-        # By their names first: of hundreds of thousands of files next to none is an archive.
-        archives = [name for name in files if name.endswith(ZIPPED) or name.lower().startswith(PYTHONS)]
-        found.update(path for name in archives if _is_packed(path := f"{folder}/{name}", name) and path not in needed)
+            candidates += [f"{folder}/{name}" for name in files if name in names]
+        found.update(path for name in files if _is_packed(path := f"{folder}/{name}", name) and path not in needed)
     found.update(_taken_over(path for path in candidates if os.path.dirname(path) not in found))
     return tuple(sorted(map(Path, found)))
 
@@ -74,24 +71,21 @@ def below(tree: str, hidden: Sequence[str]) -> list[str]:
     return [place for place in hidden if place == tree or place.startswith(tree.rstrip("/") + "/")]
 
 
-def _folders(found: Set[str]) -> Iterator[tuple[str, set[str]]]:
+def _folders(found: Set[str]) -> Iterator[tuple[str, list[str]]]:
     """Every folder that is shown, and its files, links to files too; none that is ``found`` meanwhile."""
     trees = {os.path.realpath(tree) for tree in view.trees()}
     waiting = [tree for tree in trees if not any(tree.startswith(other + "/") for other in trees)]
     while waiting:
         folder = waiting.pop()
-        files, inside = set[str](), list[str]()
         try:
-            for entry in os.scandir(folder):
-                if entry.is_dir(follow_symlinks=False):
-                    inside.append(entry.path)
-                elif entry.is_file():
-                    files.add(entry.name)
+            entries = list(os.scandir(folder))
         except (FileNotFoundError, NotADirectoryError, PermissionError):  # then nobody inside can look either
             continue
-        yield folder, files
+        yield folder, [entry.name for entry in entries if entry.is_file()]
         if folder not in found:
-            waiting += [path for path in inside if path not in found]
+            waiting += [
+                entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.path not in found
+            ]
 
 
 def _modules_in(folder: str) -> list[str]:
@@ -138,8 +132,9 @@ def _long_lines(path: str) -> list[bytes]:
         return []
 
 
-def _is_library(files: Set[str]) -> bool:
-    return any(landmarks <= files for landmarks in A_LIBRARY_HAS)
+def _is_library(files: Iterable[str]) -> bool:
+    names = set(files)
+    return any(landmarks <= names for landmarks in A_LIBRARY_HAS)
 
 
 def _is_packed(path: str, name: str) -> bool:
@@ -148,6 +143,6 @@ def _is_packed(path: str, name: str) -> bool:
         return PACKED_PYTHON.fullmatch(name) is not None
     try:
         with zipfile.ZipFile(path) as archive:
-            return _is_library({os.path.basename(member) for member in archive.namelist()})
+            return _is_library(os.path.basename(member) for member in archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
