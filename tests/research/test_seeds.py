@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from gpu_runner import contract
-from research import models
 from research.models import Campaign
+from research.models import campaign as campaign_rows
 from research.review import decisions
 from research.runs import dispatch
 from tests import builders
@@ -37,10 +37,10 @@ def test_an_incumbent_whose_seeds_nobody_can_keep_pauses_its_campaign_and_says_s
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = campaign.incumbent
-    assert models.MAX_KEPT < 2**31, "what PostgreSQL's integer keeps"
-    monkeypatch.setattr(models, "MAX_KEPT", first.pk * contract.SEEDS_OF_AN_INCUMBENT)
+    assert campaign_rows.MAX_KEPT < 2**31, "what PostgreSQL's integer keeps"
+    monkeypatch.setattr(campaign_rows, "MAX_KEPT", first.pk * contract.SEEDS_OF_AN_INCUMBENT)
     dispatch.advance(campaign)
-    assert campaign.runs.latest("seed").seed <= models.MAX_KEPT
+    assert campaign.runs.latest("seed").seed <= campaign_rows.MAX_KEPT
     campaign.incumbents.create(number=1, commit="b" * 40)
     dispatch.advance(campaign)
     campaign.refresh_from_db()
