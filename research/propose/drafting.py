@@ -201,7 +201,7 @@ def revise(proposal: Proposal) -> None:
 
 @contextmanager
 def _still_on(revision: Revision) -> Iterator[None]:
-    """A transaction that locks the proposal; LostRace where it has another revision or state by now."""
+    """A transaction that locks the proposal; LostRace where it has another revision by now."""
     with transaction.atomic():
         newest = moves.locked(revision.proposal_id).revision
         if newest != revision:
