@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from gpu_runner.contract.plain import plain
 
 HEARTBEAT_S = 10.0  # a worker that has nothing to report still reports this often
-LEASE_S = 60.0  # without a report for so long, the run is somebody else's
+LEASE_S = 60.0  # without a report for so long the lease ends, and another worker may have the run
 WORKER_GIVES_UP_S = 45.0  # the worker kills its own run first: two copies never overlap
 
 

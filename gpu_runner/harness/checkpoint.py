@@ -43,7 +43,7 @@ def load_config(checkpoint: Path) -> dict[str, Any]:
 
 
 def _each_for_itself(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of tensors that share memory, such as tied weights, since the format refuses those."""
+    """The model's tensors by name; one that shares memory with an earlier one, as tied weights do, is copied."""
     weights: dict[str, torch.Tensor] = {}
     written = set[int]()
     for name, tensor in model.state_dict().items():

@@ -76,7 +76,7 @@ OF_THE_HOST: dict[str, tuple[int | None, int | None]] = {
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "utime": (132, None),
     "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
 }  # fmt: skip
-# Answered as by a file system that has none: whoever copies a file goes on without.
+# Answered as by a file system without attributes, so that programs which copy files go on without them.
 ATTRIBUTES: dict[str, tuple[int | None, int | None]] = {
     "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "listxattr": (194, 11),
     "llistxattr": (195, 12), "flistxattr": (196, 13),

@@ -23,13 +23,13 @@ from gpu_runner.contract import MOST_TIMES, Budget, Failure, Purpose, Spent
 # cores; what came before and after them took 0.5 to 1.2 and 0.2 to 0.5 (ten runs).
 TIMES, TRAIN_TIMES = 1.5, 1.3
 BEFORE_SLACK_S, TRAIN_SLACK_S, AFTER_SLACK_S = 1.0, 2.0, 1.0
-# Nothing was measured yet, as for a smoke run that comes before the incumbent's first own run: so much, and as long as
-# so many of its own steps take. Building a model, trying it on three dummy steps and looking at it costs a few.
+# Where nothing usual is known, as for a smoke run before the incumbent's first own run: UNKNOWN_S, and the time of
+# UNKNOWN_STEPS of the run's own steps. Building a model, warming it up and taking the watch curve costs a few steps.
 UNKNOWN_S, UNKNOWN_STEPS = 10.0, 20
 # A cold compile on two cores takes 40 to 63 s. Kernels are compiled where that may pay (harness/warm_up.py).
 COMPILE_SLACK_S, COMPILES_FROM_S = 120.0, 240.0
 PROCESSOR_TIME = "processor time"  # what a machine that stands still does not spend
-BUSY, BUSY_S = 4.0, 10.0  # by the clock, where processor seconds decide: a machine with other work takes so much longer
+BUSY, BUSY_S = 4.0, 10.0  # how much looser the clock's limit is where processor seconds decide: machines are busy
 
 
 class Used(NamedTuple):

@@ -35,7 +35,7 @@ def num_missing(turn: Turn) -> int:
     # Agents have a limit of their own: as many as they like must not silence the proposer.
     own = campaign.proposals.exclude(arm="agent")
     waiting = own.filter(state__in=lifecycle.PROPOSAL_WAITING).count()
-    # Smoke runs go first: whoever approves as fast as they are drafted would have nothing else run, ever.
+    # Smoke runs go first, so with approvals as fast as drafts no other run would ever start.
     crowded = max(0, own.filter(state="approved").count() - campaign.num_waiting)
     return max(0, campaign.num_waiting - waiting - crowded)
 
@@ -202,7 +202,7 @@ def revise(proposal: Proposal) -> None:
 
 @contextmanager
 def _still_on(revision: Revision) -> Iterator[None]:
-    """A transaction that locks the proposal; LostRace where it has another revision or state by now."""
+    """A transaction that locks the proposal; LostRace where it has another revision by now."""
     with transaction.atomic():
         newest = moves.locked(revision.proposal_id).revision
         if newest != revision:

@@ -13,7 +13,7 @@ from research.record import events, kinds, rights
 from research.record.kinds import Fact
 
 MAX_CHARS = 2_000
-MAX_NOTES = 20  # at once: what nobody can keep in mind steers nobody
+MAX_NOTES = 20  # not retired at once; more than people and proposers can keep in mind would steer nobody
 
 
 def note(campaign: Campaign, text: str, *, by: User) -> Note:

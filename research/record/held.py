@@ -26,7 +26,7 @@ Row = dict[str, Any]  # column -> value, as the database has it
 Parts = dict[str, str]  # of a row: FIXED, or a column -> hash, and MOVING
 Ref = Model | tuple[type[Model], int]  # a row; or a table whose rows are told together, and of what
 BATCH = 2_000
-FIXED, MOVING = "*", "~"  # what is told of a row: one hash over what never changes, one over what verbs write again
+FIXED, MOVING = "*", "~"  # hashes of a row: one over columns that never change, one over those that verbs rewrite
 SHORT = 32  # hexadecimal digits of a hash: 128 bits
 
 

@@ -208,7 +208,7 @@ def _payload(run: Run, last: contract.RunEnd) -> kinds.Ended:
 
 
 def _held_against_history(run: Run, last: contract.RunEnd) -> contract.RunEnd:
-    """The score, put into quarantine if a candidate's number is too good for its campaign."""
+    """The end; its score is put into quarantine if a candidate's number is too good for its campaign."""
     score = last.score
     if run.purpose != "candidate" or score is None or score.outcome != "ok" or score.val_bpb is None:
         return last

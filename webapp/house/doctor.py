@@ -109,7 +109,7 @@ def redis_found() -> Check:
 
 
 def _redis_elsewhere() -> Check:
-    """A Redis at an address. That may contain a password, so only its host is shown."""
+    """A Redis at an address, which is not shown, since it may contain a password."""
     try:
         client = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=3)
         version = client.info("server")["redis_version"]

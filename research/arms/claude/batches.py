@@ -27,7 +27,7 @@ from research.arms.claude.wire import Came, ElsewhereError
 SHARE = Decimal("0.5")  # of the price of a question that is asked at once
 NO_BATCH = "Claude's answer is not a batch of the API."
 CUT = "The answers of the batch broke off in the middle; they are read again."
-NOT_BILLED = ("errored", "canceled", "expired")  # of a kind that nobody knows yet, nobody knows the price
+NOT_BILLED = ("errored", "canceled", "expired")  # results of any unknown kind may be billed
 CUSTOM_ID = "wave"  # one question a batch
 
 

@@ -142,7 +142,7 @@ def _slug(source: str) -> str:
 
 
 def _earlier(slug: str, precedents: tuple[Precedent, ...]) -> tuple[int, ...]:
-    """Where the same entry was tried before, on another incumbent."""
+    """Numbers of earlier proposals from the same catalogue entry."""
     return tuple(p.number for p in precedents if p.source.startswith("catalogue:") and _slug(p.source) == slug)
 
 

@@ -17,7 +17,7 @@ from research.gates.code.source import Source
 SIGNED = "Knobs are what was signed; propose an override, or calculate a value of your own from them."
 
 Place = tuple[ast.AST | None, str]  # a variable: the function whose it is, None for the file's, and its name
-ROUNDS = 12  # of following names to names; whoever needs more is followed by nobody
+ROUNDS = 12  # of following names to names; a longer chain is not followed to its end
 
 
 @dataclass
