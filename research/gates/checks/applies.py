@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 from research.change.unified import Change
@@ -12,6 +14,10 @@ from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "patch applies"
 TIMEOUT_S = 30
+
+
+class NoFile(Exception):
+    """An entry that a patch puts into the tree is no file, such as another repository."""
 
 
 def check(context: Context) -> GateResult:
@@ -50,7 +56,7 @@ def applied(files: dict[str, str], patch: str) -> tuple[dict[str, str] | None, s
     """``files`` after ``git apply``, in a scratch index outside of any repository; or None and git's reason."""
     with tempfile.TemporaryDirectory(prefix="countersign-gate-") as scratch:
         tree = Path(scratch)
-        _git("init", "--quiet", "--template=", cwd=tree)
+        _git("init", "--quiet", "--template=", "--object-format=sha1", cwd=tree)
         for path, text in files.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(text.encode())
@@ -60,21 +66,41 @@ def applied(files: dict[str, str], patch: str) -> tuple[dict[str, str] | None, s
             _git(
                 "apply", "--cached", "--whitespace=nowarn", "-", cwd=tree, stdin=patch.encode(errors="surrogateescape")
             )
-            return _read_index(tree), None
+            return _read_index(tree, files), None
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             if getattr(error, "returncode", 0) < 0:  # killed: that says nothing of the patch
                 raise
             said = (error.stderr or b"").decode(errors="replace").strip()
             return None, said[-800:] or f"git gave no reason ({type(error).__name__})"
+        except NoFile as error:
+            return None, str(error)
         except UnicodeDecodeError:
             return None, "a file would no longer be UTF-8 text"
 
 
-def _read_index(tree: Path) -> dict[str, str]:
-    """Path -> text of every entry; paths as git writes them, so that an odd one is not lost."""
+def _read_index(tree: Path, files: dict[str, str]) -> dict[str, str]:
+    """Path -> text of every index entry. ``-z``: git quotes no path, so that an odd one is not lost.
+
+    Only blobs that ``files`` does not hold already are asked of git, all in one process.
+    """
     entries = _git("ls-files", "--stage", "-z", cwd=tree).decode(errors="surrogateescape").split("\0")
     named = [(entry.split("\t", 1)[1], entry.split()[1]) for entry in entries if entry]
-    return {path: _git("cat-file", "-p", blob, cwd=tree).decode() for path, blob in named}
+    known = {_blob(text): text for text in files.values()}
+    unknown = dict.fromkeys(blob for _, blob in named if blob not in known)
+    asked = "".join(f"{blob}\n" for blob in unknown).encode()
+    answers = BytesIO(_git("cat-file", "--batch", cwd=tree, stdin=asked) if unknown else b"")
+    for blob in unknown:
+        kind, *size = answers.readline().split()[1:]
+        if kind != b"blob":
+            raise NoFile("it would put something into the tree that is no file")
+        known[blob] = answers.read(int(*size) + 1)[:-1].decode()
+    return {path: known[blob] for path, blob in named}
+
+
+def _blob(text: str) -> str:
+    """The name that git gives to a file's content (sha1)."""
+    body = text.encode()
+    return hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
 
 
 def _git(*args: str, cwd: Path, stdin: bytes | None = None) -> bytes:
