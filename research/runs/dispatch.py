@@ -25,7 +25,10 @@ RANKS = {"smoke": 10, "disputed": 20, "candidate": 30, "baseline": 40}
 
 
 def advance(campaign: Campaign) -> None:
-    """Queue the runs that the campaign needs next, and ring. Safe to call at any time, as often as you like."""
+    """Queue the runs that the campaign needs next, and ring; let it rest where its budget is spent or nothing may run.
+
+    Safe to call at any time, as often as you like.
+    """
     campaign.refresh_from_db()
     if campaign.state != "active":
         return
