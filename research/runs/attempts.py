@@ -65,7 +65,7 @@ def num_unexplained(proposal_id: int) -> int:
 
 
 def as_told(proposal_id: int) -> str:
-    """A sentence for the verdict about such attempts, with a blank before it; "" for none."""
+    """A sentence for the verdict about attempts lost without a known reason, with a blank before it; "" for none."""
     num = num_unexplained(proposal_id)
     what = "1 attempt at its runs was" if num == 1 else f"{num} attempts at its runs were"
     return f" {what} ended without a known reason, and made again under the same seed." if num else ""

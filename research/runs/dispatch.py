@@ -64,7 +64,10 @@ def _rest(campaign: Campaign, new: str, reason: str) -> None:
 
 
 def pause_in_doubt(campaign: Campaign) -> bool:
-    """Pause where a score of the incumbent is disputed or quarantined: nothing could be compared with it."""
+    """Pause where a score of the incumbent is disputed or quarantined: nothing could be compared with it.
+
+    Returns whether one is.
+    """
     if why := remeasure.why_not(campaign, [proposal.revision for proposal in _to_run(campaign)]):
         _rest(campaign, "paused", why)
     return bool(why)
