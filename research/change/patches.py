@@ -152,7 +152,7 @@ def as_python(text: str) -> str:
 def _syntax_problem(path: str, text: str) -> str | None:
     """Why the file is not Python; parsed, never run.
 
-    ast.parse also raises ValueError (null bytes) and RecursionError.
+    ast.parse also raises ValueError (null bytes), RecursionError and MemoryError (absurd nesting).
     """
     if not path.endswith(".py"):
         return None

@@ -30,7 +30,7 @@ def places(edits: Iterable[Edit], files: Mapping[str, str]) -> list[str]:
 
 
 def _touched(path: str, text: str, first: int, last: int) -> list[str]:
-    """Definitions with a line among ``first`` .. ``last``; the file itself for lines outside of all."""
+    """Definitions with a line among ``first`` .. ``last``; the file itself where there are none."""
     names = [name for name, begins, ends in _definitions(path, text) if begins <= last and ends >= first]
     return [f"{path}: {name}" for name in names] or [path]
 

@@ -46,7 +46,10 @@ def _changed(text: str, edit: Edit) -> tuple[int, int, str]:
 
 
 def _with(places: list[_Place], text: str, one: _Place, num_new: int) -> list[_Place]:
-    """``places`` with ``one`` added; places that it touches are merged into it."""
+    """``places`` with ``one`` added, at their positions after its edit (``num_new`` characters long).
+
+    Places that it touches are merged into it.
+    """
     touched = [place for place in places if place.start <= one.end and one.start <= place.end]
     start, end = min(p.start for p in (*touched, one)), max(p.end for p in (*touched, one))
     first, at = "", start

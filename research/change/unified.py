@@ -185,7 +185,7 @@ class _Reader:
 
 
 def _git_names(both: str) -> list[str]:
-    """The names of ``a/x b/x``, where x may have spaces; the whole text where they differ, which equals no path."""
+    """The names of ``a/x b/x``, where x may have spaces; the whole text, which equals no path, where it is not two."""
     middle = len(both) // 2
     one, other = both[:middle], both[middle + 1 :]
     if one[:2] == "a/" and other[:2] == "b/" and one[2:] == other[2:]:

@@ -1,4 +1,4 @@
-"""The input and the result of a gate: Context and Found. Pure, for a row's patch and a file from a shell alike."""
+"""The input and the result of a gate: Context and GateResult. Pure, for a row's patch and a file from a shell alike."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Remark:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """``warned`` passes as ``passed`` does; the page shows it in amber, because a person should look."""
+    """What a gate answers. ``warned`` passes as ``passed`` does; the page shows it in amber: a person should look."""
 
     outcome: Literal["pending", "passed", "warned", "failed"]
     sentence: str

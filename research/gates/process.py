@@ -67,7 +67,7 @@ def _try_out(revision: Revision) -> None:
 
 
 def go_on(revision: Revision, *, by: Actor, sentence: str, payload: Payload, rows: Iterable[Ref]) -> None:
-    """A blocked proposal whose failed gates two people overrode: on to the gate that has not looked yet, or to review.
+    """Let a blocked proposal whose failed gates two people overrode go on: to its smoke run, or to review after one.
 
     Must run inside the transaction of the second signature.
     """
@@ -115,7 +115,7 @@ def _write(revision: Revision, order: int, name: str, found: GateResult, seconds
 
 
 def after_smoke(run: Run) -> None:
-    """A smoke run is over: the proposal waits for a person, is blocked, or is stale."""
+    """Move the proposal on after its smoke run: to review, to *blocked* or to *stale*."""
     revision = run.revision
     assert revision is not None and run.purpose == "smoke"
     proposal = revision.proposal
@@ -183,7 +183,7 @@ def _block(revision: Revision, failed: dict[str, str]) -> None:
 
 
 def _pause_after_many(proposal: Proposal) -> None:
-    """Pause the campaign after BLOCKED_IN_A_ROW blocked proposals: its proposer would go on, and cost money."""
+    """Pause the campaign after BLOCKED_IN_A_ROW blocked proposals: its proposer would go on for ever, for money."""
     if proposal.arm in Proposal.FROM_OUTSIDE:
         return  # nor may anybody from outside stop a campaign
     campaign = proposal.campaign

@@ -107,7 +107,10 @@ def _measured(run: Run) -> GateResult:
 
 
 def _heaviness(run: Run) -> float | None:
-    """As measured outside of the run: in a budget of tokens this is what a person signs that each of them may take."""
+    """How many times the incumbent's time a token takes, measured outside of the run; None where that is not known.
+
+    In a budget of tokens a person signs that.
+    """
     theirs = incumbent_usage.of(run)
     return Spent.model_validate(run.spent).times(theirs) if theirs and run.spent else None
 

@@ -35,7 +35,7 @@ def smoke(context: Context) -> GateResult:
 
 
 def _spec(context: Context) -> str:
-    """SPEC.toml. JSON's strings and numbers are valid TOML."""
+    """The trainer's SPEC.toml. JSON's strings and numbers are valid TOML."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in context.overrides.items()]
     machine = f'sandbox = "bubblewrap"\ncompile = "never"\ndeadline_s = {DEADLINE_S}'
     top = f'recipe = "recipe"\ndataset = "{DATASET}"'

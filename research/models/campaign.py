@@ -1,4 +1,4 @@
-"""A campaign, what an arm's turn is, and the incumbents that it had."""
+"""A campaign, the turns of its arms, and the incumbents that it had."""
 
 from __future__ import annotations
 
@@ -101,7 +101,10 @@ class Campaign(models.Model):
 
 
 class Turn(models.Model):
-    """The right to ask one arm of a campaign for proposals: who has it, what came of it last, and when to ask again."""
+    """The right to ask one arm of a campaign for proposals: since when it is taken, and when to ask again.
+
+    With its batch under way, and with what was wrong with the last answers.
+    """
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="turns")
     arm = models.CharField(max_length=8, choices=ARMS)

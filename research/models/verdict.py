@@ -1,4 +1,4 @@
-"""What was judged, and what was learned of it."""
+"""What was judged, what we believe since, and what people note for the proposer."""
 
 from __future__ import annotations
 

@@ -211,7 +211,10 @@ def _still_on(revision: Revision) -> Iterator[None]:
 
 
 def _may_try_again(revision: Revision, answer: Answer) -> bool:
-    """The reviewer wanted this one. What the service could not do is no try; an answer that is none is paid for."""
+    """Whether to ask for the revision again later: a reviewer wanted this proposal.
+
+    Failures of the service count as no try. Other calls without a draft are paid for: TRIES_AT_A_REVISION bounds them.
+    """
     tries = revision.proposal.events.filter(kind=kinds.UNANSWERED, payload__revision=revision.number)
     return answer.retry_after_s is not None or tries.count() + 1 < TRIES_AT_A_REVISION
 
@@ -245,9 +248,9 @@ def rebase(proposal: Proposal) -> None:
 
 
 def _was_in_vain(revision: Revision) -> bool:
-    """Did the last rebase change nothing, and was its smoke run called off all the same?
+    """Whether the last rebase changed nothing and its smoke run was called off all the same.
 
-    So it goes where processes of this house are installed from different lock files: each finds the other's outdated.
+    It happens where processes of this house are installed from different lock files: each finds the other's outdated.
     """
     before = revision.proposal.revisions.filter(number=revision.number - 1, digest=revision.digest)
     called_off = revision.runs.filter(purpose="smoke", state="cancelled")

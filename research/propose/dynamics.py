@@ -53,8 +53,8 @@ def of_campaign(campaign: Campaign, incumbent: Incumbent, about: Iterable[Revisi
     """The incumbent's newest scored run, then one run each of its ``NUM_PRECEDENTS`` most useful precedents.
 
     In this order: the best effect measured on this incumbent (where a gain may be left), the newest crash (where
-    training breaks), the newest verdict (what was learned last), then what shares most with ``about``, the open
-    proposals or the one under revision. Runs on other incumbents are another curve, and left out.
+    training breaks), the newest verdict (what was learned last), what shares most with ``about``, the open proposals or
+    the one under revision, then the latest. Runs on other incumbents are another curve, and left out.
     """
     own = incumbent.runs.filter(purpose="baseline", state="finished", set_aside=False).order_by("-pk")[:1]
     named = [("incumbent", run) for run in own]
@@ -173,7 +173,7 @@ def rounded(value: float) -> float:
 
 
 def log_tails(campaign: Campaign) -> tuple[LogTail, ...]:
-    """The last log lines of the latest proposals' failed runs."""
+    """The last log lines of the newest ``NUM_TAILS`` failed runs of proposals."""
     failed = Run.objects.filter(campaign=campaign, state__in=("failed", "timed_out"), revision__isnull=False)
     runs = failed.select_related("revision").order_by("-pk")[:NUM_TAILS]
     return tuple(_tail(run) for run in runs)

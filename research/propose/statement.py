@@ -31,7 +31,7 @@ def origin_fields(draft: Draft) -> dict[str, str]:
 
 
 def of(revision: Revision) -> dict[str, Any]:
-    """The same as arguments of ``Draft``."""
+    """The same, read from a revision, as arguments of ``Draft``."""
     return {
         "risk": revision.risk,
         "cost": _cost(revision),

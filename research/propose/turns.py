@@ -81,7 +81,7 @@ def rests(turn: Turn) -> bool:
 
 
 def begin(campaign: Campaign) -> Turn | None:
-    """Take the turn; None while another caller has it."""
+    """Take the turn; None while another caller has it. Writes off requests that a restart left without an answer."""
     turn, now = of(campaign), timezone.now()
     free = Q(taken_at=None) | Q(taken_at__lt=now - ASKING_FOR_AT_MOST)
     with transaction.atomic():
@@ -136,7 +136,7 @@ def _unless_broken(turn: Turn, ask: Callable[[], Answer]) -> Answer:
 
 
 def _submit(turn: Turn, source: BatchProposer, num_wanted: int) -> Answer:
-    """Submit a batch. It outlives this process, so its most possible cost is on record before it is sent."""
+    """Submit a batch. It outlives this process, so the most that it can cost is on record before it is sent."""
     pending, answer = source.submit(brief(turn.campaign, num_wanted), lambda sent: _update(turn, batch=vars(sent)))
     if pending is None:
         with transaction.atomic():
@@ -176,7 +176,7 @@ def _look_later(turn: Turn, late: Answer | None) -> None:
 
 
 def note_answer(turn: Turn, answer: Answer, purpose: str) -> None:
-    """Charge the answer's cost, and show on the campaign page why there was no draft."""
+    """Charge the answer's cost, keep its problem for the campaign page, and set the pause where there was no draft."""
     problem = visible(answer.problem)
     num_problems = 0 if answer.drafts else turn.num_problems + 1
     retry_at = timezone.now() + _pause(answer, num_problems) if num_problems else None

@@ -44,7 +44,7 @@ def _check(proposal: Proposal, draft: Draft) -> None:
 
 
 def still_as_shown(proposal: Proposal, number: int, digest: str) -> Revision:
-    """The newest revision; LostRace unless it is number ``number`` and can be edited."""
+    """The newest revision. LostRace unless it is the one shown and can be edited; ValueError at MAX_REVISIONS."""
     name, revision = f"P-{proposal.pk}", proposal.revision
     if (revision.number, revision.digest) != (number, digest):
         raise LostRace(f"{name} changed meanwhile: revision {revision.number} is on the table now")

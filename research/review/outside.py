@@ -23,7 +23,7 @@ class Full(Exception):
 
 
 class Repeated(Exception):
-    """An earlier proposal made the same change, and its outcome still stands."""
+    """An earlier proposal made the same change, and is open or its outcome still stands."""
 
     def __init__(self, sentence: str, number: int) -> None:
         super().__init__(sentence)

@@ -89,7 +89,7 @@ def _tell(
 def check_again(proposal_id: int, *, by: User) -> None:
     """Send a blocked proposal through the gates again, as a new revision on today's incumbent.
 
-    Raises as ``sign`` does.
+    Raises PermissionDenied or LostRace.
     """
     with transaction.atomic():
         proposal = moves.locked(proposal_id)

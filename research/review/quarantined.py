@@ -16,10 +16,10 @@ _PAST = {"accept": "accepted", "dispute": "disputed"}
 
 
 def resolve(run_id: int, *, choice: str, reason: str, by: User) -> Score:
-    """Accept the number of a quarantined score, or dispute it; judging goes on with what was decided.
+    """Accept the number of a quarantined score, or dispute it.
 
-    Raises PermissionDenied (no right, or one's own proposal), ValueError (``field: sentence``), LostRace (the score is
-    no longer in quarantine: somebody was first).
+    Disputing one of the incumbent's pauses an active campaign. Raises PermissionDenied (no right, or one's own
+    proposal), ValueError (``field: sentence``), LostRace (the score is no longer in quarantine: somebody was first).
     """
     reason = _checked(choice, reason)
     with transaction.atomic():

@@ -3,7 +3,7 @@
 A run that was lost is tried again, the same seed under the same spec, MAX_ATTEMPTS times in all. Nobody can tell from
 outside whether a process was killed by somebody or by itself, so a proposal could end its own runs until it likes the
 result. So ends without a known reason are counted over all runs of a proposal, and compared with those of its
-incumbent's own: with MAX_UNEXPLAINED more the proposal gets no further attempt and is inconclusive.
+incumbent's own: with more than MAX_UNEXPLAINED beyond these the proposal gets no further attempt and is inconclusive.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def _not_believed(run: Run, why: str) -> str:
 
 
 def num_unexplained(proposal_id: int) -> int:
-    """Lost attempts without a known reason, over all candidate runs, so that more seeds give no more chances."""
+    """Lost attempts without a known reason, over all candidate runs of the proposal: no seed gives more chances."""
     return _lost(Event.objects.filter(proposal=proposal_id, run__purpose="candidate")).count()
 
 
 def as_told(proposal_id: int) -> str:
-    """A sentence for the verdict about such attempts, with a blank before it; "" for none."""
+    """A sentence for the verdict about attempts lost without a known reason, with a blank before it; "" for none."""
     num = num_unexplained(proposal_id)
     what = "1 attempt at its runs was" if num == 1 else f"{num} attempts at its runs were"
     return f" {what} ended without a known reason, and made again under the same seed." if num else ""

@@ -25,7 +25,10 @@ RANKS = {"smoke": 10, "disputed": 20, "candidate": 30, "baseline": 40}
 
 
 def advance(campaign: Campaign) -> None:
-    """Queue the runs that the campaign needs next, and ring. Safe to call at any time, as often as you like."""
+    """Queue the runs that the campaign needs next, and ring; let it rest where its budget is spent or nothing may run.
+
+    Safe to call at any time, as often as you like.
+    """
     campaign.refresh_from_db()
     if campaign.state != "active":
         return
@@ -61,7 +64,10 @@ def _rest(campaign: Campaign, new: str, reason: str) -> None:
 
 
 def pause_in_doubt(campaign: Campaign) -> bool:
-    """Pause where a score of the incumbent is disputed or quarantined: nothing could be compared with it."""
+    """Pause where a score of the incumbent is disputed or quarantined: nothing could be compared with it.
+
+    Returns whether one is.
+    """
     if why := remeasure.why_not(campaign, [proposal.revision for proposal in _to_run(campaign)]):
         _rest(campaign, "paused", why)
     return bool(why)

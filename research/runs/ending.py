@@ -85,15 +85,16 @@ def give_back(run: Run, *, by: Part, why: str, kind: contract.FailureKind = "los
 
 
 def _stop_without_its_worker(run: Run, *, by: Part, why: str) -> None:
-    """Cancel a run that was told to stop and whose worker did not confirm it: the stop's kind decides what follows."""
+    """Cancel a run that was told to stop and was lost before its worker confirmed that."""
     sentence = f"R-{run.pk} was cancelled: {run.stop_reason}. Nobody waited for its worker: {why}"
     moves.move_run(run, "cancelled", by=by, sentence=sentence, lease_until=None, ended_at=timezone.now())
 
 
 def pause_for_baseline(run: Run) -> None:
-    """Pause when a baseline gave no score, since nothing can be compared then; in the transaction that ended ``run``.
+    """Pause when a baseline gave no score that counts, since nothing can be compared then.
 
-    Not where the machine failed and the run may be tried again: ``advance`` queues that seed again.
+    Must run in the transaction that ended ``run``. Not where the machine failed and the run may be tried again:
+    ``advance`` queues that seed again.
     """
     campaign = run.campaign
     if run.purpose != "baseline" or campaign.state != "active" or attempts.may_be_asked_anew(run):
@@ -113,7 +114,7 @@ def pause_for_baseline(run: Run) -> None:
 
 
 def expire_leases() -> list[Run]:
-    """Take back the runs of workers that fell silent."""
+    """Take back every run whose worker fell silent, and charge its time. Returns those runs."""
     late = Run.objects.select_related("campaign", "worker", "revision__proposal__campaign").filter(
         state__in=lifecycle.RUN_LIVE, lease_until__lt=timezone.now()
     )

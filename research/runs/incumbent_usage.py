@@ -47,7 +47,7 @@ def _most(measured: list[Spent], name: str) -> float | None:
 
 
 def awaited() -> Q:
-    """A filter on Run: candidates whose incumbent's first measurement is under way; before it no limit is known."""
+    """A filter on Run: candidates whose incumbent's first measurement is queued or under way: no limit is known yet."""
     own = Run.objects.filter(incumbent=OuterRef("incumbent"), purpose="baseline", set_aside=False)
     measured = own.filter(state="finished", spent__isnull=False)  # as ``of`` reads them: a failed one is tried again
     return Q(purpose="candidate") & Q(Exists(_coming(own))) & ~Q(Exists(measured))
@@ -61,9 +61,10 @@ def _coming(runs: QuerySet[Run]) -> QuerySet[Run]:
 
 
 def effort(run: Run) -> Effort | None:
-    """The most that scoring any of the incumbent's runs took, under the same conditions; None where that is not known.
+    """The most that scoring the incumbent's last runs took, of believed scores under the same conditions.
 
-    The incumbent's own runs have only the general limits, and are not compared with each other.
+    None where none is known, and for the incumbent's own runs: these have only the general limits, and are not compared
+    with each other.
     """
     if run.purpose == "baseline":
         return None

@@ -35,7 +35,10 @@ def in_words(run: Run) -> str:
 
 
 def set_aside(campaign: Campaign, *, by: Actor) -> None:
-    """Set runs with a disputed score aside, so that their seeds run again. Must run in the transaction that resumes."""
+    """Set the incumbent's runs with a disputed score aside, so that their seeds run again.
+
+    Must run in the transaction that resumes.
+    """
     rights.check(by, rights.steer, campaign)
     for run in _standing(campaign).filter(score__outcome="disputed"):
         Run.objects.filter(pk=run.pk).update(set_aside=True)

@@ -35,7 +35,7 @@ def enrol(name: str, *, by: Actor) -> str:
 
 
 def switch(worker: Worker, enabled: bool, *, by: Actor) -> None:
-    """Switch a worker on or off. Off: its next request is refused and its lease runs out. Raises PermissionDenied."""
+    """Switch a worker on or off. Off: it can claim no more runs; one that it holds goes on. Raises PermissionDenied."""
     rights.check(by, rights.switch_workers, worker)
     fact = kinds.WORKER_SWITCHED_ON() if enabled else kinds.WORKER_SWITCHED_OFF()
     with transaction.atomic():

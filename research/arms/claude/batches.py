@@ -1,7 +1,7 @@
 """Message Batches: the same request at half the price, answered within a day, where latency does not matter.
 
-A batch outlives the process that asked; the campaign stores ``Pending``, with which it can be found again. An
-answer that cannot be read, or never comes, is an Attempt with a problem, as for a request that is answered at once.
+A batch outlives the process that asked; the Turn stores ``Pending``, with which it can be found again. An answer
+that cannot be read, or never comes, is an Attempt with a problem, as for a request that is answered at once.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ MAX_TOKENS = 20_000  # thinking included; above some 21,000 the API wants stream
 class Client:
     """Sends one request at a time. ``sleep`` and ``attempts`` are for tests and for callers that cannot wait.
 
-    ``sending`` is called before every attempt that may cost something, and returns the id of its ledger row; it raises
-    OverCap to forbid it. ``heard`` gets the usage right after the attempt.
+    ``sending`` is called before every attempt of ``ask``, and returns the id of its ledger row; it raises OverCap to
+    forbid it. ``heard`` gets the usage right after the attempt.
     """
 
     api_key: str = field(repr=False)

@@ -54,7 +54,7 @@ class Memory:
 
 
 def remember(precedents: Iterable[Precedent], revising: Draft | None = None) -> Memory:
-    """All rows; in detail those kept, rejected by a person, tried on this incumbent, or similar to open ones."""
+    """All rows; in detail those kept, rejected by a person, tried on this incumbent, or similar to open or new ones."""
     rows = sorted(precedents, key=lambda p: (p.settled_at, p.number))
     settled, opened = [p for p in rows if p.state in SETTLED], [p for p in rows if p.state not in SETTLED]
     levels = _levels(settled)
@@ -77,7 +77,7 @@ def _lines(rows: Sequence[Precedent], levels: dict[int, Level]) -> str:
 
 
 def row(precedent: Precedent, level: Level) -> str:
-    """One row as a line of JSON. Without its arm, since that is no argument for or against an idea."""
+    """One row as a line of JSON. Without its source: which arm proposed it is no argument for or against an idea."""
     if level is Level.COUNTED:
         return ""
     said = _short(precedent) if level is Level.LINE else _long(precedent, with_patch=level is Level.FULL)
@@ -196,7 +196,7 @@ def paths_of(patch: str) -> list[str]:
 
 
 def _near(settled: Sequence[Precedent], levels: dict[int, Level], to: dict[int, frozenset[str]]) -> str:
-    """Shrunk rows that are nearest to any of ``to``, in full, the nearest first."""
+    """Shrunk rows that are nearest to another of ``to``, in full, the nearest first. At most NUM_NEAR, NEAR_CHARS."""
 
     def share(p: Precedent) -> float:
         return nearness(topics_of(p), (about for number, about in to.items() if number != p.number))

@@ -56,7 +56,7 @@ _M = TypeVar("_M", bound=_Loose)
 
 
 def read_count(body: bytes, model: str, seconds: float) -> Attempt:
-    """The Attempt of an answer to count_tokens. A count of 0 is an error, since no prompt of ours has no tokens."""
+    """The Attempt of an answer to count_tokens. A count of 0 is a problem, since every prompt of ours has tokens."""
     usage = no_tokens(model, seconds, "counted", Decimal(0))
     prompt = _as(_Prompt, read_json(body))
     if isinstance(prompt, str):

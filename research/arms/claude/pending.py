@@ -1,4 +1,4 @@
-"""A batch under way, as the campaign stores it.
+"""A batch under way, as the Turn stores it.
 
 Apart from ``batches``, so that readers need not import the slow SDK.
 """

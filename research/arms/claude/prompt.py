@@ -43,7 +43,7 @@ class Prompt:
 
 
 def templates_sha256() -> str:
-    """One hash of all templates: the version of the prompts."""
+    """One hash of all templates and the risks' meanings: the version of our own words in the prompts."""
     ours = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
     return sha256(canonical_json(ours | {"risks": _RISKS}))
 

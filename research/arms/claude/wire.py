@@ -79,7 +79,7 @@ class Response(Protocol):
 
 @dataclass
 class Came:
-    """What has come of an answer so far. Where it breaks off, this part is all that was paid for."""
+    """What has come of an answer so far. Where it breaks off, this is all there is of what was paid for."""
 
     headers: httpx2.Headers = field(default_factory=httpx2.Headers)
     body: bytearray = field(default_factory=bytearray)

@@ -105,7 +105,7 @@ def _value(change: KnobValue | Times | Plus, knob: Knob | None, now: Mapping[str
 
 
 def rounded(value: float, knob: Knob) -> KnobValue:
-    """``value`` to three digits, or the nearest whole number that the knob allows."""
+    """``value`` to three significant digits, or the nearest whole number that the knob allows."""
     if knob.type == "int":
         unit = knob.multiple_of or 1
         return round(value / unit) * unit

@@ -36,7 +36,7 @@ class _Candidate:
 
 
 class OfflineProposer:
-    """A Proposer that answers within milliseconds, from its catalogue."""
+    """A Proposer that answers within milliseconds, from its catalogue or at random."""
 
     arm = "offline"
 
@@ -78,7 +78,10 @@ def _applicable(brief: Brief, recipe: Recipe) -> list[_Candidate]:
 
 
 def _candidate(entry: Entry, brief: Brief, recipe: Recipe) -> _Candidate | None:
-    """The draft of an entry; None when a value is out of bounds or already there, or the code has changed."""
+    """The draft of an entry; None where it does not apply.
+
+    So it is where its ``when`` is not met, a value is out of bounds or already there, or the code has changed.
+    """
     values = values_of(entry, recipe)
     if values is None:
         return None
@@ -178,7 +181,7 @@ def _random_steps(brief: Brief, recipe: Recipe, num_wanted: int, taken: set[str]
 
 
 def _steps(recipe: Recipe, rng: Random) -> Iterator[tuple[Knob, KnobValue]]:
-    """Log-uniform steps, up or down, of knobs that are not 0; a knob at 0 is switched off and has no scale."""
+    """Log-uniform steps, up or down, of float knobs above 0; a knob at 0 is switched off and has no scale."""
     knobs = [k for k in recipe.knobs if k.type == "float" and isinstance(k.default, float) and k.default > 0]
     for _ in range(NUM_DRAWS if knobs else 0):
         knob = rng.choice(knobs)
@@ -205,7 +208,7 @@ def _step_draft(knob: Knob, value: KnobValue, brief: Brief) -> Draft:
 
 
 def _halfway(override: Override, recipe: Recipe) -> KnobValue:
-    """The mean of the incumbent's value and the proposed one, geometric where both are positive. Others stay."""
+    """The mean of the incumbent's value and the proposed one, geometric for positive floats. Others stay."""
     knob = recipe.knob(override.key)
     if knob is None or isinstance(override.value, bool | str) or isinstance(knob.default, bool | str):
         return override.value

@@ -56,5 +56,5 @@ def edits_of(patch: str, files: Mapping[str, str], *, by_number: bool = True) ->
 
 
 def as_git_writes(patch: str, files: Mapping[str, str]) -> str:
-    """``patch`` as the diff that git would write for it. Raises ValueError as ``edits_of``."""
+    """``patch`` as the one diff that ``patches.to_patch`` makes of what it does. Raises ValueError as ``edits_of``."""
     return to_patch(files, edits_of(patch, files))

@@ -106,7 +106,7 @@ def _closed(hunk: Hunk, rows: list[Row], at: int) -> tuple[Hunk, int]:
 
 
 def _line(row: Row) -> Line | None:
-    """A line of a hunk; None for another one. Editors take the blank off a blank context line."""
+    """A line of a hunk; None for anything else. Editors take the blank off a blank context line."""
     if not row.text.strip():
         return Line(" ", row.text.removeprefix(" "), row.number, is_bare=True)
     if row.text[0] == "\t":  # of a line that stays, git's own white-space fix takes the blank before a tab

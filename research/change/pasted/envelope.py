@@ -23,7 +23,7 @@ _HERE = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 def rows_of(patch: str) -> Envelope:
     """The lines of the patch itself.
 
-    ValueError where a part of the patch stands outside of its fence or here-document.
+    ValueError where it is too long, holds a NUL, or would lose a part outside of its fence, here-document or indent.
     """
     patch = patch.removeprefix("\ufeff")
     if "\n" not in patch:

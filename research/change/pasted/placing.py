@@ -37,8 +37,8 @@ class Change:
 def after(section: Section, text: str, envelope: Envelope, *, by_number: bool) -> tuple[str, list[list[Change]]]:
     """``text`` with ``section`` applied, and its hunks in order, each as kept and changed stretches of lines.
 
-    ``by_number``: the line numbers may count in ``text``. Raises ValueError that names the line of a hunk that does not
-    fit, fits twice, or contradicts another.
+    ``by_number``: the section's line numbers may be those of ``text``. Raises ValueError that names the line of a hunk
+    that does not fit, fits twice, or contradicts another.
     """
     is_this_file = len(section.blob) >= ENOUGH and _blob(text).startswith(section.blob)
     section, text, mark = suited(section, text, envelope)
@@ -110,7 +110,7 @@ def _placed(section: Section, hunk: Hunk, file: _File) -> tuple[Hunk, int]:
 
 
 def _doubt(section: Section, hunk: Hunk, found: list[int], text: str) -> ValueError:
-    """The error for a hunk that fits in no place, or in several."""
+    """The error for a hunk that fits in no place or in several, or only adds lines."""
     more = WAY_OUT if hunk.start is not None else "write more of the lines around it"
     if not hunk.old:
         said = f"this hunk only adds lines to {section.path}, without one of the file's around them"
@@ -128,7 +128,7 @@ def _doubt(section: Section, hunk: Hunk, found: list[int], text: str) -> ValueEr
 
 
 def _fits_nowhere(section: Section, hunk: Hunk, text: str) -> ValueError:
-    """The error that names the first line that differs, in the patch and in the file."""
+    """The error that names the first line that differs, in patch and file, or says that the change is made already."""
     old, new = ("\n".join(line.text for line in side) for side in (hunk.old, hunk.new))
     near = nearest.near(text, f"{old}\n")
     number = hunk.old[near.offset].number if near is not None and near.offset < len(hunk.old) else hunk.number

@@ -227,7 +227,7 @@ class _Reader:
 
 
 def _is_passed_over(text: str, of_index: str) -> bool:
-    """Between a file's first header and its names."""
+    """Whether a line between a file's first header and its names is skipped."""
     return bool(not text.strip() or _DECORATION.fullmatch(text) or (of_index and _SVN.fullmatch(text)))
 
 

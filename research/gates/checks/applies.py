@@ -53,7 +53,7 @@ def _lines(text: str) -> list[str]:
 
 
 def applied(files: dict[str, str], patch: str) -> tuple[dict[str, str] | None, str | None]:
-    """``files`` after ``git apply``, in a scratch index outside of any repository; or None and git's reason."""
+    """``files`` after ``git apply``, in the index of a scratch repository; or None and git's reason."""
     with tempfile.TemporaryDirectory(prefix="countersign-gate-") as scratch:
         tree = Path(scratch)
         _git("init", "--quiet", "--template=", "--object-format=sha1", cwd=tree)

@@ -90,7 +90,7 @@ def _seen(files: dict[str, str], path: str) -> tuple[Sighting, ...]:
 
 @lru_cache(maxsize=32)  # every proposal on an incumbent has its files for a base
 def _read(files: tuple[tuple[str, str], ...], path: str, installed: packages.Installed) -> tuple[Sighting, ...]:
-    """``installed``: with other packages a name may lead elsewhere."""
+    """All sightings in a file. ``installed`` is for the cache: with other packages a name may lead elsewhere."""
     source = together({name: as_python(text) for name, text in files})[path]
     return tuple(sighting for rule in RULES for sighting in rule(source))
 

@@ -11,7 +11,10 @@ from research.gates.code.source import Sighting, Source
 
 
 def by_name(source: Source, node: ast.Call, function: str) -> Iterator[Sighting]:
-    """Sightings in ``getattr`` and its like: a literal name as if written out; computed only from a knob or on self."""
+    """Sightings in ``getattr`` and its like. A literal name counts as if it were written out.
+
+    A computed one is blocked; where it comes from a knob or is on self, it is a warning.
+    """
     if len(node.args) < 2 or any(isinstance(a, ast.Starred) for a in node.args):
         sentence = f"{function} without two plain arguments cannot be followed; name the attribute."
         yield Sighting("block", "computed-name", node, said(node), sentence)
@@ -51,7 +54,10 @@ def _comes_from_a_knob(source: Source, of: ast.expr, name: ast.expr) -> bool:
 
 
 def _written(node: ast.AST, key: object) -> Iterator[ast.expr]:
-    """Values that ``node`` may store under ``key`` in any dict, or under an unknown key in one with a knobs' name."""
+    """Values that ``node`` may store under ``key`` in any dict, or under an unknown key in one with a knobs' name.
+
+    Of a dict that is written out, computed keys are among them: each could be ``key``.
+    """
     if isinstance(node, ast.Dict):
         yield from (
             v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant) and k.value == key

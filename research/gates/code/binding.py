@@ -28,7 +28,10 @@ _TORCHS = frozenset(
 
 
 def _is_method(source: Source, node: ast.Attribute) -> bool:
-    """Whether it is a method's name: on other objects a known one, on self one that its class defines."""
+    """Whether it is a known method's name: on self only where the class defines it or has a base.
+
+    An optimizer of its own may count in ``self.step``.
+    """
     if node.attr in _TORCHS and not is_own(node.value):
         return True
     if node.attr not in _METHODS | _TORCHS or not is_own(node.value):

@@ -104,7 +104,10 @@ def _special(source: Source, node: ast.Call) -> Iterator[Sighting]:
 
 
 def _marked(source: Source, node: ast.Call) -> Iterator[Sighting]:
-    """A sighting where a decorator is called on a class that other code uses: ``dataclass(eq=True)(nn.Linear)``."""
+    """A sighting where a decorator is called on a class that other code uses.
+
+    ``dataclass(nn.Linear)`` and ``dataclass(eq=True)(nn.Linear)`` change it for all.
+    """
     by = node.func.func if isinstance(node.func, ast.Call) else node.func
     if not source.meant(by) & _MARKING:
         return
@@ -125,7 +128,7 @@ def _is_own_function(source: Source, given: list[ast.expr]) -> bool:
 
 
 def _registered(source: Source, node: ast.Call) -> Iterator[Sighting]:
-    """A sighting where one of torch's own operations is registered for: register_fake("aten::mm", ...)."""
+    """A sighting where ``register_fake("aten::mm", ...)`` or the like names torch's own operation or a computed one."""
     given = dict(keywords(node))
     wanted = next(iter(node.args), None) or given.get("op") or given.get("name")
     if isinstance(wanted, ast.Constant) and isinstance(wanted.value, str):

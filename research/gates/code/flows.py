@@ -69,7 +69,7 @@ def _elements(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _paired(target: ast.expr, value: ast.expr) -> Iterator[tuple[Target, ast.expr]]:
-    """``a, b = x, y`` in pairs; with a star among them, every target with every value."""
+    """``a, b = x, y`` in pairs; with a star among them, or other lengths, every target with every value."""
     if isinstance(target, ast.Starred):
         target = target.value
     if isinstance(target, ast.Tuple | ast.List):

@@ -69,7 +69,7 @@ def _call(given: Given, node: ast.Call) -> Iterator[Sighting]:
 
 
 def _handed_on(given: Given, node: ast.Name | ast.Attribute) -> Iterator[Sighting]:
-    """A sighting where it is passed to other than the file's own functions, since it cannot be followed there."""
+    """A sighting where ``run`` goes anywhere but to the file's own functions or another name: it is lost from sight."""
     parent = given.source.parents.get(node)
     around = given.source.parents.get(parent) if isinstance(parent, ast.keyword) else parent
     if isinstance(around, ast.Attribute | ast.Compare):

@@ -41,7 +41,7 @@ ROOTS = ("torch", "numpy", "triton", "builtins")  # where their own things are m
 
 
 def steps(parts: list[str]) -> tuple[Step, ...]:
-    """A Step for every part of the name. Raises packages.CannotTell."""
+    """A Step for every part of the name, up to the first that is missing or unseen. Raises packages.CannotTell."""
     return packages.installed().steps(".".join(parts))
 
 

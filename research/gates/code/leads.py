@@ -30,9 +30,9 @@ def is_module(dotted: str, siblings: Siblings) -> bool:
 
 
 def leads_to_a_class(dotted: str, siblings: Siblings) -> bool:
-    """Whether it leads to a class, or its method, of an installed package or of Python. Refused names are not asked.
+    """Whether it may lead to a class, or its method, of an installed package; in Python's own modules every name may.
 
-    Raises packages.CannotTell.
+    Refused names are not asked. Raises packages.CannotTell.
     """
     parts = dotted.split(".")
     if parts[0] in siblings:
@@ -104,7 +104,7 @@ def _private_or_foreign(parts: list[str]) -> Objection:
 def _not_public(parts: list[str]) -> Objection:
     """The objection to a name that its module does not declare public, such as a module that it imports.
 
-    Not for torch.
+    Only for Python's own modules: about torch and its like the installed packages are asked (``homes``).
     """
     for n in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:n])

@@ -345,7 +345,7 @@ def _shifts_left(node: ast.Subscript) -> bool:
 
 
 def _reverses(node: ast.Subscript) -> bool:
-    """Whether it indexes from the end: arange(T - 1, -1, -1), or a step of -1."""
+    """Whether an index runs from the end, as arange(T - 1, -1, -1) does."""
     return any(isinstance(n, ast.Call) and ast.unparse(n).endswith(", -1, -1)") for n in ast.walk(node.slice))
 
 

@@ -221,7 +221,7 @@ class Source:
         return {}
 
     def is_the_files(self, name: str, node: ast.AST) -> bool:
-        """Is a name that ``node`` binds the file's or a class's, not a variable of a function around it?"""
+        """Whether a name that ``node`` binds is the file's or a class's, not a variable of a function around it."""
         function = self._inside.get(node)
         return function is None or name in self._globals_of[function]
 

@@ -103,12 +103,15 @@ def _stretches(text: str) -> Iterator[str]:
 
 
 def _is_sentence(text: str) -> bool:
-    """Whether the text is a sentence, which may name a file: "keep in step with kernels.py"."""
+    """Whether the text is a sentence, which may name a file (not a folder): "keep in step with kernels.py"."""
     return len(text.split()) > 3 and not _PLACE.search(text)
 
 
 def _is_code(text: str) -> bool:
-    """Whether the text, or a part that looks like code, parses as Python. "could not import triton" does not."""
+    """Whether the text, or a part that looks like code, parses as Python. "could not import triton" does not.
+
+    A text of more than MAX_READ characters counts as code.
+    """
     parts = [textwrap.dedent(text).strip(), *(part.strip() for part in re.split(r"[;\n]", text) if _CODE.search(part))]
     return len(text) > MAX_READ or any(map(_can_be_parsed, parts))
 
@@ -138,7 +141,7 @@ def _identifiers(source: Source) -> Iterator[Sighting]:
 
 
 def spoken(path: str, added: Iterable[tuple[int, str]]) -> Iterator[Remark]:
-    """Warnings for added lines that address the reader of the patch, a person or a model."""
+    """Remarks on added lines that address the reader of the patch, a person or a model. Orders block."""
     for number, whole in added:
         text = whole[:MAX_READ]
         if orders := _ORDERS.search(text):

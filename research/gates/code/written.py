@@ -102,7 +102,7 @@ def _lines(kind: str, text: str, line: int) -> Iterator[Piece]:
 
 
 def _weight(text: str) -> int:
-    """Bytes of a word; opaque words count several times."""
+    """Bytes; those of opaque words count several times."""
     counted = [(OPAQUE_WEIGHT if _is_opaque(word) else 1) * _num_bytes(word) for word in text.split()]
     return sum(counted) + max(0, len(counted) - 1)
 
