@@ -14,7 +14,7 @@ _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c
 
 
 def is_hidden(character: str) -> bool:
-    """Whether a reader cannot see it: control, format (bidi, zero-width), private, unassigned, surrogate, blank."""
+    """Whether no reader sees it: control, format (bidi, zero-width), private, unassigned, surrogate, separator, blank."""
     kind = unicodedata.category(character)
     return (
         kind in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") or (kind == "Zs" and character != " ") or character in _BLANK

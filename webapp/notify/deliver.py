@@ -156,7 +156,7 @@ def _is_dead(endpoint: Endpoint, delivery: Delivery) -> bool:
 
 
 def switch_off(endpoint: Endpoint, reason: str, *, by: Actor) -> None:
-    """Send nothing more to ``endpoint``; deliveries that were due have failed and can be replayed."""
+    """Send nothing more to ``endpoint``; its pending deliveries fail, and can be replayed later."""
     rights.check(by, rights.keep_webhooks, endpoint)
     with transaction.atomic():
         if Endpoint.objects.filter(pk=endpoint.pk, enabled=True).update(enabled=False, disabled_reason=reason) != 1:
