@@ -167,7 +167,7 @@ def _is_follower() -> bool:
 
 
 def _keep_caches_inside(out: Path) -> None:
-    """Keep compiled kernels in the run's folder, since they are code that torch runs (worker/compile_cache.py)."""
+    """Compiled kernels are code that torch loads and runs: a run writes only its own (worker/compile_cache.py)."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         os.environ[name] = str(out / "compile-cache")
 
