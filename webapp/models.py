@@ -9,7 +9,7 @@ from research.models import Campaign, Proposal
 
 
 class AgentToken(models.Model):
-    """A token with which a program may propose, or only read. It acts as ``agent:NAME``. Only its hash is stored."""
+    """Lets a program propose, or only read. It acts as ``agent:NAME``, never as a person. Only its hash is stored."""
 
     SCOPES = [("propose", "propose and read"), ("read", "read only")]
 
@@ -61,10 +61,7 @@ class LoginLink(models.Model):
 
 
 class Tries(models.Model):
-    """How often passwords were tried from one address or for one name, until it expires.
-
-    Only ``turnstile`` writes it.
-    """
+    """How often passwords were tried for one place (``turnstile.Place``), until it expires. ``turnstile`` writes it."""
 
     place = models.CharField(max_length=64, unique=True, help_text="A keyed hash of what is counted.")
     num = models.PositiveIntegerField(default=0)

@@ -58,7 +58,7 @@ class ChangePassword(PasswordChangeView):
 
 class Panel(AdminSite):
     def admin_view(self, view: View, cacheable: bool = False) -> View:
-        """Wraps every page of the panel, also those of Django's own models."""
+        """Makes the person the actor of events on every page of the panel, also on those of Django's own models."""
 
         @wraps(view)
         def named(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

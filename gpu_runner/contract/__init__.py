@@ -12,6 +12,7 @@ an unknown field, a wrong type, NaN or Infinity is refused with the field's name
     report.py    what comes back while the run lives, and the order that answers it
     score.py     what the scorer measured
     end.py       how the run ended
+    closest.py, plain.py, retry_after.py   small helpers, no messages
 """
 
 from gpu_runner.contract.approval import (

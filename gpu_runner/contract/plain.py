@@ -14,7 +14,10 @@ _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c
 
 
 def is_hidden(character: str) -> bool:
-    """Whether a reader cannot see it: control, format (bidi, zero-width), private, unassigned, surrogate, blank."""
+    """Whether a reader cannot see it: control, format (bidi, zero-width), private, unassigned, surrogate or blank.
+
+    Also every separator but the plain space.
+    """
     kind = unicodedata.category(character)
     return (
         kind in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") or (kind == "Zs" and character != " ") or character in _BLANK

@@ -33,8 +33,8 @@ class Spent(Wire):
     def times(self, other: Spent) -> float | None:
         """How many times as long a token took as ``other``'s did; None where either has fewer than two batches.
 
-        In processor seconds where both were counted, else by the clock. ``train_s`` ends when the last batch is handed
-        out, so it is scaled up by that one batch.
+        Also None where ``other`` took no time at all. In processor seconds where both were counted, else by the clock.
+        ``train_s`` ends when the last batch is handed out, so it is scaled up by that one batch.
         """
         counted = self.train_cpu_s is not None and other.train_cpu_s is not None
         mine, theirs = (

@@ -25,7 +25,7 @@ class Place(Wire):
 
 
 class Evidence(Wire):
-    """What the challenges found: how many prefixes were asked and how many differed; ``places``: the worst first."""
+    """What the challenges found: how many of the prefixes differed by more than the tolerance, and the worst places."""
 
     num_asked: int = Field(ge=0, le=MAX_STEPS)
     num_apart: int = Field(ge=0, le=MAX_STEPS)

@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_recipe(run_dir: Path, pipe: Pipe, text_fd: int | None = None) -> Ending:
-    """Everything between the first and the last report line."""
+    """Load spec and recipe and train; what ended it is in the Ending. BrokenPipeError when nobody reads the reports."""
     source, run, explained = run_dir / "source", None, before_the_recipe
     try:
         spec = load_spec(run_dir)
@@ -127,7 +127,7 @@ def _make_run(
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Import without garbage collection, and freeze what was imported: collecting took a quarter of torch's import."""
+    """Import without garbage collection, a quarter of torch's import, and keep what was imported out of later ones."""
     gc.disable()
     try:
         yield
@@ -167,7 +167,7 @@ def _is_follower() -> bool:
 
 
 def _keep_caches_inside(out: Path) -> None:
-    """Keep compiled kernels in the run's folder, since they are code that torch runs (worker/compile_cache.py)."""
+    """Compiled kernels are code that torch loads and runs: a run writes only its own (worker/compile_cache.py)."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         os.environ[name] = str(out / "compile-cache")
 

@@ -43,7 +43,7 @@ def load_config(checkpoint: Path) -> dict[str, Any]:
 
 
 def _each_for_itself(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name; one that shares memory with an earlier one, as tied weights do, is copied."""
+    """The model's tensors by name. Of two that share memory, as tied weights, one is copied: the format refuses it."""
     weights: dict[str, torch.Tensor] = {}
     written = set[int]()
     for name, tensor in model.state_dict().items():

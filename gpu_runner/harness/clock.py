@@ -111,12 +111,12 @@ class BudgetClock:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until the budget is spent at the present rate; None before the first step."""
+        """Seconds until the budget is spent at the present rate; None while none of it is."""
         return max(self.elapsed_s * (1 / self.fraction - 1), 0.0) if self.fraction else None
 
     @property
     def expected_steps(self) -> int | None:
-        """Planned steps, or an estimate from the present rate; None before the first step."""
+        """Planned steps, or an estimate from the present rate; None while none of the budget is spent."""
         if self.planned_steps is not None:
             return self.planned_steps
         return round(self.num_steps / self.fraction) if self.fraction else None

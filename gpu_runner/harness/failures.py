@@ -4,7 +4,7 @@ RunFailed
  ├─ BadOverride      bad_override      knobs out of bounds, or that do not fit each other
  ├─ DatasetMissing   dataset_missing   no shards, or other ones than were approved
  ├─ NotFinite        not_finite        the loss became NaN or infinite
- ├─ OverBudget       over_budget       more text was asked for than was signed, or before the clock
+ ├─ OverBudget       over_budget       more text was asked for than was signed, or at another time
  ├─ OutOfMemory      out_of_memory     the device or the machine had no more
  ├─ OverLimit        over_limit        more open files, or more written, than the sandbox allows
  ├─ MachineFailed    machine_failed    the machine's disk, quota, descriptors or file system, not the recipe
@@ -136,7 +136,10 @@ def from_exception(error: BaseException, source: Path) -> RunFailed:
 
 
 def before_the_recipe(error: BaseException, source: Path) -> RunFailed:
-    """The failure for an exception before any of the recipe ran: the machine's, where it would be the recipe's."""
+    """The failure for an exception before any of the recipe ran: what would be the recipe's is then the machine's.
+
+    A broken installation, say, no memory for torch, or no more threads.
+    """
     failure = from_exception(error, source)
     if isinstance(error, RunFailed) or failure.kind not in ("recipe_error", "out_of_memory", "over_limit"):
         return failure

@@ -11,7 +11,10 @@ from gpu_runner.harness.failures import RecipeError
 
 
 def load_recipe(source: Path) -> ModuleType:
-    """source/train.py as a module, which may import the files beside it. Does not catch what it raises."""
+    """source/train.py as a module, which may import the files beside it. What it raises comes through.
+
+    RecipeError when it is missing, or has no function ``train`` or ``build_model``.
+    """
     sys.dont_write_bytecode = True  # the source is mounted read-only
     path = source / "train.py"
     spec = importlib.util.spec_from_file_location("recipe_train", path)

@@ -4,8 +4,8 @@ On a GPU ``loss.item()`` stalls until the queue is empty. Here the numbers of st
 pinned memory behind the step, and read when step n + 1 has been queued: the host runs one step
 ahead, never more, so that the clock stops within a step and NaN is seen within two.
 
-In a team every process must end, and write a snapshot, after the same step. The first process decides;
-its Word travels with the loss, in the same reduction, and all read it at the same step.
+In a team every process must end, and write a snapshot, after the same step. The first process decides, but any that
+was told to stop ends all. Their Words travel with the loss, in the same reduction, and all read them at the same step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gpu_runner.harness.team import Team
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """What the first process tells the team with every step: its spent seconds, and whether to snapshot or stop."""
+    """What a process tells its team with every step: seconds it spent, whether a snapshot is due, whether to stop."""
 
     spent_s: float
     snapshot: bool
@@ -80,7 +80,7 @@ class Losses:
         return known
 
     def _agreed(self, loss: torch.Tensor, word: Word) -> torch.Tensor:
-        """[4] float32: the team's mean loss, and the first process's Word."""
+        """[4] float32: the team's mean loss, and the Word for all: the first process's, but with the stop of any."""
         leads = self.team.leads
         # One process that was told to end is enough; the rest is the first one's alone to say.
         said = [0.0, leads * word.spent_s, float(leads and word.snapshot), float(word.stop)]

@@ -42,7 +42,7 @@ class Machine:
 
 
 def detect(wanted: str, threads: int | None, dtype: str = "auto") -> Machine:
-    """Choose device, dtype and attention; ``dtype`` auto chooses. ValueError when CUDA is asked for and missing."""
+    """Choose device, dtype (as asked, unless "auto") and attention. ValueError when CUDA is asked for and missing."""
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise ValueError("device: cuda was asked for, but torch sees no GPU here; use cpu or auto")
@@ -67,7 +67,7 @@ def _cuda(threads: int, dtype: str) -> Machine:
 
 
 def _cpu(threads: int, dtype: str) -> Machine:
-    """bfloat16 only where the CPU has its matrix products, which are then twice as fast, and slower elsewhere.
+    """By itself bfloat16 only where the CPU has its matrix products: there they are twice as fast, elsewhere slower.
 
     FOOT-GUN: torch's fused attention in bf16 on a CPU is 2.7 times slower than in float32; written
     out it is faster.

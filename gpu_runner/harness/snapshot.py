@@ -57,7 +57,7 @@ def newest(out: Path) -> Path | None:
 def load(folder: Path, team: Team, *, tensors: Sequence[torch.Tensor], of_run: str) -> dict[str, Any]:
     """Load a snapshot into ``tensors`` and the random generators; returns its numbers.
 
-    Raises SnapshotUnfit when it was taken of another run (recipe, knobs, seed, budget, dataset or team).
+    Raises SnapshotUnfit when it cannot be read, or is another run's (recipe, knobs, seed, budget, dataset or team).
     """
     from safetensors.torch import load_file
 

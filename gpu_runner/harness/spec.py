@@ -1,4 +1,4 @@
-"""spec.json: what the worker asks of one training process. Parsed strictly, like every message."""
+"""spec.json: what the worker, or ``train`` by hand, asks of one training process. Parsed strictly, like any message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpu_runner.harness.failures import BadOverride, RecipeError, SpecError
 
 
 class HarnessSpec(Wire):
-    """The spec of one training process, written by the worker."""
+    """The spec of one training process, written by the worker or by ``python -m gpu_runner train``."""
 
     run_id: int
     seed: Seed

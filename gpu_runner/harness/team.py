@@ -49,7 +49,7 @@ class Team:
         return self.rank == 0
 
     def part_of(self, num: int) -> slice:
-        """Indices of this process's part of ``num`` things: equal parts in order, the last may be short or empty."""
+        """Indices of this process's part of ``num`` things: equal parts in order; the last may be short or empty."""
         each = -(-num // self.size)
         return slice(min(self.rank * each, num), min((self.rank + 1) * each, num))
 

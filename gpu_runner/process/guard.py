@@ -1,4 +1,4 @@
-"""Ends a command, with all that it started, when its parent is gone, however that ended.
+"""Ends a command, with all that it started, when the process that asked for it is gone, however it ended.
 
     python -S gpu_runner/process/guard.py LIFELINE [GRACE_S] -- COMMAND ...
 
@@ -93,7 +93,7 @@ def watch(child: subprocess.Popen[bytes], lifeline: int, wake: int, grace_s: flo
 
 
 def children() -> list[int]:
-    """Our living children. On Linux we are the subreaper, so orphans of COMMAND are among them."""
+    """Our living children on Linux, where we are the subreaper: orphans of COMMAND are among them. Elsewhere empty."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(pid) for pid in file.read().split()]

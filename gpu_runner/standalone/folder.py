@@ -195,7 +195,7 @@ def _is_run(folder: Path) -> bool:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[IO[bytes]]:
-    """Lock the folder until this process ends, however that happens. ValueError when another process holds it."""
+    """Lock the folder in this block; the lock ends with the process, too. ValueError when another process has it."""
     if not folder.is_dir():
         raise ValueError(f"--out: {folder} is no folder; name another one")
     with open(folder / ".lock", "ab") as lock:

@@ -141,7 +141,10 @@ class Killed(Exception):
 
 @contextmanager
 def heard_signals() -> Iterator[list[int]]:
-    """The SIGINT, SIGTERM and SIGHUP so far, in a list that grows; none of them ends this process."""
+    """The SIGINT, SIGTERM and SIGHUP so far, in a list that grows; none of them ends this process.
+
+    One that is ignored stays so: ``nohup`` and background processes of a shell rely on it.
+    """
     heard: list[int] = []
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
@@ -173,9 +176,9 @@ class Watch:
 
 
 def refuse_overrun(spec: TrainSpec, *, now_s: float, started_at_s: float | None) -> None:
-    """RunFailure at the deadline, by this process's clock.
+    """RunFailure past ``machine.deadline_s``, or when a budget in seconds takes too long; by this process's clock.
 
-    Seconds of the budget count from "started", after compiling.
+    A budget in seconds counts from "started": compiling is not training.
     """
     budget, deadline_s = spec.budget.as_budget, spec.machine.deadline_s
     if deadline_s is not None and now_s > deadline_s:

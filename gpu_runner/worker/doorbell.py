@@ -28,7 +28,7 @@ REDIS_TIMEOUT_S = 10.0
 
 
 def make_app(broker_url: str) -> Celery:
-    """A Celery app without Django, with Celery's default queue and connection settings."""
+    """A Celery app without Django: it keeps no results, and a connection to Redis may take REDIS_TIMEOUT_S."""
     app = Celery("gpu_runner", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,

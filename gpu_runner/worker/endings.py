@@ -4,7 +4,7 @@ EarlyEnd
  ├─ RunFailure     failed, timed_out or, where the machine is at fault, lost; with a Failure that a person reads
  ├─ Cancelled      a person ordered it
  ├─ GivenBack      lost: nothing is wrong with the run, another attempt may have it
- └─ Dropped        the lease belongs to somebody else: nothing more is reported
+ └─ Dropped        the lease is not ours any more, or our reports are refused: nothing more is said
 """
 
 from __future__ import annotations

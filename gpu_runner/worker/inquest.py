@@ -222,7 +222,7 @@ LIMITS: dict[FailureKind, tuple[tuple[str, str, int, str], ...]] = {
 
 
 def _worker_limit(kind: FailureKind, message: str) -> str | None:
-    """A sentence where this worker's own limits (ulimit, control group) are below what a run may have; else None."""
+    """A sentence where this worker's own limit (ulimit, control group) of what failed is below a run's; else None."""
     bounds = sandbox.Bounds()
     for words, name, limit, bound in LIMITS.get(kind, ()):
         hard = resource.getrlimit(limit)[1]
@@ -234,7 +234,7 @@ def _worker_limit(kind: FailureKind, message: str) -> str | None:
 
 
 def refuse_excess(cell: sandbox.Cell, child: Child) -> None:
-    """Raises RunFailure when the run used more memory, processes or files than its sandbox allows."""
+    """Raises RunFailure when the run used more memory, processes, files or output than it may, or hid what it used."""
     if (excess := cell.excess(child.process.pid)) is None:
         return
     if excess.what == "memory":

@@ -48,7 +48,7 @@ LEAVING_S = 1.5  # what a worker that was told to leave still spends on each of 
 def run_lease(
     lease: contract.Lease, *, machine: Machine, front: Front, is_leaving: Callable[[], bool]
 ) -> RunEnd | None:
-    """Carry out one lease and deliver its end. None when the lease went to another worker.
+    """Carry out one lease and deliver its end. None when the lease was lost: nothing is delivered then.
 
     Never raises for what the run did; ``is_leaving`` is asked several times a second.
     """
@@ -262,7 +262,7 @@ def watch(launch: Launch, inquest: Inquest, child: Child, testimony: Testimony, 
 
 
 def refuse_over_budget(launch: Launch, ration: Ration) -> None:
-    """Compare what the run used, measured from outside, with its incumbent's use; sets ``tally.spent`` either way."""
+    """Raises RunFailure when a run used more than it may, measured from outside; sets ``tally.spent`` either way."""
     spec = launch.spec
     launch.tally.spent = spent = ration.spent()
     failure = allowance.over(spent, budget=spec.approval.budget, purpose=spec.purpose, usual=spec.usual)

@@ -55,9 +55,10 @@ def refuse_held_out_text(
 
 
 def _judge(learned: Learned, spec: RunSpec) -> None:
-    """Raises RunFailure for held-out text that the patch adds or, in a baseline run, that earlier keeps added.
+    """Raises RunFailure for MOST letters and digits of held-out text since the campaign's first commit.
 
-    A candidate without new held-out text is not blamed for its incumbent's: the baseline's failure pauses the campaign.
+    That is, where the patch adds any of them, or in a baseline run; and for a patch that is too long to read. A
+    candidate that adds none is not blamed for its incumbent's: the baseline's failure pauses the campaign.
     """
     if learned.unread and spec.approval.patch:
         raise RunFailure(

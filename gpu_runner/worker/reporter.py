@@ -202,7 +202,7 @@ class Reporter:
             self._stop = self._stop or Stop(why="broken", reason=f"{type(error).__name__}: {error}")
 
     def _next_message(self) -> Report | Beat | None:
-        """The next Report or Beat, when it is due. None when all is sent."""
+        """Wait until a Report or a Beat is due and return it. None when all is sent, or nothing more may be."""
         with self._news:
             while not self._is_over():
                 wait_s = self._due_in_s()

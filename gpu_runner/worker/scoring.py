@@ -91,7 +91,10 @@ def _run_scorer(launch: Launch, recipe: Path, checkpoint: Path, dataset: Path, s
 
 
 def _num_challenges(launch: Launch) -> int:
-    """How many challenges the scorer asks: all after a long training, fewer after a short one, few in a smoke run."""
+    """How many challenges the scorer asks: few in a smoke run, all after a long training, fewer after a short one.
+
+    A verdict reads several short runs.
+    """
     if launch.spec.purpose == "smoke":
         return CHALLENGES_OF_A_SMOKE_RUN
     spent = launch.tally.spent

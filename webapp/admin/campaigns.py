@@ -68,7 +68,7 @@ class CampaignForm(AnyForm):
 class CampaignAdmin(RecordAdmin):
     """Goal, Program, budget and policy may be set; they hold for what is proposed from then on.
 
-    That needs ``research.change_campaign``. With the right to steer alone one sets how many proposals wait for people,
+    That needs ``research.change_campaign``. With the right to steer alone one sets the pace (``campaigns.PACE``),
     and reads the rest. ``research.record.campaigns.create`` creates campaigns, since it also makes their repository. A
     save leaves an event with the old and the new values: see ``research.record.watch``.
     """

@@ -77,7 +77,7 @@ def revoke(token: AgentToken, *, by: Actor) -> None:
 
 
 def find(token: str) -> AgentToken | None:
-    """The row of a valid token; None for any other."""
+    """The row of a token that is valid now; None for any other. Notes when it was last used, to the minute."""
     now = timezone.now()
     rows = AgentToken.objects.select_related("campaign")
     found = rows.filter(token_sha256=_hash(token), revoked_at=None, expires_at__gt=now).first()

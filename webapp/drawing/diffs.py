@@ -130,10 +130,7 @@ class _Reader:
             self.new, self.new_left = self.new + 1, self.new_left - 1
 
     def _pieces(self, text: str, *, is_change: bool) -> list[tuple[str, str]]:
-        """Pieces of a changed line.
-
-        Tabs in its indent and blanks at its end are pieces of their own, since they matter.
-        """
+        """Pieces of a line. Of a changed one, tabs in the indent and blanks at the end are apart, since they matter."""
         lead, code, trail = _parted(text) if is_change else ("", text, "")
         return [*_blanks(lead), *self.pieces(code), *_blanks(trail)]
 

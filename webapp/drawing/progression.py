@@ -182,7 +182,7 @@ def _box(x: float, y: float, branch: Branch) -> Box:
 
 
 def _slots(count: int, middle: float, row: float, *, taken: bool) -> list[float]:
-    """Heights of ``count`` boxes, alternating above and below ``middle``, where the next incumbent may stand."""
+    """y of ``count`` boxes, alternating above and below ``middle``, where the next incumbent stands if ``taken``."""
     offsets = [sign * k for k in range(1, count + 1) for sign in (-1, 1)]
     chosen = (offsets if taken else [0, *offsets])[:count]
     return [middle + row * offset for offset in sorted(chosen)]

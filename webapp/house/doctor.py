@@ -219,7 +219,7 @@ def limits() -> Check:
 
 
 def lack_of_a_sandbox() -> str | None:
-    """Why no worker would start here for want of a sandbox; None when it would."""
+    """Why no worker would start here for want of a sandbox, as a sentence; None when that is no hindrance."""
     found = machine()
     if found.get("problem") or found["sandbox"] is not None:
         return None
@@ -272,7 +272,7 @@ def compiler() -> Check:
 
 
 def workers() -> Check:
-    """Whether there are workers, and when they were last seen."""
+    """When a worker was last seen: more than a minute ago is not ok."""
     try:
         newest = Worker.objects.exclude(seen_at=None).order_by("-seen_at").first()
     except DatabaseError:

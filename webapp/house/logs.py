@@ -44,7 +44,7 @@ def _is_refusal(record: logging.LogRecord) -> bool:
 
 
 def _as_refusal(record: logging.LogRecord) -> logging.LogRecord:
-    """A copy of the record, as other handlers see it too: at most a warning, its reason instead of a traceback."""
+    """A copy, since other handlers see the same record: at most a warning, with the reason in the traceback's place."""
     line = copy.copy(record)
     reason = str(record.exc_info[1]) if record.exc_info else ""
     line.msg, line.args = record.getMessage(), None

@@ -128,7 +128,7 @@ def put_aside(log: Path) -> None:
 
 
 def last_lines(place: Place, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a child's log, from at most 16 KiB."""
+    """The last lines that the present process of ``place`` has logged, from at most 16 KiB."""
     with open(place.log, "rb") as file:
         file.seek(max(place.log_from, place.log.stat().st_size - 16_384))
         return file.read().decode(errors="replace").splitlines()[-count:]

@@ -61,7 +61,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         self._leaving = asyncio.ensure_future(self.close(4429, "another page of yours is live instead"))
 
     async def _live(self) -> None:
-        """Send frames until there are no more. Returns the close code."""
+        """Send frames until there are no more, then close with a code that tells the browser whether to come back."""
         try:
             await database_sync_to_async(self.find)()
             seats.take(self.scope["user"].pk, self)

@@ -1,4 +1,4 @@
-"""Accepts live sockets from our own pages only: a browser sends its cookies with a socket that any site opens."""
+"""Accepts live sockets from our own pages only: a browser sends its cookies to every port of a host, whoever asks."""
 
 from __future__ import annotations
 

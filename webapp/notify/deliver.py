@@ -2,7 +2,7 @@
 
     drain(endpoint) -> claim   compare-and-set on endpoint (free?) and delivery (same attempt count?)
                     -> post    with no transaction open
-                    -> settle  compare-and-set on the attempt count: after its lease ran out it changes nothing
+                    -> settle  compare-and-set on the attempt count: once another attempt was made it changes nothing
 
 2xx delivers. 410 switches the endpoint off. Everything else fails the attempt: the delivery waits for
 its next one (``DELAYS_S``, or longer if Retry-After says so), and the endpoint rests, longer with each
@@ -156,7 +156,7 @@ def _is_dead(endpoint: Endpoint, delivery: Delivery) -> bool:
 
 
 def switch_off(endpoint: Endpoint, reason: str, *, by: Actor) -> None:
-    """Send nothing more to ``endpoint``; deliveries that were due have failed and can be replayed."""
+    """Send nothing more to ``endpoint``; its pending deliveries fail, and can be replayed later."""
     rights.check(by, rights.keep_webhooks, endpoint)
     with transaction.atomic():
         if Endpoint.objects.filter(pk=endpoint.pk, enabled=True).update(enabled=False, disabled_reason=reason) != 1:

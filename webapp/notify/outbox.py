@@ -56,7 +56,7 @@ def put(endpoint: Endpoint, kind: str, body: str, *, event: Event | None = None)
 def body_of(kind: str, event: Event) -> dict[str, Any]:
     """The body: type, timestamp, data.
 
-    ``sequence`` counts the campaign's events, as deliveries may arrive in any order.
+    ``sequence`` rises from event to event of a campaign, as deliveries may arrive in any order.
     """
     occurred_at = _iso(event.at)
     data: dict[str, Any] = {

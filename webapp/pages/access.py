@@ -25,9 +25,9 @@ PART = "Countersign-Part"
 
 
 def reader(view: View) -> View:
-    """Wraps a view for members only.
+    """Wraps a view for members only; others are sent to sign in, or get 403.
 
-    Pages are never cached; a fragment and its whole page have different Vary headers.
+    Pages are never cached, and vary by HX-Request: a fragment and its whole page have one address.
     """
 
     @never_cache
@@ -66,7 +66,7 @@ def is_fragment(request: HttpRequest) -> bool:
 
 
 def typed(request: HttpRequest) -> str:
-    """The text of a refused form, to be shown again."""
+    """The reason or note that a person typed into a refused form, to be shown again."""
     return request.POST.get("reason", "") or request.POST.get("note", "")
 
 
@@ -100,7 +100,7 @@ def run_for(user: User, pk: int) -> Run:
 
 
 def _seen_by(user: User) -> dict[str, Any]:
-    """The filter for rows that ``user`` sees: every member sees all of them."""
+    """The filter for rows that ``user`` sees: every member sees all; walls inside a workspace would narrow it here."""
     if not is_member(user):
         raise PermissionDenied("Your account is not a member of this workspace.")
     return {}

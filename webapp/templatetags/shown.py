@@ -187,7 +187,7 @@ def blame(failure: dict[str, Any]) -> str:
 
 @register.filter
 def who(by: str) -> str:
-    """The actor for people: ``user:mira`` as mira, ``judge`` as the part of the house."""
+    """The actor for people: ``user:mira`` as mira; ``judge``, a part of ours, as it is."""
     return by.partition(":")[2] or by
 
 

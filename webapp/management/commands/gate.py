@@ -108,7 +108,7 @@ def _as_one_change(patch: str, files: dict[str, str]) -> tuple[str, list[Row]]:
 def _read(name: str) -> str:
     """The patch as text.
 
-    Bytes that are not UTF-8 become lone surrogates, which the first gate refuses; UTF-16 is decoded.
+    Bytes that are not UTF-8 become lone surrogates, which the first gate refuses; UTF-16 (PowerShell's ``>``) is read.
     """
     if name == "-":
         raw = sys.stdin.buffer.read(MAX_READ)

@@ -154,7 +154,7 @@ def rest_of(request: HttpRequest) -> Rest | None:
 
 
 def forgive(request: HttpRequest) -> None:
-    """Give the counts of this request back, since its password was right."""
+    """Give this request's counts back, as its password was right; all that was counted for ``here`` is forgotten."""
     for place in request.META.pop(_COUNTED, ()):
         rows = Tries.objects.filter(place=place.sha256)
         if place.kind == "here":

@@ -39,7 +39,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _save(request: HttpRequest, proposal: Proposal) -> HttpResponse:
-    """Save the edit, relative to the revision that it was typed on, even if there is a newer one."""
+    """Save what was typed, on top of the revision that it was typed on. 409 when another one is newest by now."""
     form = _form(proposal, _shown(proposal, request), request.POST)
     if not form.is_valid():
         return _page(request, proposal, form, status=422)

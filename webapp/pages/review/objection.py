@@ -80,7 +80,7 @@ class Objection:
 
     @cached_property
     def num_signers(self) -> int:
-        """How many reviewers could sign."""
+        """How many reviewers could sign: all but those who wrote any part of the proposal."""
         return rights.num_deciders(without=self.authors)
 
     def may_sign(self, user: User) -> bool:
