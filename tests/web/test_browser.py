@@ -61,7 +61,7 @@ def test_bob_opens_his_link_and_one_key_presses_its_button(bob: User) -> None:
 
     def visit(page: Page) -> None:
         page.goto(HOST + address)
-        with page.expect_request(lambda request: request.method == "POST"):
+        with page.expect_response(lambda answer: answer.request.method == "POST"):
             page.keyboard.press("Enter")
 
     in_browser(site, visit, width=390)
