@@ -106,7 +106,7 @@ def test_a_key_approves_with_the_digest_that_is_on_the_screen(proposal_site: Sit
 
     def approve(page: Page) -> None:
         page.goto(HOST + address)
-        with page.expect_request("**/decision/"):
+        with page.expect_response("**/decision/"):
             page.keyboard.press("a")
 
     in_browser(proposal_site, approve)
