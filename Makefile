@@ -1,7 +1,8 @@
 # GNU make 3.81 (macOS) reads this. `make help` lists the targets.
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Tests wait for processes of theirs a third of the time: four at once keep two cores busy. To look into one: ARGS="-n 0 --pdb -k NAME"
+# Tests wait for processes of theirs a third of the time: four at once keep two cores busy.
+# To look into one: ARGS="-n 0 --pdb -k NAME"
 TESTS = $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 # Hundreds of processes import these, and those inside of a sandbox cannot keep what they compiled.
 BYTECODE = $(BIN)/python -m compileall -q -x /recipes/ webapp research gpu_runner tests
