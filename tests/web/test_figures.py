@@ -57,7 +57,7 @@ def test_every_place_of_a_dispute_is_a_dot_and_those_above_the_tolerance_lie_abo
         Place(row=1, position=at, cut=at + 1 if cut else None, first_nats=0.0, again_nats=nats, nats=nats)
         for at, nats, cut in places
     ]
-    f = disagreement.apart_figure(found, tolerance_nats, width=330)
+    f = disagreement.disagreement_figure(found, tolerance_nats, width=330)
     assert [dot.cut for dot in f.dots] == [cut for _, _, cut in places]
     for dot, place in zip(f.dots, found, strict=True):
         assert f.left <= dot.x <= f.right

@@ -11,7 +11,7 @@ from webapp.drawing.figures import Scale, Tick, plain
 
 
 @dataclass(frozen=True)
-class ApartDot:
+class Dot:
     x: float
     y: float
     says: str
@@ -19,7 +19,7 @@ class ApartDot:
 
 
 @dataclass(frozen=True)
-class ApartFigure:
+class DisagreementFigure:
     width: int
     height: int
     left: float
@@ -30,11 +30,11 @@ class ApartFigure:
     xticks: list[Tick]
     tolerance_y: float
     tolerance: str
-    dots: list[ApartDot]
+    dots: list[Dot]
     says: str
 
 
-def apart_figure(places: Sequence[Place], tolerance_nats: float, *, width: int) -> ApartFigure:
+def disagreement_figure(places: Sequence[Place], tolerance_nats: float, *, width: int) -> DisagreementFigure:
     """Difference of the two answers by position, on a log axis with the tolerance. ``places`` must not be empty."""
     left, right, top, bottom = 58, width - 14, 14, 166
     sizes = [math.log10(max(place.nats, 1e-12)) for place in places]
@@ -43,7 +43,7 @@ def apart_figure(places: Sequence[Place], tolerance_nats: float, *, width: int) 
     last = max(place.position for place in places)
     x, y = Scale(-0.5, last + 0.5, left, right), Scale(low, high, bottom, top)
     stride = max(1, math.ceil((high - low) / 5))
-    return ApartFigure(
+    return DisagreementFigure(
         width=width,
         height=204,
         left=left,
@@ -55,7 +55,7 @@ def apart_figure(places: Sequence[Place], tolerance_nats: float, *, width: int) 
         tolerance_y=y(limit),
         tolerance=f"{tolerance_nats:.3g}",
         dots=[
-            ApartDot(x(p.position), y(s), f"Row {p.row}, position {p.position}: {p.nats:.3g} nats", p.cut is not None)
+            Dot(x(p.position), y(s), f"Row {p.row}, position {p.position}: {p.nats:.3g} nats", p.cut is not None)
             for p, s in zip(places, sizes, strict=True)
         ],
         says=f"{len(places)} places whose two answers differ by up to {max(p.nats for p in places):.3g} nats;"

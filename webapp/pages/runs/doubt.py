@@ -8,7 +8,7 @@ from functools import cached_property
 
 from gpu_runner.contract import Evidence
 from research.models import Run, Score
-from webapp.drawing.disagreement import ApartFigure, apart_figure
+from webapp.drawing.disagreement import DisagreementFigure, disagreement_figure
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,13 @@ class Doubt:
         return Evidence.model_validate(self.score.evidence) if self.score.evidence else None
 
     @cached_property
-    def figures(self) -> list[ApartFigure]:
+    def figures(self) -> list[DisagreementFigure]:
         """The figure of the places, for wide screens and for a phone; empty without places."""
         if self.evidence is None or not self.evidence.places:
             return []
-        return [apart_figure(self.evidence.places, self.evidence.tolerance_nats, width=width) for width in (546, 330)]
+        return [
+            disagreement_figure(self.evidence.places, self.evidence.tolerance_nats, width=width) for width in (546, 330)
+        ]
 
 
 def doubts(runs: Iterable[Run]) -> list[Doubt]:
