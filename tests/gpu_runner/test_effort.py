@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from gpu_runner.contract import Effort, Score
-from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import checkpoint
 from gpu_runner.sandbox import Cell, Spent, cgroups, child_environment, tally
 from gpu_runner.sandbox.account import Account
@@ -29,11 +28,6 @@ from tests.sandbox import trials
 
 NUM_STEPS = 900  # 1.3 s
 SMALL = Weights(num_bytes=4 << 20, num_numbers=1 << 20, other_bytes=1_000)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 def learner(folder: Path, name: str, num_steps: int = NUM_STEPS) -> Path:
