@@ -25,6 +25,7 @@ PRIOR = 8.0  # counts that the shorter context's answer is worth: interpolation 
 
 Nats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
 
 
 def weigh(nats: Nats, expected: Nats) -> Weights:
@@ -59,10 +60,10 @@ class Contexts:
     """
 
     def __init__(self, tokens: npt.NDArray[np.integer], inputs: Tokens | None = None) -> None:
-        self._tokens = tokens.astype(np.uint64) if inputs is None else inputs.astype(np.uint64)
+        self._tokens: Hashes = (tokens if inputs is None else inputs).astype(np.uint64)
         self._is_text = inputs is None
-        self.before = np.zeros(tokens.shape, np.uint64)
-        self.whole = _mixed(np.zeros(tokens.shape, np.uint64), tokens.astype(np.uint64))
+        self.before: Hashes = np.zeros(tokens.shape, np.uint64)
+        self.whole: Hashes = _mixed(np.zeros(tokens.shape, np.uint64), tokens.astype(np.uint64))
 
     def reach_back(self, order: int) -> None:
         """Take one token more: the one ``order`` places before each."""
@@ -83,17 +84,17 @@ def _interpolated(shorter: Nats, counted: Contexts, wanted: Contexts) -> Nats:
     return mixed
 
 
-def _counts(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+def _counts(hashes: Hashes) -> npt.NDArray[np.int64]:
     counts: npt.NDArray[np.int64] = np.bincount(_places(hashes), minlength=1 << TABLE_BITS)
     return counts
 
 
-def _places(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+def _places(hashes: Hashes) -> npt.NDArray[np.int64]:
     """The place of each hash in a table of 2 ** TABLE_BITS."""
     return (hashes >> np.uint64(64 - TABLE_BITS)).view(np.int64)
 
 
-def _mixed(hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _mixed(hashes: Hashes, tokens: Hashes) -> Hashes:
     """New hashes, with one token more in each (splitmix64's mixing, Steele et al. 2014)."""
     mixed = hashes * np.uint64(0x9E3779B97F4A7C15)
     mixed += tokens
