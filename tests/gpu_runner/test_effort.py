@@ -53,7 +53,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- training while being scored ------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("tight")
+@pytest.mark.usefixtures("tight", "warm_starts")
 @pytest.mark.parametrize("name", zoo.TRAINS)
 def test_a_model_that_trains_while_it_is_scored_is_disputed(dataset: Path, tmp_path: Path, name: str) -> None:
     measured = short(learner(tmp_path / "run", name), dataset)
@@ -80,6 +80,7 @@ def test_whoever_goes_on_learning_between_two_answers_is_disputed_by_its_answers
     assert measured.evidence is not None and measured.evidence.num_apart > 100
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_whoever_trains_for_long_is_not_waited_for(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +120,7 @@ def busy(num: int) -> Iterator[None]:
             hog.wait()
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_on_a_busy_machine_honest_models_are_believed_all_the_same(dataset: Path, tmp_path: Path) -> None:
     """Two at once, beside processes that never rest."""
     names = ("looks two back", "imports torch's compiler")
