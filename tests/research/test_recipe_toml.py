@@ -30,8 +30,8 @@ pattern = ['step (?P<step>[0-9]+): train loss (?P<loss>[0-9.]+), val loss (?P<va
 
 [model]
 file = "countersign_model.py"
-function = "open_model"
 checkpoint = "ckpt.pt"
+seq_len = 256
 
 [knobs.n_layer]
 type = "int"
@@ -99,7 +99,9 @@ def test_a_budget_that_the_trainer_cannot_be_told_is_refused() -> None:
         ("(?P<val_loss>[0-9.]+)", "(?P<val_loss>(a|a)*)", "line 20: pattern in [metrics]: repeats a group"),
         ('reader = "regex"', 'reader = "block"', 'line 20: pattern in [metrics]: is for reader = "regex", not'),
         ('checkpoint = "ckpt.pt"', "", "recipe.toml, line 22: checkpoint in [model]: is missing; add it"),
-        ('"ckpt.pt"', '"/tmp/ckpt.pt"', "line 25: checkpoint in [model]: '/tmp/ckpt.pt' must be a path inside"),
+        ('"ckpt.pt"', '"/tmp/ckpt.pt"', "line 24: checkpoint in [model]: '/tmp/ckpt.pt' must be a path inside"),
+        ("seq_len = 256", 'seq_len = "n_layers"', "line 25: seq_len in [model]: 'n_layers' is no knob of type int;"),
+        ('metric = "val_loss"', 'metric = "val_bpb"', "line 18: metric in [metrics]: val_bpb is what the trusted"),
         ("default = 6", "default = 0", "recipe.toml, line 29: the default of n_layer: 0 is below its lower bound 1"),
         ("low = 1", "lowest = 1", "recipe.toml, line 30: lowest in [knobs.n_layer] is not known; "),
         ("about = ", "about ", "recipe.toml: Expected '=' after a key in a key/value pair (at line 3, column 7)"),
