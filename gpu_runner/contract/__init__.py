@@ -47,7 +47,17 @@ from gpu_runner.contract.report import (
 )
 from gpu_runner.contract.retry_after import retry_after_s
 from gpu_runner.contract.run import MOST_TIMES, Claim, Hello, Lease, Purpose, RunSpec, Spent
-from gpu_runner.contract.score import MAX_PLACES, Bound, Clock, Effort, Evidence, HeldOutSplit, Place, Score
+from gpu_runner.contract.score import (
+    MAX_PLACES,
+    Bound,
+    Clock,
+    Effort,
+    Evidence,
+    HeldOutSplit,
+    Place,
+    Score,
+    SelfReported,
+)
 from gpu_runner.contract.wire import (
     HEARTBEAT_S,
     LEASE_S,
