@@ -59,7 +59,7 @@ def weights_in(loaded: Any, where: str) -> dict[str, torch.Tensor]:
         if not isinstance(here, dict) or name not in here:
             raise NoWeights(f"weights in [model]: the checkpoint has no {where}; there are {_names(here)}.")
         here = here[name]
-    if not where and isinstance(here, dict) and not _is_state(here):
+    if not where and isinstance(here, dict):
         here = next((here[name] for name in USUAL if isinstance(here.get(name), dict) and _is_state(here[name])), here)
     if not isinstance(here, dict) or not _is_state(here):
         raise NoWeights(

@@ -11,11 +11,12 @@ from gpu_runner import contract
 from gpu_runner.contract import Budget
 from gpu_runner.sandbox import Bounds
 from gpu_runner.worker import foreign
+from gpu_runner.worker.parts import SCORER
 from tests.waiting import wait_until
 
 from .conftest import Bench
-from .trainers import AUTORESEARCH, NANO, brought, plain
-from .world import processes_with
+from .trainers import AUTORESEARCH, NANO, OPENED, brought, plain
+from .world import make_dataset, make_lease, processes_with
 
 SECONDS = {"budget": Budget(kind="seconds", amount=0.5)}
 
@@ -198,3 +199,15 @@ def test_a_link_of_a_trainer_is_not_read(bench: Bench) -> None:
     files["recipe.toml"] += 'file = "log.jsonl"\n'
     end = ended(bench, files)
     assert end.failure is not None and end.failure.kind == "no_metric", end
+
+
+def test_a_trainer_whose_model_can_be_opened_is_scored_like_any_other(bench: Bench) -> None:
+    """With torch and the real scorer; it has learned nothing."""
+    sha256 = make_dataset(bench.folder / "home" / "datasets", held_out="words to be scored " * 20, trained_on="x" * 99)
+    lease = make_lease(brought(bench, OPENED).commit, sha256)
+    end = bench.run(lease, scorer=SCORER)
+    assert end is not None and end.score is not None, end
+    assert end.score.outcome == "ok", end.score.reasons
+    assert end.score.val_bpb is not None and 5 < end.score.val_bpb < 12
+    assert end.score.self_reported is not None and end.score.self_reported.value == 0.5
+    assert bench.web.phases() == ["training", "scoring"]

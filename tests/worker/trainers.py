@@ -198,3 +198,39 @@ def brought(bench: Bench, files: dict[str, str]) -> Repository:
     repository.commit = git(repository.folder, "rev-parse", "HEAD").strip()
     bench.web.bundle = repository.bundle()
     return repository
+
+
+# What alice adds to her trainer so that the trusted scorer can open its model: one small file and [model].
+WITH_MODEL = (
+    PLAIN_TOML.replace('"{seconds}"', '"{out}", "{steps}"') % "steps = 3"
+    + """
+[model]
+file = "ours.py"
+checkpoint = "ckpt.pt"
+seq_len = 32
+"""
+)
+OPENED = {
+    "net.py": """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, vocab):
+        super().__init__()
+        self.wte = torch.nn.Embedding(vocab, 8)
+        self.head = torch.nn.Linear(8, vocab, bias=False)
+
+    def forward(self, idx):
+        return self.head(self.wte(idx))
+""",
+    "ours.py": "from net import Net\n\ndef build_model(config):\n    return Net(config['vocab_size'])\n",
+    "train.py": """
+import sys, torch
+from net import Net
+
+torch.manual_seed(1)
+print('{"accuracy": 0.5, "step": %s}' % sys.argv[2])
+torch.save({"model": Net(256).state_dict(), "iter_num": 3}, sys.argv[1] + "/ckpt.pt")
+""",
+    "recipe.toml": WITH_MODEL,
+}
