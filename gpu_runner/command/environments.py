@@ -52,7 +52,7 @@ def declared(text: str) -> dict[str, Environment]:
             raise ValueError(f"{VARIABLE}: {line!r} is not name=/path/to/python, the name in small letters and digits")
         if name in found:
             raise ValueError(f"{VARIABLE}: {name} is declared twice")
-        found[name] = _asked(name, Path(python))
+        found[name] = asked(name, Path(python))
     return found
 
 
@@ -66,7 +66,8 @@ def _lines(text: str) -> list[str]:
     return [part for part in parts if part and not part.startswith("#")]
 
 
-def _asked(name: str, python: Path) -> Environment:
+def asked(name: str, python: Path) -> Environment:
+    """The environment as it is now. Raises ValueError where the interpreter cannot be asked, or may not be shown."""
     if not python.is_absolute() or not os.access(python, os.X_OK):
         raise ValueError(f"{VARIABLE}: {name}: {python} is no interpreter that can be started; give its whole path")
     try:

@@ -26,6 +26,7 @@ from gpu_runner.contract.approval import (
     Seed,
     SeedPolicy,
 )
+from gpu_runner.contract.closest import closest
 from gpu_runner.contract.command import PLACEHOLDERS, Command, Metrics, Model, Overrides, is_safe_path
 from gpu_runner.contract.end import FAULT_OF, Failure, FailureKind, Fault, RunEnd
 from gpu_runner.contract.knobs import Knob, Knobs, KnobValue

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_runner.command import overrides, words
-from gpu_runner.command.environments import Environment
+from gpu_runner.command.environments import Environment, asked
 from gpu_runner.command.layout import laid_out
 from gpu_runner.contract import Command, Knobs, Recipe
 from gpu_runner.worker.endings import RunFailure
@@ -103,6 +103,10 @@ def _environment(launch: Launch, name: str) -> Environment | None:
             f"The recipe trains in the environment {name!r}, which this worker has not; it has {known}.",
             "Declare it there: COUNTERSIGN_ENVIRONMENTS=NAME=/path/to/bin/python. Nothing is installed by a run.",
         )
+    try:
+        found = asked(name, found.python)  # somebody may have installed something since this worker started
+    except ValueError as error:
+        raise RunFailure("worker_error", str(error), "Mend that environment, and start the worker anew.") from error
     if found.sha256 != approved:
         raise RunFailure(
             "digest_mismatch",

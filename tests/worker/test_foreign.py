@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import venv
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpu_runner import contract
+from gpu_runner.command.environments import declared
 from gpu_runner.contract import Budget
 from gpu_runner.sandbox import Bounds
 from gpu_runner.worker import foreign
@@ -211,3 +214,23 @@ def test_a_trainer_whose_model_can_be_opened_is_scored_like_any_other(bench: Ben
     assert end.score.val_bpb is not None and 5 < end.score.val_bpb < 12
     assert end.score.self_reported is not None and end.score.self_reported.value == 0.5
     assert bench.web.phases() == ["training", "scoring"]
+
+
+def test_a_trainer_runs_with_the_packages_that_were_countersigned(bench: Bench, tmp_path: Path) -> None:
+    python = tmp_path / "bare" / "bin" / "python"
+    venv.create(tmp_path / "bare", symlinks=True)
+    here = declared(f"bare={python}")
+    script = "import sys\nprint('WITH', sys.prefix)\nopen(sys.prefix + '/x', 'w')\n"
+    files = plain(script, 'environment = "bare"')
+    lease = bench.lease(brought(bench, files), signed={"environment_sha256": here["bare"].sha256})
+    end = bench.run(lease, environments=here)
+    assert end is not None and end.failure is not None
+    assert f"WITH {tmp_path}/bare" in bench.web.log()
+    assert "Read-only file system" in end.failure.message, "nobody installs anything"
+    packages = next(python.parents[1].glob("lib/python*/site-packages"))
+    (packages / "torch.dist-info").mkdir()
+    (packages / "torch.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.6\n")
+    bench.web.ends.clear()
+    end = bench.run(lease, environments=here)
+    assert end is not None and end.failure is not None
+    assert (end.failure.kind, "Approved were the packages" in end.failure.message) == ("digest_mismatch", True)
