@@ -27,7 +27,7 @@ from gpu_runner.contract.approval import (
     SeedPolicy,
 )
 from gpu_runner.contract.closest import closest
-from gpu_runner.contract.command import PLACEHOLDERS, Command, Metrics, Model, Overrides, is_safe_path
+from gpu_runner.contract.command import OURS, PLACEHOLDERS, Command, Metrics, Model, Overrides, is_safe_path
 from gpu_runner.contract.end import FAULT_OF, Failure, FailureKind, Fault, RunEnd
 from gpu_runner.contract.knobs import Knob, Knobs, KnobValue
 from gpu_runner.contract.plain import is_hidden

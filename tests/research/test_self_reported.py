@@ -8,39 +8,12 @@ import pytest
 
 from gpu_runner import contract
 from research.gates import process
-from research.models import Campaign, Proposal, Run, Verdict
+from research.models import Run, Verdict
 from research.record import learn, repository, self_reported
-from tests.builders import approve, claim, finish, make_campaign, make_pending, make_proposal, make_worker
+from tests.builders import claim, finish, make_campaign, make_pending, make_proposal, make_worker
+from tests.self_reported import ABOUT, make_running, train_all, word
 
 pytestmark = pytest.mark.django_db
-
-ABOUT: dict[str, Any] = {"metric": "val_loss", "metric_unit": "nats per token", "direction": "lower"}
-
-
-def word(value: float | None, **over: Any) -> dict[str, Any]:
-    said = {"metric": "val_loss", "unit": "nats per token", "direction": "lower", "value": value, "num_values": 3}
-    return {"outcome": "self_reported", "self_reported": contract.SelfReported(**(said | over))}
-
-
-def make_running(campaign: Campaign, by: Any) -> Proposal:
-    """Approved, its smoke run through with a word of its own."""
-    proposal = make_proposal(campaign)
-    process.check(proposal.revision)
-    lease = claim(make_worker())
-    assert lease is not None and lease.spec.purpose == "smoke"
-    finish(lease, val_bpb=None, **word(4.0))
-    proposal.refresh_from_db()
-    assert proposal.state == "pending_review", list(proposal.revision.gates.values_list("name", "sentence"))
-    return approve(proposal, by)
-
-
-def train_all(candidate: list[float], incumbent: list[float], **over: Any) -> None:
-    """Every run of the queue ends with the next word of its own kind, until there is a verdict."""
-    words = {"candidate": iter(candidate), "baseline": iter(incumbent)}
-    while not Verdict.objects.exists():
-        lease = claim(make_worker())
-        assert lease is not None
-        finish(lease, val_bpb=None, **word(next(words[lease.spec.purpose]), **over))
 
 
 def test_self_reported_numbers_are_judged_among_themselves_where_the_campaign_says_so(bob: Any) -> None:
