@@ -47,7 +47,7 @@ def test_expressions_read_modded_nanogpts_and_transformers_lines() -> None:
 
 
 def test_a_block_ends_with_the_first_line_that_is_none_or_with_the_run() -> None:
-    text = "loss: 3\n---\nval_bpb:          0.997900\npeak_vram_mb:  45,060.2\n\nname: x\ndone!\nlate: 1\n---\nval_bpb: 2\n"
+    text = "loss: 3\n---\nval_bpb:   0.997900\npeak_vram_mb:  45,060.2\n\nname: x\ndone!\nlate: 1\n---\nval_bpb: 2\n"
     assert records(Block(), text) == [{"val_bpb": 0.9979, "peak_vram_mb": 45060.2}, {"val_bpb": 2.0}]
 
 
