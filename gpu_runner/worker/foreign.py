@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gpu_runner import sandbox
 from gpu_runner.command.reading import MAX_LINE_BYTES, Reading
-from gpu_runner.contract import MAX_STEPS, Recipe, Score, SelfReported, parse_recipe
+from gpu_runner.contract import MAX_STEPS, Progress, Recipe, Score, SelfReported, parse_recipe
 from gpu_runner.machine.faults import cause_in
 from gpu_runner.process.child import Child, Ear, Lines
 from gpu_runner.process.terminal import Terminal
@@ -30,6 +30,7 @@ from gpu_runner.worker.preparing import SMOKE_S, Prepared, prepared
 from gpu_runner.worker.scoring import score
 from gpu_runner.worker.testimony import Level, Testimony
 
+PROGRESS_S = 1.0
 GRACE_S = 10.0  # between SIGTERM and SIGKILL, for a last evaluation or checkpoint
 
 
@@ -80,6 +81,7 @@ class Trainer:
     began_at: float = field(default_factory=time.monotonic)
     asked_to_end_at: float | None = None  # since when it has SIGTERM
     is_done: bool = False  # we ended it, and that is no failure
+    progressed_at_s: float = 0.0
 
     @property
     def about(self) -> Recipe:
@@ -137,6 +139,7 @@ class Trainer:
             _refuse_slow(reading)
         with inquest.tick():
             inquest.cell.spent(child.process.pid)  # which measures its memory
+            self._tell_progress(reading)
             if self._is_over(child, reading):
                 self.is_done = True
                 return child.kill()
@@ -144,6 +147,20 @@ class Trainer:
             refuse_excess(inquest.cell, child)
             inquest.refuse_full_disk(child.process.pid)
         return None
+
+    def _tell_progress(self, reading: Reading | None) -> None:
+        """How far it is, every second: by the clock of a budget in seconds, else by the steps that it says."""
+        now_s, budget, steps = self._now_s(), self.launch.spec.approval.budget, self.ready.told.steps
+        step = reading.step if reading else 0
+        if now_s - self.progressed_at_s < PROGRESS_S:
+            return
+        self.progressed_at_s = now_s
+        by_clock = budget.kind == "seconds" and self.launch.spec.max_steps is None
+        if not by_clock and not (steps and step):
+            return
+        fraction = min(now_s / budget.amount if by_clock else step / (steps or 1), 1.0)
+        eta_s = now_s / fraction - now_s if fraction else None
+        self.launch.reporter.progress(Progress(fraction=fraction, eta_s=eta_s, step=step, num_steps=steps))
 
     def _is_over(self, child: Child, reading: Reading | None) -> bool:
         """Whether it is time to end it, which is no failure. Raises RunFailure where it should have ended itself."""
