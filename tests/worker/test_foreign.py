@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import venv
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from gpu_runner import contract
 from gpu_runner.command.environments import declared
 from gpu_runner.contract import Budget
 from gpu_runner.sandbox import Bounds
-from gpu_runner.worker import foreign
+from gpu_runner.worker import allowance, foreign
 from gpu_runner.worker.parts import SCORER
 from tests.waiting import wait_until
 
@@ -53,7 +54,7 @@ def test_nanogpt_trains_as_it_is_and_its_number_is_its_own(bench: Bench) -> None
     assert bench.web.steps()[:3] == [0, 0, 1]
     assert next(value for value in bench.web.column("train_loss") if value is not None) == pytest.approx(4.007)
     assert len([value for value in bench.web.column("val_loss") if value is not None]) == 5
-    assert (end.num_steps, end.num_tokens, end.spent) == (8, None, None)
+    assert (end.num_steps, end.num_tokens) == (8, None), "of tokens nobody knows"
     assert end.train_s is not None and end.train_s > 0
     (started,) = (report.started for report in bench.web.reports if report.started)
     assert started["told"] == {"seed": 7, "steps": 8}
@@ -113,6 +114,29 @@ def test_a_trainer_that_does_not_end_is_over_its_budget(bench: Bench, monkeypatc
     failure = failure_of(bench, script, signed=SECONDS)
     assert failure.kind == "over_budget"
     assert "0.5 s were signed. It was told 0.5 s, and was killed after 1 s" in failure.message
+
+
+USUAL = contract.Spent(before_s=0, train_s=0.2, train_cpu_s=0.1, after_s=0, num_tokens=0, num_batches=0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(kind="seconds", amount=60.0), "s from start to end; allowed were 0.23, usual are 0.20"),
+        (
+            Budget(kind="tokens", amount=60.0),
+            " of processor time from start to end; allowed were 0.39, usual are 0.10",
+        ),
+    ],
+)
+def test_a_candidate_trains_no_longer_than_its_incumbent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, budget: Budget, message: str
+) -> None:
+    monkeypatch.setattr(allowance, "FOREIGN_SLACK_S", 0.0)
+    monkeypatch.setattr(allowance, "TRAIN", replace(allowance.TRAIN, slack_s=0.0))
+    busy = "import time\nwhile True:\n    pass\n"
+    failure = failure_of(bench, busy, signed={"budget": budget}, usual=USUAL)
+    assert (failure.kind, message in failure.message) == ("over_budget", True), failure
 
 
 def test_a_deadline_holds_for_a_budget_in_tokens(bench: Bench) -> None:
