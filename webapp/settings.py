@@ -147,6 +147,8 @@ WEBHOOKS_ALLOW_LOOPBACK = _flag("COUNTERSIGN_WEBHOOKS_ALLOW_LOOPBACK")
 ALLOW_UNSANDBOXED = _flag("COUNTERSIGN_ALLOW_UNSANDBOXED")
 DATASETS = Path(os.environ.get("COUNTERSIGN_DATASETS", HOME / "datasets"))
 REPOSITORIES = HOME / "repositories"
+RECIPE_MB = _whole("COUNTERSIGN_RECIPE_MB", 200)
+RECIPE_URLS = tuple(os.environ.get("COUNTERSIGN_RECIPE_URLS", "").replace(",", " ").split())
 RECIPES = BASE_DIR / "gpu_runner" / "recipes"
 LOCK_FILE = BASE_DIR / "constraints.txt"
 

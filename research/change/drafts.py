@@ -179,6 +179,7 @@ class Brief:
     log_tails: tuple[LogTail, ...] = ()
     notes: tuple[Note, ...] = ()
     num_since_keep: int = 0  # judged on the present incumbent, none of them kept
+    not_shown: tuple[str, ...] = ()  # further files of the recipe: name, and why or how large
 
 
 @dataclass(frozen=True, kw_only=True)

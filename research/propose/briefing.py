@@ -6,23 +6,29 @@ import secrets
 
 from django.db.models import F, Max
 
+from gpu_runner import contract
 from research import lifecycle
 from research.change.drafts import Brief, Draft, Edit, Override, Prediction
-from research.models import Campaign, Revision
+from research.models import Campaign, Incumbent, Revision
 from research.propose import dynamics, notes, statement
 from research.record import learn, ledger, repository
+
+MAX_CHARS = 600_000  # of the recipe's files together: a prompt holds the ledger, too
+MAX_NAMED = 200  # files that a proposer is told of by name
 
 
 def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None) -> Brief:
     """The brief of ``campaign`` for a proposer."""
     incumbent = campaign.incumbent
     files = repository.files_at(campaign, incumbent.commit)
+    told = _told(files)
     return Brief(
         campaign=campaign.name,
         goal=campaign.goal,
         program=campaign.program,
         recipe_toml=files["recipe.toml"],
-        files=files,
+        files=told,
+        not_shown=_not_shown(campaign, incumbent, files, told),
         incumbent_bpb=learn.incumbent_bpb(incumbent),
         noise_sd_bpb=learn.noise(campaign).sd_bpb,
         min_effect_bpb=campaign.min_effect_bpb,
@@ -37,6 +43,26 @@ def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None)
         notes=notes.notes(campaign),
         num_since_keep=learn.num_since_keep(incumbent),
     )
+
+
+def _told(files: dict[str, str]) -> dict[str, str]:
+    """What a proposer reads of the recipe: recipe.toml, what may be edited, and what it says is shown; up to a limit."""
+    recipe = contract.parse_recipe(files["recipe.toml"])
+    told, room = dict[str, str](), MAX_CHARS
+    for path in dict.fromkeys(("recipe.toml", *recipe.editable, *recipe.shown)):
+        room -= len(files.get(path, ""))
+        if path in files and room >= 0:
+            told[path] = files[path]
+    return told
+
+
+def _not_shown(campaign: Campaign, incumbent: Incumbent, files: dict[str, str], told: dict[str, str]) -> tuple[str, ...]:
+    """The other files by name and size, so that a proposer knows what is there. The first ones of many."""
+    unread = [(one.path, f"{one.why}, ", one.size) for one in repository.left_out_at(campaign, incumbent.commit)]
+    read = [(path, "", len(text.encode())) for path, text in files.items() if path not in told]
+    lines = [f"{path} ({why}{size / 1000:,.1f} kB)" for path, why, size in sorted([*unread, *read])]
+    more = [f"and {len(lines) - MAX_NAMED:,} more"] if len(lines) > MAX_NAMED else []
+    return (*lines[:MAX_NAMED], *more)
 
 
 def _open(campaign: Campaign) -> list[Revision]:

@@ -23,7 +23,8 @@ from research.change.drafts import Draft
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal
 from research.propose import briefing
-from research.record import repository, rights
+from research.record import rights
+from research.record.git import GitError
 from research.review import outside
 from webapp.api import serializers, tokens
 from webapp.api.bearer import Refused, bearer, sentence_of, wrong_token
@@ -55,7 +56,7 @@ def endpoint(method: str) -> Callable[[View], View]:
                 return JsonResponse({"error": str(race)}, status=409)
             except PermissionDenied as denied:
                 return JsonResponse({"error": str(denied)}, status=403)
-            except repository.GitError:
+            except GitError:
                 raise  # ours, and nothing for a stranger to read
             except ValueError as error:
                 return JsonResponse({"error": str(error)}, status=422)
