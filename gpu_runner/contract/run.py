@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -69,6 +69,7 @@ class Spent(Wire):
         return self.model_copy(update=grown)
 
 
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")]
 Purpose = Literal["smoke", "baseline", "candidate"]
 
 
@@ -116,3 +117,4 @@ class Hello(Wire):
     hardware: Facts
     sandbox_level: SandboxLevel
     lock_sha256: Sha256
+    datasets: Annotated[dict[DatasetName, Sha256], Field(max_length=200)] = {}  # name -> hash of its manifest

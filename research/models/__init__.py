@@ -1,7 +1,7 @@
 """The record of the loop. Rows are written by the verbs of ``research``, never by a view.
 
-Reading order: Campaign -> Program -> Incumbent -> Turn -> Wave -> Proposal -> Revision -> Gate -> Decision -> Run -> ReportBatch
--> Score -> Verdict -> Finding; beside them Worker, LedgerEntry and Event.
+Reading order: Campaign -> Program -> Incumbent -> Turn -> Wave -> Proposal -> Revision -> Gate -> Decision -> Run ->
+ReportBatch -> Score -> Verdict -> Finding; beside them Worker, LedgerEntry and Event.
 
 Missing numbers are NULL, never 0.
 """

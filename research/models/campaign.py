@@ -36,7 +36,9 @@ class Campaign(models.Model):
     state_reason = models.CharField(max_length=300, blank=True)
     recipe = models.CharField(max_length=60, default="gpt", help_text="The recipe's own name.")
     origin = models.CharField(max_length=500, blank=True, help_text="Where the recipe came from, when it began.")
-    origin_commit = models.CharField(max_length=40, blank=True, help_text="The commit there; empty: a folder as it was.")
+    origin_commit = models.CharField(
+        max_length=40, blank=True, help_text="The commit there; empty: a folder as it was."
+    )
     cloned_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="clones")
     dataset = models.CharField(max_length=60, default="stdlib")
     dataset_sha256 = models.CharField(max_length=64)

@@ -46,7 +46,7 @@ def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None)
 
 
 def _told(files: dict[str, str]) -> dict[str, str]:
-    """What a proposer reads of the recipe: recipe.toml, what may be edited, and what it says is shown; up to a limit."""
+    """What a proposer reads of the recipe: recipe.toml, what may be edited, and what it says is shown."""
     recipe = contract.parse_recipe(files["recipe.toml"])
     told, room = dict[str, str](), MAX_CHARS
     for path in dict.fromkeys(("recipe.toml", *recipe.editable, *recipe.shown)):
@@ -56,7 +56,9 @@ def _told(files: dict[str, str]) -> dict[str, str]:
     return told
 
 
-def _not_shown(campaign: Campaign, incumbent: Incumbent, files: dict[str, str], told: dict[str, str]) -> tuple[str, ...]:
+def _not_shown(
+    campaign: Campaign, incumbent: Incumbent, files: dict[str, str], told: dict[str, str]
+) -> tuple[str, ...]:
     """The other files by name and size, so that a proposer knows what is there. The first ones of many."""
     unread = [(one.path, f"{one.why}, ", one.size) for one in repository.left_out_at(campaign, incumbent.commit)]
     read = [(path, "", len(text.encode())) for path, text in files.items() if path not in told]

@@ -106,7 +106,8 @@ cover(
         },
         secret=frozenset({"token_sha256"}),
         apart=dict.fromkeys(
-            ("hardware_class", "hardware", "sandbox_level", "lock_sha256", "environments", "datasets", "seen_at"), _HELLO
+            ("hardware_class", "hardware", "sandbox_level", "lock_sha256", "environments", "datasets", "seen_at"),
+            _HELLO,
         ),
     )
 )

@@ -35,6 +35,7 @@ MEASURED = (
     "sandbox_level",
 )
 CLONED = (*GOAL, *BUDGET, *POLICY, *PACE, *MEASURED)
+RESERVED = ("new",)  # pages/urls.py
 BOUNDS: dict[str, tuple[int, int]] = {
     "budget_gpu_hours": (0, 10_000_000),
     "budget_usd": (0, 99_999_999),  # what the column holds
@@ -61,7 +62,9 @@ def create(
     """Create a campaign on a recipe of ours, or on that at a path or URL (``recipe_source``), at ``recipe_commit``.
 
     It is *active* unless ``state`` says *planned*. ``created_by`` is its creator where ``by`` is no person. With
-    ``cloned_from`` the recipe is that campaign's incumbent. Raises PermissionDenied, or ValueError naming the bad field.
+    ``cloned_from`` the recipe is that campaign's incumbent.
+
+    Raises PermissionDenied, or ValueError naming the bad field.
     """
     rights.check(by, rights.begin, None)
     campaign = Campaign(created_by=by if isinstance(by, User) else created_by, cloned_from=cloned_from, **fields)
@@ -107,6 +110,8 @@ def _check(campaign: Campaign) -> None:
         raise ValueError("; ".join(said)) from error
     _check_bounds(campaign)
     _ = campaign.seeds, campaign.run_budget  # pydantic's own ValueError
+    if campaign.slug in RESERVED:
+        raise ValueError(f"slug: {campaign.slug!r} is an address of the pages; choose another")
     if campaign.state not in ("active", "planned"):
         raise ValueError("state: a campaign begins planned or active")
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 TIMEOUT_S = 30.0
 NAME, EMAIL = "Countersign", "countersign@localhost"
@@ -37,7 +37,7 @@ def git(
 
     Also raises subprocess.TimeoutExpired after ``within_s`` seconds.
     """
-    given = {"stdin": stdin} if not isinstance(stdin, bytes | None) else {"input": stdin}
+    given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
     done = subprocess.run(
         ["git", "-c", "core.autocrlf=false", "-c", "core.fsmonitor=false", *args],
         cwd=cwd,
@@ -45,7 +45,7 @@ def git(
         timeout=within_s,
         env=clean(cwd) | (env or {}),
         check=False,
-        **given,  # type: ignore[call-overload]
+        **given,
     )
     if done.returncode < 0:  # it refused nothing: whoever asked has to ask again
         raise ChildProcessError(f"git {args[0]} was ended by signal {-done.returncode} from outside")

@@ -56,9 +56,10 @@ class Source:
 
 @contextmanager
 def opened(where: str, at: str = "") -> Iterator[Source]:
-    """The recipe at ``where``, at the commit or branch ``at``. Raises ValueError naming ``recipe`` or ``recipe_commit``.
+    """The recipe at ``where``, at the commit or branch ``at``.
 
-    ``where`` is the name of a shipped recipe, an absolute path, or a URL that the operator allows.
+    ``where`` is the name of a shipped recipe, an absolute path, or a URL that the operator allows. Raises ValueError
+    naming ``recipe`` or ``recipe_commit``.
     """
     where, at = _plain(where, "recipe"), _plain(at, "recipe_commit")
     with tempfile.TemporaryDirectory(prefix="countersign-recipe-") as scratch:

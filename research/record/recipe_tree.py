@@ -1,4 +1,4 @@
-"""The files of a recipe before a campaign takes them: what is refused, in one sentence each, and how they are copied."""
+"""The files of a recipe before a campaign takes them: what is refused, each in a sentence, and how they are copied."""
 
 from __future__ import annotations
 

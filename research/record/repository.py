@@ -62,7 +62,7 @@ def put(fresh: Path, campaign: Campaign) -> None:
 
 
 def files_at(campaign: Campaign, commit: str) -> dict[str, str]:
-    """Path -> text of the files at ``commit`` that are text; the recipe's own first, and no more than a page can use."""
+    """Path -> text of the files at ``commit`` that are text: the recipe's own first, up to MAX_TEXTS_BYTES."""
     return dict(_files_at(path_of(campaign), commit)[0])
 
 

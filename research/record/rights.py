@@ -219,6 +219,13 @@ def steer(by: Actor, campaign: Campaign | None) -> str:
     return _needs(by, "research.steer_campaign", "Pausing and halting a campaign needs the right to steer it.")
 
 
+def try_out(by: Actor, campaign: Campaign | None) -> str:
+    """Let a few steps of the incumbent run, to see whether a campaign can start."""
+    if _holds(by, "research.steer_campaign", "research.add_campaign"):
+        return ""
+    return "Trying a campaign out needs the right to steer or to add campaigns."
+
+
 def write_notes(by: Actor, campaign: Campaign | None) -> str:
     return _needs(by, "research.steer_campaign", "Steering notes need the right to steer campaigns.")
 

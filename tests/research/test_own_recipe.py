@@ -187,8 +187,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a shown file that is not there": (remove("model.py"), "shown names 'model.py'.*no such file"),
     "a default out of bounds": (write("recipe.toml", RECIPE.replace("0.1", "2.0")), "lr: 2 is above its upper bound 1"),
     "a script that is not there": (
-        write("recipe.toml", '[recipe]\nkind = "command"\neditable = ["train.py"]\n[command]\nrun = ["{python}", "go.py"]\n'
-              '[metrics]\nreader = "json_lines"\nmetric = "loss"\n'),
+        write("recipe.toml", '[recipe]\nkind = "command"\neditable = ["train.py"]\n[command]\n'
+              'run = ["{python}", "go.py"]\n[metrics]\nreader = "json_lines"\nmetric = "loss"\n'),
         "run in .command. starts go.py, and there is no such file",
     ),
     "a link": (link, "data.bin is a link"),
@@ -214,21 +214,19 @@ def test_what_no_worker_could_run_is_refused_in_a_sentence_and_nothing_is_left_b
     nothing_is_left(Path(settings.REPOSITORIES))
 
 
-def test_what_only_a_folder_or_only_a_commit_can_hold_is_refused_too(
-    hers: Path, tmp_path: Path, settings: Any
-) -> None:
+def test_what_only_a_folder_or_only_a_commit_can_hold_is_refused_too(hers: Path, tmp_path: Path, settings: Any) -> None:
     pipe(hers)
-    with pytest.raises(ValueError, match="recipe: pipe is a special file"):
+    with pytest.raises(ValueError, match=r"recipe: pipe is a special file"):
         begin(hers)
     (hers / "pipe").unlink()
-    with pytest.raises(ValueError, match="recipe: .*is not a git repository.*leave the commit empty"):
+    with pytest.raises(ValueError, match=r"recipe: .*is not a git repository.*leave the commit empty"):
         begin(hers, "main")
     git(hers, "init", "-q", "-b", "main")
     with pytest.raises(ValueError, match=r"recipe: .* has no commit yet; commit there first"):
         begin(hers)
     git(hers, "add", "--all")
     git(hers, "commit", "-qm", "first")
-    with pytest.raises(ValueError, match="recipe_commit: .* has no commit or branch 'elsewhere'"):
+    with pytest.raises(ValueError, match=r"recipe_commit: .* has no commit or branch 'elsewhere'"):
         begin(hers, "elsewhere")
     for word, said in (("--upload-pack=x", "must not begin with a dash"), ("a\nb", "printable")):
         with pytest.raises(ValueError, match=f"recipe_commit: .*{said}"):
@@ -236,12 +234,12 @@ def test_what_only_a_folder_or_only_a_commit_can_hold_is_refused_too(
     pointer(hers)
     git(hers, "add", "--all")
     git(hers, "commit", "-qm", "a pointer")
-    with pytest.raises(ValueError, match="recipe: w.bin is a Git LFS pointer.*git lfs pull"):
+    with pytest.raises(ValueError, match=r"recipe: w.bin is a Git LFS pointer.*git lfs pull"):
         begin(hers)
     git(hers, "rm", "-q", "w.bin")
     submodule(hers)
     git(hers, "commit", "-qam", "a submodule")
-    with pytest.raises(ValueError, match="recipe: sub is a submodule"):
+    with pytest.raises(ValueError, match=r"recipe: sub is a submodule"):
         begin(hers)
     git(tmp_path, "clone", "-q", "--bare", "--filter=blob:none", f"file://{hers}", "partial.git")
     nothing_is_left(Path(settings.REPOSITORIES))
@@ -249,13 +247,13 @@ def test_what_only_a_folder_or_only_a_commit_can_hold_is_refused_too(
 
 def test_a_url_is_fetched_only_where_the_operator_allows_it(committed: Path, settings: Any) -> None:
     for url in ("https://git.lab.example/nano", "ssh://git@lab.example/nano", "git@lab.example:nano", "ext::sh -c id"):
-        with pytest.raises(ValueError, match="recipe: "):
+        with pytest.raises(ValueError, match=r"recipe: "):
             begin(url)
     settings.RECIPE_URLS = ("file://",)
-    with pytest.raises(ValueError, match="recipe: git could not fetch it: .*not allowed"):
+    with pytest.raises(ValueError, match=r"recipe: git could not fetch it: .*not allowed"):
         begin(f"file://{committed}")
     settings.RECIPE_URLS = ("http://127.0.0.1:9/",)
-    with pytest.raises(ValueError, match="recipe: git could not fetch it"):
+    with pytest.raises(ValueError, match=r"recipe: git could not fetch it"):
         begin("http://127.0.0.1:9/nano")
     nothing_is_left(Path(settings.REPOSITORIES))
 
