@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -13,7 +14,7 @@ from gpu_runner import contract
 from research.models import Campaign, Incumbent, Program
 from research.record import events, kinds, recipe_source, repository, rights, watch
 from research.record.recipe_source import Source
-from research.record.rights import Actor
+from research.record.rights import Actor, Agent
 
 GOAL = ("name", "goal", "program", "target_bpb")
 BUDGET = ("budget_gpu_hours", "budget_usd", "usd_per_gpu_hour")
@@ -67,6 +68,8 @@ def create(
     Raises PermissionDenied, or ValueError naming the bad field.
     """
     rights.check(by, rights.begin, None)
+    if isinstance(by, Agent):
+        _check_of_an_agent(recipe, fields)
     campaign = Campaign(created_by=by if isinstance(by, User) else created_by, cloned_from=cloned_from, **fields)
     _check(campaign)
     with (
@@ -83,6 +86,15 @@ def create(
         fact = kinds.CAMPAIGN_CREATED(commit=commit)
         events.record(fact, f"{campaign.name} began", by=rights.name_of(by), campaign=campaign, rows=rows)
     return campaign
+
+
+def _check_of_an_agent(recipe: str, fields: Mapping[str, Any]) -> None:
+    """What an agent begins runs nothing before a person starts it, and reads no folder of this machine."""
+    if recipe not in recipe_source.names():
+        known = ", ".join(recipe_source.names())
+        raise ValueError(f"recipe: an agent takes a shipped one ({known}); people name folders and addresses")
+    if fields.get("state") != "planned":
+        raise ValueError("state: what an agent begins is planned; a person starts it")
 
 
 def _place(cloned_from: Campaign | None, recipe: str, recipe_commit: str) -> tuple[str, str]:

@@ -48,6 +48,7 @@ class Agent:
     name: str
     campaign: int | None  # the only one that it sees; None: every one
     may_propose: bool
+    may_begin: bool = False  # campaigns, which wait as planned for a person to start them
 
 
 Actor = User | Agent | Part
@@ -211,6 +212,10 @@ def num_deciders(without: set[int]) -> int:
 
 
 def begin(by: Actor, _: None) -> str:
+    if isinstance(by, Agent):
+        return (
+            "" if by.may_begin else f"scope: the token of {by.name} begins no campaigns; make one with the scope begin"
+        )
     return _needs(by, "research.add_campaign", "Beginning a campaign needs the right to add campaigns.")
 
 

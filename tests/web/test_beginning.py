@@ -49,8 +49,8 @@ def danas_browser(dana: User) -> Client:
 def box(db: None) -> Worker:
     """A worker that was heard of just now, and has the corpus."""
     return builders.make_worker(
-        hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=approval.lock_sha256(), datasets={"stdlib": SHA},
-        hardware={"memory_mib": 8_000}, seen_at=timezone.now(),
+        hardware_class="cpu-x86_64", sandbox_level="bubblewrap", lock_sha256=approval.lock_sha256(),
+        datasets={"stdlib": SHA}, hardware={"memory_mib": 8_000}, seen_at=timezone.now(),
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def words_of(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
-def test_dana_begins_a_campaign_planned_and_what_is_left_empty_is_filled_in(danas_browser: Client, box: Worker) -> None:
+def test_dana_begins_a_campaign_planned_and_what_is_left_out_is_filled_in(danas_browser: Client, box: Worker) -> None:
     page = text_of(danas_browser, "/campaigns/new/")
     assert 'name="run_budget_amount" value="655360"' in page, "the recipe recommends it"
     assert 'name="dataset" value="stdlib"' in page, "the worker has it"

@@ -220,12 +220,23 @@ class BeginForm(CampaignForm):
             self.add_error("slug", "Write one: the name gives none (letters, digits, dashes).")
         elif Campaign.objects.filter(slug=values.get("slug")).exists():
             self.add_error("slug", f"There is a campaign {values['slug']!r} already; choose another.")
+        if "run_budget_amount" in self.errors and not self.data.get("run_budget_amount"):
+            self._say_what_is_wrong_with_the_recipe()
         if values.get("dataset") and not values.get("dataset_sha256") and "dataset_sha256" not in self.errors:
             try:
                 values["dataset_sha256"] = datasets.sha256_of(values["dataset"])
             except ValueError as error:
                 self.take(error)
         return values
+
+    def _say_what_is_wrong_with_the_recipe(self) -> None:
+        """The recipe would have said the budget, had it been read: that is what is to be mended first."""
+        try:
+            with recipe_source.opened(str(self.data.get("recipe", "")), str(self.data.get("recipe_commit", ""))):
+                pass
+        except ValueError as error:
+            del self.errors["run_budget_amount"]
+            self.take(error)
 
     def validate_unique(self) -> None:
         """``clean`` says it, with the way out."""
