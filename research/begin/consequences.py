@@ -11,12 +11,6 @@ from research.record import campaigns, ledger
 SIGNED = campaigns.SEEDS  # what a digest covers of what may be changed
 
 
-def changed(campaign: Campaign, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``wanted`` that differ from what is set now."""
-    now = Campaign.objects.get(pk=campaign.pk)
-    return {name: value for name, value in wanted.items() if getattr(now, name) != value}
-
-
 def of(campaign: Campaign, wanted: Mapping[str, Any]) -> list[str]:
     """Sentences, the gravest first; ``wanted`` holds only what differs. Empty where nothing becomes stale or stops."""
     said = _of_the_seeds(campaign, wanted) if wanted.keys() & set(SIGNED) else []
@@ -39,27 +33,21 @@ def _of_the_seeds(campaign: Campaign, wanted: Mapping[str, Any]) -> list[str]:
     num_running = open_ones.filter(state="running").count()
     num_own = campaign.runs.filter(purpose="baseline", incumbent=campaign.incumbent, state="finished").count()
     said = []
-    if num_waiting or num_approved:
-        parts = [
-            f"{num} {word}" for num, word in ((num_waiting, "waiting for review"), (num_approved, "approved")) if num
-        ]
+    if num := num_waiting + num_approved:
+        states = ((num_waiting, "waiting for review"), (num_approved, "approved"))
+        parts = ", ".join(f"{some} {word}" for some, word in states if some)
+        proposals = "1 proposal goes" if num == 1 else f"{num} proposals go"
         said.append(
-            f"{_proposals(num_waiting + num_approved)} go stale ({', '.join(parts)}): what was signed holds the old"
-            " policy. They are rebased and asked for again."
+            f"{proposals} stale ({parts}): what was signed holds the old policy. Stale ones are rebased and asked for"
+            " again."
         )
     if num_own:
-        said.append(f"{_runs(num_own)} of the incumbent's own were made under the old policy, and are made again.")
+        runs = "1 run of the incumbent's own was" if num_own == 1 else f"{num_own} runs of the incumbent's own were"
+        said.append(f"{runs} made under the old policy: new ones are made.")
     if num_running:
-        said.append(f"{_proposals(num_running)} that run are judged as they were signed, by the old policy.")
+        running = "1 proposal that runs is" if num_running == 1 else f"{num_running} proposals that run are"
+        said.append(f"{running} judged by the old policy, as it was signed.")
     return said
-
-
-def _proposals(num: int) -> str:
-    return f"{num} proposal{'' if num == 1 else 's'}"
-
-
-def _runs(num: int) -> str:
-    return f"{num} run{'' if num == 1 else 's'}"
 
 
 def _spent(campaign: Campaign, wanted: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from research.record.rights import Actor
 
 SANDBOXES = ("bubblewrap", "landlock", "none")
 MAX_PROGRAM = 20_000
+HALF = {"span": "half"}  # of the row on a page; others take a quarter
 YES_OR_NO = [("False", "no"), ("True", "yes")]
 
 
@@ -36,6 +37,10 @@ class Prose(forms.CharField):
 
     def to_python(self, value: Any) -> str:
         return readable((super().to_python(value) or "").replace("\r\n", "\n"))
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Not by the line ends of a browser, nor by a last one that is taken off."""
+        return self.to_python(initial) != self.to_python(data)
 
 
 class Switch(forms.TypedChoiceField):
@@ -52,6 +57,9 @@ class Switch(forms.TypedChoiceField):
 
     def prepare_value(self, value: Any) -> Any:
         return self.to_python(value)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self.to_python(initial) != self.to_python(data)
 
 
 class Group:
@@ -72,16 +80,16 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
         ("Policy", "what may wait, and how long", ("approval_ttl_h", "deadline_s", *campaigns.PACE)),
     ]
 
-    name = forms.CharField(max_length=120, help_text="As people call it.")
+    name = forms.CharField(max_length=120, widget=forms.TextInput(HALF), help_text="As people call it.")
     goal = Prose(
         max_length=4_000,
-        widget=forms.Textarea({"rows": 2, "wide": True}),
+        widget=forms.Textarea({"rows": 2, "span": "wide"}),
         help_text="What is to be reached, in one or two sentences.",
     )
     program = Prose(
         max_length=MAX_PROGRAM,
         required=False,
-        widget=forms.Textarea({"rows": 7, "wide": True}),
+        widget=forms.Textarea({"rows": 7, "span": "wide"}),
         help_text="Research directions, in your words: Claude reads them first.",
     )
     in_batches = Switch(required=False, label="In batches", help_text="Half the price; answers take up to a day.")
@@ -91,21 +99,21 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
         fields = (*campaigns.GOAL, *campaigns.BUDGET, *campaigns.POLICY, *campaigns.PACE)
         labels: ClassVar[dict[str, str]] = {
             "target_bpb": "Target (optional)",
-            "budget_gpu_hours": "GPU-hours (empty: no limit)",
-            "budget_usd": "Dollars (empty: no limit)",
-            "usd_per_gpu_hour": "Price of a GPU-hour, $",
-            "min_pairs": "Fewest pairs of seeds",
-            "max_pairs": "Most pairs of seeds",
+            "budget_gpu_hours": "GPU-hours",
+            "budget_usd": "Dollars",
+            "usd_per_gpu_hour": "$ a GPU-hour",
+            "min_pairs": "Fewest pairs",
+            "max_pairs": "Most pairs",
             "min_effect_bpb": "Smallest effect",
-            "approval_ttl_h": "An approval holds, hours",
-            "deadline_s": "A training may take, seconds",
-            "num_waiting": "Proposals kept waiting",
-            "max_agent_open": "Open proposals of agents",
+            "approval_ttl_h": "Approval holds, hours",
+            "deadline_s": "Deadline, seconds",
+            "num_waiting": "Kept waiting",
+            "max_agent_open": "Agents’ proposals",
         }
         help_texts: ClassVar[dict[str, str]] = {
             "target_bpb": "A value of the metric at which it is reached.",
-            "budget_gpu_hours": "Spent by runs; then it rests.",
-            "budget_usd": "Machines and Claude together.",
+            "budget_gpu_hours": "Spent by runs; empty: no limit.",
+            "budget_usd": "Machines and Claude; empty: no limit.",
             "usd_per_gpu_hour": "Empty: machines cost nothing in the ledger.",
             "min_pairs": "Fewer than three can prove nothing.",
             "max_pairs": "Then it is judged as it stands.",
@@ -114,7 +122,7 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
             "approval_ttl_h": "Then the proposal goes stale.",
             "deadline_s": "Wall clock of one training process.",
             "num_waiting": "Claude drafts until so many wait.",
-            "max_agent_open": "0 takes none.",
+            "max_agent_open": "Open at once; 0 takes none.",
         }
 
     def clean(self) -> dict[str, Any]:
@@ -134,6 +142,11 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the
     def _take(self, found: Any) -> None:
         name = str(found["loc"][0]) if found["loc"] else "max_pairs"
         self.add_error(name, str(found["msg"]).removeprefix("Value error, "))
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What differs from what is set now, as far as it may be so."""
+        return {name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data}
 
     @property
     def groups(self) -> list[Group]:
@@ -172,14 +185,23 @@ class BeginForm(CampaignForm):
         *CampaignForm.GROUPS[1:],
     ]  # fmt: skip
 
-    slug = forms.SlugField(max_length=50, required=False, help_text="In addresses and git; empty: made from the name.")
+    slug = forms.SlugField(
+        max_length=50,
+        required=False,
+        widget=forms.TextInput(HALF),
+        help_text="In addresses and git; empty: made from the name.",
+    )
     recipe = forms.CharField(
         max_length=recipe_source.MAX_ORIGIN,
-        widget=forms.TextInput({"list": "recipes", "wide": True}),
+        widget=forms.TextInput({"list": "recipes", "span": "half"}),
         help_text="A shipped one by name, or a git repository or folder on the web machine: /home/alice/nano",
     )
     recipe_commit = forms.CharField(
-        max_length=200, required=False, label="Commit or branch", help_text="Empty: what is checked out there."
+        max_length=200,
+        required=False,
+        label="Commit or branch",
+        widget=forms.TextInput(HALF),
+        help_text="Empty: what is checked out there.",
     )
     dataset = forms.CharField(
         max_length=60, widget=forms.TextInput({"list": "datasets"}), help_text="By name, as a worker has it."
@@ -196,7 +218,7 @@ class BeginForm(CampaignForm):
     direction = forms.ChoiceField(choices=[("lower", "lower is better"), ("higher", "higher is better")])
     judges_self_reported = Switch(
         required=False,
-        label="Judge self-reported numbers",
+        label="Judge self-reports",
         help_text="The trainer's own word; never mixed with others.",
     )
     sandbox_level = forms.ChoiceField(
@@ -235,7 +257,7 @@ class BeginForm(CampaignForm):
             with recipe_source.opened(str(self.data.get("recipe", "")), str(self.data.get("recipe_commit", ""))):
                 pass
         except ValueError as error:
-            del self.errors["run_budget_amount"]
+            self.errors["run_budget_amount"] = self.error_class(["Say it, or mend the recipe, which says it."])
             self.take(error)
 
     def validate_unique(self) -> None:
@@ -316,6 +338,11 @@ def of_machines() -> dict[str, Any]:
     dataset = names[0] if len(names) == 1 else "stdlib" if "stdlib" in names or not names else names[0]
     levels = {worker.sandbox_level for worker in datasets.here()} & set(SANDBOXES)
     return {"dataset": dataset, "sandbox_level": next((one for one in SANDBOXES if one in levels), SANDBOXES[0])}
+
+
+def tidy(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Whole numbers without their ".0", as a person writes them."""
+    return {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in values.items()}
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from gpu_runner import contract
 from research.begin import datasets, forecast
 from research.models import Campaign
 from research.record import recipe_source, rights
-from webapp.beginning.form import BeginForm, filled, of_recipe
+from webapp.beginning.form import BeginForm, filled, of_recipe, tidy
 from webapp.pages.access import person, reader
 
 # What the page's recipe says anew each time that it is read; the rest stays as it was typed.
@@ -55,11 +55,7 @@ def _initial(typed: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in typed.items() if name in BeginForm.base_fields}
     if "read" in typed:
         kept = {name: value for name, value in kept.items() if name not in OF_THE_RECIPE}
-    return {name: _tidy(value) for name, value in filled(kept).items()}
-
-
-def _tidy(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return tidy(filled(kept))
 
 
 def _drawn(request: HttpRequest, form: BeginForm, typed: Mapping[str, Any]) -> HttpResponse:
@@ -105,6 +101,5 @@ class _Read:
             "Knobs": ", ".join(knob.key for knob in recipe.knobs[:MAX_FACTS])
             + (" …" if recipe.knobs[MAX_FACTS:] else ""),
             "Files": f"{len(source.entries):,}, {source.num_bytes / 1e6:,.2f} MB",
-            "Commit": source.commit[:10] or "a folder as it lies",
-        }
+        } | ({"Commit": source.commit[:10]} if source.commit else {})
         self.says = of_recipe(recipe)

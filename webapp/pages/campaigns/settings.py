@@ -16,7 +16,7 @@ from research.begin import consequences, forecast
 from research.models import Campaign, Program
 from research.record import campaigns, rights
 from research.record.rights import Right
-from webapp.beginning.form import CampaignForm
+from webapp.beginning.form import CampaignForm, tidy
 from webapp.beginning.shown import FIXED
 from webapp.pages.access import campaign_for, person, reader
 from webapp.pages.forms import CloneForm
@@ -35,7 +35,7 @@ def settings(request: HttpRequest, slug: str) -> HttpResponse:
         rights.check(person(request), rights.set_pace, chosen)
     said: list[str] = []
     if request.method == "POST" and form.is_valid():
-        wanted = consequences.changed(chosen, form.cleaned_data)
+        wanted = form.changed
         said = consequences.of(chosen, wanted)
         if not said or "knowingly" in request.POST:
             campaigns.change(campaign_for(person(request), slug), by=person(request), **wanted)
@@ -52,8 +52,7 @@ def costs(request: HttpRequest, slug: str) -> HttpResponse:
     chosen = campaign_for(person(request), slug)
     form = _form(request, chosen)
     form.is_valid()
-    wanted = consequences.changed(chosen, {n: v for n, v in form.cleaned_data.items() if n not in form.errors})
-    said = {"consequences": consequences.of(chosen, wanted), "costs": _sentences(chosen, form)}
+    said = {"consequences": consequences.of(chosen, form.changed), "costs": _sentences(chosen, form)}
     return render(request, "campaigns/_costs.html", said)
 
 
@@ -92,9 +91,9 @@ def _form(request: HttpRequest, chosen: Campaign, *, unbound: bool = False) -> C
     of_it = Campaign.objects.get(pk=chosen.pk)
     given: dict[str, Any] | None = None
     if request.method == "POST" and not unbound:  # a field that the page did not send stays as it is
-        kept = {name: value for name, value in model_to_dict(of_it).items() if value is not None}
+        kept = {name: value for name, value in tidy(model_to_dict(of_it)).items() if value is not None}
         given = kept | request.POST.dict()
-    form = CampaignForm(given, instance=of_it)
+    form = CampaignForm(given, instance=of_it, initial=tidy(model_to_dict(of_it)))
     for name in list(form.fields):
         right: Right[Campaign] = rights.set_pace if name in campaigns.PACE else rights.set_policy
         if not rights.may(person(request), right, chosen):
