@@ -18,6 +18,7 @@ from gpu_runner.contract.wire import Wire
 # What may stand in braces in a word of `run` and in a value of `env`; beside it the key of any knob.
 PLACEHOLDERS = ("python", "seed", "seconds", "tokens", "steps", "data", "out", "overrides")
 IN_BRACES = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\})")  # {{this}} is a word in braces
+OURS = "val_bpb"  # the trusted scorer's number, and nobody else's
 MAX_WORDS, MAX_PATTERNS, MAX_PATTERN_CHARS = 200, 8, 500
 _REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{)")
 
@@ -84,6 +85,8 @@ class Command(Wire):
     overrides: Overrides = Overrides()
     environment: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9_.-]{0,39})?$")  # empty: the worker's own packages
     layout: Literal["ours", "nanogpt", "llmc"] = "ours"  # of {data}
+    data_at: Path | None = None  # where {data} also stands in the trainer's own copy, as nanoGPT's data/NAME
+    data_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,40}$")  # of llmc's files, as fineweb_
     steps: int | None = Field(default=None, ge=1)  # what {steps} is in a run that is not a smoke run
     ends: Literal["itself", "told"] = "itself"  # told: SIGTERM when the seconds of its budget are over
 
@@ -127,7 +130,7 @@ class Metrics(Wire):
     reader: Literal["json_lines", "regex", "tensorboard", "block"]
     metric: str = Field(pattern=r"^[a-z][a-z0-9_/]{0,63}$")  # what people call it
     key: Key = ""  # what the trainer calls it: a JSON key, a group's name, a tag; empty: the same
-    unit: Annotated[str, Field(max_length=40), AfterValidator(_readable)] = ""
+    unit: Annotated[str, Field(max_length=40), AfterValidator(_readable)] = ""  # such as nats per token
     direction: Literal["lower", "higher"] = "lower"  # which is better
     pattern: tuple[Pattern, ...] = Field(default=(), max_length=MAX_PATTERNS)  # of regex: each has named groups
     file: Path | None = None  # read instead of stdout; for tensorboard a folder. Inside of {out} or of the source
@@ -139,6 +142,15 @@ class Metrics(Wire):
     def reads(self) -> str:
         """The trainer's own name of the metric."""
         return self.key or self.metric
+
+    @model_validator(mode="after")
+    def _is_its_own(self) -> Metrics:
+        if self.metric == OURS:
+            raise ValueError(
+                f"metric: {OURS} is what the trusted scorer measures; call the trainer's own reported_{OURS}, with"
+                f' key = "{OURS}"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_its_reader(self) -> Metrics:
@@ -156,12 +168,17 @@ class Metrics(Wire):
 
 
 class Model(Wire):
-    """How a trained model is opened by the trusted scorer: ``function(checkpoint, knobs)`` of ``file``.
+    """How a trained model is opened by the trusted scorer, as it opens any: ``function(config)`` of ``file``.
 
-    It gets the path of the checkpoint and the values of all knobs, and gives a torch module whose ``forward`` turns
-    tokens ``[B, T]`` into logits ``[B, T, vocabulary]``. ``checkpoint`` is a path inside of {out}, or of the source.
+    ``config`` holds the values of all knobs by their keys, vocab_size and seq_len; the function gives a torch module
+    whose ``forward`` turns tokens ``[B, T]`` into logits ``[B, T, vocabulary]``. Its weights are taken from
+    ``checkpoint`` (safetensors, or what torch.load reads with weights_only), a path in {out} or in the source.
     """
 
     file: Path
-    function: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,79}$")
+    function: str = Field(default="build_model", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,79}$")
     checkpoint: Path
+    weights: Key = ""  # where in the checkpoint, as model or state.model; empty: where they usually are
+    seq_len: int | str = Field(
+        union_mode="left_to_right"
+    )  # rows of which the model is asked: a number, or a knob's key

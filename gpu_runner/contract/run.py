@@ -100,6 +100,7 @@ class Claim(Wire):
     hardware_class: HardwareClass
     sandbox_level: SandboxLevel
     lock_sha256: Sha256
+    environments: list[Sha256] = Field(default=[], max_length=20)  # of the packages of each that is declared here
 
 
 class Lease(Wire):
@@ -118,3 +119,6 @@ class Hello(Wire):
     sandbox_level: SandboxLevel
     lock_sha256: Sha256
     datasets: Annotated[dict[DatasetName, Sha256], Field(max_length=200)] = {}  # name -> hash of its manifest
+    environments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")], Sha256] = Field(
+        default={}, max_length=20
+    )  # declared by its operator: name -> sha256 of its packages

@@ -6,6 +6,7 @@ the sandbox of a worker, and the scorer on what came of them. It may run while t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from research.begin import datasets, forecast
 from research.gates import smoke
 from research.lifecycle import RUN_LIVE, LostRace
 from research.models import Campaign, Run, Worker
-from research.record import approval, learn, ledger, moves, repository, rights
+from research.record import approval, learn, ledger, moves, repository, rights, self_reported
 from research.record.rights import Actor
 from research.runs import dispatch
 
@@ -42,7 +43,7 @@ class Line:
 
 def lines(campaign: Campaign) -> list[Line]:
     """Every line, in the order in which one would mend them."""
-    workers = list(datasets.fitting(campaign).order_by("name"))
+    workers = [w for w in datasets.fitting(campaign).order_by("name") if datasets.has_packages(campaign, w)]
     tried = last_try(campaign)
     return [
         _recipe(campaign),
@@ -129,6 +130,8 @@ def _misfit(campaign: Campaign, worker: Worker) -> str:
         return f"{worker.name} has the sandbox {worker.sandbox_level}, wanted is {campaign.sandbox_level}"
     if campaign.hardware_class and worker.hardware_class != campaign.hardware_class:
         return f"{worker.name} is {worker.hardware_class}, wanted is {campaign.hardware_class}"
+    if not datasets.has_packages(campaign, worker):
+        return f"{worker.name} declares no environment with the packages that the recipe trains with"
     return f"{worker.name} is installed from another constraints.txt"
 
 
@@ -172,8 +175,17 @@ def _scored(tried: Run | None) -> Line:
         todo = "The scorer has to open the checkpoint: see its sentence, mend the recipe, try it again."
         return Line(name=name, light="red", found=why or "it could not be scored", todo=todo, run=tried.pk)
     if score.val_bpb is None:
-        return Line(name=name, light="amber", found="the trainer reported its number itself", run=tried.pk)
+        return _self_reported(name, tried, score.self_reported or {})
     return Line(name=name, light="green", found=f"{score.val_bpb:.4f} bpb after the few steps", run=tried.pk)
+
+
+def _self_reported(name: str, tried: Run, said: dict[str, Any]) -> Line:
+    if said.get("value") is None:
+        found = f"the trainer did not say its {said.get('metric', 'metric')} within the few steps"
+        todo = "Let run in [command] of recipe.toml name {steps}; else the first whole run shows whether it ever does."
+        return Line(name=name, light="amber", found=found, todo=todo, run=tried.pk)
+    found = f"self-reported by the trainer, not measured: {said['metric']} {said['value']:g}"
+    return Line(name=name, light="amber", found=found, run=tried.pk)
 
 
 def _memory(tried: Run | None, workers: list[Worker]) -> Line:
@@ -212,10 +224,10 @@ def _deadline(campaign: Campaign) -> Line:
 
 
 def _noise(campaign: Campaign) -> Line:
-    measured = learn.noise(campaign)
-    if measured.sd_bpb is None and campaign.cloned_from is not None:
-        measured = learn.noise(campaign.cloned_from)
-    if (sd := measured.sd_bpb) is None:
+    sd = _noise_sd(campaign)
+    if sd is None and campaign.cloned_from is not None:
+        sd = _noise_sd(campaign.cloned_from)
+    if not sd:
         found = f"planned: the first verdicts measure it, from {_count(campaign.min_pairs, 'pair')} each"
         return Line(name="Noise of a pair", light="green", found=found)
     found = (
@@ -225,6 +237,14 @@ def _noise(campaign: Campaign) -> Line:
         return Line(name="Noise of a pair", light="green", found=found)
     todo = f"{_count(campaign.max_pairs, 'pair')} will rarely show so small an effect: allow more, or raise it."
     return Line(name="Noise of a pair", light="amber", found=found, todo=todo)
+
+
+def _noise_sd(campaign: Campaign) -> float | None:
+    """In the unit of the campaign's metric; None below two degrees of freedom."""
+    if not campaign.is_self_reported:
+        return learn.noise(campaign).sd_bpb
+    sum_of_squares, degrees_of_freedom = self_reported.noise(campaign)
+    return math.sqrt(sum_of_squares / degrees_of_freedom) if degrees_of_freedom > 1 else None
 
 
 def _budget(campaign: Campaign) -> Line:

@@ -34,6 +34,11 @@ def fitting(campaign: Campaign) -> QuerySet[Worker]:
     return same.filter(hardware_class=campaign.hardware_class) if campaign.hardware_class else same
 
 
+def has_packages(campaign: Campaign, worker: Worker) -> bool:
+    """Whether the worker declares the environment that the campaign's recipe trains in, with the same packages."""
+    return campaign.environment_sha256 in ("", *worker.environments.values())
+
+
 def known() -> list[Dataset]:
     """Every dataset that an enabled worker has or a campaign uses, by name."""
     found: dict[tuple[str, str], list[str]] = {}

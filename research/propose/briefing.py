@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 
 from django.db.models import F, Max
 
 from gpu_runner import contract
 from research import lifecycle
-from research.change.drafts import Brief, Draft, Edit, Override, Prediction
+from research.change.drafts import Brief, Draft, Edit, Override, Prediction, Word
 from research.models import Campaign, Incumbent, Revision
 from research.propose import dynamics, notes, statement
-from research.record import learn, ledger, repository
+from research.record import learn, ledger, repository, self_reported
 
 MAX_CHARS = 600_000  # of the recipe's files together: a prompt holds the ledger, too
 MAX_NAMED = 200  # files that a proposer is told of by name
@@ -21,7 +22,8 @@ def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None)
     """The brief of ``campaign`` for a proposer."""
     incumbent = campaign.incumbent
     files = repository.files_at(campaign, incumbent.commit)
-    told = _told(files)
+    recipe = contract.parse_recipe(files["recipe.toml"])
+    told = _told(recipe, files)
     return Brief(
         campaign=campaign.name,
         goal=campaign.goal,
@@ -42,12 +44,24 @@ def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None)
         log_tails=dynamics.log_tails(campaign),
         notes=notes.notes(campaign),
         num_since_keep=learn.num_since_keep(incumbent),
+        word=_word(campaign) if recipe.is_self_reported else None,
     )
 
 
-def _told(files: dict[str, str]) -> dict[str, str]:
+def _word(campaign: Campaign) -> Word:
+    sum_of_squares, degrees_of_freedom = self_reported.noise(campaign)
+    return Word(
+        metric=campaign.metric,
+        unit=campaign.metric_unit,
+        direction=campaign.direction,
+        is_judged=campaign.judges_self_reported,
+        incumbent=self_reported.mean(campaign.incumbent),
+        noise_sd=math.sqrt(sum_of_squares / degrees_of_freedom) if degrees_of_freedom > 1 else None,
+    )
+
+
+def _told(recipe: contract.Recipe, files: dict[str, str]) -> dict[str, str]:
     """What a proposer reads of the recipe: recipe.toml, what may be edited, and what it says is shown."""
-    recipe = contract.parse_recipe(files["recipe.toml"])
     told, room = dict[str, str](), MAX_CHARS
     for path in dict.fromkeys(("recipe.toml", *recipe.editable, *recipe.shown)):
         room -= len(files.get(path, ""))

@@ -12,7 +12,7 @@ from django.db.models import Max
 
 from gpu_runner import contract
 from research.models import Campaign, Incumbent, Program
-from research.record import events, kinds, recipe_source, repository, rights, watch
+from research.record import events, foreign, kinds, recipe_source, repository, rights, watch
 from research.record.recipe_source import Source
 from research.record.rights import Actor, Agent
 
@@ -36,6 +36,7 @@ MEASURED = (
     "sandbox_level",
 )
 CLONED = (*GOAL, *BUDGET, *POLICY, *PACE, *MEASURED)
+MEASURED_BY_US = ("val_bpb", "lower")
 RESERVED = ("new",)  # pages/urls.py
 BOUNDS: dict[str, tuple[int, int]] = {
     "budget_gpu_hours": (0, 10_000_000),
@@ -112,6 +113,18 @@ def _take_recipe(campaign: Campaign, source: Source) -> None:
     command = source.recipe.command
     if command is not None and (problem := command.problem_with_budget(campaign.run_budget_kind)) is not None:
         raise ValueError(f"run_budget_kind: {problem.removeprefix('run budget: ')}")
+    _check_metric(campaign, source.recipe)
+    foreign.settle(campaign, source.recipe)
+
+
+def _check_metric(campaign: Campaign, recipe: contract.Recipe) -> None:
+    """Raises ValueError where the campaign names another metric than its recipe gives."""
+    asked = (campaign.metric, campaign.direction)
+    told = recipe.metrics if recipe.is_self_reported else None
+    if told is None and asked != MEASURED_BY_US:
+        raise ValueError("metric: the trusted scorer measures val_bpb, where lower is better; name that one")
+    if told is not None and asked not in (MEASURED_BY_US, (told.metric, told.direction)):
+        raise ValueError(f"metric: the recipe's trainer reports {told.metric}, where {told.direction} is better")
 
 
 def _check(campaign: Campaign) -> None:
