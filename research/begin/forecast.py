@@ -183,8 +183,8 @@ def _of_the_hours(campaign: Campaign, run_s: float, machines: int) -> str:
     hours = campaign.budget_gpu_hours
     if hours is None:
         return "No limit: it goes on until somebody pauses it."
-    when = _time(hours * 3600 / machines)
-    return f"{hours:g} GPU-hours: {of_hours(campaign, hours, run_s)}; spent after {when} without a break."
+    when, given = _time(hours * 3600 / machines), f"{hours:g} GPU-hour{'' if hours == 1 else 's'}"
+    return f"{given}: {of_hours(campaign, hours, run_s)}; spent after {when} without a break."
 
 
 def _of_the_dollars(campaign: Campaign, run_s: float) -> str:

@@ -113,17 +113,15 @@ def _take_recipe(campaign: Campaign, source: Source) -> None:
     command = source.recipe.command
     if command is not None and (problem := command.problem_with_budget(campaign.run_budget_kind)) is not None:
         raise ValueError(f"run_budget_kind: {problem.removeprefix('run budget: ')}")
-    _check_metric(campaign, source.recipe)
     foreign.settle(campaign, source.recipe)
 
 
-def _check_metric(campaign: Campaign, recipe: contract.Recipe) -> None:
-    """Raises ValueError where the campaign names another metric than its recipe gives."""
-    asked = (campaign.metric, campaign.direction)
+def check_metric(metric: str, direction: str, recipe: contract.Recipe) -> None:
+    """Raises ValueError where somebody asks for another metric than the recipe gives."""
     told = recipe.metrics if recipe.is_self_reported else None
-    if told is None and asked != MEASURED_BY_US:
+    if told is None and (metric, direction) != MEASURED_BY_US:
         raise ValueError("metric: the trusted scorer measures val_bpb, where lower is better; name that one")
-    if told is not None and asked not in (MEASURED_BY_US, (told.metric, told.direction)):
+    if told is not None and (metric, direction) not in (MEASURED_BY_US, (told.metric, told.direction)):
         raise ValueError(f"metric: the recipe's trainer reports {told.metric}, where {told.direction} is better")
 
 

@@ -63,17 +63,30 @@ def opened(where: str, at: str = "") -> Iterator[Source]:
     """
     where, at = _plain(where, "recipe"), _plain(at, "recipe_commit")
     with tempfile.TemporaryDirectory(prefix="countersign-recipe-") as scratch:
-        bare = Path(scratch) / "objects.git"
-        if _URL.match(where):
-            git.init(bare)
-            commit = _fetched(bare, where, at)
-            yield _of_commit(bare, commit, where, f"{commit}^{{tree}}")
-        elif not where.startswith("/"):
-            if at:
-                raise ValueError("recipe_commit: a shipped recipe has one version; leave it empty")
-            yield _of_folder(shipped(where), origin=f"shipped: {where}")
-        else:
-            yield _of_path(Path(where), at, bare)
+        with _in_time():
+            source = _looked_at(where, at, Path(scratch) / "objects.git")
+        yield source
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
+    except subprocess.TimeoutExpired as late:
+        raise ValueError(f"recipe: git did not read it within {late.timeout:g} s; is its disk busy?") from late
+
+
+def _looked_at(where: str, at: str, bare: Path) -> Source:
+    """``bare`` is where a repository may be made through which the source's objects are read."""
+    if _URL.match(where):
+        git.init(bare)
+        commit = _fetched(bare, where, at)
+        return _of_commit(bare, commit, where, f"{commit}^{{tree}}")
+    if where.startswith("/"):
+        return _of_path(Path(where), at, bare)
+    if at:
+        raise ValueError("recipe_commit: a shipped recipe has one version; leave it empty")
+    return _of_folder(shipped(where), origin=f"shipped: {where}")
 
 
 def _plain(text: str, field: str) -> str:
@@ -122,10 +135,11 @@ def _is_bare(path: Path) -> bool:
 
 def _of_folder(folder: Path, *, origin: str) -> Source:
     entries = recipe_tree.scanned(folder)
-    recipe, text = recipe_tree.checked(entries, lambda path: (folder / path).read_bytes(), origin)
+    recipe, text = recipe_tree.checked(entries, lambda path: recipe_tree.body_of(folder, path), origin)
 
     def copy(bare: Path, message: str) -> str:
-        return recipe_tree.imported(bare, folder, entries, message)
+        with _in_time():
+            return recipe_tree.imported(bare, folder, entries, message)
 
     return Source(
         recipe=recipe, recipe_toml=text, origin=origin, commit="", entries=entries, remarks=(), copy_into=copy
@@ -222,7 +236,8 @@ def _of_commit(bare: Path, commit: str, origin: str, tree: str) -> Source:
     recipe, text = recipe_tree.checked(entries, read, f"{origin} at {commit[:10]}")
 
     def copy(fresh: Path, message: str) -> str:
-        return _repacked(fresh, bare, tree, message)
+        with _in_time():
+            return _repacked(fresh, bare, tree, message)
 
     return Source(
         recipe=recipe, recipe_toml=text, origin=origin, commit=commit, entries=entries, remarks=(), copy_into=copy
@@ -249,7 +264,8 @@ def _repacked(fresh: Path, bare: Path, tree: str, message: str) -> str:
 
 def _fetched(bare: Path, url: str, at: str) -> str:
     """Fetch one commit, and nothing before it, within the size cap. Returns the commit."""
-    if not any(url.startswith(allowed) for allowed in settings.RECIPE_URLS):
+    climbs = any(part in url.lower() for part in ("/../", "/./", "%2e", "%2f", "\\")) or url.endswith("/..")
+    if climbs or not any(url.startswith(allowed) for allowed in settings.RECIPE_URLS):
         allowed = ", ".join(settings.RECIPE_URLS) or "none"
         raise ValueError(
             f"recipe: this address is not among those that COUNTERSIGN_RECIPE_URLS allows ({allowed}); clone it on the"
@@ -280,7 +296,7 @@ _ENV = {
 
 
 def _why_not_fetched(said: str) -> str:
-    if "File too large" in said or "signal 25" in said or "SIGXFSZ" in said:
-        return f"it is larger than {settings.RECIPE_MB} MB (COUNTERSIGN_RECIPE_MB)"
+    if "index-pack" in said or "File too large" in said:  # it is what writes the pack, and was ended at the cap
+        return f"it is larger than {settings.RECIPE_MB} MB (COUNTERSIGN_RECIPE_MB), or the disk here is full"
     words = " ".join("".join(c if c.isprintable() else " " for c in said).split())[-300:]
     return f"git could not fetch it: {words or 'it gave no reason'}"

@@ -126,6 +126,15 @@ def _text(path: str, body: bytes) -> str:
         raise ValueError(f"recipe: {path} is not UTF-8 from byte {error.start:,} on; save it as UTF-8") from error
 
 
+def body_of(folder: Path, path: str) -> bytes:
+    """What is in a file; a link that came into its place since ``scanned`` is not followed."""
+    try:
+        with open(os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(f"recipe: {path} cannot be read: {error.strerror}") from error
+
+
 def refuse_pointers(entries: list[Entry], read: Callable[[list[Entry]], Iterable[bytes]]) -> None:
     """Raise ValueError for a file that is a pointer of Git LFS."""
     small = [entry for entry in entries if entry.size in POINTER_BYTES and entry.mode not in (git.LINK, git.SUBMODULE)]
@@ -140,7 +149,7 @@ def imported(bare: Path, folder: Path, entries: list[Entry], message: str) -> st
     with tempfile.TemporaryFile(dir=bare) as stream:
         stream.write(head.encode() + git.counted(message.encode()))
         for entry in entries:
-            body = (folder / entry.path).read_bytes()
+            body = body_of(folder, entry.path)
             stream.write(b"M %b inline %b\n" % (entry.mode.encode(), git.quoted(entry.path)) + git.counted(body))
         stream.write(b"get-mark :1\n")
         stream.seek(0)

@@ -125,13 +125,20 @@ def test_the_prompt_shows_what_may_be_edited_and_what_is_shown_and_says_what_is_
 def test_a_folder_a_bare_a_shallow_and_a_sub_folder_are_taken(committed: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", "--bare", str(committed), "bare.git")
     git(tmp_path, "clone", "-q", "--depth=1", f"file://{committed}", "shallow")
+    git(committed, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
     lay(committed, {f"inside/{name}": body for name, body in FILES.items()})
     git(committed, "add", "--all")
     git(committed, "commit", "-qm", "a recipe in a folder")
     plain = tmp_path / "plain"
     lay(plain, FILES)
     for number, (where, at) in enumerate(
-        [(plain, ""), (tmp_path / "bare.git", ""), (tmp_path / "shallow", ""), (committed / "inside", "main")]
+        [
+            (plain, ""),
+            (tmp_path / "bare.git", ""),
+            (tmp_path / "shallow", ""),
+            (tmp_path / "linked", ""),
+            (committed / "inside", "main"),
+        ]
     ):
         campaign = begin(where, at, slug=f"c{number}")
         assert repository.files_at(campaign, campaign.incumbent.commit)["model.py"] == "WIDTH = 8\n", where
@@ -241,7 +248,12 @@ def test_what_only_a_folder_or_only_a_commit_can_hold_is_refused_too(hers: Path,
     git(hers, "commit", "-qam", "a submodule")
     with pytest.raises(ValueError, match=r"recipe: sub is a submodule"):
         begin(hers)
-    git(tmp_path, "clone", "-q", "--bare", "--filter=blob:none", f"file://{hers}", "partial.git")
+    partial = tmp_path / "partial"
+    git(hers, "config", "uploadpack.allowFilter", "true")
+    git(hers, "reset", "-q", "--hard", "HEAD~2")
+    git(tmp_path, "clone", "-q", "--no-checkout", "--filter=blob:none", f"file://{hers}", str(partial))
+    with pytest.raises(ValueError, match=r"recipe: .*partial clone"):
+        begin(partial)
     nothing_is_left(Path(settings.REPOSITORIES))
 
 
@@ -252,6 +264,10 @@ def test_a_url_is_fetched_only_where_the_operator_allows_it(committed: Path, set
     settings.RECIPE_URLS = ("file://",)
     with pytest.raises(ValueError, match=r"recipe: git could not fetch it: .*not allowed"):
         begin(f"file://{committed}")
+    for url in ("https://lab.example/team/../other", "https://lab.example/team/%2E%2e/other"):
+        settings.RECIPE_URLS = ("https://lab.example/team/",)
+        with pytest.raises(ValueError, match=r"recipe: this address is not among those"):
+            begin(url)
     settings.RECIPE_URLS = ("http://127.0.0.1:9/",)
     with pytest.raises(ValueError, match=r"recipe: git could not fetch it"):
         begin("http://127.0.0.1:9/nano")

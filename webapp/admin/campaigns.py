@@ -65,8 +65,9 @@ class WorkerAdmin(RecordAdmin):
     list_display = ("name", "enabled", "hardware_class", "sandbox_level", "seen_at", "created_at")
     list_filter = ("enabled", "hardware_class")
     search_fields = ("name",)
-    fields = ("name", "enabled", "hardware_class", "sandbox_level", "hardware", "lock_sha256", "seen_at", "created_at")
-    readonly_fields = ("name", "hardware_class", "sandbox_level", "hardware", "lock_sha256", "seen_at", "created_at")
+    SAID = ("hardware_class", "sandbox_level", "hardware", "datasets", "environments", "lock_sha256")
+    fields = ("name", "enabled", *SAID, "seen_at", "created_at")
+    readonly_fields = ("name", *SAID, "seen_at", "created_at")
 
     has_change_permission: Permission = AnyAdmin.has_change_permission
 

@@ -8,6 +8,7 @@ if form.is_valid():
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import pydantic
@@ -265,6 +266,8 @@ class BeginForm(CampaignForm):
 
     def begin(self, *, by: Actor, created_by: User | None = None, starts: bool = True) -> Campaign | None:
         """The campaign, active or planned; None where a verb refused, and the form says why. Needs ``is_valid``."""
+        if self.dry_run(by=by) is None:
+            return None
         fields: dict[str, Any] = dict(self.cleaned_data)
         state = "active" if starts else "planned"
         try:
@@ -281,6 +284,7 @@ class BeginForm(CampaignForm):
                 command = source.recipe.command
                 if command and (why := command.problem_with_budget(self.cleaned_data["run_budget_kind"])):
                     raise ValueError(f"run_budget_kind: {why}")
+                campaigns.check_metric(self.cleaned_data["metric"], self.cleaned_data["direction"], source.recipe)
                 return source
         except ValueError as error:
             self.take(error)
@@ -341,8 +345,14 @@ def of_machines() -> dict[str, Any]:
 
 
 def tidy(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole numbers without their ".0", as a person writes them."""
-    return {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in values.items()}
+    """Numbers as a person writes them: 2 for 2.0 and for 2.0000."""
+    return {name: _tidy(value) for name, value in values.items()}
+
+
+def _tidy(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return Decimal(int(value)) if value == value.to_integral_value() else value.normalize()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:
