@@ -89,6 +89,41 @@ def test_every_number_says_what_it_costs_while_it_is_typed(danas_browser: Client
     assert "Say the budget of a run first" in wrong.content.decode()
 
 
+FOREIGN = """\
+[recipe]
+name = "nano"
+about = "A trainer of somebody's."
+kind = "command"
+editable = ["go.py"]
+budget_seconds = 60.0
+[command]
+run = ["{python}", "go.py"]
+[metrics]
+reader = "json_lines"
+metric = "accuracy"
+unit = "percent"
+direction = "higher"
+"""
+
+
+def test_reading_a_recipe_of_her_own_fills_in_what_it_says_and_keeps_what_she_typed(
+    danas_browser: Client, box: Worker, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_text(FOREIGN)
+    (tmp_path / "go.py").write_text("print()\n")
+    typed = NEW | {"recipe": str(tmp_path), "name": "Hers", "alpha": "0.1"}
+    page = danas_browser.post("/campaigns/new/", typed | {"read": "1"}).content.decode()
+    for name, value in {"name": "Hers", "alpha": "0.1", "run_budget_amount": "60", "metric": "accuracy"}.items():
+        assert f'name="{name}" value="{value}"' in page
+    assert "self-reported by the trainer" in page
+    assert not Campaign.objects.exists()
+    hers = {"run_budget_kind": "seconds", "run_budget_amount": "60", "metric": "accuracy", "direction": "higher"}
+    danas_browser.post("/campaigns/new/", typed | hers | {"metric_unit": "percent", "plan": "1"})
+    campaign = Campaign.objects.get()
+    assert (campaign.metric, campaign.metric_unit, campaign.direction) == ("accuracy", "percent", "higher")
+    assert light_of(campaign, "Recipe") == "red", "its number is its own word, and nobody said that it is judged"
+
+
 REFUSED = {
     "a slug twice": ({"slug": "first"}, "There is a campaign &#x27;first&#x27; already"),
     "a slug of ours": ({"slug": "new"}, "is an address of the pages"),
@@ -98,6 +133,7 @@ REFUSED = {
     "a price below zero": ({"usd_per_gpu_hour": "-1"}, "Must be 0 to 9,999"),
     "a run of no length": ({"run_budget_amount": "0"}, "Must be 1 to"),
     "no goal": ({"goal": ""}, "This field is required"),
+    "another ruler": ({"metric": "val_loss"}, "the trusted scorer measures val_bpb, where lower is better"),
 }
 
 
