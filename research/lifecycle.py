@@ -30,10 +30,12 @@ def _table(text: str) -> Table:
 
 
 CAMPAIGN = _table("""
-    active -> paused | halted | spent
-    paused -> active | halted
-    halted -> active | paused
-    spent  -> active | paused
+    planned  -> active | archived
+    active   -> paused | halted | spent
+    paused   -> active | halted | archived
+    halted   -> active | paused | archived
+    spent    -> active | paused | archived
+    archived -> paused
 """)
 
 PROPOSAL = _table("""
@@ -97,7 +99,7 @@ def allowed(table: Table, old: str, new: str) -> None:
         raise IllegalMove(f"{old} cannot become {new}; from {old} it goes to {ways}")
 
 
-check(CAMPAIGN, "active", frozenset())
+check(CAMPAIGN, "planned", frozenset())
 check(PROPOSAL, "drafted", frozenset({"judged", "rejected", "withdrawn"}))
 check(RUN, "queued", RUN_OVER)
 check(SCORE, "quarantined", frozenset({"ok", "disputed"}))

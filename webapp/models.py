@@ -9,9 +9,16 @@ from research.models import Campaign, Proposal
 
 
 class AgentToken(models.Model):
-    """Lets a program propose, or only read. It acts as ``agent:NAME``, never as a person. Only its hash is stored."""
+    """Lets a program propose, begin campaigns, or only read. It acts as ``agent:NAME``, never as a person.
 
-    SCOPES = [("propose", "propose and read"), ("read", "read only")]
+    Only its hash is stored.
+    """
+
+    SCOPES = [
+        ("propose", "propose and read"),
+        ("read", "read only"),
+        ("begin", "begin campaigns, propose and read"),
+    ]
 
     name = models.CharField(max_length=64, unique=True, help_text="Letters, digits, dot, dash, underscore.")
     token_sha256 = models.CharField(max_length=64, unique=True, editable=False)

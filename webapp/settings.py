@@ -34,6 +34,15 @@ def _whole(name: str, default: int) -> int:
     return int(value) if value else default
 
 
+def _beginnings(name: str) -> tuple[str, ...]:
+    """Beginnings of addresses, each with its whole host: https://git.example would also begin git.example.evil."""
+    values = tuple(os.environ.get(name, "").replace(",", " ").split())
+    for value in values:
+        if not re.fullmatch(r"(https?|ssh)://[^/\s]+/\S*", value):
+            raise ValueError(f"{name}: must be like https://git.example/ or ssh://git@git.example/team/, not {value!r}")
+    return values
+
+
 def _public_url(default: str) -> str:
     """``scheme://host``, with the port unless it is the scheme's default, as browsers write an origin."""
     value = os.environ.get("COUNTERSIGN_URL", "").strip() or default
@@ -147,6 +156,8 @@ WEBHOOKS_ALLOW_LOOPBACK = _flag("COUNTERSIGN_WEBHOOKS_ALLOW_LOOPBACK")
 ALLOW_UNSANDBOXED = _flag("COUNTERSIGN_ALLOW_UNSANDBOXED")
 DATASETS = Path(os.environ.get("COUNTERSIGN_DATASETS", HOME / "datasets"))
 REPOSITORIES = HOME / "repositories"
+RECIPE_MB = _whole("COUNTERSIGN_RECIPE_MB", 200)
+RECIPE_URLS = _beginnings("COUNTERSIGN_RECIPE_URLS")
 RECIPES = BASE_DIR / "gpu_runner" / "recipes"
 LOCK_FILE = BASE_DIR / "constraints.txt"
 

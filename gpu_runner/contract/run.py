@@ -69,6 +69,7 @@ class Spent(Wire):
         return self.model_copy(update=grown)
 
 
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")]
 Purpose = Literal["smoke", "baseline", "candidate"]
 
 
@@ -117,6 +118,7 @@ class Hello(Wire):
     hardware: Facts
     sandbox_level: SandboxLevel
     lock_sha256: Sha256
+    datasets: Annotated[dict[DatasetName, Sha256], Field(max_length=200)] = {}  # name -> hash of its manifest
     environments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")], Sha256] = Field(
         default={}, max_length=20
     )  # declared by its operator: name -> sha256 of its packages

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -43,6 +44,8 @@ FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
 FIRST_REST_S = 1.0  # after a run that was lost here; twice as long after each further one, LOOK_S at most
 PR_SET_DUMPABLE = 4
+DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+MAX_DATASETS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,7 @@ class Worker:
         self.front = Front(settings.url, settings.token)
         self.doorbell = Doorbell(settings.broker_url)
         self.num_lost = 0  # in a row
+        self.said: dict[str, str] = {}  # the datasets of which the web side was told
         self.rests_until = time.monotonic()  # by the Retry-After of the web side, or of a proxy before it
         self.leaving = False  # a plain flag: a signal handler may interrupt the holder of any lock
 
@@ -113,6 +117,7 @@ class Worker:
                 if self.doorbell.wait(SLICE_S):
                     look_at = self.rests_until
                 if time.monotonic() >= look_at:
+                    self.tell_of_new_datasets()
                     self.drain()
                     look_at = max(time.monotonic() + LOOK_S, self.rests_until)
         except Refused as error:
@@ -122,6 +127,12 @@ class Worker:
             self.doorbell.close()
         return 0
 
+    def tell_of_new_datasets(self) -> None:
+        """Say hello again when a dataset came or went since: the web side lists what workers said."""
+        before = self.said
+        if self.machine_datasets() != before:
+            self.say_hello()
+
     def say_hello(self) -> None:
         """Say hello until the web side answers. Raises Refused, except while the worker is only disabled."""
         hello = contract.Hello(
@@ -130,6 +141,7 @@ class Worker:
             hardware=hardware.facts(),
             sandbox_level=self.machine.sandbox_level,
             lock_sha256=self.machine.lock_sha256,
+            datasets=self.machine_datasets(),
             environments={name: found.sha256 for name, found in self.machine.environments.items()},
         )
         retry_s, asked_for_s, said = FIRST_RETRY_S, 0.0, ""
@@ -151,6 +163,16 @@ class Worker:
             said = problem
             self.rest(max(retry_s, asked_for_s))
             retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    def machine_datasets(self) -> dict[str, str]:
+        """Every dataset here whose manifest can be read: name -> hash. A campaign may begin on these."""
+        found: dict[str, str] = {}
+        names = sorted(path.parent.name for path in self.machine.datasets.glob("*/manifest.json"))
+        for name in filter(DATASET.fullmatch, names[:MAX_DATASETS]):
+            with suppress(ValueError, OSError):  # half copied: nobody can begin on it yet
+                found[name] = manifest_sha256(self.machine.datasets / name)
+        self.said = found
+        return found
 
     def compare(self, datasets: Mapping[str, str]) -> None:
         """Warn of datasets that are missing here or differ from the campaigns': every run on them would fail."""

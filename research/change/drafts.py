@@ -196,6 +196,7 @@ class Brief:
     notes: tuple[Note, ...] = ()
     word: Word | None = None  # None: the trusted scorer measures
     num_since_keep: int = 0  # judged on the present incumbent, none of them kept
+    not_shown: tuple[str, ...] = ()  # further files of the recipe: name, and why or how large
 
 
 @dataclass(frozen=True, kw_only=True)

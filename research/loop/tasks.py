@@ -50,7 +50,8 @@ def run_ended(run_id: int) -> None:
     run = Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign").get(pk=run_id)
     if run.state in lifecycle.RUN_OVER:
         if run.purpose == "smoke":
-            process.after_smoke(run)
+            if run.revision is not None:  # the incumbent's own only answers whoever tries the campaign out
+                process.after_smoke(run)
         elif run.revision is not None:
             judge.consider(run.revision.proposal)
         else:

@@ -34,7 +34,12 @@ class Campaign(models.Model):
     program = models.TextField(blank=True, help_text="Research directions, written by a person for Claude.")
     state = models.CharField(max_length=16, choices=states(lifecycle.CAMPAIGN), default="active")
     state_reason = models.CharField(max_length=300, blank=True)
-    recipe = models.CharField(max_length=60, default="gpt")
+    recipe = models.CharField(max_length=60, default="gpt", help_text="The recipe's own name.")
+    origin = models.CharField(max_length=500, blank=True, help_text="Where the recipe came from, when it began.")
+    origin_commit = models.CharField(
+        max_length=40, blank=True, help_text="The commit there; empty: a folder as it was."
+    )
+    cloned_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="clones")
     dataset = models.CharField(max_length=60, default="stdlib")
     dataset_sha256 = models.CharField(max_length=64)
     target_bpb = models.FloatField(null=True, blank=True)
@@ -114,6 +119,22 @@ class Campaign(models.Model):
     def incumbent(self) -> Incumbent:
         """The best accepted commit. Every campaign has one from its first transaction on."""
         return self.incumbents.latest("number")
+
+
+class Program(models.Model):
+    """The research directions of a campaign as they were from ``created_at`` until the next. Never changed."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="programs")
+    number = models.PositiveIntegerField()
+    text = models.TextField(blank=True)
+    by = models.ForeignKey(USER, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "number"], name="one_program_per_number")]
+
+    def __str__(self) -> str:
+        return f"Program {self.number} of {self.campaign}"
 
 
 class Turn(models.Model):

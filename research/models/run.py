@@ -21,6 +21,7 @@ class Worker(models.Model):
     sandbox_level = models.CharField(max_length=20, blank=True)
     lock_sha256 = models.CharField(max_length=64, blank=True)
     environments = models.JSONField(default=dict, blank=True, help_text="{name: sha256 of its packages}")
+    datasets = models.JSONField(default=dict, blank=True, help_text="Name -> sha256 of the manifest, as it said.")
     seen_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -10,23 +10,27 @@ from django.db.models import F, Max
 from gpu_runner import contract
 from research import lifecycle
 from research.change.drafts import Brief, Draft, Edit, Override, Prediction, Word
-from research.models import Campaign, Revision
+from research.models import Campaign, Incumbent, Revision
 from research.propose import dynamics, notes, statement
 from research.record import learn, ledger, repository, self_reported
+
+MAX_CHARS = 600_000  # of the recipe's files together: a prompt holds the ledger, too
+MAX_NAMED = 200  # files that a proposer is told of by name
 
 
 def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None) -> Brief:
     """The brief of ``campaign`` for a proposer."""
     incumbent = campaign.incumbent
-    everything = repository.files_at(campaign, incumbent.commit)
-    recipe = contract.parse_recipe(everything["recipe.toml"])
-    files = {path: text for path, text in everything.items() if recipe.shows(path)}
+    files = repository.files_at(campaign, incumbent.commit)
+    recipe = contract.parse_recipe(files["recipe.toml"])
+    told = _told(recipe, files)
     return Brief(
         campaign=campaign.name,
         goal=campaign.goal,
         program=campaign.program,
         recipe_toml=files["recipe.toml"],
-        files=files,
+        files=told,
+        not_shown=_not_shown(campaign, incumbent, files, told),
         incumbent_bpb=learn.incumbent_bpb(incumbent),
         noise_sd_bpb=learn.noise(campaign).sd_bpb,
         min_effect_bpb=campaign.min_effect_bpb,
@@ -54,6 +58,27 @@ def _word(campaign: Campaign) -> Word:
         incumbent=self_reported.mean(campaign.incumbent),
         noise_sd=math.sqrt(sum_of_squares / degrees_of_freedom) if degrees_of_freedom > 1 else None,
     )
+
+
+def _told(recipe: contract.Recipe, files: dict[str, str]) -> dict[str, str]:
+    """What a proposer reads of the recipe: recipe.toml, what may be edited, and what it says is shown."""
+    told, room = dict[str, str](), MAX_CHARS
+    for path in dict.fromkeys(("recipe.toml", *recipe.editable, *recipe.shown)):
+        room -= len(files.get(path, ""))
+        if path in files and room >= 0:
+            told[path] = files[path]
+    return told
+
+
+def _not_shown(
+    campaign: Campaign, incumbent: Incumbent, files: dict[str, str], told: dict[str, str]
+) -> tuple[str, ...]:
+    """The other files by name and size, so that a proposer knows what is there. The first ones of many."""
+    unread = [(one.path, f"{one.why}, ", one.size) for one in repository.left_out_at(campaign, incumbent.commit)]
+    read = [(path, "", len(text.encode())) for path, text in files.items() if path not in told]
+    lines = [f"{path} ({why}{size / 1000:,.1f} kB)" for path, why, size in sorted([*unread, *read])]
+    more = [f"and {len(lines) - MAX_NAMED:,} more"] if len(lines) > MAX_NAMED else []
+    return (*lines[:MAX_NAMED], *more)
 
 
 def _open(campaign: Campaign) -> list[Revision]:

@@ -117,6 +117,8 @@ def by_hand(campaign: Campaign, draft: Draft, *, by: User) -> Proposal:
     Raises PermissionDenied, or ValueError with every problem in a sentence.
     """
     rights.check(by, rights.propose_by_hand, campaign)
+    if campaign.state == "archived":
+        raise ValueError(f"{campaign.name} is archived: it takes no proposals until somebody brings it back")
     files = repository.files_at(campaign, campaign.incumbent.commit)
     problems = patches.problems_with(draft, contract.parse_recipe(files["recipe.toml"]), files)
     if problems := problems or refused_at_once.problems(draft, files, sandbox_level=campaign.sandbox_level):

@@ -11,6 +11,7 @@ from research.models import (
     Incumbent,
     LedgerEntry,
     Note,
+    Program,
     Proposal,
     ReportBatch,
     Revision,
@@ -61,6 +62,7 @@ cover(
         moving=frozenset({"state", "state_reason", "hardware_class"}),
     )
 )
+cover(Table(model=Program, name="program {number} of {campaign__name}"))
 cover(Table(model=Incumbent, name="incumbent {number} of {campaign__name}"))
 cover(Table(model=Wave, name="wave {id}"))
 cover(
@@ -104,7 +106,8 @@ cover(
         },
         secret=frozenset({"token_sha256"}),
         apart=dict.fromkeys(
-            ("hardware_class", "hardware", "sandbox_level", "lock_sha256", "environments", "seen_at"), _HELLO
+            ("hardware_class", "hardware", "sandbox_level", "lock_sha256", "environments", "datasets", "seen_at"),
+            _HELLO,
         ),
     )
 )

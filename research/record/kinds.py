@@ -196,6 +196,10 @@ class OfNote(TypedDict):
     note: int
 
 
+class OfProgram(TypedDict):
+    program: int
+
+
 class OfBatch(TypedDict):
     """Anthropic's name of a batch of requests."""
 
@@ -269,6 +273,7 @@ MOVES = {
 
 CAMPAIGN_CREATED = Kind("campaign.created", OfCommit)
 CAMPAIGN_BOUND = Kind("campaign.bound", Nothing)
+PROGRAM_WRITTEN = Kind("campaign.program_written", OfProgram)
 NOTE_ADDED = Kind("campaign.note_added", OfNote)
 NOTE_RETIRED = Kind("campaign.note_retired", OfNote)
 PROPOSER_LOST = Kind("proposer.lost", Nothing)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from research import lifecycle
@@ -122,8 +123,19 @@ def move_campaign(campaign: Campaign, new: str, *, by: Actor, reason: str) -> No
         events.record(kinds.CAMPAIGN[new](), sentence, by=rights.name_of(by), campaign=campaign, rows=[campaign])
 
 
-def bind(campaign: Campaign, hardware_class: str) -> None:
-    """Bind a campaign to the hardware class of its first run. LostRace where it has another one, or is not active."""
+TRIES_IN = ("planned", "active", "paused")  # states in which the incumbent's own smoke run may be claimed
+
+
+def bind(campaign: Campaign, hardware_class: str, *, is_a_try: bool = False) -> None:
+    """Bind a campaign to the hardware class of its first run. LostRace where it has another one, or is not active.
+
+    A try (``begin.checklist``) binds nothing, and may come before the start.
+    """
+    if is_a_try:
+        mine = Campaign.objects.filter(pk=campaign.pk, state__in=TRIES_IN, hardware_class__in=("", hardware_class))
+        if not mine.update(hardware_class=F("hardware_class")):  # locks the row
+            raise LostRace(f"{campaign} takes no tries now, or has another hardware class")
+        return
     mine = Campaign.objects.filter(pk=campaign.pk, state="active")
     if mine.filter(hardware_class="").update(hardware_class=hardware_class):
         sentence = f"{campaign.name} is measured on {hardware_class} from its first run on"

@@ -48,6 +48,7 @@ class Agent:
     name: str
     campaign: int | None  # the only one that it sees; None: every one
     may_propose: bool
+    may_begin: bool = False  # campaigns, which wait as planned for a person to start them
 
 
 Actor = User | Agent | Part
@@ -211,12 +212,23 @@ def num_deciders(without: set[int]) -> int:
 
 
 def begin(by: Actor, _: None) -> str:
+    if isinstance(by, Agent):
+        return (
+            "" if by.may_begin else f"scope: the token of {by.name} begins no campaigns; make one with the scope begin"
+        )
     return _needs(by, "research.add_campaign", "Beginning a campaign needs the right to add campaigns.")
 
 
 def steer(by: Actor, campaign: Campaign | None) -> str:
     """Pause, resume or halt a campaign."""
     return _needs(by, "research.steer_campaign", "Pausing and halting a campaign needs the right to steer it.")
+
+
+def try_out(by: Actor, campaign: Campaign | None) -> str:
+    """Let a few steps of the incumbent run, to see whether a campaign can start."""
+    if _holds(by, "research.steer_campaign", "research.add_campaign"):
+        return ""
+    return "Trying a campaign out needs the right to steer or to add campaigns."
 
 
 def write_notes(by: Actor, campaign: Campaign | None) -> str:

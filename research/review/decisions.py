@@ -44,6 +44,10 @@ def decide(
             raise LostRace(f"P-{proposal.pk} changed while you read it: revision {revision.number} is on the table now")
         if proposal.state != "pending_review":
             raise LostRace(f"P-{proposal.pk} is already {proposal.state.replace('_', ' ')}: somebody was first")
+        if proposal.campaign.state == "archived":
+            raise LostRace(
+                f"{proposal.campaign.name} is archived: nothing of it is decided on until somebody brings it back"
+            )
         new = BECOMES[choice]
         sentence = f"{rights.in_words(by)} {_PAST[choice]} P-{proposal.pk} {proposal.title}"
         if choice == "approve" and approval.is_stale(revision):
@@ -76,4 +80,4 @@ def _check_words(choice: str, category: str, reason: str) -> None:
 def waiting_for(by: User) -> QuerySet[Proposal]:
     """What ``by`` can decide on now: proposals in review, or with a score in quarantine."""
     ready = Q(state="pending_review") | Q(quarantine.of_proposal(), state="running")
-    return rights.decidable(by).filter(ready)
+    return rights.decidable(by).filter(ready).exclude(campaign__state="archived")

@@ -92,9 +92,15 @@ def add_pair(revision: Revision, pair: int) -> None:
 
 
 def queue(
-    incumbent: Incumbent, *, purpose: str, pair: int, signed: contract.Approval, revision: Revision | None = None
+    incumbent: Incumbent,
+    *,
+    purpose: str,
+    pair: int,
+    signed: contract.Approval,
+    revision: Revision | None = None,
+    anew: bool = False,
 ) -> Run:
-    """The run of this purpose, pair and digest: an existing one, else a new one."""
+    """The run of this purpose, pair and digest: an existing one, else a new one; with ``anew`` always a new one."""
     fields: dict[str, Any] = {
         "incumbent": incumbent,
         "revision": revision,
@@ -103,7 +109,7 @@ def queue(
         "digest": signed.digest(),
     }
     standing = Run.objects.filter(**fields, set_aside=False).exclude(state__in=Run.REPLACEABLE[purpose])
-    if (existing := standing.first()) is not None:
+    if not anew and (existing := standing.first()) is not None:
         return existing
     again = Run.objects.filter(**fields, set_aside=True).exists()
     try:

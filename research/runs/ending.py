@@ -162,6 +162,19 @@ def halt(campaign: Campaign, *, by: Actor, reason: str) -> None:
         live.update(stop_kind=Stop.HALTED, stop_reason=reason[:200])
 
 
+def archive(campaign: Campaign, *, by: Actor, reason: str) -> None:
+    """Put a campaign away: it stays readable, takes no proposals, and its live runs are told to stop.
+
+    Raises PermissionDenied, IllegalMove or LostRace.
+    """
+    with transaction.atomic():
+        if campaign.state == "active":
+            moves.move_campaign(campaign, "halted", by=by, reason=reason)
+        moves.move_campaign(campaign, "archived", by=by, reason=reason)
+        live = campaign.runs.filter(state__in=lifecycle.RUN_LIVE, stop_kind="")
+        live.update(stop_kind=Stop.HALTED, stop_reason=reason[:200])
+
+
 def resume(campaign: Campaign, *, by: Actor, reason: str) -> None:
     """Resume a campaign, and measure disputed scores of the incumbent again.
 

@@ -53,8 +53,8 @@ def _claimable(wanted: contract.Claim) -> Run | None:
         .filter(
             same_hardware,
             has_packages,
+            _may_run(),
             state="queued",
-            campaign__state="active",
             campaign__sandbox_level=wanted.sandbox_level,
         )
         .exclude(quarantine.of_revision("revision"), purpose="candidate")
@@ -62,6 +62,12 @@ def _claimable(wanted: contract.Claim) -> Run | None:
         .order_by("rank", "pk")
         .first()
     )
+
+
+def _may_run() -> Q:
+    """A filter on Run: of an active campaign all; of one that is planned or paused the incumbent's own smoke run."""
+    tries = Q(campaign__state__in=moves.TRIES_IN, purpose="smoke", revision=None)
+    return Q(campaign__state="active") | tries
 
 
 def _why_unwanted(run: Run) -> tuple[Stop, str] | None:
@@ -86,14 +92,14 @@ def _why_unwanted(run: Run) -> tuple[Stop, str] | None:
 
 
 def _is_as_signed(run: Run) -> bool:
-    """Whether a candidate's digest was approved, a smoke run's is its revision's, and a baseline has no change.
+    """Whether a candidate's digest was approved, a smoke run's is its revision's, and no other has a change.
 
     The worker checks that the digest is that of ``run.approval``.
     """
     if run.purpose == "candidate":
         return run.revision is not None and run.revision.decisions.filter(choice="approve", digest=run.digest).exists()
-    if run.purpose == "smoke":
-        return run.revision is not None and run.digest == run.revision.digest
+    if run.purpose == "smoke" and run.revision is not None:
+        return run.digest == run.revision.digest
     signed = contract.Approval.model_validate(run.approval)
     return signed == signed.of_the_incumbent() and signed.base_commit == run.incumbent.commit
 
@@ -102,7 +108,7 @@ def _lease(run: Run, worker: Worker, wanted: contract.Claim) -> contract.Lease:
     token = secrets.token_urlsafe(32)
     now = timezone.now()
     with transaction.atomic():
-        moves.bind(run.campaign, wanted.hardware_class)
+        moves.bind(run.campaign, wanted.hardware_class, is_a_try=run.purpose == "smoke" and run.revision is None)
         # Looked at again now that nobody else promotes or leases here: between the first look and the hold both may.
         if unwanted := _why_unwanted(run):
             raise lifecycle.LostRace(f"R-{run.pk} is not wanted any more: {unwanted[1]}")

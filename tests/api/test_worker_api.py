@@ -68,6 +68,18 @@ def test_charlie_without_a_token_is_turned_away(client: Client, campaign: Campai
     assert not Run.objects.exclude(state="queued").exists()
 
 
+def test_what_a_worker_says_of_its_datasets_is_kept_and_a_name_that_is_none_is_refused(
+    client: Client, token: str
+) -> None:
+    machine = {"hardware_class": "cpu-x86_64", "sandbox_level": "landlock", "lock_sha256": "", "hardware": {}}
+    said = {"name": "box", **machine, "datasets": {"stdlib": "d" * 64}}
+    assert post(client, "hello", json.dumps(said), token).status_code == 200
+    assert Worker.objects.get(name="box").datasets == {"stdlib": "d" * 64}
+    for wrong in ({"../etc": "d" * 64}, {"stdlib": "not a hash"}, {f"d{n}": "" for n in range(201)}):
+        assert post(client, "hello", json.dumps(said | {"datasets": wrong}), token).status_code == 400
+    assert Worker.objects.get(name="box").datasets == {"stdlib": "d" * 64}
+
+
 def test_a_worker_that_was_switched_off_gets_nothing(client: Client, campaign: Campaign, token: str) -> None:
     Worker.objects.update(enabled=False)
     answer = post(client, "claim", CLAIM, token)

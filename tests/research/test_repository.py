@@ -13,7 +13,7 @@ from gpu_runner.worker import source
 from research.change.drafts import Edit
 from research.models import Campaign
 from research.propose import drafting
-from research.record import campaigns, repository
+from research.record import recipe_source, repository
 from tests import builders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -59,7 +59,7 @@ def test_of_two_who_begin_a_campaign_of_one_slug_at_once_the_second_leaves_the_f
 ) -> None:
     shutil.copytree(recipes / "gpt", recipes / "other")
     (recipes / "other" / "README.md").write_text("Another recipe.\n")
-    look, begun = campaigns.recipe_folder, list[str]()
+    look, begun = recipe_source.shipped, list[str]()
 
     def meanwhile(name: str) -> Path:
         """The second one looked for the slug and found it free; now the first one begins, and ends."""
@@ -68,7 +68,7 @@ def test_of_two_who_begin_a_campaign_of_one_slug_at_once_the_second_leaves_the_f
             builders.make_campaign(recipe="gpt")
         return look(name)
 
-    monkeypatch.setattr(campaigns, "recipe_folder", meanwhile)
+    monkeypatch.setattr(recipe_source, "shipped", meanwhile)
     with pytest.raises(ValueError, match="slug: there is a campaign 'first' already"):
         builders.make_campaign(recipe="other")
     first = Campaign.objects.get()

@@ -9,7 +9,7 @@ import pytest
 from gpu_runner import contract
 from research.gates import process
 from research.models import Run, Verdict
-from research.record import learn, repository, self_reported
+from research.record import git, learn, repository, self_reported
 from tests.builders import claim, finish, make_campaign, make_pending, make_proposal, make_worker
 from tests.self_reported import ABOUT, make_running, train_all, word
 
@@ -34,7 +34,7 @@ def test_self_reported_numbers_are_judged_among_themselves_where_the_campaign_sa
     assert not Run.objects.filter(reads_sealed=True).exists(), "no sealed text confirms what nobody measured"
     campaign.refresh_from_db()
     assert campaign.incumbent.number == 1
-    message = repository._git("log", "-1", "--format=%B", campaign.incumbent.commit, cwd=repository.path_of(campaign))
+    message = git.git("log", "-1", "--format=%B", campaign.incumbent.commit, cwd=repository.path_of(campaign))
     assert b"Self-reported-effect: -1.0" in message and b"bpb" not in message
     assert learn.noise(campaign).degrees_of_freedom == 0 and self_reported.noise(campaign)[1] == 2
     assert learn.incumbent_bpb(campaign.incumbent) is None

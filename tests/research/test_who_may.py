@@ -15,6 +15,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from research import lifecycle
+from research.begin import checklist
 from research.change.drafts import Draft
 from research.gates import overridden, process
 from research.models import Campaign, Proposal, Run, Score
@@ -25,6 +26,7 @@ from research.review import decisions, edit, outside, override, quarantined
 from research.runs import dispatch, ending, remeasure, workers
 from tests import builders
 from webapp.api import tokens
+from webapp.beginning import steering
 from webapp.models import AgentToken
 from webapp.notify import deliver, outbox
 from webapp.notify.models import KINDS, Delivery, Endpoint
@@ -127,6 +129,12 @@ PEOPLE: dict[str, Verb] = {
     "research.propose.notes.note": lambda scene, by: notes.note(scene.campaign, "And at heads.", by=by),
     "research.propose.notes.retire": lambda scene, by: notes.retire(scene.campaign, scene.note.pk, by=by),
     "research.record.campaigns.create": lambda scene, by: builders.make_campaign(slug="third", by=by),
+    "research.record.campaigns.clone": lambda scene, by: campaigns.clone(scene.campaign, slug="third", by=by),
+    "research.begin.checklist.try_out": lambda scene, by: checklist.try_out(scene.campaign, by=by),
+    "research.runs.ending.archive": lambda scene, by: ending.archive(scene.campaign, by=by, reason="Done."),
+    "webapp.beginning.steering.steer": lambda scene, by: steering.steer(
+        scene.campaign, "paused", by=by, reason="Soon."
+    ),
     "research.record.campaigns.change": lambda scene, by: campaigns.change(scene.campaign, by=by, num_waiting=1),
     "research.record.moves.move_campaign": lambda scene, by: moves.move_campaign(
         scene.campaign, "paused", by=by, reason="a look"

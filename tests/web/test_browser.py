@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from playwright.sync_api import Page
 
@@ -30,6 +30,7 @@ def whole_site(request: pytest.FixtureRequest) -> Site:
 
 def _whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Mapping[str, Answer]:
     campaign = pending.campaign
+    bob.user_permissions.add(*Permission.objects.filter(codename__in=("add_campaign", "change_campaign")))
     dispatch.advance(campaign)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
@@ -44,7 +45,8 @@ def _whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Mapping[s
     pages = (
         f"/proposals/{pending.pk}/", f"/proposals/{judged.pk}/", f"/proposals/{blocked.pk}/",
         f"/proposals/{rebased.pk}/", "/review/?queue=1", "/runs/", f"/runs/{run.pk}/",
-        "/campaigns/", f"/campaigns/{campaign.slug}/", "/nowhere/",
+        "/campaigns/", f"/campaigns/{campaign.slug}/", "/campaigns/new/", f"/campaigns/{campaign.slug}/settings/",
+        f"/campaigns/{campaign.slug}/program/", f"/campaigns/{campaign.slug}/check/", "/nowhere/",
     )  # fmt: skip
     answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0")
     return answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/")

@@ -96,6 +96,22 @@ def test_a_worker_introduces_itself_and_works_until_nothing_is_left(bench: Bench
     assert web.tokens[0] == ("hello", f"Bearer {WORKER_TOKEN}")
 
 
+def test_it_says_which_datasets_it_has_and_says_so_again_when_one_came(bench: Bench, redis: str) -> None:
+    worker = Worker(settings_for(bench.web.url, redis, bench.folder), make_machine(bench.folder))
+    worker.say_hello()
+    (worker.machine.datasets / "half" / "train").mkdir(parents=True)
+    (worker.machine.datasets / "half" / "manifest.json").write_text("{")
+    worker.tell_of_new_datasets()
+    assert [hello.datasets for hello in bench.web.hellos] == [{}], "half a copy is none"
+    lease = bench.lease(bench.recipe(GOOD))
+    worker.tell_of_new_datasets()
+    worker.tell_of_new_datasets()
+    assert [hello.datasets for hello in bench.web.hellos[1:]] == [
+        {lease.spec.dataset: lease.spec.approval.dataset_sha256}
+    ]
+    worker.doorbell.close()
+
+
 def test_a_ring_at_the_door_wakes_it_and_it_drains_the_queue(bench: Bench, working: Worker, redis: str) -> None:
     repository, web = bench.recipe(GOOD), bench.web
     web.until(lambda: web.claims)

@@ -41,6 +41,12 @@ class AgentTokenForm(AnyForm):
         model = AgentToken
         fields = ("name", "scope", "campaign")
 
+    def clean(self) -> dict[str, Any]:
+        said: dict[str, Any] = super().clean() or {}
+        if said.get("scope") == "begin" and said.get("campaign"):
+            self.add_error("campaign", "Leave it empty: whoever begins campaigns sees every one.")
+        return said
+
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         try:

@@ -41,6 +41,8 @@ def make(name: str, *, campaign: Campaign | None, by: Actor, scope: str = "propo
     check_name(name)
     if scope not in dict(AgentToken.SCOPES):
         raise ValueError(f"scope: must be one of {', '.join(dict(AgentToken.SCOPES))}, not {scope!r}")
+    if scope == "begin" and campaign is not None:
+        raise ValueError("scope: begin is for a token of every campaign, since a new one is none of them yet")
     if not 1 <= days <= MAX_DAYS:
         raise ValueError(f"days: must be 1 to {MAX_DAYS}, not {days}")
     token = f"csa_{secrets.token_urlsafe(32)}"
@@ -89,7 +91,12 @@ def find(token: str) -> AgentToken | None:
 
 def agent_of(token: AgentToken) -> Agent:
     """The actor that the token stands for."""
-    return Agent(name=token.name, campaign=token.campaign_id, may_propose=token.scope == "propose")
+    return Agent(
+        name=token.name,
+        campaign=token.campaign_id,
+        may_propose=token.scope in ("propose", "begin"),
+        may_begin=token.scope == "begin",
+    )
 
 
 def count(token: AgentToken) -> None:

@@ -1,21 +1,22 @@
 """The API for agents: read what a proposer may know, propose, answer a reviewer. Bearer tokens only, JSON only.
 
-No address here decides, overrides, withdraws or changes a campaign; a person's session opens none of them.
+No address here decides, overrides, withdraws, starts or changes a campaign; a person's session opens none of them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+import pydantic
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path, re_path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from pydantic import ValidationError
 
 from gpu_runner import contract
 from research.arms.claude import reply
@@ -23,10 +24,13 @@ from research.change.drafts import Draft
 from research.lifecycle import LostRace
 from research.models import Campaign, Proposal
 from research.propose import briefing
-from research.record import repository, rights
+from research.record import recipe_source, rights
+from research.record.git import GitError
 from research.review import outside
 from webapp.api import serializers, tokens
 from webapp.api.bearer import Refused, bearer, sentence_of, wrong_token
+from webapp.beginning import shown
+from webapp.beginning.form import BeginForm, filled, refuse_unknown
 from webapp.models import AgentToken, Submission
 
 MAX_BODY = 2**20
@@ -34,8 +38,9 @@ WAIT_S = 600  # before asking again for room: people decide in minutes, not in s
 View = Callable[..., JsonResponse]
 
 
-def endpoint(method: str) -> Callable[[View], View]:
-    """One method an address; every refusal a code and a sentence."""
+def endpoint(*methods: str) -> Callable[[View], View]:
+    """An address that answers these methods; every refusal a code and a sentence."""
+    answered = " and ".join(methods) + (" is" if len(methods) == 1 else " are")
 
     def around(view: View) -> View:
         @csrf_exempt  # no cookie is looked at
@@ -43,19 +48,20 @@ def endpoint(method: str) -> Callable[[View], View]:
         @wraps(view)
         def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
             try:
-                if request.method != method:
-                    raise Refused(405, f"{request.method} is not answered here; {method} is", headers={"Allow": method})
+                if request.method not in methods:
+                    allow = {"Allow": ", ".join(methods)}
+                    raise Refused(405, f"{request.method} is not answered here; {answered}", headers=allow)
                 return view(request, *args, **kwargs)
             except Refused as refused:
                 body = {"error": str(refused)} | refused.also
                 return JsonResponse(body, status=refused.code, headers=refused.headers)
-            except ValidationError as error:
+            except pydantic.ValidationError as error:
                 return JsonResponse({"error": sentence_of(error)}, status=422)
             except LostRace as race:
                 return JsonResponse({"error": str(race)}, status=409)
             except PermissionDenied as denied:
                 return JsonResponse({"error": str(denied)}, status=403)
-            except repository.GitError:
+            except GitError:
                 raise  # ours, and nothing for a stranger to read
             except ValueError as error:
                 return JsonResponse({"error": str(error)}, status=422)
@@ -115,6 +121,56 @@ def _count(token: AgentToken) -> None:
 
 def _draft(body: bytes, campaign: Campaign, token: AgentToken) -> Draft:
     return reply.one(body, briefing.brief(campaign, 1), f"agent {token.name}")
+
+
+# --- campaigns ----------------------------------------------------------------------------------
+
+
+@endpoint("GET", "POST")
+def campaigns(request: HttpRequest) -> JsonResponse:
+    """``GET campaigns``: those that the token sees. ``POST campaigns``: begin one, planned."""
+    token = _token(request)
+    if request.method == "POST":
+        return _begun(request, token)
+    seen = Campaign.objects.order_by("-pk")
+    seen = seen if token.campaign is None else seen.filter(pk=token.campaign.pk)
+    return JsonResponse({"campaigns": [shown.listed(one) for one in seen]})
+
+
+@endpoint("GET")
+def campaign(request: HttpRequest, slug: str) -> JsonResponse:
+    """``GET campaigns/SLUG``: every setting, where it stands, what it spent."""
+    return JsonResponse(shown.whole(_campaign(_token(request), slug)))
+
+
+def _begun(request: HttpRequest, token: AgentToken) -> JsonResponse:
+    agent, body = tokens.agent_of(token), _body(request)
+    rights.check(agent, rights.begin, None)
+    _count(token)
+    form = BeginForm(filled(_plain_fields(body)))
+    made = form.begin(by=agent, starts=False) if form.is_valid() else None
+    if made is None:
+        raise Refused(422, form.in_one_sentence, fields=form.sentences)
+    return JsonResponse(shown.whole(made), status=201)
+
+
+def _plain_fields(body: bytes) -> dict[str, Any]:
+    """The body as a flat object. Only a shipped recipe's defaults are read: a path is refused before it is opened."""
+    try:
+        given = json.loads(body)
+    except ValueError as error:
+        raise Refused(422, f"body: is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise Refused(422, "body: must be one object of fields")
+    try:
+        refuse_unknown(given)
+    except ValidationError as error:
+        raise Refused(422, "; ".join(error.messages)) from error
+    if (recipe := given.get("recipe", "gpt")) not in recipe_source.names():
+        known = ", ".join(recipe_source.names())
+        sentence = f"an agent takes a shipped one ({known}), not {str(recipe)[:60]!r}; people name folders"
+        raise Refused(422, f"recipe: {sentence}", fields={"recipe": [sentence]})
+    return given
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -209,6 +265,8 @@ def unknown(request: HttpRequest) -> JsonResponse:
 
 
 urlpatterns = [
+    path("campaigns", campaigns, name="campaigns"),
+    path("campaigns/<slug:slug>", campaign, name="campaign"),
     path("campaigns/<slug:slug>/brief", brief, name="brief"),
     path("campaigns/<slug:slug>/proposals", submit, name="submit"),
     path("proposals/<int:number>", proposal, name="proposal"),

@@ -80,7 +80,8 @@ def hello(request: HttpRequest) -> HttpResponse:
         "environments": said.environments,
     }
     with transaction.atomic():
-        Worker.objects.filter(pk=worker.pk).update(hardware=said.hardware, seen_at=timezone.now(), **facts)
+        now = timezone.now()
+        Worker.objects.filter(pk=worker.pk).update(hardware=said.hardware, datasets=said.datasets, seen_at=now, **facts)
         sentence = f"{worker.name} is here: {said.hardware_class}, sandbox {said.sandbox_level}"
         events.record(kinds.WORKER_HELLO(worker=worker.pk), sentence, by=rights.worker(worker))
     return JsonResponse(

@@ -30,9 +30,9 @@ class Chrome:
 
 
 def chrome_of(reader: User) -> Chrome:
-    """Counts and budget over every campaign that is not halted, and what waits for the reader; three queries."""
+    """Counts and budget over open campaigns, and what waits for the reader; three queries."""
     rows = list(
-        Campaign.objects.exclude(state="halted")
+        Campaign.objects.exclude(state__in=("halted", "archived"))
         .annotate(gpu_s=Sum("ledger__gpu_s"), usd=Sum("ledger__usd"))
         .values("slug", "gpu_s", "usd", "budget_gpu_hours")
     )

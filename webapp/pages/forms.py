@@ -102,10 +102,19 @@ class SettleForm(Fields):
     )
 
 
-class StateForm(forms.Form):
-    """Pause, resume or halt a campaign."""
+class CloneForm(Fields):
+    """A campaign again, under another slug."""
 
-    state = forms.ChoiceField(choices=[("active", "Resume"), ("paused", "Pause"), ("halted", "Halt")])
+    slug = forms.SlugField(max_length=50)
+    name = forms.CharField(max_length=120)
+
+
+class StateForm(forms.Form):
+    """Pause, resume, halt or archive a campaign."""
+
+    STATES = [("active", "Resume"), ("paused", "Pause"), ("halted", "Halt"), ("archived", "Archive")]
+
+    state = forms.ChoiceField(choices=STATES)
     reason = forms.CharField(max_length=300, required=False)
 
 

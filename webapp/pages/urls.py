@@ -6,7 +6,7 @@ from django.urls import path
 
 from webapp.pages import home
 from webapp.pages.accounts import login
-from webapp.pages.campaigns import campaigns
+from webapp.pages.campaigns import begin, campaigns, check, settings
 from webapp.pages.review import edit, override, review
 from webapp.pages.runs import runs
 
@@ -28,7 +28,14 @@ urlpatterns = [
     path("runs/<int:pk>/stop/", runs.stop, name="stop-run"),
     path("runs/<int:pk>/score/", runs.score, name="run-score"),
     path("campaigns/", campaigns.campaigns, name="campaigns"),
+    path("campaigns/new/", begin.new, name="campaign-new"),
+    path("campaigns/new/costs/", begin.costs, name="campaign-new-costs"),
     path("campaigns/<slug:slug>/", campaigns.campaign, name="campaign"),
+    path("campaigns/<slug:slug>/settings/", settings.settings, name="campaign-settings"),
+    path("campaigns/<slug:slug>/settings/costs/", settings.costs, name="campaign-settings-costs"),
+    path("campaigns/<slug:slug>/program/", settings.program, name="campaign-program"),
+    path("campaigns/<slug:slug>/clone/", settings.clone, name="campaign-clone"),
+    path("campaigns/<slug:slug>/check/", check.check, name="campaign-check"),
     path("campaigns/<slug:slug>/propose/", campaigns.propose, name="campaign-propose"),
     path("campaigns/<slug:slug>/state/", campaigns.state, name="campaign-state"),
     path("campaigns/<slug:slug>/notes/", campaigns.add_note, name="campaign-notes"),

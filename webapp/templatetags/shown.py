@@ -294,6 +294,8 @@ PILLS = {
     "timed_out": ("bad", "clock", "Timed out"),
     "cancelled": ("", "minus", "Cancelled"),
     "lost": ("warn", "server-off", "Lost"),
+    "planned": ("", "list-checks", "Planned"),
+    "archived": ("", "bookmark", "Archived"),
     "active": ("run", "activity", "Active"),
     "paused": ("warn", "pause", "Paused"),
     "halted": ("bad", "octagon-x", "Halted"),

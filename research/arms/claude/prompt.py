@@ -120,6 +120,9 @@ def _line(text: str, limit: int) -> str:
 
 def _recipe(brief: Brief) -> str:
     files = [fence(f"file {path}", brief.files[path]) for path in sorted(brief.files)]
+    if brief.not_shown:
+        files.append("Further files of the recipe, which are not shown and may not be edited:")
+        files.append(fence("further files", "\n".join(brief.not_shown)))
     return "\n\n".join(["# The recipe at the incumbent", *files])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from research.models import Campaign
 from research.propose import drafting
-from research.record import campaigns, chain
+from research.record import chain
 from research.record.rights import Part
+from webapp.beginning.form import BeginForm, filled
 from webapp.house import doctor
 
 CORPUS = "stdlib"
@@ -118,19 +118,22 @@ def first_proposals() -> None:
 
 def first_campaign() -> Campaign:
     """A campaign that every machine can run: a small recipe, the corpus above, runs of half a minute on two cores."""
-    recipe = tomllib.loads((settings.RECIPES / "gpt" / "recipe.toml").read_text())["recipe"]
-    return campaigns.create(
-        by=Part("bootstrap"),
-        created_by=administrator(),
-        slug="standard-library",
-        name="Standard library",
-        goal=GOAL,
-        program=PROGRAM,
-        recipe="gpt",
-        dataset=CORPUS,
-        dataset_sha256=prepare_corpus(),
-        budget_gpu_hours=8.0,  # a night; the campaign page says when it is spent, the admin panel raises it
-        run_budget_kind="tokens",
-        run_budget_amount=float(recipe["budget_tokens"]),
-        sandbox_level=doctor.machine().get("sandbox") or "bubblewrap",
+    form = BeginForm(
+        filled(
+            {
+                "slug": "standard-library",
+                "name": "Standard library",
+                "goal": GOAL,
+                "program": PROGRAM,
+                "recipe": "gpt",
+                "dataset": CORPUS,
+                "dataset_sha256": prepare_corpus(),
+                "budget_gpu_hours": 8.0,  # a night; the campaign's page says when it is spent, its settings raise it
+                "sandbox_level": doctor.machine().get("sandbox") or "bubblewrap",
+            }
+        )
     )
+    begun = form.begin(by=Part("bootstrap"), created_by=administrator()) if form.is_valid() else None
+    if begun is None:
+        raise CommandError(form.in_one_sentence)
+    return begun

@@ -27,7 +27,7 @@ from research.gates import trial
 from research.gates.order import context_of, looked_at
 from research.gates.outcome import Context, GateResult
 from research.models import Campaign
-from research.record import campaigns, learn, repository
+from research.record import learn, recipe_source, repository
 
 MAX_READ = 4 * MAX_CHARS + 4  # bytes, of which UTF-8 needs four for a character: what is longer is seen to be
 UNREAD = "can be read"  # the row of a patch that cannot
@@ -127,7 +127,7 @@ def _files(recipe: str) -> dict[str, str]:
     """The recipe's text files by name, from a folder or a shipped recipe."""
     folder = Path(recipe)
     if not (folder / "recipe.toml").is_file():
-        folder = campaigns.recipe_folder(recipe)
+        folder = recipe_source.shipped(recipe)
     wanted = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml") and path.is_file())
     return {path.relative_to(folder).as_posix(): _text(path) for path in wanted}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -11,16 +10,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from gpu_runner import contract
 from research.lifecycle import LostRace
-from research.models import Campaign
 from research.propose import drafting, notes
-from research.record import moves, repository, rights
-from research.runs import ending
+from research.record import repository, rights
+from webapp.beginning.steering import PAST, steer
 from webapp.pages.access import campaign_for, is_fragment, person, reader
 from webapp.pages.campaigns import campaign_list, campaign_page
 from webapp.pages.errors import lost_race
 from webapp.pages.forms import NoteForm, ProposalForm, StateForm
-
-PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
 
 
 @require_safe
@@ -28,8 +24,12 @@ PAST = {"active": "goes on", "paused": "is paused", "halted": "is halted"}
 def campaigns(request: HttpRequest) -> HttpResponse:
     spent = campaign_list.spent_by_campaign()
     rows = [(campaign, *spent[campaign.pk]) for campaign in campaign_list.campaigns()]
+    open_ones = [row for row in rows if row[0].state != "archived"]
+    archived = [row for row in rows if row[0].state == "archived"]
+    can_begin = rights.may(person(request), rights.begin, None)
+    context = {"section": "campaigns", "rows": open_ones, "archived": archived, "can_begin": can_begin}
     template = "campaigns/_campaigns.html" if is_fragment(request) else "campaigns/campaigns.html"
-    return render(request, template, {"section": "campaigns", "rows": rows})
+    return render(request, template, context)
 
 
 @require_safe
@@ -48,14 +48,16 @@ def campaign(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 @reader
 def state(request: HttpRequest, slug: str) -> HttpResponse:
-    """``POST /campaigns/SLUG/state/``: pause, resume or halt."""
+    """``POST /campaigns/SLUG/state/``: pause, resume, halt or archive."""
     chosen = campaign_for(person(request), slug)
     form = StateForm(request.POST)
     if not form.is_valid():
-        sentence = "The reason is too long" if "reason" in form.errors else "Choose Resume, Pause or Halt"
+        sentence = "The reason is too long" if "reason" in form.errors else "Choose Resume, Pause, Halt or Archive"
         return lost_race(request, sentence, reverse("campaign", args=[slug]))
     try:
-        _steer(chosen, form.cleaned_data["state"], person(request), form.cleaned_data["reason"])
+        by = person(request)
+        reason = form.cleaned_data["reason"] or f"asked for by {by.get_username()}"
+        steer(chosen, form.cleaned_data["state"], by=by, reason=reason)
     except (LostRace, ValueError) as race:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, f"{chosen.name} {PAST[form.cleaned_data['state']]}")
@@ -120,13 +122,3 @@ def retire_note(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
         return lost_race(request, str(race), reverse("campaign", args=[slug]))
     messages.success(request, "Note retired")
     return redirect(f"{reverse('campaign', args=[slug])}#notes")
-
-
-def _steer(chosen: Campaign, new: str, by: User, reason: str) -> None:
-    words = reason or f"asked for by {by.get_username()}"
-    if new == "halted":
-        ending.halt(chosen, by=by, reason=words)
-    elif new == "active":
-        ending.resume(chosen, by=by, reason=words)
-    else:
-        moves.move_campaign(chosen, new, by=by, reason=words)
