@@ -6,7 +6,7 @@ an unknown field, a wrong type, NaN or Infinity is refused with the field's name
 (``pydantic.ValidationError``, a ``ValueError``).
 
     wire.py      the base of all messages: strict models, canonical JSON
-    recipe.py    what a proposal may change
+    recipe.py    what a proposal may change, and how it trains; its parts: knobs.py, command.py; read by recipe_toml.py
     approval.py  what was countersigned
     run.py       what is sent to a worker
     report.py    what comes back while the run lives, and the order that answers it
@@ -26,9 +26,12 @@ from gpu_runner.contract.approval import (
     Seed,
     SeedPolicy,
 )
+from gpu_runner.contract.command import PLACEHOLDERS, Command, Metrics, Model, Overrides, is_safe_path
 from gpu_runner.contract.end import FAULT_OF, Failure, FailureKind, Fault, RunEnd
+from gpu_runner.contract.knobs import Knob, Knobs, KnobValue
 from gpu_runner.contract.plain import is_hidden
-from gpu_runner.contract.recipe import Knob, Knobs, KnobValue, Recipe, is_safe_path, parse_recipe, with_defaults
+from gpu_runner.contract.recipe import Recipe
+from gpu_runner.contract.recipe_toml import parse_recipe, with_defaults
 from gpu_runner.contract.report import (
     MAX_LOG_CHARS,
     MAX_LOG_LINES,

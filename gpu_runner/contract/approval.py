@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gpu_runner.contract.recipe import Knobs, KnobValue
+from gpu_runner.contract.knobs import Knobs, KnobValue
 from gpu_runner.contract.wire import Wire, canonical_json, sha256
 
 SCORER_VERSION = "6"

@@ -38,6 +38,17 @@ class Campaign(models.Model):
     dataset = models.CharField(max_length=60, default="stdlib")
     dataset_sha256 = models.CharField(max_length=64)
     target_bpb = models.FloatField(null=True, blank=True)
+    metric = models.CharField(max_length=64, default="val_bpb", help_text="What its runs are compared by.")
+    metric_unit = models.CharField(max_length=40, blank=True)
+    direction = models.CharField(
+        max_length=6, choices=[("lower", "lower is better"), ("higher", "higher is better")], default="lower"
+    )
+    judges_self_reported = models.BooleanField(
+        default=False, help_text="Verdicts may rest on numbers that the trainer reports itself."
+    )
+    environment_sha256 = models.CharField(
+        max_length=64, blank=True, help_text="Of the packages of the environment that its recipe names."
+    )
 
     run_budget_kind = models.CharField(
         max_length=8,

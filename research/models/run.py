@@ -20,6 +20,7 @@ class Worker(models.Model):
     hardware = models.JSONField(default=dict, blank=True)
     sandbox_level = models.CharField(max_length=20, blank=True)
     lock_sha256 = models.CharField(max_length=64, blank=True)
+    environments = models.JSONField(default=dict, blank=True, help_text="{name: sha256 of its packages}")
     seen_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -133,10 +134,13 @@ class Score(models.Model):
     """What the trusted scorer measured on a run's checkpoint."""
 
     run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="score")
-    outcome = models.CharField(max_length=12)
+    outcome = models.CharField(max_length=16)
     val_bpb = models.FloatField(null=True, blank=True)
     sealed_bpb = models.FloatField(null=True, blank=True)
     self_reported_bpb = models.FloatField(null=True, blank=True)
+    self_reported = models.JSONField(
+        null=True, blank=True, help_text="gpu_runner.contract.SelfReported: a foreign trainer's own word; no val_bpb."
+    )
     reasons = models.JSONField(default=list)
     evidence = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Evidence: what challenges found.")
     effort = models.JSONField(null=True, blank=True, help_text="gpu_runner.contract.Effort: what being scored took.")

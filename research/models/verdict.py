@@ -33,6 +33,12 @@ class Verdict(models.Model):
         blank=True,
         help_text="{seed, candidate_bpb, incumbent_bpb, candidate_sealed_bpb, incumbent_sealed_bpb}",
     )
+    self_reported = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="Where it rests on self-reported numbers: {metric, unit, direction, effect, low, high, candidate,"
+        " incumbent, pairs}. All bpb above are empty then.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

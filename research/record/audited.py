@@ -103,7 +103,9 @@ cover(
             kinds.WORKER_SWITCHED_OFF: frozenset({"enabled"}),
         },
         secret=frozenset({"token_sha256"}),
-        apart=dict.fromkeys(("hardware_class", "hardware", "sandbox_level", "lock_sha256", "seen_at"), _HELLO),
+        apart=dict.fromkeys(
+            ("hardware_class", "hardware", "sandbox_level", "lock_sha256", "environments", "seen_at"), _HELLO
+        ),
     )
 )
 cover(

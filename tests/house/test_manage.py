@@ -53,9 +53,9 @@ def test_nobody_waits_for_torch_or_for_the_sdk_of_claude_who_asks_nothing_of_the
     ("name", "content", "sentence"),
     [
         ("train.py", b"\xff", "train.py is not UTF-8 from byte 0 on"),
-        ("recipe.toml", b"recipe = 3", "recipe.toml: [recipe] must be a table"),
-        ("recipe.toml", b"knobs = 3", "recipe.toml: [knobs] must be a table"),
-        ("recipe.toml", b"[recipe]\neditable = 3", "recipe.toml: editable in [recipe] must be a list"),
+        ("recipe.toml", b"recipe = 3", "recipe.toml, line 1: [recipe] must be a table"),
+        ("recipe.toml", b"knobs = 3", "recipe.toml, line 1: [knobs] must be a table"),
+        ("recipe.toml", b"[recipe]\neditable = 3", "recipe.toml, line 2: editable in [recipe] must be a list"),
     ],
 )
 def test_a_recipe_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
