@@ -8,10 +8,12 @@ import re
 from research.history.past import Outcome
 
 MISSING = frozenset(
-    "- -- – — ? n/a na nan +nan -nan none null nil inf +inf -inf infinity -infinity unknown tbd pending "
-    "crash crashed fail failed failure oom error timeout diverged skipped invalid".split()
+    "- -- – — ? n/a na nan +nan -nan none null nil inf +inf -inf infinity -infinity unknown tbd pending crash "
+    "crashed fail failed failure oom error timeout diverged skipped invalid".split()
 ) | {""}
-_NUMBER = re.compile(r"[~=]?([+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(?:\.[0-9]*)?(?:e[+-]?[0-9]{1,4})?) ?%?", re.A | re.I)
+_NUMBER = re.compile(
+    r"[~=]?([+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(?:\.[0-9]*)?(?:e[+-]?[0-9]{1,4})?) ?%?", re.A | re.I
+)
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+", re.A)
 _WITH_UNIT = re.compile(r"([+-]?[0-9.]+(?:e[+-]?[0-9]+)?) ?([a-z]+)", re.A | re.I)
 
@@ -62,10 +64,10 @@ _DISCARDED = frozenset(
     "discard discarded reject rejected revert reverted worse drop dropped rollback rolled abandon abandoned".split()
 )
 _KEPT = frozenset(
-    "keep kept keeper best accept accepted adopt adopted improved improvement win winner merge merged promote promoted "
-    "advance advanced baseline reference".split()
+    "keep kept keeper best accept accepted adopt adopted improved improvement win winner merge merged promote "
+    "promoted advance advanced baseline reference".split()
 )
-_NOT = frozenset("not no never un".split())
+_NOT = frozenset(["not", "no", "never", "un"])
 _TOKEN = re.compile(r"[a-z]+")
 # "keep — depth 6", where there is no column for it.
 _LEADING = re.compile(r"\s*([A-Za-z_]{3,12})\s*(?:[—–:|]|-\s)")

@@ -16,43 +16,45 @@ ONE_EACH = FIELDS[:7]
 MADE_UP = "column"  # and its place: the name of a column that the source does not name
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "commit": tuple("commit git_commit commit_hash commit_sha commit_id git_sha git_hash sha hash rev revision".split())
-    + ("candidate_ref", "meta_commit"),
+    "commit": tuple(
+        "commit git_commit commit_hash commit_sha commit_id git_sha git_hash sha hash rev revision "
+        "candidate_ref meta_commit".split()
+    ),
     "outcome": tuple("status outcome decision verdict disposition kept keep state result action".split()),
     "description": tuple(
         "description desc experiment_description change changes change_summary summary notes note idea hypothesis "
         "comment comments details message what config_summary".split()
     ),
     "title": tuple(
-        "name run_name title tag label experiment_name display_name run experiment exp run_id experiment_id exp_id id "
-        "run_number number no".split()
+        "name run_name title tag label experiment_name display_name run experiment exp run_id experiment_id "
+        "exp_id id run_number number no".split()
     ),
 }
 _MEMORY = frozenset(
-    "memory mem peak_memory peak_mem max_memory max_mem vram peak_vram max_vram gpu_memory gpu_mem peak_gpu_memory "
-    "peak_gpu_mem memory_used memory_peak cuda_memory peak_memory_allocated".split()
+    "memory mem peak_memory peak_mem max_memory max_mem vram peak_vram max_vram gpu_memory gpu_mem "
+    "peak_gpu_memory peak_gpu_mem memory_used memory_peak cuda_memory peak_memory_allocated".split()
 )
 _SECONDS = tuple(
-    "training training_time train train_time runtime run_time duration elapsed elapsed_time wall wall_time walltime "
-    "wall_clock time total total_time".split()
+    "training training_time train train_time runtime run_time duration elapsed elapsed_time wall wall_time "
+    "walltime wall_clock time total total_time".split()
 )
 # The most wanted first. A name that begins with one of these words after val_, eval_ or best_ counts as well.
 METRICS = tuple(
-    "val_bpb bpb bits_per_byte val_loss validation_loss eval_loss test_loss val_ppl perplexity ppl val_ce loss "
-    "score metric metric_value objective fitness val_acc val_accuracy accuracy acc val_f1 f1 "
+    "val_bpb bpb bits_per_byte val_loss validation_loss eval_loss test_loss val_ppl perplexity ppl val_ce "
+    "loss score metric metric_value objective fitness val_acc val_accuracy accuracy acc val_f1 f1 "
     "primary_metric value".split()
 )
 _HELD_OUT = ("val_", "valid_", "validation_", "eval_", "test_", "best_", "final_")
-_NO_METRIC = frozenset(  # numbers that say what was run, not how good it is
-    "step steps num_steps epoch epochs seed tokens num_tokens total_tokens params num_params n_params depth width "
-    "batch batch_size timestamp date budget cost usd mfu improvement delta index order".split()
+_NO_METRIC = frozenset(
+    "step steps num_steps epoch epochs seed tokens num_tokens total_tokens params num_params n_params depth "
+    "width batch batch_size timestamp date budget cost usd mfu improvement delta index order".split()
 )
 _LOWER = frozenset(
     "bpb loss ppl perplexity ce nll fid wer cer rmse mse mae error err latency regret distance bits".split()
 )
 _HIGHER = frozenset(
-    "acc accuracy f1 auc auroc reward return sharpe throughput tflops tok mfu r2 bleu rouge speedup psnr ssim map iou "
-    "recall precision win elo".split()
+    "acc accuracy f1 auc auroc reward return sharpe throughput tflops tok mfu r2 bleu rouge speedup psnr ssim "
+    "map iou recall precision win elo".split()
 )
 
 

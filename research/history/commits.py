@@ -1,7 +1,7 @@
 """Reads what became of the commits that a history names: their parents, messages and diffs, where they still exist.
 
-Nothing of the foreign repository is run and none of its configuration is read: git sees its objects alone, from an empty
-repository of ours. So none of its hooks, filters, diff drivers or remotes can be reached.
+Nothing of the foreign repository is run and none of its configuration is read: git sees its objects alone, from an
+empty repository of ours. So none of its hooks, filters, diff drivers or remotes can be reached.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _objects_folder(repository: Path) -> Path:
     except (OSError, ValueError) as error:
         raise ValueError(f"repository: {repository} cannot be read: {error}") from error
     if not found.is_dir() or "\n" in str(found):
-        raise ValueError(f"repository: {repository} is no git repository; give the folder that holds .git, or a bare one")
+        raise ValueError(
+            f"repository: {repository} is no git repository; give the folder that holds .git, or a bare one"
+        )
     return found
 
 

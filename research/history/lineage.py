@@ -40,7 +40,7 @@ def by_git(experiments: Sequence[Experiment], full: Mapping[str, str], parents: 
 def _placed(
     one: Experiment, name: str | None, rows: Mapping[str, list[Experiment]], parents: Mapping[str, str]
 ) -> Experiment:
-    """On its nearest ancestor that was not thrown away: loops that revert leave what they discard among the ancestors."""
+    """On its nearest ancestor that was not discarded: loops that revert leave those among the ancestors."""
     if name is None or len(rows[name]) > 1:
         return one
     for _ in range(MAX_STEPS):
@@ -67,10 +67,10 @@ def steps(experiments: Sequence[Experiment], direction: Direction) -> list[Step]
 
 
 def _gain(one: Experiment, by_line: Mapping[int, Experiment], direction: Direction) -> float | None:
-    before = by_line[one.parent].value if one.parent in by_line else None
-    if before is None or one.value is None:
+    before = None if one.parent is None else by_line.get(one.parent)
+    if before is None or before.value is None or one.value is None:
         return None
-    return before - one.value if direction == "lower" else one.value - before
+    return before.value - one.value if direction == "lower" else one.value - before.value
 
 
 def best_so_far(experiments: Sequence[Experiment], direction: Direction) -> list[float | None]:

@@ -107,7 +107,7 @@ class Reading:
 
 
 def line_of(text: str, limit: int = MAX_CELL_CHARS) -> str:
-    """Somebody else's text on one line: what cannot be seen is written as its code point, and the end says it is cut."""
+    """Somebody else's text on one line: what cannot be seen is written as its code point; a cut end says so."""
     flat = " ".join(readable(text[: limit * 2]).split())
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from gpu_runner.contract import sha256
 from research.history import columns, lineage, rows, tables, trackers
-from research.history.past import Column, Direction, Experiment, Kind, Reading, Refused, Wanted, line_of
+from research.history.past import Column, Direction, Experiment, Kind, Reading, Wanted, line_of
 from research.history.rows import Layout
 from research.history.tables import Table
 

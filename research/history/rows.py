@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from research.history import cells, columns
+from research.history import cells, columns, parameters
 from research.history.past import (
     MAX_CELL_CHARS,
     MAX_EXTRAS,
@@ -48,7 +48,7 @@ def layout(table: Table, wanted: Mapping[str, str], metric: str) -> Layout:
 
 
 def experiments(table: Table, its: Layout, seen: dict[str, int]) -> Iterator[Experiment | Refused]:
-    """Every row, as an experiment or refused. Of two that say the same the second is refused: ``seen`` is key -> line."""
+    """Every row, as an experiment or refused, as is the second of two that say the same; ``seen`` is key -> line."""
     for row in table.rows:
         try:
             found = _experiment(_fitted(row, its), its)
@@ -60,7 +60,7 @@ def experiments(table: Table, its: Layout, seen: dict[str, int]) -> Iterator[Exp
 
 
 def _fitted(row: Row, its: Layout) -> Row:
-    """The row with one cell a column: tabs in a description at the end belong to it, what is missing at the end is empty.
+    """The row with one cell a column: tabs in a description at the end belong to it, what lacks at the end is empty.
 
     Raises NoRow where nobody can tell which cell is which.
     """
@@ -139,7 +139,7 @@ def _measured(its: Layout, given: Mapping[str, str], field: str, extras: dict[st
 def _named(said: Mapping[str, str], its: Layout, field: str) -> dict[str, str]:
     chosen = [name for name, its_field in zip(its.names, its.fields, strict=True) if its_field == field]
     return {
-        line_of(name, MAX_NAME_CHARS): line_of(said[name], MAX_CELL_CHARS)
+        line_of(name, MAX_NAME_CHARS): parameters.shown(name, line_of(said[name], MAX_CELL_CHARS))
         for name in chosen[:MAX_EXTRAS]
         if said[name].strip()
     }
@@ -150,5 +150,3 @@ def _title(given: Mapping[str, str], description: str) -> str:
     name = line_of(given.get("title", ""), MAX_TITLE_CHARS)
     first = description.partition("\n")[0]
     return line_of(first, MAX_TITLE_CHARS) or name or _commit(given.get("commit", "")) or "untitled"
-
-

@@ -74,7 +74,7 @@ def _decoded(body: bytes) -> tuple[str, list[str]]:
 
 
 def _ended(body: bytes) -> bytes:
-    """Lines that end in a newline, whichever way they ended; a lone return inside of one is what a progress bar left."""
+    """Lines that end in a newline, whichever way they ended; a lone return inside of one was a progress bar's."""
     body = body.replace(b"\r\n", b"\n")
     return _LONE_CR.sub(b" " if b"\n" in body else b"\n", body)
 
@@ -213,7 +213,7 @@ ORIGINAL = ["commit", "val_bpb", "memory_gb", "status", "description"]
 
 
 def _made_up(row: list[str]) -> list[str]:
-    """autoresearch's own names where the row looks like one of its own; else commit, outcome and description by sight."""
+    """autoresearch's own names where the row looks like one of its; else commit, outcome and description by sight."""
     if len(row) == len(ORIGINAL) and cells.is_outcome(row[3]):
         return list(ORIGINAL)
     names = [f"{columns.MADE_UP} {place}" for place in range(1, len(row) + 1)]

@@ -9,7 +9,7 @@ from django.db.models import F, Max
 from research import lifecycle
 from research.change.drafts import Brief, Draft, Edit, Override, Prediction
 from research.models import Campaign, Revision
-from research.propose import dynamics, notes, statement
+from research.propose import dynamics, histories, notes, statement
 from research.record import learn, ledger, repository
 
 
@@ -36,6 +36,7 @@ def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None)
         log_tails=dynamics.log_tails(campaign),
         notes=notes.notes(campaign),
         num_since_keep=learn.num_since_keep(incumbent),
+        imported=histories.told(campaign),
     )
 
 

@@ -1,0 +1,22 @@
+"""What tells the runs of one source apart. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+SECRET = re.compile(r"passw|secret|api_?key|auth_?token|access_?token|credential|private_?key|_token$|^token$", re.I)
+LEFT_OUT = "(left out: its name is that of a credential)"
+
+
+def varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Names of parameters that are not the same in every run, in the order in which they come up; all of one run."""
+    names = list(dict.fromkeys(name for run in runs for name in run))
+    if len(runs) == 1:
+        return names
+    return [name for name in names if len({run.get(name) for run in runs}) > 1]
+
+
+def shown(name: str, value: str) -> str:
+    """The value, unless its name says that nobody should read it: a run's settings hold tokens, too."""
+    return LEFT_OUT if SECRET.search(name) and value else value
