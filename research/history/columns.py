@@ -49,6 +49,7 @@ _NO_METRIC = frozenset(
     "step steps num_steps epoch epochs seed tokens num_tokens total_tokens params num_params n_params depth "
     "width batch batch_size timestamp date budget cost usd mfu improvement delta index order".split()
 )
+_NO_SETTING = frozenset("step steps epoch runtime duration tokens num_tokens total_tokens mfu timestamp".split())
 _LOWER = frozenset(
     "bpb loss ppl perplexity ce nll fid wer cer rmse mse mae error err latency regret distance bits".split()
 )
@@ -60,8 +61,12 @@ _HIGHER = frozenset(
 
 def plain_name(name: str) -> str:
     """A column's name for comparing: ``Val BPB``, ``val-bpb`` and ``metrics.val_bpb`` are one."""
-    bare = re.sub(r"[^a-z0-9]+", "_", name.lower().removeprefix("metrics.").removeprefix("summary.")).strip("_")
-    return bare.removeprefix("metrics_") if name.lower().startswith("metrics/") else bare
+    return re.sub(r"[^a-z0-9]+", "_", bare(name.lower()).removeprefix("summary.")).strip("_")
+
+
+def bare(name: str) -> str:
+    """A name without what MLflow puts before those of settings and numbers."""
+    return name.removeprefix("params.").removeprefix("metrics.")
 
 
 def unit_in(name: str, units: Iterable[str]) -> tuple[str, str]:
@@ -82,8 +87,8 @@ def names_of(raw: Sequence[str]) -> list[str]:
 
 def is_known(name: str) -> bool:
     """Whether it is a word that headers use."""
-    bare = plain_name(name)
-    return field_of(name) != "" or bare in METRICS or bare.startswith(_HELD_OUT) or bare in _NO_METRIC
+    plain = plain_name(name)
+    return field_of(name) != "" or plain in METRICS or plain.startswith(_HELD_OUT) or plain in _NO_METRIC
 
 
 def field_of(name: str) -> str:
@@ -170,6 +175,19 @@ def _metric_rank(name: str) -> int:
     if bare in METRICS:
         return METRICS.index(bare)
     return len(METRICS) + (0 if bare.startswith(_HELD_OUT) else 1)
+
+
+def most_wanted(names: Sequence[str]) -> str:
+    """Of names of numbers the one that is most likely the metric; "" where all of them say what was run."""
+    free = [name for name in names if _may_be_metric(name)]
+    return min(free, key=lambda name: (_metric_rank(name), names.index(name)), default="")
+
+
+def is_measured(name: str) -> bool:
+    """Whether a number of this name says how good or how long a run was, and not how it was set up."""
+    bare = plain_name(name)
+    words = set(bare.split("_"))
+    return bare in METRICS or bare.startswith(_HELD_OUT) or bool(words & (_LOWER | _HIGHER)) or bare in _NO_SETTING
 
 
 def _are_numbers(place: int, rows: Sequence[Sequence[str]]) -> bool:

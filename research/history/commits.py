@@ -6,7 +6,6 @@ empty repository of ours. So none of its hooks, filters, diff drivers or remotes
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from research.history import lineage
 from research.history.past import MAX_MESSAGE_CHARS, MAX_PATCH_CHARS, Experiment, Reading, is_commit, text_of
@@ -53,18 +53,22 @@ class Objects:
     def __init__(self, git_dir: Path) -> None:
         self.git_dir = git_dir
 
-    def run(self, *arguments: str, feed: Iterable[str] = (), at_most: int = MAX_BYTES) -> bytes:
-        """What a git command says, cut at ``at_most`` bytes and after GIT_S; nothing of one that fails at once."""
+    def run(self, *arguments: str, feed: Iterable[str] = (), at_most: int = MAX_BYTES, or_part: bool = False) -> bytes:
+        """What a git command says, cut at ``at_most`` bytes; of one that fails nothing, unless ``or_part``."""
         if (git := shutil.which("git")) is None:
             raise ValueError("repository: git is not on PATH; install the package git")
         with tempfile.TemporaryFile() as told:
             told.write("".join(f"{line}\n" for line in feed).encode())
             told.seek(0)
             command = [git, f"--git-dir={self.git_dir}", *arguments]
-            return _said(command, told, ENVIRONMENT | {"HOME": str(self.git_dir)}, self.git_dir, at_most)
+            said, code = _said(command, told, ENVIRONMENT | {"HOME": str(self.git_dir)}, self.git_dir, at_most)
+        return said if code == 0 or or_part or len(said) == at_most else b""
 
 
-def _said(command: Sequence[str], told: io.BufferedRandom, env: dict[str, str], cwd: Path, at_most: int) -> bytes:
+def _said(
+    command: Sequence[str], told: IO[bytes], env: dict[str, str], cwd: Path, at_most: int
+) -> tuple[bytes, int | None]:
+    """(standard output, exit code); ended after GIT_S, or once it has said more than anybody reads."""
     with subprocess.Popen(
         command, stdin=told, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, cwd=cwd
     ) as process:
@@ -72,9 +76,10 @@ def _said(command: Sequence[str], told: io.BufferedRandom, env: dict[str, str], 
         clock = threading.Timer(GIT_S, process.kill)
         clock.start()
         try:
-            return process.stdout.read(at_most)
+            said = process.stdout.read(at_most)
+            return said, process.wait() if len(said) < at_most else None
         finally:
-            process.kill()  # it is done, or says more than anybody reads
+            process.kill()
             clock.cancel()
 
 
@@ -130,7 +135,9 @@ def resolved(seen: Objects, names: Sequence[str]) -> dict[str, str]:
 
 def first_parents(seen: Objects, names: Iterable[str]) -> dict[str, str]:
     """Commit -> its first parent, for ``names`` and all that they stand on."""
-    said = seen.run("rev-list", "--first-parent", "--parents", f"--max-count={MAX_ANCESTORS}", "--stdin", feed=names)
+    said = seen.run(
+        "rev-list", "--first-parent", "--parents", f"--max-count={MAX_ANCESTORS}", "--stdin", feed=names, or_part=True
+    )
     rows = (line.split() for line in said.decode(errors="replace").splitlines())
     return {row[0]: row[1] for row in rows if len(row) > 1}
 

@@ -15,10 +15,10 @@ MAX_STEPS = 500  # back along the first parents of one commit
 
 
 def by_order(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """In the order of their lines: each stands on the last one that was kept before it."""
+    """Each stands on the last one that was kept before it."""
     last: int | None = None
     placed = []
-    for one in sorted(experiments, key=lambda e: e.line):
+    for one in experiments:
         placed.append(replace(one, parent=last))
         if one.outcome == "kept":
             last = one.line

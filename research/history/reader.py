@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpu_runner.contract import sha256
-from research.history import columns, lineage, rows, tables, trackers
+from research.history import columns, lineage, parameters, rows, tables, trackers
 from research.history.past import Column, Direction, Experiment, Kind, Reading, Wanted, line_of
 from research.history.rows import Layout
 from research.history.tables import Table
@@ -27,12 +27,15 @@ def read(kind: Kind, body: bytes, name: str, wanted: Wanted | None = None) -> Re
     for table, layout in zip(found.tables, layouts, strict=True):
         for one in rows.experiments(table, layout, seen):
             (experiments if isinstance(one, Experiment) else refused).append(one)  # type: ignore[arg-type]
-    direction, why = directed(layouts[0].metric, wanted, experiments)
+    if trackers.is_newest_first(kind, found.tables[0]):
+        experiments.reverse()
+    metric = columns.bare(layouts[0].metric)
+    direction, why = directed(metric, wanted, experiments)
     return Reading(
         kind=kind,
         name=line_of(name, 200),
         sha256=sha256(body),
-        metric=layouts[0].metric,
+        metric=metric,
         direction=direction,
         experiments=tuple(lineage.by_order(experiments)),
         refused=tuple(sorted(refused, key=lambda one: one.line)),
@@ -56,7 +59,8 @@ def _layouts(kind: Kind, found: Sequence[Table], wanted: Wanted) -> list[Layout]
     for table in found:
         known = {theirs: ours for theirs, ours in wanted.columns.items() if columns.has(theirs, table.names)}
         metric = wanted.metric if not layouts else layouts[0].metric
-        layouts.append(rows.layout(table, trackers.fields(kind, table.names) | known, metric))
+        fields = trackers.fields(kind, table.names) | known
+        layouts.append(rows.layout(table, fields, metric, by_name=kind != "autoresearch"))
     return layouts
 
 
@@ -76,5 +80,6 @@ def _columns(found: Sequence[Table], layouts: Sequence[Layout]) -> tuple[Column,
     for table, layout in zip(found, layouts, strict=True):
         for place, (name, field) in enumerate(zip(layout.names, layout.fields, strict=True)):
             cells = (row.cells[place] for row in table.rows if place < len(row.cells) and row.cells[place].strip())
-            said.setdefault(name, Column(theirs=name, field=field, sample=line_of(next(cells, ""), SAMPLE_CHARS)))
+            sample = parameters.shown(name, line_of(next(cells, ""), SAMPLE_CHARS))
+            said.setdefault(name, Column(theirs=name, field=field, sample=sample))
     return tuple(said.values())

@@ -31,6 +31,7 @@ class Layout:
 
     names: tuple[str, ...]
     fields: tuple[str, ...]
+    by_name: bool = False  # experiments are called by their name, and not by what was tried
 
     @property
     def metric(self) -> str:
@@ -40,11 +41,11 @@ class Layout:
         return self.fields.index(field) if field in self.fields else None
 
 
-def layout(table: Table, wanted: Mapping[str, str], metric: str) -> Layout:
+def layout(table: Table, wanted: Mapping[str, str], metric: str, *, by_name: bool = False) -> Layout:
     """Which column is what. Raises ValueError naming a column or field that there is not."""
     rows = [row.cells for row in table.rows]
     fields = columns.assign(table.names, rows, wanted, metric)
-    return Layout(names=tuple(table.names), fields=tuple(fields))
+    return Layout(names=tuple(table.names), fields=tuple(fields), by_name=by_name)
 
 
 def experiments(table: Table, its: Layout, seen: dict[str, int]) -> Iterator[Experiment | Refused]:
@@ -82,14 +83,17 @@ def _experiment(row: Row, its: Layout) -> Experiment:
     said = dict(zip(its.names, row.cells, strict=True))
     given = {field: row.cells[place] for field in columns.ONE_EACH if (place := its.place(field)) is not None}
     description = text_of(given.get("description", ""))
+    description = "" if description in ("-", "–", "—", "n/a", "N/A") else description
     ending = given.get("outcome", "").strip() or cells.leading_word(description)
     outcome, extras, value = cells.outcome(ending), _named(said, its, "extra"), None
     if its.metric:
-        value = _value(given["metric"], its.metric, crashed=outcome == "crashed")
+        value = _value(given["metric"], columns.bare(its.metric), crashed=outcome == "crashed")
+    if its.by_name and outcome == "crashed" and value is not None:  # of weights that were never finished
+        extras[f"last {columns.bare(its.metric)}"], value = f"{value:g}", None
     memory, seconds = _measured(its, given, "memory", extras), _measured(its, given, "seconds", extras)
     found = Experiment(
         line=row.line,
-        title=_title(given, description),
+        title=_title(given, description, by_name=its.by_name),
         description=description,
         commit=_commit(given.get("commit", "")),
         outcome=outcome,
@@ -139,14 +143,14 @@ def _measured(its: Layout, given: Mapping[str, str], field: str, extras: dict[st
 def _named(said: Mapping[str, str], its: Layout, field: str) -> dict[str, str]:
     chosen = [name for name, its_field in zip(its.names, its.fields, strict=True) if its_field == field]
     return {
-        line_of(name, MAX_NAME_CHARS): parameters.shown(name, line_of(said[name], MAX_CELL_CHARS))
+        line_of(columns.bare(name), MAX_NAME_CHARS): parameters.shown(name, line_of(said[name], MAX_CELL_CHARS))
         for name in chosen[:MAX_EXTRAS]
         if said[name].strip()
     }
 
 
-def _title(given: Mapping[str, str], description: str) -> str:
-    """Its description's first line, which says what was tried; a name where that is all there is."""
+def _title(given: Mapping[str, str], description: str, *, by_name: bool) -> str:
+    """Its description's first line, which says what was tried, or its name."""
     name = line_of(given.get("title", ""), MAX_TITLE_CHARS)
-    first = description.partition("\n")[0]
-    return line_of(first, MAX_TITLE_CHARS) or name or _commit(given.get("commit", "")) or "untitled"
+    first = line_of(description.partition("\n")[0], MAX_TITLE_CHARS)
+    return (name or first if by_name else first or name) or _commit(given.get("commit", "")) or "untitled"

@@ -224,7 +224,7 @@ def test_lines_that_are_no_utf_8_are_read_and_said() -> None:
 def test_a_table_without_header_or_familiar_shape_takes_no_column_for_the_metric() -> None:
     rows = [f"HEAD\tmodel\t397.0\t{i}.5\t{5 - i}.3\tkeep\tidea {i}" for i in range(4)]
     reading = of("\n".join(rows))
-    assert (reading.metric, [e.title for e in reading.experiments][0]) == ("", "idea 0")
+    assert (reading.metric, reading.experiments[0].title) == ("", "idea 0")
     assert "No column is the metric" in reading.notes[-1]
     chosen = reader.read(
         "autoresearch", "\n".join(rows).encode(), "results.tsv", Wanted(columns={"column 5": "metric"})

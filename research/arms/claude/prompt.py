@@ -1,9 +1,9 @@
 """Writes the prompts: templates in ``prompts/``, filled from a Brief. Pure.
 
 What seldom changes comes first, so that it can be cached: the rules, the recipe at the incumbent, what was
-imported, and the settled part of the ledger, with cache marks at their ends. What changes with every call stands behind the last of
-them: what is new in the ledger, the campaign with its budget left, how training went, notes, the question. Text that
-others wrote is fenced and labelled.
+imported, the settled part of the ledger, with a mark at the end of each. What changes with every call stands behind the
+last of them: what is new in the ledger, the campaign with its budget left, how training went, notes, the question. Text
+that others wrote is fenced and labelled.
 """
 
 from __future__ import annotations
