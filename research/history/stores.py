@@ -48,7 +48,8 @@ def is_store(kind: Kind, path: Path) -> bool:
 
 def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
     """Folders under ``path`` with their plain files. Links are not followed."""
-    for place, (folder, _, names) in enumerate(os.walk(path, followlinks=False)):
+    for place, (folder, below, names) in enumerate(os.walk(path, followlinks=False)):
+        below.sort()
         if place > MAX_FOLDERS:
             raise ValueError(f"file: {path.name} has more than {MAX_FOLDERS:,} folders; give a part of it")
         yield Path(folder), sorted(n for n in names if not (Path(folder) / n).is_symlink())

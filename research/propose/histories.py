@@ -31,8 +31,7 @@ def bring(campaign: Campaign, reading: Reading, *, by: Actor) -> Import:
     Raises PermissionDenied, or ValueError naming the field where there is nothing new.
     """
     rights.check(by, rights.import_history, campaign)
-    if not reading.experiments:
-        raise ValueError(f"file: {_nothing_in(reading)}")
+    check(reading)
     with transaction.atomic():
         Campaign.objects.select_for_update().get(pk=campaign.pk)  # two at once: the second sees the first
         _refuse_the_same(campaign, reading)
@@ -71,11 +70,13 @@ def archive(campaign: Campaign, import_id: int, *, by: Actor) -> Import:
 # --- what is new ----------------------------------------------------------------------------------
 
 
-def _nothing_in(reading: Reading) -> str:
+def check(reading: Reading) -> None:
+    """Raises ValueError where it holds no experiment."""
     if not reading.num_read:
-        return f"{reading.name} has a header and no row"
-    first = reading.refused[0]
-    return f"none of {reading.num_read} rows is an experiment; line {first.line}: {first.reason}"
+        raise ValueError(f"file: {reading.name} has a header and no row")
+    if not reading.experiments:
+        first = reading.refused[0]
+        raise ValueError(f"file: none of {reading.num_read} rows is an experiment; line {first.line}: {first.reason}")
 
 
 def _refuse_the_same(campaign: Campaign, reading: Reading) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from research.history import reader
+from research.history.past import Reading, Wanted
+
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription"
 ROWS = (
     "a1b2c3d\t1.500000\t12.0\tkeep\tbaseline",
@@ -15,3 +18,7 @@ ROWS = (
 def results_tsv(*rows: str, header: str = HEADER, end: str = "\n") -> bytes:
     """A results.tsv of these rows, or of ROWS."""
     return end.join([header, *(rows or ROWS), ""]).encode()
+
+
+def make_reading(*rows: str, name: str = "results.tsv", wanted: Wanted | None = None) -> Reading:
+    return reader.read("autoresearch", results_tsv(*rows), name, wanted)

@@ -18,12 +18,13 @@ from research import lifecycle
 from research.change.drafts import Draft
 from research.gates import overridden, process
 from research.models import Campaign, Proposal, Run, Score
-from research.propose import drafting, notes
+from research.propose import drafting, histories, notes
 from research.record import campaigns, chain, kinds, moves, rights
 from research.record.rights import DISPATCH, Actor, Agent, Part
 from research.review import decisions, edit, outside, override, quarantined
 from research.runs import dispatch, ending, remeasure, workers
 from tests import builders
+from tests.history.tables import make_reading
 from webapp.api import tokens
 from webapp.models import AgentToken
 from webapp.notify import deliver, outbox
@@ -47,6 +48,7 @@ class Scene:
         self.sent_back = self._sent_back()
         self.doubted, self.live, self.queued = self._runs()
         self.note = notes.note(self.campaign, "Look at attention.", by=self.root)
+        self.imported = histories.bring(self.campaign, make_reading("f6071e2\t1.6\t1\tkeep\tolder"), by=self.root)
         self.paused = builders.make_campaign(slug="paused")
         moves.move_campaign(self.paused, "paused", by=self.root, reason="a look")
         self.worker = builders.make_worker()
@@ -126,6 +128,8 @@ PEOPLE: dict[str, Verb] = {
     "research.propose.drafting.write": lambda scene, by: drafting.write(scene.campaign, draft(0.4), arm="human", by=by),
     "research.propose.notes.note": lambda scene, by: notes.note(scene.campaign, "And at heads.", by=by),
     "research.propose.notes.retire": lambda scene, by: notes.retire(scene.campaign, scene.note.pk, by=by),
+    "research.propose.histories.bring": lambda scene, by: histories.bring(scene.campaign, make_reading(), by=by),
+    "research.propose.histories.archive": lambda scene, by: histories.archive(scene.campaign, scene.imported.pk, by=by),
     "research.record.campaigns.create": lambda scene, by: builders.make_campaign(slug="third", by=by),
     "research.record.campaigns.change": lambda scene, by: campaigns.change(scene.campaign, by=by, num_waiting=1),
     "research.record.moves.move_campaign": lambda scene, by: moves.move_campaign(

@@ -49,7 +49,8 @@ def _short(one: Imported) -> dict[str, Any]:
         "label": LABEL,
         "title": one.title,
         "became": one.outcome if one.outcome != "unsaid" else one.said,
-        one.metric or "value": one.value,
+        "metric": None if one.value is None else one.metric,
+        "value": one.value,
         "gain": None if one.gain is None else round(one.gain, 8),
         "stands_on": None if one.stands_on is None else f"H-{one.stands_on}",
     }
