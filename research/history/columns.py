@@ -110,7 +110,9 @@ def assign(names: Sequence[str], rows: Sequence[Sequence[str]], wanted: Mapping[
     """
     fields = [""] * len(names)
     for theirs, ours in wanted.items():
-        fields[_place(theirs, names)] = _checked(theirs, ours)
+        if _checked(theirs, ours) in ONE_EACH and ours in fields:
+            raise ValueError(f"map: {names[fields.index(ours)]} and {theirs} are both {ours}; a field takes one column")
+        fields[_place(theirs, names)] = ours
     taken = set(fields) - {"extra", "parameter"}
     for field in (f for f in ONE_EACH if f not in taken and f != "metric"):
         if (place := _first(field, names, fields, rows)) is not None:

@@ -84,6 +84,8 @@ def test_alice_says_otherwise_which_column_is_what() -> None:
     ):
         with pytest.raises(ValueError, match=f"^map: .*{way_out}"):
             read(*rows, header=header, columns=wrong)
+    with pytest.raises(ValueError, match=r"^map: other and score are both metric"):
+        read(*rows, header=header, columns={"other": "metric", "score": "metric"})
 
 
 def test_which_way_is_better_by_the_name_or_else_by_what_was_kept() -> None:
