@@ -71,9 +71,9 @@ def test_the_page_of_what_was_imported(bobs_browser: Client, campaign: Campaign,
     assert "Nothing was imported yet" in empty and "Preview" in empty
     made = histories.bring(campaign, make_reading(), by=bob)
     page = bobs_browser.get(ADDRESS).content.decode()
-    for said in ("self-reported", "kept there", "crashed there", "H-5", "1.47", "+0.0100", "What stood on what"):
+    for said in ("self-reported", "kept there", "crashed there", "H-5", "1.47", "+0.01", "What stood on what"):
         assert said in page, said
-    assert "is larger than the noise floor is not known yet" in page and "The largest gain is 0.0200." in page
+    assert "is larger than the noise floor is not known yet" in page and "The largest gain is +0.02." in page
     assert "5 experiments of other loops" in bobs_browser.get("/campaigns/first/").content.decode()
     bobs_browser.post(f"{ADDRESS}imports/{made.pk}/archive/")
     assert "archived" in bobs_browser.get(ADDRESS).content.decode() and HistoryPage(campaign).experiments == []

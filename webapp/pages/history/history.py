@@ -23,7 +23,7 @@ from webapp.pages.history.preview import Preview
 from webapp.pages.history.upload import HeldForm, UploadForm, packed, reading_of
 from webapp.templatetags.shown import plural
 
-A_PAGE = 100
+A_PAGE = 50
 
 
 @require_safe

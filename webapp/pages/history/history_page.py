@@ -13,9 +13,10 @@ from research.history.past import is_better
 from research.models import Campaign, Import, PastExperiment
 from research.propose import histories
 from research.record import learn
-from webapp.drawing import figures, imported, progression
+from webapp.drawing import imported, progression
+from webapp.templatetags.shown import gained
 
-MAX_STEMS, MAX_BRANCHES = 9, 2
+MAX_STEMS, MAX_BRANCHES = 6, 2
 TWICE = 2.0  # standard deviations of a pair: about what one difference in twenty exceeds by luck alone
 
 
@@ -159,4 +160,4 @@ class HistoryPage:
 
     @property
     def biggest(self) -> str:
-        return figures.plain(max(self.gains), 4) if self.gains else ""
+        return gained(max(self.gains)) if self.gains else ""
