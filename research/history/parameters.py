@@ -6,6 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 SECRET = re.compile(r"passw|secret|api_?key|auth_?token|access_?token|credential|private_?key|_token$|^token$", re.I)
+# Where and by whom a run was made: kept, but no argument for or against an idea, and nobody else's business.
+WHEREABOUTS = re.compile(
+    r"(tags\.)?mlflow\.(user|source\.\w+)|artifact_uri|user|username|entity|host(name)?|sweep|group|created|updated|"
+    r"start.time|end.time|timestamp|date|run.?id|run|experiment.?id|source.(name|type|version)|github|gpu.name|\w*sha",
+    re.I,
+)
 LEFT_OUT = "(left out: its name is that of a credential)"
 
 
@@ -15,6 +21,11 @@ def varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
     if len(runs) == 1:
         return names
     return [name for name in names if len({run.get(name) for run in runs}) > 1]
+
+
+def telling(extras: Mapping[str, str]) -> dict[str, str]:
+    """What a proposer is told of a row's other columns: not where, when and by whom it was made."""
+    return {name: value for name, value in extras.items() if not WHEREABOUTS.fullmatch(name)}
 
 
 def shown(name: str, value: str) -> str:

@@ -148,10 +148,9 @@ def named(values: Mapping[str, str]) -> dict[str, str]:
 def _columns(runs: Iterable[Run], metric: str) -> tuple[Column, ...]:
     first: dict[str, Column] = {}
     for run in runs:
-        for name, value in flat(run.settings).items():
-            first.setdefault(
-                name, Column(theirs=name, field="parameter", sample=parameters.shown(name, line_of(value, 60)))
-            )
+        for name, said in flat(run.settings).items():
+            sample = parameters.shown(name, line_of(said, 60))
+            first.setdefault(name, Column(theirs=name, field="parameter", sample=sample))
         for name, raw in run.last.items():
             if (value := _number(raw)) is not None and not name.startswith("_"):
                 field_ = "metric" if name == metric else "extra"

@@ -199,7 +199,8 @@ def _mlflow_database(path: Path, skipped: Skipped) -> list[Run]:
             "SELECT run_uuid, key, min(value), max(value) FROM metrics WHERE NOT is_nan GROUP BY run_uuid, key"
         ):
             if key in found:
-                _log(found[key], name, low), _log(found[key], name, high)
+                _log(found[key], name, low)
+                _log(found[key], name, high)
         for key, name, value, is_nan in ask("SELECT run_uuid, key, value, is_nan FROM latest_metrics"):
             if key in found:
                 found[key].last[name] = None if is_nan else value  # the store writes 0 where the value was NaN

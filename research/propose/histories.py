@@ -189,7 +189,7 @@ def _told(row: PastExperiment, varying: dict[str, str]) -> drafts.Imported:
         stands_on=None if row.parent is None else row.parent.number,
         memory_mib=row.memory_mib,
         parameters=varying,
-        extras=row.extras,
+        extras=parameters.telling(row.extras),
         patch=row.patch,
     )
 

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from research.arms.claude import imported, prompt
 from research.arms.claude.memory import Level
-from research.history import stores
+from research.history import reader, stores
 from research.lifecycle import LostRace
 from research.models import Campaign, Event, Import, PastExperiment
 from research.propose import briefing, histories
@@ -19,7 +19,7 @@ from research.record import audit, learn
 from research.record.rights import COMMAND_LINE
 from tests import builders
 from tests.history import trackers
-from tests.history.tables import ROWS, make_reading
+from tests.history.tables import ROWS, make_reading, results_tsv
 from tests.research.briefs import make_imported
 from tests.research.prompts import written_out
 
@@ -108,6 +108,14 @@ def test_of_a_trackers_settings_only_those_that_differ_are_told(campaign: Campai
     histories.bring(campaign, stores.read("trackio", tmp_path), by=bob)
     assert [one.parameters for one in histories.told(campaign)] == [{"lr": "2"}, {"lr": "1"}]
     assert PastExperiment.objects.filter(parameters__has_key="nested.depth").count() == 2
+
+
+def test_where_and_by_whom_it_was_run_is_kept_and_told_to_nobody(campaign: Campaign, bob: User) -> None:
+    header = "commit\tval_bpb\tuser\thostname\tmfu\tartifact_uri\tstatus\tdescription"
+    row = "a1b2c3d\t1.5\tmallory\tbox-7\t41\tfile:///home/mallory\tkeep\tbaseline"
+    histories.bring(campaign, reader.read("autoresearch", results_tsv(row, header=header), "mine.tsv"), by=bob)
+    assert set(PastExperiment.objects.get().extras) == {"user", "hostname", "mfu", "artifact_uri"}
+    assert [one.extras for one in histories.told(campaign)] == [{"mfu": "41"}]
 
 
 def test_a_key_in_a_diff_is_in_no_record_and_no_prompt(campaign: Campaign, bob: User) -> None:
