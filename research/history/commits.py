@@ -197,7 +197,6 @@ def _told(
 def _in_words(num_named: int, num_found: int, num_late: int) -> str:
     if not num_named:
         return "No row names a commit, so git was not asked."
-    gone = num_named - num_found
-    missing = f"; {gone} are not there (autoresearch resets what it discards)" if gone else ""
+    gone = "; the others are gone, as autoresearch resets what it discards" if num_found < num_named else ""
     late = f"; there was no time to read the diffs of {num_late}" if num_late else ""
-    return f"Of {num_named} commits that are named, {num_found} are in the repository{missing}{late}."
+    return f"Commits that are named: {num_named}; in the repository: {num_found}{gone}{late}."

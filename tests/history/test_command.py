@@ -73,7 +73,7 @@ def test_a_folder_with_its_repository_and_a_tracker(tmp_path: Path) -> None:
     (loop / "results.tsv").write_bytes(
         results_tsv(*(f"{name}\t1.{9 - i}\t1\tkeep\tx{i}" for i, name in enumerate(names)))
     )
-    assert "2 are in the repository." in told("autoresearch", loop, "--campaign", "first")
+    assert "in the repository: 2." in told("autoresearch", loop, "--campaign", "first")
     assert "+lr = 1" in PastExperiment.objects.get(number=2).patch
     trackers.trackio_project(tmp_path / "demo.db", {"one": [{"val_bpb": 2.0}]})
     assert "1 row read, 1 experiment" in told("trackio", tmp_path / "demo.db", "--campaign", "first")

@@ -46,13 +46,13 @@ def test_git_says_what_each_stands_on_what_it_changed_and_why(tmp_path: Path) ->
     assert "results.tsv" not in reading.experiments[1].patch
     assert reading.experiments[4].patch == ""
     assert reading.notes == (
-        "Of 5 commits that are named, 4 are in the repository; 1 are not there (autoresearch resets what it discards).",
+        "Commits that are named: 5; in the repository: 4; the others are gone, as autoresearch resets what it discards.",
     )
     bare = tmp_path / "bare.git"
     git(tmp_path, "clone", "--quiet", "--bare", "--no-local", "--depth=1", f"file://{repository}", str(bare))
     git(repository, "worktree", "add", "--quiet", str(tmp_path / "second"), better)
     assert [bool(e.patch) for e in looked_up(tmp_path / "second", *rows).experiments] == [True] * 4 + [False]
-    assert "1 are in the repository" in looked_up(bare, *rows).notes[-1]
+    assert "in the repository: 1;" in looked_up(bare, *rows).notes[-1]
 
 
 def test_several_rows_of_one_commit_stay_in_their_order(tmp_path: Path) -> None:
