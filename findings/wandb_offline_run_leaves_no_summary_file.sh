@@ -6,7 +6,7 @@
 # machines without a network, finds none after an upgrade, and no error says so. Way out: sync the run, or read run-ID.wandb.
 #
 # Seen with both on Python 3.11:
-#     wandb 0.17.9: requirements.txt, wandb-metadata.json, wandb-summary.json
+#     wandb 0.17.9: wandb-metadata.json, wandb-summary.json
 #     wandb 0.31.0: requirements.txt
 set -euo pipefail
 here=$(mktemp -d)

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from research.history import cells
-from research.history.past import Direction
+from research.history.past import Direction, line_of
 
 FIELDS = ("commit", "outcome", "description", "title", "memory", "seconds", "metric", "parameter", "extra")
 ONE_EACH = FIELDS[:7]
+ROWS_READ = 500
 MADE_UP = "column"  # and its place: the name of a column that the source does not name
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -79,7 +80,7 @@ def names_of(raw: Sequence[str]) -> list[str]:
     """A header's names, each once: an empty one is called by its place, a second ``loss`` is ``loss (2)``."""
     names: list[str] = []
     for place, cell in enumerate(raw, start=1):
-        name = " ".join(cell.split())[:80] or f"{MADE_UP} {place}"
+        name = line_of(cell, 80) or f"{MADE_UP} {place}"
         same = sum(1 for known in names if known == name or known.startswith(f"{name} ("))
         names.append(f"{name} ({same + 1})" if same else name)
     return names
@@ -106,9 +107,11 @@ def field_of(name: str) -> str:
 def assign(names: Sequence[str], rows: Sequence[Sequence[str]], wanted: Mapping[str, str], metric: str) -> list[str]:
     """Our field of every column. ``wanted`` is their name -> our field, and goes before our own guess.
 
+    Guessed from the first ROWS_READ rows: a hostile table has as many columns as it has rows.
+
     Raises ValueError naming what is unknown.
     """
-    fields = [""] * len(names)
+    fields, rows = [""] * len(names), rows[:ROWS_READ]
     for theirs, ours in wanted.items():
         if _checked(theirs, ours) in ONE_EACH and ours in fields:
             raise ValueError(f"map: {names[fields.index(ours)]} and {theirs} are both {ours}; a field takes one column")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 SECRET = re.compile(r"passw|secret|api_?key|auth_?token|access_?token|credential|private_?key|_token$|^token$", re.I)
 # Where and by whom a run was made: kept, but no argument for or against an idea, and nobody else's business.
@@ -30,4 +31,9 @@ def telling(extras: Mapping[str, str]) -> dict[str, str]:
 
 def shown(name: str, value: str) -> str:
     """The value, unless its name says that nobody should read it: a run's settings hold tokens, too."""
-    return LEFT_OUT if SECRET.search(name) and value else value
+    return LEFT_OUT if value and _is_secret(name) else value
+
+
+@lru_cache(maxsize=1_024)
+def _is_secret(name: str) -> bool:
+    return SECRET.search(name) is not None

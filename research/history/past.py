@@ -108,7 +108,8 @@ class Reading:
 
 def line_of(text: str, limit: int = MAX_CELL_CHARS) -> str:
     """Somebody else's text on one line: what cannot be seen is written as its code point; a cut end says so."""
-    flat = " ".join(readable(text[: limit * 2]).split())
+    plain = len(text) <= limit and text.isascii() and text.isprintable()  # most cells of most tables
+    flat = " ".join((text if plain else readable(text[: limit * 2])).split())
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 

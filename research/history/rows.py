@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from research.history import cells, columns, parameters
 from research.history.past import (
@@ -143,10 +144,15 @@ def _measured(its: Layout, given: Mapping[str, str], field: str, extras: dict[st
 def _named(said: Mapping[str, str], its: Layout, field: str) -> dict[str, str]:
     chosen = [name for name, its_field in zip(its.names, its.fields, strict=True) if its_field == field]
     return {
-        line_of(columns.bare(name), MAX_NAME_CHARS): parameters.shown(name, line_of(said[name], MAX_CELL_CHARS))
+        _told_name(name): parameters.shown(name, line_of(said[name], MAX_CELL_CHARS))
         for name in chosen[:MAX_EXTRAS]
         if said[name].strip()
     }
+
+
+@lru_cache(maxsize=1_024)  # the same few names in every row
+def _told_name(name: str) -> str:
+    return line_of(columns.bare(name), MAX_NAME_CHARS)
 
 
 def _title(given: Mapping[str, str], description: str, *, by_name: bool) -> str:

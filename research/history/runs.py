@@ -61,15 +61,16 @@ def reading(
         raise ValueError(f"file: {name} holds more than {MAX_ROWS:,} runs; import it in parts")
     runs = sorted(runs, key=lambda run: run.started_s)
     metric = _metric(runs, wanted)
-    direction, why = reader.directed(metric, wanted, [])
+    told = line_of(metric, MAX_NAME_CHARS)
+    direction, why = reader.directed(told, wanted, [])
     found = [_experiment(place, run, metric, direction) for place, run in enumerate(runs, start=1)]
     no_metric = () if metric else ("No number is in most of the runs; say which one is the metric.",)
-    said = f"{metric}: the last value of each run; the best on the way is among its extras." if metric else ""
+    said = f"{told}: the last value of each run; the best on the way is among its extras." if told else ""
     return Reading(
         kind=kind,
         name=line_of(name, 200),
         sha256=sha256(canonical_json([kind, *(one.key for one in found)])),
-        metric=metric,
+        metric=told,
         direction=direction,
         experiments=tuple(lineage.by_order(found)),
         refused=tuple(
@@ -150,9 +151,9 @@ def _columns(runs: Iterable[Run], metric: str) -> tuple[Column, ...]:
     for run in runs:
         for name, said in flat(run.settings).items():
             sample = parameters.shown(name, line_of(said, 60))
-            first.setdefault(name, Column(theirs=name, field="parameter", sample=sample))
+            first.setdefault(name, Column(theirs=line_of(name, MAX_NAME_CHARS), field="parameter", sample=sample))
         for name, raw in run.last.items():
             if (value := _number(raw)) is not None and not name.startswith("_"):
                 field_ = "metric" if name == metric else "extra"
-                first.setdefault(name, Column(theirs=name, field=field_, sample=f"{value:g}"))
+                first.setdefault(name, Column(theirs=line_of(name, MAX_NAME_CHARS), field=field_, sample=f"{value:g}"))
     return tuple(first.values())[:MAX_EXTRAS]

@@ -17,6 +17,7 @@ from research.history import cells, columns
 from research.history.past import MAX_BYTES, MAX_ROWS, Refused, is_commit, line_of
 
 MAX_COLUMNS = 400
+HEADS_READ = 60  # of a row, to tell whether it is a header
 MAX_RECORD_LINES = 200  # of one quoted row of a CSV file; a quote that nobody closed takes the rest of the file
 _RULE = re.compile(r"[-=_*#~+|:\s]+")
 _LONE_CR = re.compile(rb"\r(?!\n)")
@@ -196,8 +197,9 @@ def _is_header(row: list[str]) -> bool:
     said = [cell for cell in row if cell.strip()]
     if len(said) < 2 or any(len(cell) > 60 or _is_measured(cell) for cell in said):
         return False
-    num_known = sum(columns.is_known(cell) for cell in said)
-    return num_known >= 2 or 2 * num_known >= len(said)
+    first = said[:HEADS_READ]
+    num_known = sum(columns.is_known(cell) for cell in first)
+    return num_known >= 2 or 2 * num_known >= len(first)
 
 
 def _is_measured(cell: str) -> bool:

@@ -46,7 +46,8 @@ def test_git_says_what_each_stands_on_what_it_changed_and_why(tmp_path: Path) ->
     assert "results.tsv" not in reading.experiments[1].patch
     assert reading.experiments[4].patch == ""
     assert reading.notes == (
-        "Commits that are named: 5; in the repository: 4; the others are gone, as autoresearch resets what it discards.",
+        "Commits that are named: 5; in the repository: 4; "
+        "the others are gone, as autoresearch resets what it discards.",
     )
     bare = tmp_path / "bare.git"
     git(tmp_path, "clone", "--quiet", "--bare", "--no-local", "--depth=1", f"file://{repository}", str(bare))

@@ -212,6 +212,14 @@ def test_hostile_text_is_one_harmless_line_of_bounded_length() -> None:
     assert len(wide.experiments[0].extras) == 200
 
 
+def test_hostile_names_and_a_table_of_nothing_but_columns() -> None:
+    evil = read("a1b2c3d\t1.5\t1\tx", header="commit\tval_bpb\u202e\x1b[2J\tstatus\tdescription")
+    assert evil.metric == "val_bpb<U+202E><U+001B>[2J" and evil.columns[1].theirs == evil.metric
+    names = "\t".join(f"n{i}" for i in range(390))
+    wide = read(*(f"{i:07x}\t1.5\t" + "\t".join(["w"] * 390) for i in range(500)), header=f"commit\tval_bpb\t{names}")
+    assert (wide.num_read, wide.metric) == (500, "val_bpb")
+
+
 def test_what_is_named_like_a_credential_is_left_out() -> None:
     reading = read("a1b2c3d\t1.5\thunter22\tx", header="commit\tval_bpb\twandb_api_key\tdescription")
     assert "hunter22" not in str(reading.experiments)
