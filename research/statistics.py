@@ -54,7 +54,7 @@ UNLIKE_BELOW = 0.10
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """The statistics of the pairs so far. bpb; None where a number does not exist yet, never 0."""
+    """The statistics of the pairs so far, in bpb or the metric's own unit; None: there is no such number yet."""
 
     n: int
     mean: float
@@ -93,31 +93,45 @@ class _Evidence:
 # --- the rule -------------------------------------------------------------------------------
 
 
-def look(differences: Sequence[float], *, pooled_ss: float, pooled_df: int, seeds: SeedPolicy) -> Look:
+def look(
+    differences: Sequence[float],
+    *,
+    pooled_ss: float,
+    pooled_df: int,
+    seeds: SeedPolicy,
+    unit: str = "bpb",
+    direction: str = "lower",
+) -> Look:
     """Judge the pairs so far; to be called after each pair, in the order in which they came.
 
     ``pooled_ss`` (bpb²) and ``pooled_df`` come from ``pool`` over *other* proposals of the same hardware
-    class and budget. Raises ValueError on a difference that is not finite.
+    class and budget. ``direction`` says whether a lower or a higher number is better; differences, and all that the
+    Look says of them, keep their own sign. Raises ValueError on a difference that is not finite.
     """
     assert differences, "a look needs at least one pair"
     if not all(map(math.isfinite, differences)):
-        raise ValueError(f"differences: every one must be a finite number of bpb, not {list(differences)!r}")
+        raise ValueError(f"differences: every one must be a finite number of {unit}, not {list(differences)!r}")
     assert pooled_ss >= 0, "a sum of squares"
     assert pooled_df >= 0, "its degrees of freedom"
+    sign = -1 if direction == "higher" else 1  # below this line, lower is better
+    differences = [sign * difference for difference in differences]
     n, own_ss = len(differences), _residual_ss(differences)
     shared_ss, shared_df = _shared(own_ss, n - 1, pooled_ss, pooled_df)
     evidence = _Evidence(n, math.fsum(differences) / n, shared_ss + own_ss, shared_df + n - 1)
     e_value = _e_value(evidence)
     bounds = _interval(evidence, seeds.alpha)
     worth = _chance_below(evidence, -seeds.min_effect_bpb, e_value)
-    decision, reason = _decide(evidence, differences, e_value, worth, bounds, seeds)
+    ends = None if bounds is None else sorted(sign * bound for bound in bounds)
+    shown = None if ends is None else (ends[0], ends[1])
+    seen = _in_words(n, sign * evidence.mean, shown, seeds.alpha, unit)
+    decision, reason = _decide(evidence, differences, e_value, worth, seen, seeds, unit)
     if shared_df < pooled_df:
         reason += " Its pairs scatter more than those of earlier proposals, so only their own noise is counted."
     return Look(
         n=evidence.n,
-        mean=evidence.mean,
-        low=bounds[0] if bounds else None,
-        high=bounds[1] if bounds else None,
+        mean=sign * evidence.mean,
+        low=shown[0] if shown else None,
+        high=shown[1] if shown else None,
         sd=math.sqrt(evidence.ss / evidence.nu) if evidence.nu else None,
         e_value=e_value,
         chance_worth=worth,
@@ -131,19 +145,19 @@ def _decide(
     differences: Sequence[float],
     e_value: float,
     worth: float,
-    bounds: tuple[float, float] | None,
+    seen: str,
     seeds: SeedPolicy,
+    unit: str,
 ) -> tuple[Decision, str]:
     """The decision, by the rules in the order in which they win; each sentence carries the numbers that decided."""
     n, mean, needed = evidence.n, evidence.mean, 1.0 / seeds.alpha
-    seen = _in_words(n, mean, bounds, seeds.alpha)
     if not any(differences):
         return "discard", f"Changed nothing: the scores are equal to the last digit in {_pairs(n)}."
     if e_value >= needed and mean < 0 and n >= seeds.min_pairs:
         return "keep", f"Better: {seen}; e = {_short(e_value)} reached the {needed:.3g} required."
     if e_value >= needed and mean > 0:
         return "discard", f"Worse: {seen}; e = {_short(e_value)} reached the {needed:.3g} required."
-    worthwhile = f"an effect of at least {seeds.min_effect_bpb:.4g} bpb has a chance of {100 * worth:.1f} %"
+    worthwhile = f"an effect of at least {seeds.min_effect_bpb:.4g} {unit} has a chance of {100 * worth:.1f} %"
     if n >= seeds.min_pairs and worth < FUTILE_BELOW:
         return "discard", f"Not worth more seeds: {seen}; {worthwhile}, below {100 * FUTILE_BELOW:g} %."
     if n >= seeds.max_pairs:
@@ -157,8 +171,8 @@ def _decide(
     )
 
 
-def _in_words(n: int, mean: float, bounds: tuple[float, float] | None, alpha: float) -> str:
-    sentence = f"{mean:+.5f} bpb over {_pairs(n)}"
+def _in_words(n: int, mean: float, bounds: tuple[float, float] | None, alpha: float, unit: str) -> str:
+    sentence = f"{mean:+.5f} {unit} over {_pairs(n)}"
     if bounds is None:
         return f"{sentence} (no {levels.measured_interval(alpha)} yet)"
     return f"{sentence} ({levels.measured_interval(alpha)} {bounds[0]:+.5f} to {bounds[1]:+.5f})"

@@ -26,7 +26,8 @@ from gpu_runner.contract.approval import (
     Seed,
     SeedPolicy,
 )
-from gpu_runner.contract.command import PLACEHOLDERS, Command, Metrics, Model, Overrides, is_safe_path
+from gpu_runner.contract.closest import closest
+from gpu_runner.contract.command import OURS, PLACEHOLDERS, Command, Metrics, Model, Overrides, is_safe_path
 from gpu_runner.contract.end import FAULT_OF, Failure, FailureKind, Fault, RunEnd
 from gpu_runner.contract.knobs import Knob, Knobs, KnobValue
 from gpu_runner.contract.plain import is_hidden
@@ -47,7 +48,17 @@ from gpu_runner.contract.report import (
 )
 from gpu_runner.contract.retry_after import retry_after_s
 from gpu_runner.contract.run import MOST_TIMES, Claim, Hello, Lease, Purpose, RunSpec, Spent
-from gpu_runner.contract.score import MAX_PLACES, Bound, Clock, Effort, Evidence, HeldOutSplit, Place, Score
+from gpu_runner.contract.score import (
+    MAX_PLACES,
+    Bound,
+    Clock,
+    Effort,
+    Evidence,
+    HeldOutSplit,
+    Place,
+    Score,
+    SelfReported,
+)
 from gpu_runner.contract.wire import (
     HEARTBEAT_S,
     LEASE_S,

@@ -77,11 +77,16 @@ class Approval(Wire):
     lock_sha256: str
     sandbox_level: str
     gate_version: str
+    environment_sha256: str = ""  # of the packages of the environment that the recipe names; empty: it names none
 
     def of_the_incumbent(self) -> Approval:
         """The same conditions without the change: the baseline's, with which a candidate is compared."""
         return self.model_copy(update={"patch": "", "overrides": {}})
 
     def digest(self) -> str:
-        """sha256 (hex) over the canonical JSON of every field."""
-        return sha256(canonical_json(self.model_dump(mode="json")))
+        """sha256 (hex) over the canonical JSON of every field.
+
+        An environment that nobody named is left out, so that what was signed before there were any keeps its digest.
+        """
+        unsaid = set() if self.environment_sha256 else {"environment_sha256"}
+        return sha256(canonical_json(self.model_dump(mode="json", exclude=unsaid)))

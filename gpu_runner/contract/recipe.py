@@ -35,6 +35,10 @@ class Recipe(Wire):
         """Whether its number is the trainer's own word."""
         return self.kind == "command" and self.model is None
 
+    def shows(self, path: str) -> bool:
+        """Whether Claude is shown this file: all of a recipe with the harness, of a foreign trainer what it names."""
+        return self.kind == "harness" or path in ("recipe.toml", *self.editable, *self.shown)
+
     def knob(self, key: str) -> Knob | None:
         return next((k for k in self.knobs if k.key == key), None)
 

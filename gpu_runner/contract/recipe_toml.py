@@ -82,6 +82,9 @@ def _refuse_misfit(text: str, recipe: Recipe) -> None:
     if recipe.model is not None and isinstance(length := recipe.model.seq_len, str) and length not in keys:
         said = f"seq_len in [model]: {length!r} is no knob of type int; {closest(length, keys)}"
         raise ValueError(f"recipe.toml{_at(text, 'model', 'seq_len')}: {said}")
+    if recipe.model is not None and "steps" not in command.named:
+        said = "run in [command]: names no {steps}; with [model] it must, or no smoke run ends with a checkpoint"
+        raise ValueError(f"recipe.toml{_at(text, 'command', 'run')}: {said}")
     if (problem := command.problem_with_knobs({knob.key: knob.called for knob in recipe.knobs})) is not None:
         key = problem.partition(":")[0]
         raise ValueError(f"recipe.toml{_at(text, 'command', key)}: [command] {problem}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -99,6 +99,7 @@ class Claim(Wire):
     hardware_class: HardwareClass
     sandbox_level: SandboxLevel
     lock_sha256: Sha256
+    environments: list[Sha256] = Field(default=[], max_length=20)  # of the packages of each that is declared here
 
 
 class Lease(Wire):
@@ -116,3 +117,6 @@ class Hello(Wire):
     hardware: Facts
     sandbox_level: SandboxLevel
     lock_sha256: Sha256
+    environments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")], Sha256] = Field(
+        default={}, max_length=20
+    )  # declared by its operator: name -> sha256 of its packages

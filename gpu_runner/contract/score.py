@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gpu_runner.contract.wire import MAX_STEPS, Facts, Lines, Wire
+from gpu_runner.contract.wire import MAX_STEPS, Facts, Line, Lines, Wire
 
 MAX_PLACES = 20
 HeldOutSplit = Literal["watch", "val", "sealed"]
@@ -68,11 +68,32 @@ class Effort(Wire):
     over: list[Bound] = Field(default=[], max_length=4)  # what was more than is believed to be answering
 
 
+class SelfReported(Wire):
+    """What a foreign trainer says of itself. Nobody measured it, and it is no val_bpb."""
+
+    metric: str = Field(pattern=r"^[a-z][a-z0-9_/]{0,63}$")
+    unit: Annotated[Line, Field(max_length=40)] = ""
+    direction: Literal["lower", "higher"]
+    value: float | None  # the last that it said; None: a smoke run ended before it said any
+    step: Where | None = None  # as it says
+    num_values: int = Field(default=0, ge=0, le=MAX_STEPS)  # how often it said one
+
+    @model_validator(mode="after")
+    def _is_not_ours(self) -> SelfReported:
+        if self.metric == "val_bpb":
+            raise ValueError("metric: val_bpb is what the trusted scorer measures")
+        return self
+
+
 class Score(Wire):
-    """What the trusted scorer measured, with the hashes that make it comparable."""
+    """What the trusted scorer measured, with the hashes that make it comparable.
+
+    Of a foreign trainer whose model nobody can open the outcome is *self_reported*: there is no val_bpb then, and
+    ``self_reported`` holds the trainer's own word.
+    """
 
     val_bpb: float | None
-    outcome: Literal["ok", "disputed", "quarantined", "failed"]
+    outcome: Literal["ok", "disputed", "quarantined", "failed", "self_reported"]
     reasons: list[Lines] = Field(max_length=20)
     provenance: Facts
     seconds: float
@@ -80,9 +101,20 @@ class Score(Wire):
     evidence: Evidence | None = None  # None: nothing was challenged
     effort: Effort | None = None  # None: no process came to its end, or an older scorer
     sealed_bpb: float | None = None  # None: the sealed split was not read, as for every run but a promotion's
+    self_reported: SelfReported | None = None  # beside a measured number it counts for nothing
 
     @model_validator(mode="after")
     def _ok_has_a_number(self) -> Score:
         if self.outcome == "ok" and self.val_bpb is None:
             raise ValueError("val_bpb: missing though the outcome is ok")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_two_apart(self) -> Score:
+        if self.outcome != "self_reported":
+            return self
+        if self.self_reported is None:
+            raise ValueError("self_reported: missing though the outcome is self_reported")
+        if self.val_bpb is not None or self.sealed_bpb is not None:
+            raise ValueError("val_bpb: a self-reported number is none that the scorer measured")
         return self

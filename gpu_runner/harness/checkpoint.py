@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from gpu_runner.harness.failures import RecipeError
 
 def save(out: Path, model: torch.nn.Module, config: dict[str, Any]) -> Path:
     """Write weights and config and return their folder. OSError or SafetensorError when the disk is full."""
+    return save_weights(out, model.state_dict(), config)
+
+
+def save_weights(out: Path, state: Mapping[str, torch.Tensor], config: dict[str, Any]) -> Path:
+    """As ``save``, of a state dict."""
     from safetensors.torch import save_file
 
     final, scratch = out / "checkpoint", out / "checkpoint.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    save_file(_each_for_itself(model), scratch / "model.safetensors")
+    save_file(_each_for_itself(state), scratch / "model.safetensors")
     (scratch / "config.json").write_text(_as_json(config))
     shutil.rmtree(final, ignore_errors=True)
     os.rename(scratch, final)
@@ -42,11 +48,11 @@ def load_config(checkpoint: Path) -> dict[str, Any]:
     return config
 
 
-def _each_for_itself(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name. Of two that share memory, as tied weights, one is copied: the format refuses it."""
+def _each_for_itself(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors by name. Of two that share memory, as tied weights, one is copied: the format refuses it."""
     weights: dict[str, torch.Tensor] = {}
     written = set[int]()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         held = tensor.detach().cpu().contiguous()
         weights[name] = held.clone() if (where := held.untyped_storage().data_ptr()) in written else held
         written.add(where)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from gpu_runner.harness import checkpoint, machine
-from gpu_runner.harness.loading import load_recipe
+from gpu_runner.harness.loading import load_builder
 from gpu_runner.harness.no_training import refuse_training
 from gpu_runner.scorer import frames
 
@@ -65,7 +65,7 @@ def load_model(recipe: Path, saved: Path, device: str) -> tuple[torch.nn.Module,
     config = checkpoint.load_config(saved)
     if not isinstance(vocab := config.get("vocab_size"), int):
         raise TypeError(f"config.json: vocab_size must be a whole number, not {vocab!r}")
-    model = load_recipe(recipe).build_model(config)
+    model = load_builder(recipe)(config)
     checkpoint.load(saved, model)
     return model.to(device).eval(), vocab
 

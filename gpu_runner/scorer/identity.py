@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from gpu_runner.contract import canonical_json
+from gpu_runner.contract import canonical_json, parse_recipe
 from gpu_runner.data.manifest import file_sha256
 from gpu_runner.scorer.effort import Weights
 from gpu_runner.scorer.model_process import ModelFailed
@@ -38,7 +38,7 @@ def of_model(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
     weights, config = checkpoint_dir / "model.safetensors", checkpoint_dir / "config.json"
     if any(path.is_symlink() for path in (checkpoint_dir, weights, config)):
         raise ModelFailed("The checkpoint is, or holds, a symbolic link: not followed.")
-    for path in (weights, config, recipe_dir / "train.py"):
+    for path in (weights, config, _entry(recipe_dir)):
         if not path.is_file():
             said = "is no file" if path.exists() else "missing"
             raise ModelFailed(f"{path.name}: {said}, there is nothing to score.")
@@ -50,6 +50,15 @@ def of_model(recipe_dir: Path, checkpoint_dir: Path) -> dict[str, str]:
         "checkpoint_sha256": _tree_sha256(checkpoint_dir, [weights, config]),
         "recipe_sha256": _tree_sha256(recipe_dir, recipe),
     }
+
+
+def _entry(recipe_dir: Path) -> Path:
+    """The file that builds the model: train.py, or what recipe.toml names of a foreign trainer."""
+    try:
+        about = parse_recipe((recipe_dir / "recipe.toml").read_text())
+    except (OSError, ValueError):
+        return recipe_dir / "train.py"
+    return recipe_dir / (about.model.file if about.model else "train.py")
 
 
 def weights_of(checkpoint_dir: Path) -> Weights:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gpu_runner import sandbox
-from gpu_runner.contract import FAULT_OF, Failure, FailureKind
+from gpu_runner.contract import FAULT_OF, Failure, FailureKind, RunSpec
 from gpu_runner.machine.faults import LIMITS as OF_A_LIMIT
 from gpu_runner.machine.faults import NO_THREAD, SENT, disk_problem, out_of_memory_kills, signal_of
 from gpu_runner.process.child import Child
@@ -231,6 +231,16 @@ def _worker_limit(kind: FailureKind, message: str) -> str | None:
     if NO_THREAD in message and (granted := cgroups.processes_granted()) < bounds.processes:
         return f"This worker itself was given less than a run may have: {granted:,} (pids.max of its control group)."
     return None
+
+
+def refuse_overrun(spec: RunSpec, *, now_s: float) -> None:
+    """Raises RunFailure at the deadline, by the worker's clock: proposed code could change the one inside training."""
+    if now_s > spec.deadline_s:
+        raise RunFailure(
+            "deadline",
+            f"Training did not end within {spec.deadline_s:g} s of wall clock and was killed.",
+            "Make the change cheaper, or give the campaign a longer deadline.",
+        )
 
 
 def refuse_excess(cell: sandbox.Cell, child: Child) -> None:

@@ -2,7 +2,7 @@
 
     approval   the spec is what was countersigned, and this machine has what it needs (admission.py)
     source     base commit from the bundle, patch on top; it may hold no held-out text (leakage.py)
-    training   the harness in the sandbox; its reports go to the Reporter
+    training   the harness in the sandbox, or a foreign trainer (foreign.py); its reports go to the Reporter
     scoring    the trusted scorer on the checkpoint (scoring.py)
     end        finished | failed | timed_out | cancelled | lost, delivered once
 
@@ -27,12 +27,12 @@ from gpu_runner.data.manifest import TOKEN_BYTES
 from gpu_runner.machine.faults import MachineFault, is_machines
 from gpu_runner.process.child import Child, Lines
 from gpu_runner.process.terminal import Terminal
-from gpu_runner.worker import allowance, source
+from gpu_runner.worker import allowance, foreign, source
 from gpu_runner.worker.admission import check_approval, find_dataset
 from gpu_runner.worker.client import Front, Refused, RunLine, Superseded, Unreachable
 from gpu_runner.worker.endings import SEE_LOG, Cancelled, Dropped, GivenBack, RunFailure
 from gpu_runner.worker.folders import run_folder
-from gpu_runner.worker.inquest import Inquest, refuse_excess
+from gpu_runner.worker.inquest import Inquest, refuse_excess, refuse_overrun
 from gpu_runner.worker.leakage import refuse_held_out_text
 from gpu_runner.worker.parts import Launch, Machine, Tally
 from gpu_runner.worker.ration import Ration
@@ -145,6 +145,9 @@ def train_and_score(launch: Launch) -> None:
     launch.check()
     refuse_held_out_text(launch.spec, recipe, dataset, launch.check, launch.reporter.log)
     launch.tally.device_since = time.monotonic()
+    if (about := foreign.foreign(recipe)) is not None:
+        launch.tally.score = foreign.train_and_score(launch, recipe, about, dataset)
+        return
     train(launch, recipe, dataset)
     launch.tally.score = score(launch, recipe, dataset)
 
@@ -268,16 +271,6 @@ def refuse_over_budget(launch: Launch, ration: Ration) -> None:
     failure = allowance.over(spent, budget=spec.approval.budget, purpose=spec.purpose, usual=spec.usual)
     if failure is not None:
         raise RunFailure(failure.kind, failure.message, failure.todo)
-
-
-def refuse_overrun(spec: RunSpec, *, now_s: float) -> None:
-    """Raises RunFailure at the deadline, by the worker's clock: proposed code could change the one inside training."""
-    if now_s > spec.deadline_s:
-        raise RunFailure(
-            "deadline",
-            f"Training did not end within {spec.deadline_s:g} s of wall clock and was killed.",
-            "Make the change cheaper, or give the campaign a longer deadline.",
-        )
 
 
 def refuse_other_claims(ended: Ended | None, spent: Spent | None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_runner import contract
+from gpu_runner.command.environments import Environment
 from gpu_runner.contract import Failure, RunEnd, RunSpec, Score, Spent
 from gpu_runner.worker.client import RunLine
 from gpu_runner.worker.compile_cache import CompileCache
@@ -32,6 +33,7 @@ class Machine:
     lock_sha256: str
     num_kept: int = 0  # run folders that stay behind, for debugging
     kernels: CompileCache | None = None  # of earlier runs; None: every run compiles for itself
+    environments: Mapping[str, Environment] = field(default_factory=dict)  # declared by the operator
     harness: tuple[str, ...] = HARNESS
     scorer: tuple[str, ...] = SCORER
     beat_s: float = contract.HEARTBEAT_S
@@ -51,6 +53,9 @@ class Tally:
     ended: Ended | None = None
     spent: Spent | None = None
     score: Score | None = None
+    train_s: float | None = None  # of a foreign trainer, from outside: its whole process
+    num_steps: int | None = None  # as a foreign trainer says
+    peak_memory_mib: float | None = None  # of a foreign trainer, from outside
 
     def end(self, fence: int, outcome: str, failure: Failure | None = None) -> RunEnd:
         ended, spent = self.ended, self.spent
@@ -61,10 +66,10 @@ class Tally:
                 "failure": failure,
                 "score": self.score,
                 "device_s": 0.0 if self.device_since is None else time.monotonic() - self.device_since,
-                "train_s": _training_s(ended, spent),
+                "train_s": _training_s(ended, spent) if ended else self.train_s,
                 "compile_s": ended.compile_s if ended else None,
-                "peak_memory_mib": ended.peak_memory_mib if ended else None,
-                "num_steps": ended.num_steps if ended else None,
+                "peak_memory_mib": ended.peak_memory_mib if ended else self.peak_memory_mib,
+                "num_steps": ended.num_steps if ended else self.num_steps,
                 "num_tokens": spent.num_tokens if spent else None,
                 "spent": spent,
             }

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from gpu_runner import contract, sandbox
+from gpu_runner.command.environments import VARIABLE, declared
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.verify import refuse_open, refuse_shown
 from gpu_runner.machine import hardware
@@ -55,6 +56,7 @@ class Settings:
     home: Path
     datasets: Path
     num_kept: int
+    environments: str = ""  # as declared
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -71,6 +73,7 @@ class Settings:
             home=home,
             datasets=Path(environ.get("COUNTERSIGN_DATASETS") or home / "datasets").absolute(),
             num_kept=int(kept),
+            environments=environ.get(VARIABLE) or "",
         )
 
 
@@ -127,6 +130,7 @@ class Worker:
             hardware=hardware.facts(),
             sandbox_level=self.machine.sandbox_level,
             lock_sha256=self.machine.lock_sha256,
+            environments={name: found.sha256 for name, found in self.machine.environments.items()},
         )
         retry_s, asked_for_s, said = FIRST_RETRY_S, 0.0, ""
         while not self.leaving:
@@ -187,6 +191,7 @@ class Worker:
             hardware_class=self.machine.hardware_class,
             sandbox_level=self.machine.sandbox_level,
             lock_sha256=self.machine.lock_sha256,
+            environments=sorted(found.sha256 for found in self.machine.environments.values()),
         )
 
     def carry_out(self, lease: contract.Lease) -> None:
@@ -246,6 +251,7 @@ def this_machine(settings: Settings) -> Machine:
         sandbox_level=level,
         lock_sha256=lock,
         num_kept=settings.num_kept,
+        environments=declared(settings.environments),
         # Without a boundary any run could write there by itself, and so into the next run.
         kernels=None if level == "none" else CompileCache(settings.home / "compile-cache", lock_sha256=lock),
     )

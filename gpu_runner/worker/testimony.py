@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -154,6 +154,10 @@ class Testimony:
                     f"{allowance.num_refused:,} {what} came faster than {allowance.per_s:g} a second and were left out"
                 )
                 self.listener.log(LogLine(at_s=self.clock(), level="warning", text=text))
+
+    def heard(self, step: int, tokens: int, metrics: Mapping[str, float]) -> None:
+        """A point of a foreign trainer, read from what it printed."""
+        self._point({"step": step, "tokens": tokens, "elapsed_s": self.clock(), "metrics": dict(metrics)})
 
     # --- kinds ------------------------------------------------------------------------------
 

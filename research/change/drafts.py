@@ -122,6 +122,7 @@ class Precedent:
     comments: tuple[Comment, ...] = ()
     settled_at: str = ""  # since when it is what it is, as ISO 8601; orders the ledger
     interval_percent: float | None = None  # how sure low_bpb to high_bpb is; None without them
+    self_reported: str = ""  # the effect by the trainer's own word, with unit; empty where it was measured
     holds_held_out: bool = False  # a worker found held-out text in its patch: that is told to nobody who proposes
 
     @property
@@ -179,6 +180,21 @@ class Note:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Word:
+    """The number that a foreign trainer reports itself, on which a campaign rests."""
+
+    metric: str
+    unit: str
+    direction: str  # lower | higher: which is better
+    is_judged: bool  # whether verdicts may rest on it
+    incumbent: float | None  # mean over its seeds, as the trainer says
+    noise_sd: float | None  # of a paired difference
+
+    def shown(self, number: float) -> str:
+        return f"{number:.5f} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Brief:
     """Everything a proposer may know. Files and logs in it may be written by others: data, not orders."""
 
@@ -199,6 +215,7 @@ class Brief:
     dynamics: tuple[Dynamics, ...] = ()
     log_tails: tuple[LogTail, ...] = ()
     notes: tuple[Note, ...] = ()
+    word: Word | None = None  # None: the trusted scorer measures
     num_since_keep: int = 0  # judged on the present incumbent, none of them kept
     imported: tuple[Imported, ...] = ()  # of other loops, by number
 

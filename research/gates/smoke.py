@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from django.db.models import Avg, Count, Sum
 
@@ -39,9 +40,23 @@ def found(run: Run) -> GateResult:
         is_cleared = attempts.fault_of(failure) in ("machine", "operator")
         return GateResult.bad(f"{said} That is no fault of the change." if is_cleared else said, **failure)
     score = run.score
+    if score.outcome == "self_reported":
+        return _of_a_word(run, score.self_reported or {})
     if score.outcome != "ok":
         return GateResult.bad(f"Its checkpoint could not be scored: {'; '.join(score.reasons) or score.outcome}")
     return _measured(run)
+
+
+def _of_a_word(run: Run, said: dict[str, Any]) -> GateResult:
+    """Of a foreign trainer: that it starts, and whether it said its number. Nothing of its pace was measured."""
+    numbers: dict[str, Any] = {"run": run.pk, "peak_memory_mib": run.peak_memory_mib}
+    if said["value"] is None:
+        sentence = (
+            f"It trained and did not say its {said['metric']} within the smoke run: whether it ever does is not known."
+            " Let run in [command] of recipe.toml name {steps}."
+        )
+        return GateResult.of([Remark(severity="warn", rule="no-metric", sentence=sentence)], sentence, **numbers)
+    return GateResult.ok(f"{run.num_steps or 0} steps, as it says; its {said['metric']} was read", **numbers)
 
 
 # --- what it measured, beside the incumbent --------------------------------------------------------

@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from gpu_runner import contract
 from research import lifecycle, statistics
+from research.judge import self_reported
 from research.models import Incumbent, Proposal, Revision, Run, Score, Verdict
 from research.record import events, kinds, learn, moves, repository, rights, withheld
 from research.runs import attempts, dispatch, ending, quarantine
@@ -90,7 +91,10 @@ def _early_end(revision: Revision) -> dict[str, Any] | None:
                 "outcome": "inconclusive",
                 "reason": f"R-{run.pk} was stopped: {run.stop_reason or 'no reason given'}",
             }
-        if run.state == "finished" and run.score.outcome != "ok":
+        if run.state == "finished" and run.score.outcome == "self_reported":
+            if why := self_reported.why_not(run.score, revision.proposal.campaign):
+                return {"outcome": "inconclusive", "reason": f"R-{run.pk} finished. {why}"}
+        elif run.state == "finished" and run.score.outcome != "ok":
             why, disputed = _why_disputed(run.score), f"The score of R-{run.pk} is disputed: "
             told = disputed + withheld.why_of(run, why)
             return {"outcome": "disputed", "reason": disputed + why, "told": told}
@@ -121,6 +125,9 @@ def _baselines(revision: Revision) -> QuerySet[Run]:
 
 
 def _look(revision: Revision) -> None:
+    if self_reported.is_about(revision):
+        _look_at_words(revision)
+        return
     if (final := revision.proposal.kept_on_val) is not None:
         _confirm(revision, statistics.Look(**final["look"]), final["rows"])
         return
@@ -134,6 +141,18 @@ def _look(revision: Revision) -> None:
         _ask_sealed(revision, last, rows)
     else:
         write_verdict(revision, outcome=last.decision, reason=last.reason, look=last, rows=rows)
+
+
+def _look_at_words(revision: Revision) -> None:
+    """As ``_look``, over numbers that the trainers report themselves; no sealed text confirms a keep of these."""
+    pairs = self_reported.pairs_of(revision, _baselines(revision))
+    looks = self_reported.looks(revision, pairs)
+    if not looks or (last := looks[-1]).decision == "continue":
+        _wait_for_more(revision, len(pairs))
+        return
+    told = self_reported.told(revision.proposal.campaign, pairs, looks)
+    reason = f"By self-reported {told['metric']}, which nobody measured. {last.reason}"
+    write_verdict(revision, outcome=last.decision, reason=reason, words=told)
 
 
 def _wait_for_more(revision: Revision, num_pairs: int) -> None:
@@ -249,13 +268,15 @@ def write_verdict(
     rows: list[dict[str, Any]] | None = None,
     sealed: Sealed | None = None,
     told: str = "",
+    words: dict[str, Any] | None = None,
 ) -> Verdict:
     """Write the verdict and all that follows from it, once. Raises LostRace when it is written already.
 
-    ``told`` is the reason for prompts and webhooks where it differs from ``reason``: without sealed numbers
-    (``withheld``).
+    ``words``: self-reported numbers on which it rests, instead of measured ones. ``told`` is the reason for prompts and
+    webhooks where it differs from ``reason``: without sealed numbers (``withheld``).
     """
     proposal, rows, told = revision.proposal, rows or [], told or reason
+    num_pairs = len(words["pairs"] if words else rows)
     if look is not None:
         reason += attempts.as_told(proposal.pk)
     if outcome == "keep" and proposal.campaign.incumbent.pk != revision.incumbent_id:
@@ -264,7 +285,7 @@ def write_verdict(
             f"Better than incumbent {revision.incumbent.number}, which is no longer the incumbent: propose it again."
         )
         reason, told = f"{moved} {reason}", f"{moved} {told}"
-    commit = _commit(revision, look, reason, sealed) if outcome == "keep" else None
+    commit = _commit(revision, look, reason, sealed, words) if outcome == "keep" else None
     with transaction.atomic():
         moves.hold(proposal.campaign)  # two keeps at once: the second finds that the incumbent has moved
         sentence = f"P-{proposal.pk} {proposal.title}: {outcome}. {reason}"
@@ -275,8 +296,9 @@ def write_verdict(
             outcome=outcome,
             reason=reason[:600],
             crashed=crashed,
-            num_pairs=len(rows),
+            num_pairs=num_pairs,
             pairs=rows,
+            self_reported=words,
             effect_bpb=look.mean if look else None,
             low_bpb=look.low if look else None,
             high_bpb=look.high if look else None,
@@ -293,7 +315,7 @@ def write_verdict(
             effect_bpb=verdict.effect_bpb,
             low_bpb=verdict.low_bpb,
             high_bpb=verdict.high_bpb,
-            num_pairs=len(rows),
+            num_pairs=num_pairs,
             told=told_so["told"],
         )
         events.record(fact, sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, rows=[verdict])
@@ -311,20 +333,32 @@ def _kind(outcome: str, crashed: bool) -> str:
     return "crashed" if crashed else {"keep": "kept", "discard": "discarded"}.get(outcome, outcome)
 
 
-def _commit(revision: Revision, look: statistics.Look | None, reason: str, sealed: Sealed | None) -> str:
+def _commit(
+    revision: Revision,
+    look: statistics.Look | None,
+    reason: str,
+    sealed: Sealed | None,
+    words: dict[str, Any] | None,
+) -> str:
     """Commit a keep, before the transaction that names the commit; if that fails, nothing refers to it."""
     proposal = revision.proposal
-    assert look is not None, "a keep has been looked at"
     message = (
-        f"{proposal.title}\n\n{reason}\n\n"
-        f"Proposal: P-{proposal.pk} revision {revision.number}\n"
-        f"Effect-bpb: {look.mean:+.6f} ({look.low:+.6f} to {look.high:+.6f})\n"
-        f"Pairs: {look.n}\nE-value: {look.e_value:.4g}\nDigest: {revision.digest}\n"
+        f"{proposal.title}\n\n{reason}\n\nProposal: P-{proposal.pk} revision {revision.number}\n"
+        f"{_trailers(look, words)}Digest: {revision.digest}\n"
     )
     if sealed is not None:
         message += f"Sealed-effect-bpb: {sealed.effect_bpb:+.6f}\n"
     campaign = proposal.campaign
     return repository.commit_keep(campaign, revision.incumbent.commit, revision.patch, revision.knobs, message)
+
+
+def _trailers(look: statistics.Look | None, words: dict[str, Any] | None) -> str:
+    if words is not None:
+        effect = f"{words['effect']:+.6f} ({words['low']:+.6f} to {words['high']:+.6f}) {words['metric']}"
+        return f"Self-reported-effect: {effect}\nPairs: {len(words['pairs'])}\nE-value: {words['e_value']:.4g}\n"
+    assert look is not None, "a keep has been looked at"
+    effect = f"{look.mean:+.6f} ({look.low:+.6f} to {look.high:+.6f})"
+    return f"Effect-bpb: {effect}\nPairs: {look.n}\nE-value: {look.e_value:.4g}\n"
 
 
 def _promote(revision: Revision, commit: str) -> None:

@@ -106,6 +106,11 @@ class Campaign(models.Model):
         )
 
     @property
+    def is_self_reported(self) -> bool:
+        """Whether its runs are compared by what their trainer says, and not by what the scorer measures."""
+        return self.metric != contract.OURS
+
+    @property
     def incumbent(self) -> Incumbent:
         """The best accepted commit. Every campaign has one from its first transaction on."""
         return self.incumbents.latest("number")

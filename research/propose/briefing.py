@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 
 from django.db.models import F, Max
 
+from gpu_runner import contract
 from research import lifecycle
-from research.change.drafts import Brief, Draft, Edit, Override, Prediction
+from research.change.drafts import Brief, Draft, Edit, Override, Prediction, Word
 from research.models import Campaign, Revision
 from research.propose import dynamics, histories, notes, statement
-from research.record import learn, ledger, repository
+from research.record import learn, ledger, repository, self_reported
 
 
 def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None) -> Brief:
     """The brief of ``campaign`` for a proposer."""
     incumbent = campaign.incumbent
-    files = repository.files_at(campaign, incumbent.commit)
+    everything = repository.files_at(campaign, incumbent.commit)
+    recipe = contract.parse_recipe(everything["recipe.toml"])
+    files = {path: text for path, text in everything.items() if recipe.shows(path)}
     return Brief(
         campaign=campaign.name,
         goal=campaign.goal,
@@ -37,6 +41,19 @@ def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None)
         notes=notes.notes(campaign),
         num_since_keep=learn.num_since_keep(incumbent),
         imported=histories.told(campaign),
+        word=_word(campaign) if recipe.is_self_reported else None,
+    )
+
+
+def _word(campaign: Campaign) -> Word:
+    sum_of_squares, degrees_of_freedom = self_reported.noise(campaign)
+    return Word(
+        metric=campaign.metric,
+        unit=campaign.metric_unit,
+        direction=campaign.direction,
+        is_judged=campaign.judges_self_reported,
+        incumbent=self_reported.mean(campaign.incumbent),
+        noise_sd=math.sqrt(sum_of_squares / degrees_of_freedom) if degrees_of_freedom > 1 else None,
     )
 
 

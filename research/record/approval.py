@@ -26,6 +26,7 @@ def of(campaign: Campaign, incumbent: Incumbent, patch: str, overrides: contract
         lock_sha256=lock_sha256(),
         sandbox_level=campaign.sandbox_level,
         gate_version=contract.GATE_VERSION,
+        environment_sha256=campaign.environment_sha256,
     )
 
 

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 
 from gpu_runner import contract
 from research.models import Campaign, Incumbent
-from research.record import events, kinds, repository, rights, watch
+from research.record import events, foreign, kinds, repository, rights, watch
 from research.record.rights import Actor
 
 GOAL = ("name", "goal", "program", "target_bpb")
@@ -30,7 +30,7 @@ def create(*, by: Actor, created_by: User | None = None, **fields: Any) -> Campa
     campaign = Campaign(created_by=by if isinstance(by, User) else created_by, **fields)
     _check(campaign)
     recipe_dir = recipe_folder(campaign.recipe)
-    contract.parse_recipe((recipe_dir / "recipe.toml").read_text())
+    foreign.settle(campaign, contract.parse_recipe((recipe_dir / "recipe.toml").read_text()))
     contract.SeedPolicy.model_validate(campaign.seeds)
     contract.Budget.model_validate(campaign.run_budget)
     with repository.begun(recipe_dir) as (commit, fresh), transaction.atomic(), watch.told_by_a_verb():

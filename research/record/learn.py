@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db.models import Avg, F, Max
 
@@ -100,6 +101,11 @@ def _comments(campaign: Campaign) -> dict[int, tuple[Comment, ...]]:
     return found
 
 
+def _in_words(told: dict[str, Any]) -> str:
+    """The effect that a verdict on self-reported numbers found."""
+    return f"{told['effect']:+.5f} {told['unit']}".rstrip() + f" of {told['metric']}, {told['direction']} is better"
+
+
 def _precedent(revision: Revision, incumbent: Incumbent, comments: tuple[Comment, ...], alpha: float) -> Precedent:
     proposal = revision.proposal
     verdict: Verdict | None = getattr(revision, "verdict", None)
@@ -111,6 +117,7 @@ def _precedent(revision: Revision, incumbent: Incumbent, comments: tuple[Comment
         outcome=verdict.outcome if verdict else None,
         reason=finding.text if finding else "",
         effect_bpb=verdict.effect_bpb if verdict else None,
+        self_reported=_in_words(verdict.self_reported) if verdict and verdict.self_reported else "",
         low_bpb=verdict.low_bpb if verdict else None,
         high_bpb=verdict.high_bpb if verdict else None,
         interval_percent=levels.percent(alpha) if verdict and verdict.low_bpb is not None else None,

@@ -49,4 +49,5 @@ def verdict(row: Verdict) -> dict[str, Any]:
         "num_pairs": row.num_pairs,
         "candidate_bpb": row.candidate_bpb,
         "incumbent_bpb": row.incumbent_bpb,
+        "self_reported": row.self_reported,
     }

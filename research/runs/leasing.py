@@ -47,9 +47,16 @@ def claim(worker: Worker, wanted: contract.Claim) -> contract.Lease | None:
 
 def _claimable(wanted: contract.Claim) -> Run | None:
     same_hardware = Q(campaign__hardware_class="") | Q(campaign__hardware_class=wanted.hardware_class)
+    has_packages = Q(campaign__environment_sha256="") | Q(campaign__environment_sha256__in=wanted.environments)
     return (
         Run.objects.select_related("campaign", "incumbent", "revision__proposal__campaign")
-        .filter(same_hardware, state="queued", campaign__state="active", campaign__sandbox_level=wanted.sandbox_level)
+        .filter(
+            same_hardware,
+            has_packages,
+            state="queued",
+            campaign__state="active",
+            campaign__sandbox_level=wanted.sandbox_level,
+        )
         .exclude(quarantine.of_revision("revision"), purpose="candidate")
         .exclude(incumbent_usage.awaited())
         .order_by("rank", "pk")
@@ -73,6 +80,8 @@ def _why_unwanted(run: Run) -> tuple[Stop, str] | None:
         return Stop.UNWANTED, "the incumbent moved"
     if run.approval["lock_sha256"] != approval.lock_sha256():
         return Stop.UNWANTED, "the installed packages changed"
+    if run.approval.get("environment_sha256", "") != run.campaign.environment_sha256:
+        return Stop.UNWANTED, "the packages of its environment changed"
     return None
 
 

@@ -110,7 +110,7 @@ def _store(run: Run, report: contract.Report) -> None:
         seq=report.seq,
         attempt=run.attempt,
         num_points=len(report.points.step) if report.points else 0,
-        watched=bool(report.points and report.points.metrics.keys() & WATCHED),
+        watched=bool(report.points and report.points.metrics.keys() & (WATCHED | {run.campaign.metric})),
         body=zlib.compress(contract.canonical_json(body), 1),
     )
     changes: dict[str, Any] = {"last_seq": report.seq, "lease_until": _lease_until()}
@@ -120,7 +120,8 @@ def _store(run: Run, report: contract.Report) -> None:
         changes["started"] = report.started
     if report.points and report.points.step:
         changes["latest"] = run.latest | _latest(report.points)
-        changes["num_steps"], changes["num_tokens"] = report.points.step[-1], report.points.tokens[-1]
+        # A foreign trainer may not say how many tokens it read: 0 would be a number.
+        changes["num_steps"], changes["num_tokens"] = report.points.step[-1], report.points.tokens[-1] or None
     _update(run, **changes)
 
 
@@ -194,7 +195,7 @@ def _close(run: Run, last: contract.RunEnd, by: Part) -> None:
         ended_at=timezone.now(),
         lease_until=None,
     )
-    if run.state != "finished" or run.score.outcome != "ok":
+    if run.state != "finished" or run.score.outcome not in ("ok", "self_reported"):
         ending.pause_for_baseline(run)
 
 
@@ -223,5 +224,7 @@ def _sentence(run: Run, last: contract.RunEnd) -> str:
         return f"R-{run.pk} came through its smoke run"  # whose number is none that others are held against
     if last.score is not None and last.score.val_bpb is not None:
         return f"R-{run.pk} finished at {last.score.val_bpb:.4f} bpb ({last.score.outcome})"
+    if last.score is not None and (said := last.score.self_reported) is not None and said.value is not None:
+        return f"R-{run.pk} finished; its self-reported {said.metric} is {said.value:.4f} {said.unit}".rstrip()
     why = f": {last.failure.message}" if last.failure else ""
     return f"R-{run.pk} {last.outcome.replace('_', ' ')}{why}"

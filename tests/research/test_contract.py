@@ -27,6 +27,7 @@ APPROVAL: dict[str, Any] = {
     "lock_sha256": "e" * 64,
     "sandbox_level": "bubblewrap",
     "gate_version": "1",
+    "environment_sha256": "",
 }
 CHANGED: dict[str, Any] = {
     "base_commit": "b" * 40,
@@ -39,6 +40,7 @@ CHANGED: dict[str, Any] = {
     "lock_sha256": "f" * 64,
     "sandbox_level": "none",
     "gate_version": "2",
+    "environment_sha256": "a" * 64,
 }
 # Written down once: both sides, and every later version, have to take the same digest of the same approval.
 GOLDEN = "681b0df8627f892d7b8403faf7fa24142e2a3fa4f3d4ea63619576bb2dbd5b8b"

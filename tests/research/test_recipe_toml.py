@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from gpu_runner import contract
@@ -15,7 +18,8 @@ editable = ["model.py"]
 shown = ["config/small.py"]
 
 [command]
-run = ["{python}", "train.py", "config/small.py", "--out_dir={out}", "--seed={seed}", "{overrides}"]
+run = ["{python}", "train.py", "config/small.py", "--seed={seed}", "--max_iters={steps}", "{overrides}"]
+steps = 5000
 env = {WANDB_MODE = "disabled", LAYERS = "{n_layer}"}
 layout = "nanogpt"
 
@@ -57,7 +61,7 @@ def test_a_foreign_trainer_is_read_whole() -> None:
     recipe = contract.parse_recipe(FOREIGN)
     assert recipe.kind == "command" and recipe.shown == ("config/small.py",) and not recipe.is_self_reported
     assert recipe.command is not None and recipe.metrics is not None and recipe.model is not None
-    assert recipe.command.named == {"python", "out", "seed", "overrides", "n_layer"}
+    assert recipe.command.named == {"python", "seed", "steps", "overrides", "n_layer"}
     assert recipe.command.overrides.pattern == ("--{key}={value}",)
     assert (recipe.metrics.reads, recipe.metrics.direction) == ("val_loss", "lower")
     assert [knob.called for knob in recipe.knobs] == ["n_layer", "optim.learning_rate"]
@@ -82,28 +86,28 @@ def test_a_budget_that_the_trainer_cannot_be_told_is_refused() -> None:
         ('kind = "command"\n', "", 'recipe.toml, line 7: [command] is for kind = "command"; set it in [recipe]'),
         ("shown =", "show =", "recipe.toml, line 6: show in [recipe] is not known; did you mean shown?"),
         ('["model.py"]', '["../model.py"]', "line 5: editable in [recipe]: '../model.py' must be a path inside"),
-        ("[metrics]", "[metric]", "recipe.toml, line 16: [metric] is no table of a recipe; did you mean metrics?"),
+        ("[metrics]", "[metric]", "recipe.toml, line 17: [metric] is no table of a recipe; did you mean metrics?"),
         ("{seed}", "{sed}", "line 9: [command] run: {sed} is neither a placeholder nor a knob; did you mean seed?"),
         ('"{overrides}"]', '"a{overrides}"]', "line 9: [command] run: {overrides} must be a word of its own"),
         (', "{overrides}"', "", "line 9: [command] run: has no word {overrides}, so knob lr reaches the trainer"),
-        ("--seed={seed}", "--n={steps}", "line 8: [command] steps: is missing; {steps} is the smoke run's"),
-        ("env = {", "envs = {", "recipe.toml, line 10: envs in [command] is not known; did you mean env?"),
-        ("WANDB_MODE", "WANDB-MODE", "recipe.toml, line 10: WANDB-MODE in [command.env]: is spelled as no"),
-        ('"nanogpt"', '"nano"', "line 11: layout in [command]: Input should be 'ours', 'nanogpt' or 'llmc'"),
+        ("steps = 5000\n", "", "line 8: [command] steps: is missing; {steps} is the smoke run's"),
+        ("env = {", "envs = {", "recipe.toml, line 11: envs in [command] is not known; did you mean env?"),
+        ("WANDB_MODE", "WANDB-MODE", "recipe.toml, line 11: WANDB-MODE in [command.env]: is spelled as no"),
+        ('"nanogpt"', '"nano"', "line 12: layout in [command]: Input should be 'ours', 'nanogpt' or 'llmc'"),
         ("[command.overrides]\n", '[command.overrides]\ntravel = "file"\n', "path in [command.overrides]: is missing"),
-        ("pattern = [\"-", "patern = [\"-", "line 14: patern in [command.overrides] is not known; did you mean"),
-        ("{key}={value}", "knob", "line 14: pattern in [command.overrides]: has neither {key} nor {value}"),
-        ('metric = "val_loss"', 'metric = "loss on val"', "recipe.toml, line 18: metric in [metrics]: "),
-        ("(?P<val_loss>[0-9.]+)", "(?P<val>[0-9.]+)", "line 20: pattern in [metrics]: no group is called val_loss;"),
-        ("(?P<val_loss>[0-9.]+)", "(?P<val_loss>[0-9.+)", "line 20: pattern in [metrics]: is no regular expression: "),
-        ("(?P<val_loss>[0-9.]+)", "(?P<val_loss>(a|a)*)", "line 20: pattern in [metrics]: repeats a group"),
-        ('reader = "regex"', 'reader = "block"', 'line 20: pattern in [metrics]: is for reader = "regex", not'),
-        ('checkpoint = "ckpt.pt"', "", "recipe.toml, line 22: checkpoint in [model]: is missing; add it"),
-        ('"ckpt.pt"', '"/tmp/ckpt.pt"', "line 24: checkpoint in [model]: '/tmp/ckpt.pt' must be a path inside"),
-        ("seq_len = 256", 'seq_len = "n_layers"', "line 25: seq_len in [model]: 'n_layers' is no knob of type int;"),
-        ('metric = "val_loss"', 'metric = "val_bpb"', "line 18: metric in [metrics]: val_bpb is what the trusted"),
-        ("default = 6", "default = 0", "recipe.toml, line 29: the default of n_layer: 0 is below its lower bound 1"),
-        ("low = 1", "lowest = 1", "recipe.toml, line 30: lowest in [knobs.n_layer] is not known; "),
+        ("pattern = [\"-", "patern = [\"-", "line 15: patern in [command.overrides] is not known; did you mean"),
+        ("{key}={value}", "knob", "line 15: pattern in [command.overrides]: has neither {key} nor {value}"),
+        ('metric = "val_loss"', 'metric = "loss on val"', "recipe.toml, line 19: metric in [metrics]: "),
+        ("(?P<val_loss>[0-9.]+)", "(?P<val>[0-9.]+)", "line 21: pattern in [metrics]: no group is called val_loss;"),
+        ("(?P<val_loss>[0-9.]+)", "(?P<val_loss>[0-9.+)", "line 21: pattern in [metrics]: is no regular expression: "),
+        ("(?P<val_loss>[0-9.]+)", "(?P<val_loss>(a|a)*)", "line 21: pattern in [metrics]: repeats a group"),
+        ('reader = "regex"', 'reader = "block"', 'line 21: pattern in [metrics]: is for reader = "regex", not'),
+        ('checkpoint = "ckpt.pt"', "", "recipe.toml, line 23: checkpoint in [model]: is missing; add it"),
+        ('"ckpt.pt"', '"/tmp/ckpt.pt"', "line 25: checkpoint in [model]: '/tmp/ckpt.pt' must be a path inside"),
+        ("seq_len = 256", 'seq_len = "n_layers"', "line 26: seq_len in [model]: 'n_layers' is no knob of type int;"),
+        ('metric = "val_loss"', 'metric = "val_bpb"', "line 19: metric in [metrics]: val_bpb is what the trusted"),
+        ("default = 6", "default = 0", "recipe.toml, line 30: the default of n_layer: 0 is below its lower bound 1"),
+        ("low = 1", "lowest = 1", "recipe.toml, line 31: lowest in [knobs.n_layer] is not known; "),
         ("about = ", "about ", "recipe.toml: Expected '=' after a key in a key/value pair (at line 3, column 7)"),
     ],
 )  # fmt: skip
@@ -124,3 +128,12 @@ def test_a_trainer_without_entry_is_refused(table: str, sentence: str | None) ->
     with pytest.raises(ValueError, match="recipe") as refused:
         contract.parse_recipe(text)
     assert sentence in str(refused.value)
+
+
+def test_the_recipe_that_the_page_shows_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    shown = page[page.index("    [recipe]") : page.index("nanoGPT sets its own seed")]
+    recipe = contract.parse_recipe(textwrap.dedent(shown))
+    assert recipe.kind == "command" and recipe.is_self_reported and recipe.knobs[0].called == "learning_rate"
+    kinds = (contract.Knob, contract.Command, contract.Overrides, contract.Metrics, contract.Model)
+    assert [name for kind in kinds for name in kind.model_fields if f"`{name}`" not in page and name != "key"] == []

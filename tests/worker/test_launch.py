@@ -233,6 +233,7 @@ TAMPERED: dict[str, Any] = {
     "lock_sha256": "0" * 64,
     "sandbox_level": "none",
     "gate_version": "0",
+    "environment_sha256": "0" * 64,
 }
 
 

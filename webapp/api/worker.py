@@ -77,6 +77,7 @@ def hello(request: HttpRequest) -> HttpResponse:
         "hardware_class": said.hardware_class,
         "sandbox_level": said.sandbox_level,
         "lock_sha256": said.lock_sha256,
+        "environments": said.environments,
     }
     with transaction.atomic():
         Worker.objects.filter(pk=worker.pk).update(hardware=said.hardware, seen_at=timezone.now(), **facts)

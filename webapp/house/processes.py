@@ -27,7 +27,13 @@ from webapp.house.supervisor import Child
 # What a worker may know of our environment: where its tools and its GPU are. Never a key, a password, the database.
 WORKER_KNOWS = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 WORKER_KNOWS_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH_", "PYTORCH_", "TRITON_")
-WORKER_SETTINGS = {"COUNTERSIGN_DATASETS", "COUNTERSIGN_SANDBOX", "COUNTERSIGN_KEEP_RUNS", "COUNTERSIGN_LOG_LEVEL"}
+WORKER_SETTINGS = {
+    "COUNTERSIGN_DATASETS",
+    "COUNTERSIGN_SANDBOX",
+    "COUNTERSIGN_KEEP_RUNS",
+    "COUNTERSIGN_LOG_LEVEL",
+    "COUNTERSIGN_ENVIRONMENTS",
+}
 WEB_ANSWERS_WITHIN_S = 3.0
 
 

@@ -98,6 +98,7 @@ def _run(run: Run) -> dict[str, Any]:
         "state": run.state,
         "score": score.outcome if score else None,
         "val_bpb": score.val_bpb if score else None,
+        "self_reported": score.self_reported if score else None,
         "failure": (run.failure or {}).get("kind"),
         "device_s": run.device_s,
         "url": f"{settings.PUBLIC_URL}/runs/{run.pk}/",

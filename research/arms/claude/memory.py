@@ -91,7 +91,7 @@ def _short(precedent: Precedent) -> dict[str, Any]:
         "change": _change(precedent),
         "became": precedent.outcome or precedent.state,
         "effect_bpb": precedent.effect_bpb,
-    }
+    } | ({"self_reported_effect": precedent.self_reported} if precedent.self_reported else {})
 
 
 def _change(precedent: Precedent) -> str:
@@ -102,6 +102,8 @@ def _change(precedent: Precedent) -> str:
 def _long(precedent: Precedent, *, with_patch: bool) -> dict[str, Any]:
     said = asdict(precedent)
     del said["source"], said["settled_at"], said["patch"], said["holds_held_out"]
+    if not precedent.self_reported:
+        del said["self_reported"]
     if precedent.interval_percent is None:
         del said["interval_percent"]
     said["title"] = precedent.title[:MAX_TITLE_CHARS]

@@ -19,7 +19,7 @@ from gpu_runner.contract import canonical_json, parse_recipe, sha256
 from research import levels
 from research.arms.claude import imported
 from research.arms.claude.memory import Memory, cut, remember
-from research.change.drafts import RISKS, Brief, Draft
+from research.change.drafts import RISKS, Brief, Draft, Word
 from research.change.visible import visible
 
 if TYPE_CHECKING:  # the SDK takes longer to import than all of Django
@@ -70,7 +70,7 @@ def revise(brief: Brief, previous: Draft, comment: str) -> Prompt:
 
 def _prompt(brief: Brief, question: str, revising: Draft | None = None) -> Prompt:
     memory = remember(brief.precedents, revising)
-    parts = (_latest(memory), _context(brief), _dynamics(brief), _log_tails(brief), _notes(brief))
+    parts = (_latest(memory), _context(brief), _foreign(brief), _dynamics(brief), _log_tails(brief), _notes(brief))
     content: list[TextBlockParam] = [
         _block(_recipe(brief), cached=True),
         *_imported(brief, cached=not memory.closed),
@@ -126,14 +126,14 @@ def _recipe(brief: Brief) -> str:
 
 
 def _context(brief: Brief) -> str:
-    best, noise = brief.incumbent_bpb, brief.noise_sd_bpb
+    best, noise, unit = _measured(brief)
     return _template("context").substitute(
         campaign=fence("campaign", brief.campaign),
         goal=fence("goal", cut(brief.goal, MAX_GOAL_CHARS)),
         program=fence("program", cut(brief.program, MAX_PROGRAM_CHARS) or "(none written)"),
-        incumbent="not measured yet" if best is None else f"{best:.5f} bpb",
-        noise="not measured yet" if noise is None else f"standard deviation {noise:.5f} bpb of a paired difference",
-        min_effect=f"{brief.min_effect_bpb:g}",
+        incumbent="not measured yet" if best is None else f"{best:.5f} {unit}",
+        noise="not measured yet" if noise is None else f"standard deviation {noise:.5f} {unit} of a paired difference",
+        min_effect=f"{brief.min_effect_bpb:g} {unit}",
         run_budget=brief.run_budget,
         hardware=_line(brief.hardware, 60),
         budget_left=brief.budget_left,
@@ -146,6 +146,32 @@ def _imported(brief: Brief, *, cached: bool) -> list[TextBlockParam]:
     if not (lines := imported.remember(brief.imported)):
         return []
     return [_block(_section("imported", experiments=fence("imported experiments", lines)), cached=cached)]
+
+
+def _measured(brief: Brief) -> tuple[float | None, float | None, str]:
+    """The incumbent's mean, the noise, and their unit; a trainer's own word is called one."""
+    if brief.word is None:
+        return brief.incumbent_bpb, brief.noise_sd_bpb, "bpb"
+    unit = _line(brief.word.unit, 40)
+    called = f"{unit} ({brief.word.metric}, self-reported)" if unit else f"{brief.word.metric}, self-reported"
+    return brief.word.incumbent, brief.word.noise_sd, called
+
+
+def _foreign(brief: Brief) -> str:
+    """What else holds of a trainer that is not ours; empty for a recipe with the harness."""
+    if parse_recipe(brief.recipe_toml).kind != "command":
+        return ""
+    return _section("foreign", scored=_section("opened") if brief.word is None else _of_its_word(brief.word))
+
+
+def _of_its_word(word: Word) -> str:
+    return _section(
+        "word",
+        metric=f"{word.metric} in {_line(word.unit, 40)}" if word.unit else word.metric,
+        direction=word.direction,
+        judged="judges such numbers" if word.is_judged else "judges no such numbers: its verdicts cannot tell",
+        better="negative" if word.direction == "lower" else "positive",
+    )
 
 
 def _ledger(memory: Memory) -> list[TextBlockParam]:

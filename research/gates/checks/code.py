@@ -7,14 +7,15 @@ explains and sorts; it is not the boundary. The boundary is the sandbox, and the
 
 from __future__ import annotations
 
+import re
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from research.change.patches import as_python
-from research.gates.code import binding, calling, harness, naming, packages, shaping, wording
-from research.gates.code.source import Sighting, TooTangled, together
+from research.gates.code import binding, calling, foreign, harness, naming, packages, shaping, wording
+from research.gates.code.source import Sighting, TooTangled, alone, together
 from research.gates.outcome import Context, GateResult, Remark
 
 NAME = "code"
@@ -26,6 +27,7 @@ RULES = (
     shaping.sightings,
     wording.sightings,
 )
+SETTINGS = (".toml", ".yaml", ".yml", ".json", ".cfg", ".ini", ".md", ".txt")  # hold values, and no code that runs
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
 
 
@@ -36,6 +38,8 @@ def check(context: Context) -> GateResult:
     changed = [p for p in sorted(context.after) if context.after[p] != context.files.get(p, "")]
     for path in changed:
         remarks += _of_file(context, path)
+    if is_foreign(context):
+        remarks += _of_the_number(context)
     for file in context.change.files:
         remarks += wording.spoken(min(file.paths, default=""), file.added)
     remarks += wording.spoken("", context.change.asides)
@@ -57,12 +61,37 @@ def _asked(remarks: list[Remark]) -> dict[str, str | None]:
         return {}  # nothing in it was for them to say
 
 
+def is_foreign(context: Context) -> bool:
+    """Whether the recipe is a foreign trainer, to which the rules of the harness do not apply."""
+    return context.recipe.kind == "command"
+
+
+def _of_the_number(context: Context) -> Iterator[Remark]:
+    """A warning for lines that name the metric of a foreign trainer: its number is its own word."""
+    metrics = context.recipe.metrics
+    if metrics is None or not context.recipe.is_self_reported:
+        return
+    name = re.compile(rf"(?<![A-Za-z0-9_]){re.escape(metrics.reads)}(?![A-Za-z0-9_])")
+    for file in context.change.files:
+        for number, text in file.added:
+            if name.search(text[: wording.MAX_READ]):
+                sentence = (
+                    f"The line names {metrics.reads}, the trainer's own word, by which the change is judged:"
+                    " see that it is measured as before."
+                )
+                path = min(file.paths, default="")
+                yield Remark(
+                    severity="warn", rule="own-number", sentence=sentence, path=path, line=number, snippet=text.strip()
+                )
+
+
 def _of_file(context: Context, path: str) -> list[Remark]:
     assert context.after is not None
+    seen = _seen_alone if is_foreign(context) else _seen
     if not path.endswith(".py"):
-        return []  # the gate on paths has its word on it
+        return _unread(context, path)
     try:
-        after = _seen(context.after, path)
+        after = seen(context.after, path)
     except TooTangled as error:
         sentence = f"{error}, so nobody can follow it; give every name one meaning."
         return [Remark(severity="block", rule="tangled", sentence=sentence, path=path, line=error.lineno)]
@@ -73,7 +102,7 @@ def _of_file(context: Context, path: str) -> list[Remark]:
         sentence = f"It is not Python after the edit ({type(error).__name__}: {str(error)[:120]}); correct it."
         return [Remark(severity="block", rule="not-python", sentence=sentence, path=path, line=line)]
     try:
-        before = _seen(context.files, path) if path in context.files else ()
+        before = seen(context.files, path) if path in context.files else ()
     except packages.CannotTell as problem:
         return [Remark(severity="block", rule="unresolved", sentence=str(problem), path=path)]
     except UNREADABLE:
@@ -81,6 +110,24 @@ def _of_file(context: Context, path: str) -> list[Remark]:
     added = {number for file in context.change.files if path in file.paths for number, _ in file.added}
     lines = context.after[path].split("\n")
     return [_remark(path, lines, sighting) for sighting in _new(before, after, added)]
+
+
+def _unread(context: Context, path: str) -> list[Remark]:
+    """Of files that are no Python: the harness has none to run, a foreign trainer may run any."""
+    if not is_foreign(context) or path.endswith(SETTINGS):  # of others the gate on paths has its word
+        return []
+    sentence = "No rule reads this kind of file: read all of it."
+    return [Remark(severity="warn", rule="not-python", sentence=sentence, path=path)]
+
+
+def _seen_alone(files: dict[str, str], path: str) -> tuple[Sighting, ...]:
+    """All sightings in one file of a foreign trainer; the others of its repository need not be Python at all."""
+    return _read_alone(as_python(files[path]))
+
+
+@lru_cache(maxsize=32)
+def _read_alone(text: str) -> tuple[Sighting, ...]:
+    return tuple(foreign.sightings(alone(text)))
 
 
 def _seen(files: dict[str, str], path: str) -> tuple[Sighting, ...]:

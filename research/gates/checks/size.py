@@ -61,7 +61,10 @@ def _shape(context: Context) -> Iterator[Remark]:
 def _hidden(context: Context) -> Iterator[Remark]:
     """A remark for each line with characters that a reader cannot see, by code point."""
     marked, from_windows = _first_lines_with_a_mark(context), _keeps_its_ends(context)
+    is_foreign = context.recipe.kind == "command"
     for number, line in enumerate(context.patch.split("\n"), start=1):
+        if is_foreign and line[:1] in (" ", "-"):  # it stood in the base already
+            continue
         seen = line[:1] + line[2:] if line in marked else line
         if from_windows and line[:1] in (" ", "+", "-"):
             seen = seen.removesuffix("\r")

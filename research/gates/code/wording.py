@@ -58,7 +58,7 @@ def sightings(source: Source) -> Iterator[Sighting]:
         elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Constant | ast.JoinedStr):
             sentence = "It picks letters out of a text, which can spell a name that nobody reads; write the text out."
             yield Sighting("block", "spelling", node, ast.unparse(node), sentence)
-    yield from _identifiers(source)
+    yield from identifiers(source)
 
 
 def _text(source: Source, node: ast.Constant, text: str) -> Iterator[Sighting]:
@@ -83,6 +83,11 @@ def _text(source: Source, node: ast.Constant, text: str) -> Iterator[Sighting]:
     if isinstance(parent, ast.Attribute) and parent.attr in ("format", "format_map") and _FIELD.search(text):
         sentence = "format() with attributes or items in braces reaches into what it is given; use an f-string."
         yield Sighting("block", "format", node, said, sentence)
+
+
+def names_a_place(text: str) -> bool:
+    """Whether the text names a folder outside, or an address."""
+    return _PLACE.search(text[:MAX_READ]) is not None
 
 
 def _may_be_a_kind(source: Source, node: ast.Constant) -> bool:
@@ -129,7 +134,7 @@ def _bytes(node: ast.Constant, value: bytes) -> Iterator[Sighting]:
     yield Sighting(severity, "blob", node, repr(value)[:200], "Bytes may be anything, encoded; write out what it is.")
 
 
-def _identifiers(source: Source) -> Iterator[Sighting]:
+def identifiers(source: Source) -> Iterator[Sighting]:
     """Python reads letters that look alike as other names, and some that differ as the same (NFKC)."""
     if not any(f"_{letter}".isidentifier() for letter in set(source.text) if not letter.isascii()):
         return  # ² may stand in a comment, and in no name

@@ -15,7 +15,7 @@ from research import levels, lifecycle, statistics
 from research.judge import latency
 from research.models import Campaign, Event, Incumbent, Note, PastExperiment, Proposal, Run, Turn, Verdict
 from research.propose import turns
-from research.record import kinds, learn, ledger, repository
+from research.record import kinds, learn, ledger, repository, self_reported
 from research.review import decisions
 from webapp.drawing import figures, progression
 from webapp.pages.campaigns import latency_figure
@@ -131,6 +131,13 @@ class CampaignPage:
     @property
     def incumbent_bpb(self) -> float | None:
         return self.bpb_of(self.incumbent)
+
+    @property
+    def incumbent_word(self) -> dict[str, Any] | None:
+        """What the incumbent's trainer says of itself, over its seeds; None before the first."""
+        if (value := self_reported.mean(self.incumbent)) is None:
+            return None
+        return {"value": value, "unit": self.campaign.metric_unit, "metric": self.campaign.metric}
 
     @property
     def to_target(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from django.urls import reverse
 from research.history.past import is_better
 from research.models import Campaign, Import, PastExperiment
 from research.propose import histories
-from research.record import learn
+from research.record import learn, self_reported
 from webapp.drawing import imported, progression
 from webapp.templatetags.shown import gained
 
@@ -127,7 +128,7 @@ class HistoryPage:
             branches = on.setdefault(one.parent_id, [])
             if one.outcome != "kept" and len(branches) < MAX_BRANCHES:
                 branches.append(self._branch(one, "bad" if one.outcome == "crashed" else "discard"))
-        return progression.lineage_figure([(self._branch(one, "self"), on.get(one.pk, [])) for one in kept])
+        return progression.lineage_figure([(self._branch(one, "told"), on.get(one.pk, [])) for one in kept])
 
     def _branch(self, one: PastExperiment, tone: str) -> progression.Branch:
         line = "crashed" if one.outcome == "crashed" else "no number"
@@ -152,7 +153,7 @@ class HistoryPage:
     @cached_property
     def floor(self) -> Floor | None:
         """None while the campaign's noise is not known, or nothing can be compared with it."""
-        sd = learn.noise(self.campaign).sd_bpb
+        sd = _noise_sd(self.campaign)
         if sd is None or not self.gains or not self.is_our_metric:
             return None
         above, clear = (sum(gain > times * sd for gain in self.gains) for times in (1.0, TWICE))
@@ -161,3 +162,11 @@ class HistoryPage:
     @property
     def biggest(self) -> str:
         return gained(max(self.gains)) if self.gains else ""
+
+
+def _noise_sd(campaign: Campaign) -> float | None:
+    """Standard deviation of one pair's difference, in the campaign's own metric; None until it is known."""
+    if not campaign.is_self_reported:
+        return learn.noise(campaign).sd_bpb
+    sum_of_squares, degrees_of_freedom = self_reported.noise(campaign)
+    return math.sqrt(sum_of_squares / degrees_of_freedom) if degrees_of_freedom > 1 else None

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from gpu_runner.contract import Evidence
 from research.models import Run, Score
+from research.record import self_reported
 from webapp.drawing.disagreement import DisagreementFigure, disagreement_figure
 
 
@@ -95,6 +96,7 @@ class Doubt:
 
 
 def doubts(runs: Iterable[Run]) -> list[Doubt]:
-    """A Doubt for each run whose score is not ok, or was decided on in quarantine."""
+    """A Doubt for each run whose score is not ok, or was decided on in quarantine; none for what nobody measured."""
     scored = ((run, getattr(run, "score", None)) for run in runs)
-    return [Doubt(r, s) for r, s in scored if s is not None and (s.outcome != "ok" or s.settled_at is not None)]
+    plain = ("ok", self_reported.OUTCOME)
+    return [Doubt(r, s) for r, s in scored if s is not None and (s.outcome not in plain or s.settled_at is not None)]
