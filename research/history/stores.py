@@ -74,25 +74,28 @@ def _wandb(path: Path, skipped: Skipped) -> list[Run]:
     files = [path] if path.is_file() else [f / name for f, names in _walk(path) for name in names if _is_run_file(name)]
     if not files:
         raise ValueError(f"file: {path.name} has no run-ID.wandb in it; give W&B's folder wandb, or a table as CSV")
-    found = []
+    found: dict[str, wire.Story] = {}  # by name: a run that was resumed goes on in another folder
     for file in files[: MAX_ROWS + 1]:
         try:
-            found.append(_wandb_run(file, wire.story(_bytes(file, MAX_RUN_FILE))))
+            found[file.name] = wire.story(_bytes(file, MAX_RUN_FILE), found.get(file.name))
         except ValueError as why:
             skipped.append((file.name, str(why)))
-    return found
+    skipped += [(name, _KILLED) for name, told in found.items() if not told.num_records]
+    return [_wandb_run(name, told) for name, told in found.items() if told.num_records]
 
 
 def _is_run_file(name: str) -> bool:
     return name.startswith("run-") and name.endswith(".wandb")
 
 
-def _wandb_run(file: Path, told: wire.Story) -> Run:
-    if not told.num_records:
-        raise ValueError("it holds no record; the run was killed before it had written any")
+_KILLED = "it holds no record; the run was killed before it had written any"
+
+
+def _wandb_run(file: str, told: wire.Story) -> Run:
+    key = file.removeprefix("run-").removesuffix(".wandb")
     runtime = told.last.get("_runtime")
     return Run(
-        name=told.name or file.stem,
+        name=told.name or key,
         notes=told.notes,
         said={0: "finished", None: "not finished"}.get(told.exit_code, f"failed ({told.exit_code})"),
         started_s=told.extremes.get("_timestamp", (0.0, 0.0))[0],
@@ -100,7 +103,7 @@ def _wandb_run(file: Path, told: wire.Story) -> Run:
         settings=told.config,
         last={name: value for name, value in told.last.items() if not name.startswith("_wandb")},
         extremes=told.extremes,
-        extras={"run": file.stem.removeprefix("run-")},
+        extras={"run": key},
     )
 
 

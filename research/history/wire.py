@@ -40,11 +40,12 @@ class Story:
     num_records: int = 0
 
 
-def story(body: bytes) -> Story:
-    """Raises ValueError for what is no such file."""
+def story(body: bytes, told: Story | None = None) -> Story:
+    """What a run file tells, after what an earlier one of the same run has ``told``. Raises ValueError for others."""
     if not body.startswith(MAGIC[:4]):
         raise ValueError("it is no run file of Weights & Biases: it does not begin with :W&B")
-    told = Story()
+    told = told or Story()
+    told.exit_code = None
     for record in _records(body):
         try:
             _take(told, fields_of(record))

@@ -27,7 +27,7 @@ def series(*values: float) -> list[dict[str, float]]:
 
 def wandb_folder(folder: Path) -> Path:
     runs = {
-        "a": trackers.run_file("first", CONFIG, series(2.0, 1.5, 1.75), notes="a note\nof two lines"),
+        "a": trackers.run_file("first", CONFIG, series(2.0, 1.5), notes="a note\nof two lines", exit_code=None),
         "b": trackers.run_file("typed", CONFIG, series(2.0, 1.25), typed=True),
         "c": trackers.run_file("failed", CONFIG, series(2.0, 1.5), exit_code=1),
         "d": trackers.run_file("killed", CONFIG, series(2.0, 1.5), exit_code=None)[:-9],
@@ -39,6 +39,9 @@ def wandb_folder(folder: Path) -> Path:
         place = folder / "wandb" / f"offline-run-20261130_00000{name}-{name}"
         place.mkdir(parents=True)
         (place / f"run-{name}.wandb").write_bytes(body)
+    resumed = folder / "wandb" / "offline-run-20261201_000000-a"
+    resumed.mkdir()
+    (resumed / "run-a.wandb").write_bytes(trackers.run_file("first", CONFIG, series(9.0, 9.0, 1.75)[2:]))
     (folder / "wandb" / "latest-run").symlink_to(folder / "wandb" / "offline-run-20261130_00000a-a")
     return folder / "wandb"
 
