@@ -270,7 +270,10 @@ def _asked(path: Path, needed: set[str]) -> Iterator[Callable[[str], sqlite3.Cur
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"file: there is no file {path.name}")
     until = time.monotonic() + ASK_S
-    with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5)) as database:
+    address = f"file:{quote(str(path.resolve()))}?mode=ro"
+    if not (wal := path.with_name(f"{path.name}-wal")).is_file() or not wal.stat().st_size:
+        address += "&immutable=1"  # nobody writes to it; else SQLite would lay two files beside it to read it
+    with closing(sqlite3.connect(address, uri=True, timeout=5)) as database:
         database.execute("PRAGMA trusted_schema = OFF")
         database.execute("PRAGMA query_only = ON")
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_SERIES_FILE)

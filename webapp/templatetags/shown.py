@@ -343,6 +343,7 @@ EVENT_ICONS = {
     "proposer": ("cloud-off", "warn"),
     "worker": ("server", "dim"),
     "campaign": ("flask-conical", "dim"),
+    "history": ("history", "dim"),
     "repair": ("triangle-alert", "warn"),
     kinds.PROPOSAL["drafted"]: ("sparkles", "cl"),
     kinds.PROPOSAL["checking"]: ("list-checks", "dim"),
