@@ -76,11 +76,16 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the reader of a source chose: their name -> our field, the metric, and which way is better; "" by itself."""
+    """What the reader of a source chose: their name -> our field, the metric, and which way is better; "" by itself.
+
+    ``ours`` and ``our_direction`` are the campaign's: taken where nothing was chosen and the source has that number.
+    """
 
     columns: dict[str, str] = field(default_factory=dict)
     metric: str = ""
     direction: Direction | Literal[""] = ""
+    ours: str = ""
+    our_direction: Direction | Literal[""] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

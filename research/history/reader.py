@@ -55,10 +55,13 @@ def _layouts(kind: Kind, found: Sequence[Table], wanted: Wanted) -> list[Layout]
     unknown = [theirs for theirs in wanted.columns if not any(columns.has(theirs, table.names) for table in found)]
     if unknown:
         raise ValueError(f"map: there is no column {unknown[0]!r}; there are {', '.join(found[0].names)}")
+    if wanted.metric and not columns.has(wanted.metric, found[0].names):
+        raise ValueError(f"metric: there is no column {wanted.metric!r}; there are {', '.join(found[0].names)}")
+    ours = wanted.ours if wanted.ours and columns.has(wanted.ours, found[0].names) else ""
     layouts: list[Layout] = []
     for table in found:
         known = {theirs: ours for theirs, ours in wanted.columns.items() if columns.has(theirs, table.names)}
-        metric = wanted.metric if not layouts else layouts[0].metric
+        metric = layouts[0].metric if layouts else wanted.metric or ours
         fields = trackers.fields(kind, table.names) | known
         layouts.append(rows.layout(table, fields, metric, by_name=kind != "autoresearch"))
     return layouts
@@ -68,6 +71,8 @@ def directed(metric: str, wanted: Wanted, experiments: Sequence[Experiment]) -> 
     """(which way the metric is better, a sentence where that is a guess)."""
     if wanted.direction:
         return wanted.direction, ""
+    if wanted.our_direction and columns.plain_name(metric) == columns.plain_name(wanted.ours):
+        return wanted.our_direction, ""
     kept = [one.value for one in experiments if one.outcome == "kept" and one.value is not None]
     if (known := columns.direction_of(metric, kept)) is not None:
         by_keeps = columns.direction_of(metric, ()) is None

@@ -91,6 +91,10 @@ def _metric(runs: Sequence[Run], wanted: Wanted) -> str:
             known = ", ".join(names[:20]) or "none"
             raise ValueError(f"metric: no run logged a number called {asked!r}; there are {known}")
         return found
+    if wanted.ours and (
+        same := next((n for n in names if columns.plain_name(n) == columns.plain_name(wanted.ours)), "")
+    ):
+        return same
     often = [n for n in names if 2 * sum(_number(run.last.get(n)) is not None for run in runs) >= len(runs)]
     return columns.most_wanted([n for n in often if not n.startswith("_")])
 

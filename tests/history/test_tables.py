@@ -88,6 +88,18 @@ def test_alice_says_otherwise_which_column_is_what() -> None:
         read(*rows, header=header, columns={"other": "metric", "score": "metric"})
 
 
+def test_of_several_numbers_the_campaigns_own_is_the_metric_and_goes_its_way() -> None:
+    rows = ("a1b2c3d\t1.5\t3.2\tkeep\tone", "b1b2c3d\t1.4\t3.1\tkeep\ttwo")
+    header = "commit\tval_bpb\tval_loss\tstatus\tdescription"
+    assert read(*rows, header=header).metric == "val_bpb"
+    ours = read(*rows, header=header, ours="Val Loss", our_direction="higher")
+    assert (ours.metric, ours.direction, ours.notes) == ("val_loss", "higher", ())
+    assert read(*rows, header=header, ours="f1", our_direction="higher").metric == "val_bpb"
+    assert read(*rows, header=header, ours="val_loss", metric="val_bpb").metric == "val_bpb"
+    with pytest.raises(ValueError, match=r"^metric: there is no column 'speed'; there are commit, val_bpb, val_loss"):
+        read(*rows, header=header, metric="speed")
+
+
 def test_which_way_is_better_by_the_name_or_else_by_what_was_kept() -> None:
     rows = ("a1b2c3d\t5\tkeep\tone", "b1b2c3d\t9\tdiscard\ttwo", "c1b2c3d\t3\tkeep\tthree")
     cases = {"val_acc": "higher", "val_bpb": "lower", "tok_per_sec": "higher", "score": "lower", "fitness": "lower"}

@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            reading = _read(options)
+            reading = _read(options, Campaign.objects.filter(slug=options["campaign"] or options["like"]).first())
             made = None if options["dry_run"] else _bring(reading, options)
         except ValueError as error:
             raise CommandError(str(error)) from error
@@ -76,9 +76,13 @@ class Command(BaseCommand):
         self.stdout.write(_ending(made))
 
 
-def _read(options: dict[str, Any]) -> Reading:
+def _read(options: dict[str, Any], campaign: Campaign | None) -> Reading:
     kind, path = options["kind"], options["path"]
-    wanted = Wanted(columns=_mapping(options["map"]), metric=options["metric"], direction=options["direction"])
+    ours: dict[str, Any] = {}
+    if campaign is not None:
+        ours = {"ours": campaign.metric, "our_direction": campaign.direction}
+    mapping = _mapping(options["map"])
+    wanted = Wanted(columns=mapping, metric=options["metric"], direction=options["direction"], **ours)
     repository = options["repository"]
     if kind == "autoresearch" and path.is_dir():
         repository = repository or (path if (path / ".git").exists() else None)

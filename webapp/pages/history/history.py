@@ -60,7 +60,7 @@ def bring(request: HttpRequest, slug: str) -> HttpResponse:
         return _history(request, chosen, UploadForm(), problem=_first_error(form))
     said = form.cleaned_data
     try:
-        reading = reading_of(said["kind"], said["held"], said["name"], request.POST, said["direction"])
+        reading = reading_of(chosen, said["kind"], said["held"], said["name"], request.POST, said["direction"])
         made = histories.bring(chosen, reading, by=person(request))
     except ValueError as error:
         return _preview(request, chosen, said | {"body": said["held"]}, problem=str(error))
@@ -121,11 +121,11 @@ def _preview(request: HttpRequest, chosen: Campaign, about: dict[str, Any], prob
     kind, body, name = about["kind"], about["body"], about["name"]
     posted, direction = request.POST, about["direction"]
     try:
-        reading = reading_of(kind, body, name, posted, direction)
+        reading = reading_of(chosen, kind, body, name, posted, direction)
     except ValueError as error:
         problem = str(error)
         try:
-            reading = reading_of(kind, body, name, {}, "")
+            reading = reading_of(chosen, kind, body, name, {}, "")
         except ValueError as unreadable:
             return _history(request, chosen, UploadForm(), problem=str(unreadable))
     context = {

@@ -6,12 +6,14 @@ import base64
 import binascii
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django import forms
 
 from research.history import columns, reader
 from research.history.past import KINDS, Kind, Reading, Wanted
+from research.models import Campaign
 
 MAX_BYTES = 2 * 2**20  # held, it has to fit into DATA_UPLOAD_MAX_MEMORY_SIZE
 CHOICES = {
@@ -70,14 +72,18 @@ def unpacked(held: str) -> bytes:
     return body
 
 
-def reading_of(kind: Kind, body: bytes, name: str, posted: Mapping[str, str], direction: str) -> Reading:
-    """The table as it is read by what was chosen: ``column-0`` is our field of its first column, and so on.
+def reading_of(
+    campaign: Campaign, kind: Kind, body: bytes, name: str, posted: Mapping[str, str], direction: str
+) -> Reading:
+    """The table as ``campaign`` reads it, by what was chosen: ``column-0`` is our field of its first column, and so on.
 
     Raises ValueError naming the file, or the column.
     """
-    first = reader.read(kind, body, name)
+    by_itself = Wanted(ours=campaign.metric, our_direction=campaign.direction)  # type: ignore[arg-type]  # its choices
+    first = reader.read(kind, body, name, by_itself)
     chosen = {column.theirs: posted.get(f"column-{place}", "") for place, column in enumerate(first.columns)}
     if not any(chosen.values()) and not direction:
         return first
     fields = {theirs: ours for theirs, ours in chosen.items() if ours in columns.FIELDS}
-    return reader.read(kind, body, name, Wanted(columns=fields, direction=direction))  # type: ignore[arg-type]  # its form
+    wanted = replace(by_itself, columns=fields, direction=direction)  # type: ignore[arg-type]  # one of DIRECTIONS
+    return reader.read(kind, body, name, wanted)
