@@ -7,7 +7,8 @@ are still there, git says it better: the nearest ancestor that is a kept row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Protocol
 
 from research.history.past import Direction, Experiment, is_better
 
@@ -52,32 +53,21 @@ def _placed(
     return one
 
 
-@dataclass(frozen=True)
-class Step:
-    """A kept experiment and what it gained over the one that it stands on: in the metric, positive is better."""
+class Ended(Protocol):
+    """What an experiment came to, as it was read or as a row of the record."""
 
-    experiment: Experiment
-    gain: float | None  # None: one of the two has no number, or it stands on none
+    @property
+    def value(self) -> float | None: ...
 
-
-def steps(experiments: Sequence[Experiment], direction: Direction) -> list[Step]:
-    """Every kept one, in its order."""
-    by_line = {one.line: one for one in experiments}
-    return [Step(one, _gain(one, by_line, direction)) for one in experiments if one.outcome == "kept"]
+    @property
+    def outcome(self) -> str: ...
 
 
-def _gain(one: Experiment, by_line: Mapping[int, Experiment], direction: Direction) -> float | None:
-    before = None if one.parent is None else by_line.get(one.parent)
-    if before is None or before.value is None or one.value is None:
-        return None
-    return before.value - one.value if direction == "lower" else one.value - before.value
-
-
-def best_so_far(experiments: Sequence[Experiment], direction: Direction) -> list[float | None]:
+def best_so_far(experiments: Sequence[Ended], direction: Direction) -> list[float | None]:
     """After each experiment the best value of those that were kept; of all where the source keeps none."""
     only_kept = any(one.outcome == "kept" for one in experiments)
     best: float | None = None
-    found = []
+    found: list[float | None] = []
     for one in experiments:
         if one.value is not None and (one.outcome == "kept" or not only_kept):
             best = one.value if best is None or is_better(one.value, best, direction) else best

@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from django.urls import reverse
 
-from research.history.past import is_better
+from research.history import lineage
+from research.history.past import Direction
 from research.models import Campaign, Import, PastExperiment
 from research.propose import histories
 from research.record import learn, self_reported
@@ -91,20 +91,12 @@ class HistoryPage:
 
     @cached_property
     def tried(self) -> list[imported.Tried]:
-        only_kept = any(one.outcome == "kept" for one in self.of_drawn)
-        best, found = None, []
-        for one in self.of_drawn:
-            if one.value is not None and (one.outcome == "kept" or not only_kept):
-                better = best is None or is_better(one.value, best, self._direction)
-                best = one.value if better else best
-            found.append(
-                imported.Tried(number=one.number, title=one.title, outcome=one.outcome, value=one.value, best=best)
-            )
-        return found
-
-    @property
-    def _direction(self) -> Any:
-        return self.drawn.direction if self.drawn else "lower"
+        direction: Direction = "higher" if self.drawn and self.drawn.direction == "higher" else "lower"
+        best = lineage.best_so_far(self.of_drawn, direction)
+        return [
+            imported.Tried(number=one.number, title=one.title, outcome=one.outcome, value=one.value, best=so_far)
+            for one, so_far in zip(self.of_drawn, best, strict=True)
+        ]
 
     @property
     def best(self) -> float | None:
@@ -118,7 +110,7 @@ class HistoryPage:
         return [figure for figure in drawn if figure is not None]
 
     @cached_property
-    def lineage(self) -> progression.LineageFigure | None:
+    def kept_line(self) -> progression.LineageFigure | None:
         """The last kept ones, with the newest of what was tried on each; None where nothing was kept."""
         kept = [one for one in self.of_drawn if one.outcome == "kept"][-MAX_STEMS:]
         if not kept:
