@@ -132,6 +132,27 @@ class Precedent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Imported:
+    """An experiment that another loop ran, as it reports it: one seed, no verdict of ours. Called H-12."""
+
+    number: int
+    source: str  # autoresearch, Weights & Biases, ...
+    title: str
+    outcome: str  # kept | discarded | crashed | unsaid
+    metric: str
+    direction: str  # lower | higher is better
+    value: float | None
+    description: str = ""
+    said: str = ""  # the source's own word for its outcome
+    gain: float | None = None  # over what it stands on; positive is better
+    stands_on: int | None = None  # another one's number
+    memory_mib: float | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    extras: dict[str, str] = field(default_factory=dict)
+    patch: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dynamics:
     """How one run's training went: measurements at shares ``at`` of its steps, in columns of one length."""
 
@@ -197,6 +218,7 @@ class Brief:
     word: Word | None = None  # None: the trusted scorer measures
     num_since_keep: int = 0  # judged on the present incumbent, none of them kept
     not_shown: tuple[str, ...] = ()  # further files of the recipe: name, and why or how large
+    imported: tuple[Imported, ...] = ()  # of other loops, by number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from gpu_runner import contract
 from research import lifecycle
 from research.change.drafts import Brief, Draft, Edit, Override, Prediction, Word
 from research.models import Campaign, Incumbent, Revision
-from research.propose import dynamics, notes, statement
+from research.propose import dynamics, histories, notes, statement
 from research.record import learn, ledger, repository, self_reported
 
 MAX_CHARS = 600_000  # of the recipe's files together: a prompt holds the ledger, too
@@ -44,6 +44,7 @@ def brief(campaign: Campaign, num_wanted: int, revising: Revision | None = None)
         log_tails=dynamics.log_tails(campaign),
         notes=notes.notes(campaign),
         num_since_keep=learn.num_since_keep(incumbent),
+        imported=histories.told(campaign),
         word=_word(campaign) if recipe.is_self_reported else None,
     )
 

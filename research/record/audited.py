@@ -8,9 +8,11 @@ from research.models import (
     Decision,
     Finding,
     Gate,
+    Import,
     Incumbent,
     LedgerEntry,
     Note,
+    PastExperiment,
     Program,
     Proposal,
     ReportBatch,
@@ -159,5 +161,7 @@ cover(Table(model=Score, name="the score of R-{run_id}", moving=_SETTLED))
 cover(Table(model=Verdict, name="the verdict on P-{revision__proposal_id}"))
 cover(Table(model=Finding, name="the finding of P-{proposal_id}", moving=frozenset({"kind", "text"})))
 cover(Table(model=Note, name="note {id}", moving=frozenset({"retired_at"})))
+cover(Table(model=Import, name="import {id}", moving=frozenset({"archived_at", "archived_by_id"})))
+cover(Table(model=PastExperiment, name="the experiments of import {imported_id}", grouped_by="imported_id"))
 _ANSWERED = frozenset({"usd", "usage", "answer"})
 cover(Table(model=LedgerEntry, name="ledger entry {id}", moving=_ANSWERED, removes=kinds.LEDGER_NOT_SENT))

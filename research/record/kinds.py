@@ -200,6 +200,20 @@ class OfProgram(TypedDict):
     program: int
 
 
+class OfImport(TypedDict):
+    """``imported`` is the number of its row."""
+
+    imported: int
+
+
+class Imported(OfImport):
+    """``sha256`` of what was read."""
+
+    sha256: str
+    num_read: int
+    num_refused: int
+
+
 class OfBatch(TypedDict):
     """Anthropic's name of a batch of requests."""
 
@@ -276,6 +290,8 @@ CAMPAIGN_BOUND = Kind("campaign.bound", Nothing)
 PROGRAM_WRITTEN = Kind("campaign.program_written", OfProgram)
 NOTE_ADDED = Kind("campaign.note_added", OfNote)
 NOTE_RETIRED = Kind("campaign.note_retired", OfNote)
+HISTORY_IMPORTED = Kind("history.imported", Imported)
+HISTORY_ARCHIVED = Kind("history.archived", OfImport)
 PROPOSER_LOST = Kind("proposer.lost", Nothing)
 PROPOSER_BATCH = Kind("proposer.batch", OfBatch)
 PROPOSER_PROBLEM = Kind("proposer.problem", Nothing)

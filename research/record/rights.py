@@ -235,6 +235,13 @@ def write_notes(by: Actor, campaign: Campaign | None) -> str:
     return _needs(by, "research.steer_campaign", "Steering notes need the right to steer campaigns.")
 
 
+def import_history(by: Actor, campaign: Campaign | None) -> str:
+    """Bring experiments of another loop into a campaign, where proposers read them, and take them out again."""
+    if _holds(by, "research.steer_campaign", "research.change_campaign"):
+        return ""
+    return "Importing past experiments needs the right to steer or to change campaigns."
+
+
 def set_pace(by: Actor, campaign: Campaign | None) -> str:
     """Set how many proposals wait for people, and how they are asked for."""
     if _holds(by, "research.steer_campaign", "research.change_campaign"):

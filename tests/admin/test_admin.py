@@ -31,12 +31,13 @@ from research.models import (
     Wave,
     Worker,
 )
-from research.propose import notes, turns
+from research.propose import histories, notes, turns
 from research.record import audit
 from research.record.rights import COMMAND_LINE
 from research.review import decisions
 from research.runs import dispatch
 from tests import builders
+from tests.history.tables import make_reading
 from webapp.api import tokens
 from webapp.models import AgentToken
 from webapp.notify.models import KINDS, Delivery, Endpoint
@@ -80,6 +81,7 @@ def world(endpoint: Endpoint, campaign: Campaign, bob: User, dana: User) -> Camp
     assert turns.begin(campaign)
     audit.chain()
     notes.note(campaign, "Look at attention.", by=dana)
+    histories.bring(campaign, make_reading(), by=dana)
     links.make_link(dana)
     tokens.make("scout", campaign=campaign, by=COMMAND_LINE)
     Group.objects.create(name="Reviewers")

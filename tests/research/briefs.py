@@ -6,6 +6,7 @@ from typing import Any
 
 from research.change.drafts import (
     Brief,
+    Imported,
     Override,
     Precedent,
 )
@@ -51,6 +52,20 @@ def make_precedent(**over: Any) -> Precedent:
         "on_incumbent": True,
     }
     return Precedent(**(base | over))
+
+
+def make_imported(**over: Any) -> Imported:
+    base: dict[str, Any] = {
+        "number": 1,
+        "source": "autoresearch",
+        "title": "Half the batch",
+        "outcome": "kept",
+        "said": "keep",
+        "metric": "val_bpb",
+        "direction": "lower",
+        "value": 1.5,
+    }
+    return Imported(**(base | over))
 
 
 def make_brief(**over: Any) -> Brief:

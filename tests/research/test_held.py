@@ -21,11 +21,12 @@ from django.utils import timezone
 from research.change.drafts import Usage
 from research.gates import overridden
 from research.models import Campaign, Proposal
-from research.propose import notes
+from research.propose import histories, notes
 from research.record import audit, audited, events, held, kinds, ledger, moves
 from research.record.rights import COMMAND_LINE, DISPATCH, Part
 from research.review import decisions, override
 from tests import builders
+from tests.history.tables import make_reading
 from webapp.api import tokens
 from webapp.notify.models import KINDS, Endpoint
 from webapp.pages.accounts import links
@@ -54,6 +55,7 @@ def record(bob: User, dana: User, alice: User, monkeypatch: pytest.MonkeyPatch) 
     reviewers.permissions.add(Permission.objects.get(codename="add_decision"))
     alice.groups.add(reviewers)
     ledger.enter(campaign, SENT, "propose")
+    histories.bring(campaign, make_reading(), by=bob)
     assert worker
     audit.chain()
     assert findings() == []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from research.arms.claude import prompt
 from research.arms.claude.prompt import Prompt
 from research.change.drafts import Brief, Dynamics, LogTail, Note
-from tests.research.briefs import RECIPE, TRAIN, make_brief, make_precedent
+from tests.research.briefs import RECIPE, TRAIN, make_brief, make_imported, make_precedent
 from tests.research.prompts import earlier, outside, written_out
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -44,6 +44,10 @@ def whole_brief() -> Brief:
         log_tails=(LogTail(proposal=9, purpose="smoke", text="RuntimeError: boom"),),
         notes=(Note(at="2026-11-23 10:00", text="Leave the optimizer alone."),),
         num_since_keep=prompt.PLATEAU,
+        imported=(
+            make_imported(patch="--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-lr = 1\n+lr = 2\n"),
+            make_imported(number=2, outcome="discarded", said="discard", value=1.6, gain=-0.1, stands_on=1),
+        ),
     )
 
 
@@ -74,6 +78,9 @@ def hostile_prompts(text: str) -> list[Prompt]:
         files=files,
         precedents=(make_precedent(title=text, reason=text, patch=text),),
         log_tails=(LogTail(proposal=7, purpose="smoke", text=text),),
+        imported=(
+            make_imported(title=text, description=text, said=text, metric=text, extras={text: text}, patch=text),
+        ),
         notes=(Note(at="2026-11-23 10:00", text=text),),
     )
     return [prompt.propose(brief), prompt.revise(brief, earlier(), text)]

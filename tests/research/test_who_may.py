@@ -19,12 +19,13 @@ from research.begin import checklist
 from research.change.drafts import Draft
 from research.gates import overridden, process
 from research.models import Campaign, Proposal, Run, Score
-from research.propose import drafting, notes
+from research.propose import drafting, histories, notes
 from research.record import campaigns, chain, kinds, moves, rights
 from research.record.rights import DISPATCH, Actor, Agent, Part
 from research.review import decisions, edit, outside, override, quarantined
 from research.runs import dispatch, ending, remeasure, workers
 from tests import builders
+from tests.history.tables import make_reading
 from webapp.api import tokens
 from webapp.beginning import steering
 from webapp.models import AgentToken
@@ -49,6 +50,7 @@ class Scene:
         self.sent_back = self._sent_back()
         self.doubted, self.live, self.queued = self._runs()
         self.note = notes.note(self.campaign, "Look at attention.", by=self.root)
+        self.imported = histories.bring(self.campaign, make_reading("f6071e2\t1.6\t1\tkeep\tolder"), by=self.root)
         self.paused = builders.make_campaign(slug="paused")
         moves.move_campaign(self.paused, "paused", by=self.root, reason="a look")
         self.worker = builders.make_worker()
@@ -128,6 +130,8 @@ PEOPLE: dict[str, Verb] = {
     "research.propose.drafting.write": lambda scene, by: drafting.write(scene.campaign, draft(0.4), arm="human", by=by),
     "research.propose.notes.note": lambda scene, by: notes.note(scene.campaign, "And at heads.", by=by),
     "research.propose.notes.retire": lambda scene, by: notes.retire(scene.campaign, scene.note.pk, by=by),
+    "research.propose.histories.bring": lambda scene, by: histories.bring(scene.campaign, make_reading(), by=by),
+    "research.propose.histories.archive": lambda scene, by: histories.archive(scene.campaign, scene.imported.pk, by=by),
     "research.record.campaigns.create": lambda scene, by: builders.make_campaign(slug="third", by=by),
     "research.record.campaigns.clone": lambda scene, by: campaigns.clone(scene.campaign, slug="third", by=by),
     "research.begin.checklist.try_out": lambda scene, by: checklist.try_out(scene.campaign, by=by),

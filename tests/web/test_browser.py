@@ -10,9 +10,10 @@ from django.test import Client
 from playwright.sync_api import Page
 
 from research.models import Proposal
-from research.propose import drafting
+from research.propose import drafting, histories
 from research.runs import dispatch
 from tests import builders
+from tests.history.tables import make_reading
 from tests.web.accessibility import problems_of
 from tests.web.chromium import HOST, Answer, Site, in_browser, once, rendered
 from tests.web.people import judge_times
@@ -41,12 +42,14 @@ def _whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Mapping[s
     Proposal.objects.filter(pk=rebased.pk).update(state="stale")
     rebased.refresh_from_db()
     drafting.rebase(rebased)
+    histories.bring(campaign, make_reading(), by=bob)
     judged = campaign.proposals.filter(state="judged").latest("pk")
     pages = (
         f"/proposals/{pending.pk}/", f"/proposals/{judged.pk}/", f"/proposals/{blocked.pk}/",
         f"/proposals/{rebased.pk}/", "/review/?queue=1", "/runs/", f"/runs/{run.pk}/",
         "/campaigns/", f"/campaigns/{campaign.slug}/", "/campaigns/new/", f"/campaigns/{campaign.slug}/settings/",
-        f"/campaigns/{campaign.slug}/program/", f"/campaigns/{campaign.slug}/check/", "/nowhere/",
+        f"/campaigns/{campaign.slug}/program/", f"/campaigns/{campaign.slug}/check/",
+        f"/campaigns/{campaign.slug}/history/", f"/campaigns/{campaign.slug}/history/2/", "/nowhere/",
     )  # fmt: skip
     answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0")
     return answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/")

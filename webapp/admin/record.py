@@ -13,9 +13,11 @@ from research.models import (
     Event,
     Finding,
     Gate,
+    Import,
     Incumbent,
     LedgerEntry,
     Note,
+    PastExperiment,
     Proposal,
     ReportBatch,
     Revision,
@@ -165,6 +167,23 @@ class NoteAdmin(RecordAdmin):
     list_filter = ("campaign",)
     list_select_related = ("campaign", "by")
     search_fields = ("text",)
+
+
+@admin.register(Import)
+class ImportAdmin(RecordAdmin):
+    list_display = ("id", "campaign", "kind", "source", "num_mapped", "num_refused", "by", "created_at", "archived_at")
+    list_filter = ("campaign", "kind")
+    list_select_related = ("campaign", "by")
+    search_fields = ("source", "sha256")
+
+
+@admin.register(PastExperiment)
+class PastExperimentAdmin(RecordAdmin):
+    list_display = ("number", "title", "outcome", "value", "commit", "imported")
+    list_filter = ("outcome", "imported__campaign")
+    list_select_related = ("imported__campaign",)
+    search_fields = ("=number", "title", "commit")
+    date_hierarchy = None
 
 
 @admin.register(AuditHead)

@@ -74,7 +74,7 @@ def staircase_figure(
         right=right,
         bottom=bottom,
         middle=round((left + right) / 2, 1),
-        xticks=_whole_ticks(x, 10 if width > 700 else 4),
+        xticks=whole_ticks(x, 10 if width > 700 else 4),
         yticks=y.ticks(6, figures.plain),
         path=path,
         area=f"{path}V{bottom}H{left}Z",
@@ -103,7 +103,7 @@ def _steps(stairs: Sequence[Stair], end: float) -> str:
     return f"M{stairs[0].x} {stairs[0].y}{rest}H{end}"
 
 
-def _whole_ticks(x: figures.Scale, about: int) -> list[figures.Tick]:
+def whole_ticks(x: figures.Scale, about: int) -> list[figures.Tick]:
     step = max(1, round(figures.nice_step((x.high - x.low) / about)))
     return [figures.Tick(x(i), f"{i:,}") for i in range(0, int(x.high) + 1, step)]
 

@@ -32,6 +32,7 @@ LONGEST: list[tuple[re.Pattern[str], int]] = [
     (re.compile(r"/api/worker/"), worker.MAX_BODY),
     (re.compile(r"/api/v1/"), v1.MAX_BODY),
     (re.compile(r"/(admin/)?login/|/logout/"), PASSWORD_BYTES),
+    (re.compile(r"/campaigns/[^/]+/history/"), settings.DATA_UPLOAD_MAX_MEMORY_SIZE),  # a results.tsv, twice
     (re.compile(r"/proposals/[0-9]+/edit/|/campaigns/[^/]+/propose/"), settings.DATA_UPLOAD_MAX_MEMORY_SIZE),  # patches
 ]
 

@@ -7,6 +7,7 @@ from django.urls import path
 from webapp.pages import home
 from webapp.pages.accounts import login
 from webapp.pages.campaigns import begin, campaigns, check, settings
+from webapp.pages.history import history
 from webapp.pages.review import edit, override, review
 from webapp.pages.runs import runs
 
@@ -38,6 +39,11 @@ urlpatterns = [
     path("campaigns/<slug:slug>/check/", check.check, name="campaign-check"),
     path("campaigns/<slug:slug>/propose/", campaigns.propose, name="campaign-propose"),
     path("campaigns/<slug:slug>/state/", campaigns.state, name="campaign-state"),
+    path("campaigns/<slug:slug>/history/", history.history, name="history"),
+    path("campaigns/<slug:slug>/history/read/", history.read, name="history-read"),
+    path("campaigns/<slug:slug>/history/import/", history.bring, name="history-import"),
+    path("campaigns/<slug:slug>/history/<int:number>/", history.experiment, name="history-experiment"),
+    path("campaigns/<slug:slug>/history/imports/<int:pk>/archive/", history.archive, name="history-archive"),
     path("campaigns/<slug:slug>/notes/", campaigns.add_note, name="campaign-notes"),
     path("campaigns/<slug:slug>/notes/<int:pk>/retire/", campaigns.retire_note, name="campaign-note-retire"),
 ]

@@ -59,6 +59,18 @@ def signed(value: float) -> str:
 
 
 @register.filter
+def reported(value: float) -> str:
+    """Somebody else's number of any size, six digits of it: 0.970286, 59394."""
+    return f"{value:.6g}".replace("-", figures.MINUS)
+
+
+@register.filter
+def gained(value: float) -> str:
+    """A difference of two such numbers, three digits of it: +0.000265, −1230."""
+    return f"{value:+.3g}".replace("-", figures.MINUS) if value else "0"
+
+
+@register.filter
 def times(value: float) -> str:
     """A factor: 1.05 ×."""
     return f"{figures.plain(value, 2)} ×"
@@ -333,6 +345,7 @@ EVENT_ICONS = {
     "proposer": ("cloud-off", "warn"),
     "worker": ("server", "dim"),
     "campaign": ("flask-conical", "dim"),
+    "history": ("history", "dim"),
     "repair": ("triangle-alert", "warn"),
     kinds.PROPOSAL["drafted"]: ("sparkles", "cl"),
     kinds.PROPOSAL["checking"]: ("list-checks", "dim"),

@@ -1,9 +1,9 @@
 """Writes the prompts: templates in ``prompts/``, filled from a Brief. Pure.
 
-What seldom changes comes first, so that it can be cached: the rules, the recipe at the incumbent, the settled part of
-the ledger. Each ends at a cache mark. What changes with every call stands behind the last of them: what is new
-in the ledger, the campaign with its budget left, how training went, notes, the question. Text that others wrote is
-fenced and labelled.
+What seldom changes comes first, so that it can be cached: the rules, the recipe at the incumbent, what was
+imported, the settled part of the ledger, with a mark at the end of each. What changes with every call stands behind the
+last of them: what is new in the ledger, the campaign with its budget left, how training went, notes, the question. Text
+that others wrote is fenced and labelled.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gpu_runner.contract import canonical_json, parse_recipe, sha256
 from research import levels
+from research.arms.claude import imported
 from research.arms.claude.memory import Memory, cut, remember
 from research.change.drafts import RISKS, Brief, Draft, Word
 from research.change.visible import visible
@@ -72,6 +73,7 @@ def _prompt(brief: Brief, question: str, revising: Draft | None = None) -> Promp
     parts = (_latest(memory), _context(brief), _foreign(brief), _dynamics(brief), _log_tails(brief), _notes(brief))
     content: list[TextBlockParam] = [
         _block(_recipe(brief), cached=True),
+        *_imported(brief, cached=not memory.closed),
         *_ledger(memory),
         *(_block(text) for text in parts if text),
         _block(question),
@@ -140,6 +142,13 @@ def _context(brief: Brief) -> str:
         budget_left=brief.budget_left,
         editable=", ".join(parse_recipe(brief.recipe_toml).editable),
     )
+
+
+def _imported(brief: Brief, *, cached: bool) -> list[TextBlockParam]:
+    """What other loops did, which changes with an import only. The ledger's mark caches it as well."""
+    if not (lines := imported.remember(brief.imported)):
+        return []
+    return [_block(_section("imported", experiments=fence("imported experiments", lines)), cached=cached)]
 
 
 def _measured(brief: Brief) -> tuple[float | None, float | None, str]:

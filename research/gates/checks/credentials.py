@@ -70,6 +70,15 @@ def _in_lines(path: str, added: list[tuple[int, str]]) -> Iterator[Remark]:
             )
 
 
+def blanked(text: str) -> str:
+    """``text`` with every line left out that holds what looks like a credential, for texts that are not refused."""
+    lines = text.split("\n")
+    return "\n".join(
+        f"{line[:1] if line[:1] in '+- ' else ''}(left out: {what})" if (what := _what(line[:MAX_READ])) else line
+        for line in lines
+    )
+
+
 def _what(text: str) -> str | None:
     for what, pattern in _PATTERNS.items():
         if pattern.search(text):

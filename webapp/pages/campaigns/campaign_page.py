@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from research import levels, lifecycle, statistics
 from research.judge import latency
-from research.models import Campaign, Event, Incumbent, Note, Proposal, Run, Turn, Verdict
+from research.models import Campaign, Event, Incumbent, Note, PastExperiment, Proposal, Run, Turn, Verdict
 from research.propose import turns
 from research.record import kinds, learn, ledger, repository, self_reported
 from research.review import decisions
@@ -211,6 +211,12 @@ class CampaignPage:
     def notes(self) -> list[Note]:
         """Steering notes that are not retired, oldest first."""
         return list(self.campaign.notes.filter(retired_at=None).select_related("by"))
+
+    @cached_property
+    def num_past(self) -> int:
+        """How many experiments of other loops a proposer is told."""
+        rows = PastExperiment.objects.filter(imported__campaign=self.campaign, imported__archived_at=None)
+        return rows.count()
 
     @cached_property
     def turns(self) -> list[Turn]:

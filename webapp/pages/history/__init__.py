@@ -1,0 +1,1 @@
+"""A campaign's past experiments: what other loops tried, imported as precedents."""
