@@ -65,7 +65,7 @@ def _decoded(body: bytes) -> tuple[str, list[str]]:
     if not body.strip():
         raise ValueError("file: it is empty")
     if len(body) > MAX_BYTES:
-        raise ValueError(f"file: {len(body) / 2**20:.1f} MiB; at most {MAX_BYTES / 2**20:.0f} MiB are read")
+        raise ValueError(f"file: it is too large; at most {MAX_BYTES // 2**20} MiB are read, so import it in parts")
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _ended(body.decode("utf-16", errors="replace").encode()).decode(), ["It was UTF-16, as Excel writes it."]
     body = _ended(body.removeprefix(codecs.BOM_UTF8))

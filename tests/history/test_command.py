@@ -94,6 +94,9 @@ def test_each_mistake_in_one_sentence(table: Path, tmp_path: Path) -> None:
     assert refused("autoresearch", tmp_path / "gone.tsv").endswith("gone.tsv cannot be read: No such file or directory")
     assert refused("autoresearch", table, "--map", "x") == "map: 'x' is not THEIRS=OURS, such as val_loss=metric"
     assert "is no git repository" in refused("autoresearch", table, "--repository", tmp_path)
+    assert refused("autoresearch", "/dev/zero", "--campaign", "first").startswith(
+        "file: it is too large; at most 4 MiB"
+    )
     (tmp_path / "empty.tsv").write_text(HEADER + "\n")
     assert refused("autoresearch", tmp_path / "empty.tsv", "--new", "y") == "file: empty.tsv has a header and no row"
     assert Campaign.objects.count() == 1

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from research.history import columns, commits, lineage, reader, stores
-from research.history.past import KINDS, Direction, Reading, Wanted
+from research.history.past import KINDS, MAX_BYTES, Direction, Reading, Wanted
 from research.models import Campaign, Import
 from research.propose import histories
 from research.record import campaigns
@@ -90,9 +90,11 @@ def _read(options: dict[str, Any], campaign: Campaign | None) -> Reading:
     if stores.is_store(kind, path):
         return stores.read(kind, path, wanted)
     try:
-        reading = reader.read(kind, path.read_bytes(), path.name, wanted)
+        with path.open("rb") as file:
+            body = file.read(MAX_BYTES + 1)  # one more than is taken, whatever the file's size
     except OSError as error:
         raise ValueError(f"path: {path} cannot be read: {error.strerror}") from error
+    reading = reader.read(kind, body, path.name, wanted)
     return reading if repository is None else commits.looked_up(reading, repository)
 
 
