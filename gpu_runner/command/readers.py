@@ -13,7 +13,7 @@ from typing import Protocol
 from gpu_runner.contract import Metrics
 
 Record = dict[str, float]
-MAX_CHARS = 500  # of a line that a regular expression reads
+MAX_CHARS = 300  # of a line that a regular expression reads
 MAX_JSON_CHARS = 20_000
 MAX_KEYS = 200  # of one record
 _PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_ ./%()-]{0,79}?)\s*:\s*(\S{1,60})\s*")

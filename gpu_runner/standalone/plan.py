@@ -70,6 +70,8 @@ def find_recipe(wanted: str, beside: Path) -> Path:
 def refuse_knobs(folder: Path, overrides: Knobs) -> None:
     """Raises ValueError on the first override that recipe.toml does not allow."""
     recipe: Recipe = parse_recipe((folder / "recipe.toml").read_text(encoding="utf-8"))
+    if recipe.kind == "command":
+        raise ValueError(f"recipe: {recipe.name} is a foreign trainer, which a campaign trains; start it as it is")
     for key in overrides:
         if recipe.knob(key) is None:
             known = closest(key, [knob.key for knob in recipe.knobs])

@@ -29,6 +29,8 @@ UNKNOWN_S, UNKNOWN_STEPS = 10.0, 20
 # A cold compile on two cores takes 40 to 63 s. Kernels are compiled where that may pay (harness/warm_up.py).
 COMPILE_SLACK_S, COMPILES_FROM_S = 120.0, 240.0
 PROCESSOR_TIME = "processor time"  # what a machine that stands still does not spend
+# Of a foreign trainer that keeps its own time: what it takes beside it differs less than that from run to run.
+FOREIGN_TIMES, FOREIGN_SLACK_S = 1.15, 15.0
 BUSY, BUSY_S = 4.0, 10.0  # how much looser the clock's limit is where processor seconds decide: machines are busy
 
 
@@ -65,10 +67,17 @@ AFTER = Part(
 )
 
 
+FOREIGN = Part(
+    name="from start to end",
+    slack_s=TRAIN_SLACK_S,
+    todo="Train no longer than the incumbent does: what it is told is what was signed.",
+)
+
+
 def used(spent: Spent, part: Part) -> Used:
     if part is BEFORE:
         return Used(spent.before_s, spent.before_cpu_s)
-    return Used(spent.train_s, spent.train_cpu_s) if part is TRAIN else Used(spent.after_s, spent.after_cpu_s)
+    return Used(spent.after_s, spent.after_cpu_s) if part is AFTER else Used(spent.train_s, spent.train_cpu_s)
 
 
 def over(spent: Spent, *, budget: Budget, purpose: Purpose, usual: Spent | None) -> Failure | None:
@@ -90,6 +99,23 @@ def over(spent: Spent, *, budget: Budget, purpose: Purpose, usual: Spent | None)
         if (message := _excess(used(spent, part), allowed, part, usual)) is not None:
             return Failure(kind="over_budget", message=message, todo=part.todo)
     return None
+
+
+def over_by_the_clock(train: Used, *, budget: Budget, usual: Spent | None) -> Failure | None:
+    """As ``over``, of a foreign trainer: nobody hands its text out, so its whole process is compared with the usual.
+
+    At a budget in seconds by the clock alone: a trainer that keeps its own time takes as long as its incumbent. At one
+    in tokens, which it is only told, in processor seconds as ever; nobody has seen how heavy its steps are.
+    """
+    if usual is None:
+        return None
+    if budget.kind == "seconds":
+        allowed = Used(FOREIGN_TIMES * usual.train_s + FOREIGN_SLACK_S, None)
+        train = Used(train.wall_s, None)
+    else:
+        allowed = _allowed(TRAIN, usual.heavier(MOST_TIMES), may_compile=False)
+    message = _excess(train, allowed, FOREIGN, usual)
+    return None if message is None else Failure(kind="over_budget", message=message, todo=FOREIGN.todo)
 
 
 def _held(budget: Budget, usual: Spent | None, is_smoke: bool) -> Iterator[Part]:

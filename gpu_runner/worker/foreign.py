@@ -17,12 +17,12 @@ from pathlib import Path
 
 from gpu_runner import sandbox
 from gpu_runner.command.reading import MAX_LINE_BYTES, Reading
-from gpu_runner.contract import MAX_STEPS, Recipe, Score, SelfReported, parse_recipe
+from gpu_runner.contract import MAX_STEPS, Progress, Recipe, Score, SelfReported, Spent, parse_recipe
 from gpu_runner.machine.faults import cause_in
 from gpu_runner.process.child import Child, Ear, Lines
 from gpu_runner.process.terminal import Terminal
 from gpu_runner.sandbox import tally
-from gpu_runner.worker import adopting
+from gpu_runner.worker import adopting, allowance
 from gpu_runner.worker.endings import RunFailure
 from gpu_runner.worker.inquest import Inquest, refuse_excess, refuse_overrun
 from gpu_runner.worker.parts import Launch
@@ -30,6 +30,7 @@ from gpu_runner.worker.preparing import SMOKE_S, Prepared, prepared
 from gpu_runner.worker.scoring import score
 from gpu_runner.worker.testimony import Level, Testimony
 
+PROGRESS_S = 1.0
 GRACE_S = 10.0  # between SIGTERM and SIGKILL, for a last evaluation or checkpoint
 
 
@@ -80,6 +81,7 @@ class Trainer:
     began_at: float = field(default_factory=time.monotonic)
     asked_to_end_at: float | None = None  # since when it has SIGTERM
     is_done: bool = False  # we ended it, and that is no failure
+    progressed_at_s: float = 0.0
 
     @property
     def about(self) -> Recipe:
@@ -136,7 +138,8 @@ class Trainer:
             reading.look()
             _refuse_slow(reading)
         with inquest.tick():
-            inquest.cell.spent(child.process.pid)  # which measures its memory
+            self._measure(inquest, child)
+            self._tell_progress(reading)
             if self._is_over(child, reading):
                 self.is_done = True
                 return child.kill()
@@ -144,6 +147,33 @@ class Trainer:
             refuse_excess(inquest.cell, child)
             inquest.refuse_full_disk(child.process.pid)
         return None
+
+    def _measure(self, inquest: Inquest, child: Child) -> None:
+        """Note what it used until now: later runs of this incumbent are compared with it. RunFailure for too much."""
+        now, is_counted, spec = inquest.cell.spent(child.process.pid), not sandbox.gpu_nodes(), self.launch.spec
+        wall_s, cpu_s = self._now_s(), now.cpu_s if is_counted else None
+        self.launch.tally.spent = Spent(
+            before_s=0.0, train_s=wall_s, train_cpu_s=cpu_s, after_s=0.0, num_tokens=0, num_batches=0
+        )
+        if spec.purpose == "candidate":
+            used = allowance.Used(wall_s, cpu_s)
+            failure = allowance.over_by_the_clock(used, budget=spec.approval.budget, usual=spec.usual)
+            if failure is not None:
+                raise RunFailure(failure.kind, failure.message, failure.todo)
+
+    def _tell_progress(self, reading: Reading | None) -> None:
+        """How far it is, every second: by the clock of a budget in seconds, else by the steps that it says."""
+        now_s, budget, steps = self._now_s(), self.launch.spec.approval.budget, self.ready.told.steps
+        step = reading.step if reading else 0
+        if now_s - self.progressed_at_s < PROGRESS_S:
+            return
+        self.progressed_at_s = now_s
+        by_clock = budget.kind == "seconds" and self.launch.spec.max_steps is None
+        if not by_clock and not (steps and step):
+            return
+        fraction = min(now_s / budget.amount if by_clock else step / (steps or 1), 1.0)
+        eta_s = now_s / fraction - now_s if fraction else None
+        self.launch.reporter.progress(Progress(fraction=fraction, eta_s=eta_s, step=step, num_steps=steps))
 
     def _is_over(self, child: Child, reading: Reading | None) -> bool:
         """Whether it is time to end it, which is no failure. Raises RunFailure where it should have ended itself."""

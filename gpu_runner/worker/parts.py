@@ -70,7 +70,9 @@ class Tally:
                 "compile_s": ended.compile_s if ended else None,
                 "peak_memory_mib": ended.peak_memory_mib if ended else self.peak_memory_mib,
                 "num_steps": ended.num_steps if ended else self.num_steps,
-                "num_tokens": spent.num_tokens if spent else None,
+                "num_tokens": spent.num_tokens
+                if spent and self.train_s is None
+                else None,  # a foreign one's: not known
                 "spent": spent,
             }
         )

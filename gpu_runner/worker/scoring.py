@@ -97,7 +97,7 @@ def _num_challenges(launch: Launch) -> int:
     """
     if launch.spec.purpose == "smoke":
         return CHALLENGES_OF_A_SMOKE_RUN
-    spent = launch.tally.spent
+    spent = launch.tally.spent  # of a foreign trainer, its whole process
     long = spent is not None and spent.train_s >= LONG_RUN_S
     return CHALLENGES if long else CHALLENGES_OF_A_SHORT_RUN
 

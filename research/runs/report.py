@@ -110,7 +110,7 @@ def _store(run: Run, report: contract.Report) -> None:
         seq=report.seq,
         attempt=run.attempt,
         num_points=len(report.points.step) if report.points else 0,
-        watched=bool(report.points and report.points.metrics.keys() & WATCHED),
+        watched=bool(report.points and report.points.metrics.keys() & (WATCHED | {run.campaign.metric})),
         body=zlib.compress(contract.canonical_json(body), 1),
     )
     changes: dict[str, Any] = {"last_seq": report.seq, "lease_until": _lease_until()}

@@ -1,6 +1,9 @@
 // One run as it happens: frames from the socket (or over HTTP) into columns, curves, log and the facts above them.
 const page = document.getElementById('run');
-const NAMES = ['step', 'tokens', 'elapsed_s', 'train_bpb', 'watch_bpb', 'tokens_per_s'];
+// Of a foreign trainer the loss and its own metric are drawn, as it says them: no bits per byte.
+const told = page.dataset.metric;
+const TRAIN = told ? 'train_loss' : 'train_bpb', WATCH = told || 'watch_bpb';
+const NAMES = [...new Set(['step', 'tokens', 'elapsed_s', TRAIN, WATCH, 'tokens_per_s'])];
 const mine = new Columns(NAMES), parent = new Columns(NAMES);
 const $ = id => document.getElementById(id);
 const redraw = (() => {
@@ -117,10 +120,10 @@ let yRange = [0, 1], buckets = null, progress = null;
 const draw = () => {
   if (!loss) return;
   const [low, high] = xRange(), most = Math.max(64, $('loss').clientWidth * 2);
-  const raw = mine.get('train_bpb'), smooth = smoothed(raw, settings.smooth);
-  const own = bucketed(mine.get(settings.x), [raw, smooth, mine.get('watch_bpb')], low, high, most);
-  const praw = parent.get('train_bpb');
-  const theirs = [smoothed(praw, settings.smooth), parent.get('watch_bpb')];
+  const raw = mine.get(TRAIN), smooth = smoothed(raw, settings.smooth);
+  const own = bucketed(mine.get(settings.x), [raw, smooth, mine.get(WATCH)], low, high, most);
+  const praw = parent.get(TRAIN);
+  const theirs = [smoothed(praw, settings.smooth), parent.get(WATCH)];
   const other = bucketed(parent.get(settings.x), theirs, low, high, most);
   buckets = uPlot.join([
     [own.x, own.high[0], own.low[0], own.last[0], own.last[1], own.last[2]],
@@ -151,11 +154,12 @@ const legend = index => {
     return null;
   };
   const rows = [
-    ['Train, bpb', 'var(--s1)', '', at(COLUMNS.TRAIN)], ['Live val, self-reported', 'var(--s4)', '', at(COLUMNS.WATCH)],
+    [told ? 'Train loss, as it says' : 'Train, bpb', 'var(--s1)', '', at(COLUMNS.TRAIN)],
+    [`${told || 'Live val'}, self-reported`, 'var(--s4)', '', at(COLUMNS.WATCH)],
     ['Raw', 'color-mix(in oklch, var(--s1) 22%, transparent)', 'band', ''],
   ];
   if (parent.length) {
-    rows.push(['Incumbent, same seed, live val', 'var(--ink-3)', 'dash', at(COLUMNS.PWATCH)]);
+    rows.push([`Incumbent, same seed, ${told || 'live val'}`, 'var(--ink-3)', 'dash', at(COLUMNS.PWATCH)]);
     rows.push(['its train', 'var(--s1)', 'dash', at(COLUMNS.PTRAIN)]);
   }
   if (index != null && buckets[0][index] !== undefined) {
@@ -242,7 +246,7 @@ const facts = frame => {
   const newest = frame.latest ?? {};
   const show = (id, name, write) => { if (newest[name]) put(id, write(newest[name][0])); };
   show('t-loss', 'train_loss', v => v.toFixed(4));
-  show('t-watch', 'watch_bpb', v => v.toFixed(4));
+  show('t-watch', WATCH, v => v.toFixed(4));
   show('t-speed', 'tokens_per_s', inShort);
   show('t-mfu', 'mfu_percent', v => `${v.toFixed(1)} %`);
   show('t-memory', 'peak_memory_mib', v => `${Math.round(v).toLocaleString('en')} MiB`);

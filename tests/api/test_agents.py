@@ -320,12 +320,12 @@ def test_the_brief_says_what_a_proposer_may_know_and_not_a_field_more(scout: Sco
     assert set(brief) == {
         "campaign", "name", "state", "goal", "program", "incumbent", "noise_sd_bpb", "min_effect_bpb", "run_budget",
         "budget_left", "hardware", "files", "editable", "knobs", "ledger", "dynamics", "log_tails", "notes",
-        "open_of_agents",
+        "open_of_agents", "self_reported",
     }  # fmt: skip
     assert set(brief["ledger"][0]) == {
         "number", "title", "state", "outcome", "reason", "effect_bpb", "low_bpb", "high_bpb",
         "interval_percent", "overrides", "patch",
-        "on_incumbent",
+        "on_incumbent", "self_reported",
     }  # fmt: skip
     assert not {"sealed", "token", "seed"} & {key for row in (brief, *brief["ledger"]) for key in row}
     assert learn.precedents(campaign)[0].number == brief["ledger"][0]["number"]

@@ -11,7 +11,7 @@ from gpu_runner import contract
 from research.change.drafts import Edit
 from research.gates import process
 from research.models import Campaign, Proposal, Worker
-from research.propose import briefing
+from research.propose import briefing, drafting
 from research.runs import leasing
 from tests.builders import LOCK, make_campaign, make_override, make_proposal, make_worker
 
@@ -118,3 +118,10 @@ def test_a_budget_that_the_trainer_cannot_be_told_begins_nothing(begin: Any) -> 
     with pytest.raises(ValueError, match='with ends = "told"'):
         begin(TOML.replace("[metrics]", 'ends = "told"\n[metrics]'))
     assert not Campaign.objects.exists()
+
+
+def test_the_offline_proposer_turns_the_knobs_that_a_foreign_recipe_declares(begin: Any) -> None:
+    campaign = begin()
+    drafting.top_up(campaign)
+    proposed = [proposal.revision.overrides for proposal in campaign.proposals.filter(arm="offline")]
+    assert proposed and {override["key"] for overrides in proposed for override in overrides} == {"lr"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from gpu_runner import contract
@@ -125,3 +128,12 @@ def test_a_trainer_without_entry_is_refused(table: str, sentence: str | None) ->
     with pytest.raises(ValueError, match="recipe") as refused:
         contract.parse_recipe(text)
     assert sentence in str(refused.value)
+
+
+def test_the_recipe_that_the_page_shows_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    shown = page[page.index("    [recipe]") : page.index("nanoGPT sets its own seed")]
+    recipe = contract.parse_recipe(textwrap.dedent(shown))
+    assert recipe.kind == "command" and recipe.is_self_reported and recipe.knobs[0].called == "learning_rate"
+    kinds = (contract.Knob, contract.Command, contract.Overrides, contract.Metrics, contract.Model)
+    assert [name for kind in kinds for name in kind.model_fields if f"`{name}`" not in page and name != "key"] == []

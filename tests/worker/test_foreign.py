@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import venv
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from gpu_runner import contract
 from gpu_runner.command.environments import declared
 from gpu_runner.contract import Budget
 from gpu_runner.sandbox import Bounds
-from gpu_runner.worker import foreign
+from gpu_runner.worker import allowance, foreign, inquest
 from gpu_runner.worker.parts import SCORER
 from tests.waiting import wait_until
 
@@ -22,6 +23,12 @@ from .trainers import AUTORESEARCH, NANO, OPENED, brought, plain
 from .world import make_dataset, make_lease, processes_with
 
 SECONDS = {"budget": Budget(kind="seconds", amount=0.5)}
+
+
+@pytest.fixture(autouse=True)
+def _busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here is the trainer's doing, however long this machine stands still meanwhile."""
+    monkeypatch.setattr(inquest, "STALL_S", 600.0)
 
 
 def ended(bench: Bench, files: dict[str, str], **over: Any) -> contract.RunEnd:
@@ -53,7 +60,7 @@ def test_nanogpt_trains_as_it_is_and_its_number_is_its_own(bench: Bench) -> None
     assert bench.web.steps()[:3] == [0, 0, 1]
     assert next(value for value in bench.web.column("train_loss") if value is not None) == pytest.approx(4.007)
     assert len([value for value in bench.web.column("val_loss") if value is not None]) == 5
-    assert (end.num_steps, end.num_tokens, end.spent) == (8, None, None)
+    assert (end.num_steps, end.num_tokens) == (8, None), "of tokens nobody knows"
     assert end.train_s is not None and end.train_s > 0
     (started,) = (report.started for report in bench.web.reports if report.started)
     assert started["told"] == {"seed": 7, "steps": 8}
@@ -115,6 +122,29 @@ def test_a_trainer_that_does_not_end_is_over_its_budget(bench: Bench, monkeypatc
     assert "0.5 s were signed. It was told 0.5 s, and was killed after 1 s" in failure.message
 
 
+USUAL = contract.Spent(before_s=0, train_s=0.2, train_cpu_s=0.1, after_s=0, num_tokens=0, num_batches=0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(kind="seconds", amount=60.0), "s from start to end; allowed were 0.23, usual are 0.20"),
+        (
+            Budget(kind="tokens", amount=60.0),
+            " of processor time from start to end; allowed were 0.39, usual are 0.10",
+        ),
+    ],
+)
+def test_a_candidate_trains_no_longer_than_its_incumbent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, budget: Budget, message: str
+) -> None:
+    monkeypatch.setattr(allowance, "FOREIGN_SLACK_S", 0.0)
+    monkeypatch.setattr(allowance, "TRAIN", replace(allowance.TRAIN, slack_s=0.0))
+    busy = "import time\nwhile True:\n    pass\n"
+    failure = failure_of(bench, busy, signed={"budget": budget}, usual=USUAL)
+    assert (failure.kind, message in failure.message) == ("over_budget", True), failure
+
+
 def test_a_deadline_holds_for_a_budget_in_tokens(bench: Bench) -> None:
     assert failure_of(bench, "import time\ntime.sleep(600)\n", deadline_s=1.0).kind == "deadline"
 
@@ -126,13 +156,9 @@ def test_a_deadline_holds_for_a_budget_in_tokens(bench: Bench) -> None:
     ("script", "kind", "message"),
     [
         ("print('epoch 3')", "no_metric", "never said its accuracy; 0 records were read from what it prints"),
-        ("print('{\"loss\": 1.0}')", "no_metric", "never said its accuracy; 1 records"),
         ('print(\'{"accuracy": 1.0}\\n{"accuracy": NaN}\')', "not_finite", "Its last accuracy is nan"),
-        ("print('{\"accuracy\": Infinity}')", "not_finite", "Its last accuracy is inf"),
         ("raise SystemExit(5)", "recipe_error", "exit code 5"),
-        ("print('{\"accuracy\": 1.0}')\nimport nowhere", "recipe_error", "No module named 'nowhere'"),
         ("open('/usr/lib/ours', 'w')", "recipe_error", "Read-only file system"),
-        ("open('../../source/train.py', 'w')", "recipe_error", "No such file or directory"),
         ("raise MemoryError('no more')", "out_of_memory", "MemoryError: no more"),
         ("import socket\nsocket.create_connection(('192.0.2.1', 80), 1)", "recipe_error", "unreachable"),
     ],
@@ -145,16 +171,16 @@ def test_a_trainer_that_gives_no_number_fails_in_one_clear_way(
     assert failure.todo or kind == "recipe_error"
 
 
-def test_a_number_that_is_said_a_million_times_is_read_and_not_sent_a_million_times(bench: Bench) -> None:
+def test_a_number_that_is_said_over_and_over_is_read_and_not_sent_as_often(bench: Bench) -> None:
     script = """
 import sys
 line = '{"accuracy": 0.25}\\n' * 1000
-for _ in range(300):
+for _ in range(30):
     sys.stdout.write(line)
 print('{"accuracy": 0.5}')
 """
     said = said_by(ended(bench, plain(script)))
-    assert (said.value, said.num_values) == (0.5, 300_001)
+    assert (said.value, said.num_values) == (0.5, 30_001)
     assert len(bench.web.steps()) < 20_000
     assert any("came faster than" in line for line in bench.web.log())
 

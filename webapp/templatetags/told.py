@@ -8,7 +8,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from research.models import Campaign
+from research.models import Campaign, Run
 from webapp.drawing import figures
 from webapp.templatetags.shown import number
 
@@ -29,6 +29,17 @@ def told(words: dict[str, Any] | str | None, part: str = "value", why: str = "it
         '<span class="told num" title="{}">{}<small> {} self-reported {}</small></span>',
         TITLE, write(float(words[part]), 4), words["unit"], words["metric"],
     )  # fmt: skip
+
+
+@register.simple_tag
+def live(run: Run) -> SafeString:
+    """What a run says of itself while it trains: bits per byte of the watched text, or its trainer's own metric."""
+    campaign, why = run.campaign, "not evaluated yet"
+    if not campaign.is_self_reported:
+        value = number(run.latest.get("watch_bpb", [None])[0], "bpb", why)
+        return format_html('{} <span class="small dim">live val bpb</span>', value)
+    value = run.latest.get(campaign.metric, [None])[0]
+    return told({"value": value, "unit": campaign.metric_unit, "metric": campaign.metric}, "value", why)
 
 
 @register.simple_tag

@@ -123,12 +123,17 @@ class Logbook:
         return self.latest("train_loss")
 
     @property
-    def watch_bpb(self) -> float | None:
-        return self.latest("watch_bpb")
+    def watched(self) -> float | None:
+        """What the run says of itself on the watched text: in bpb, or a foreign trainer's own metric."""
+        return self.latest(self._watched_name)
+
+    @property
+    def _watched_name(self) -> str:
+        return self.run.campaign.metric if self.run.campaign.is_self_reported else "watch_bpb"
 
     @property
     def watch_step(self) -> int | None:
-        pair = self.run.latest.get("watch_bpb")
+        pair = self.run.latest.get(self._watched_name)
         return None if pair is None else int(pair[1])
 
     @property

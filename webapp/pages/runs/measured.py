@@ -26,11 +26,18 @@ def stretches(run: Run) -> list[Stretch]:
         return []
     spent = Spent.model_validate(run.spent)
     theirs = None if run.purpose == "baseline" else incumbent_usage.of(run)
+    if is_foreign(spent):
+        return [_stretch("From start to end", "the whole process of a foreign trainer", "train", spent, theirs)]
     return [
         _stretch("Before its text", "from the first line of the recipe to the first text", "before", spent, theirs),
         _stretch("With its text", "until the budget was spent, the watch curve included", "train", spent, theirs),
         _stretch("After its budget", "the last step, the last look and the checkpoint", "after", spent, theirs),
     ]
+
+
+def is_foreign(spent: Spent) -> bool:
+    """Whether a foreign trainer's whole process was measured: nobody hands its text out."""
+    return not (spent.num_batches or spent.before_s or spent.after_s)
 
 
 def _stretch(label: str, about: str, part: str, spent: Spent, theirs: Spent | None) -> Stretch:
