@@ -4,8 +4,6 @@ BIN = $(VENV)/bin
 # Tests wait for processes of theirs a third of the time: four at once keep two cores busy.
 # To look into one: ARGS="-n 0 --pdb -k NAME"
 TESTS = $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
-# Hundreds of processes import these, and those inside of a sandbox cannot keep what they compiled.
-BYTECODE = $(BIN)/python -m compileall -q -x /recipes/ webapp research gpu_runner tests
 ARGS ?=
 PEERS ?=
 TEXT ?=
@@ -17,7 +15,7 @@ PYTHON ?= $(shell for p in $(BIN)/python python3 python3.13 python3.12 python3.1
 	"$$p" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 INSTALL = $(PYTHON) webapp/house/install.py $(VENV)
 
-.PHONY: run worker doctor test check benchmarks gpu lock clean help python browser
+.PHONY: run worker doctor test check static bytecode benchmarks gpu lock clean help python browser
 
 run: python ## everything on this machine: installs, prepares, starts, prints a login link
 	@$(INSTALL)
@@ -31,18 +29,24 @@ doctor: python ## what this machine has, what a lack costs, what to do
 	@$(INSTALL)
 	@$(BIN)/python manage.py doctor $(ARGS)
 
-test: python browser ## the tests
-	@$(BYTECODE)
+test: python browser bytecode ## the tests
 	@$(TESTS) $(ARGS)
 
 check: python browser ## format, lint, types, import directions, migrations, tests
+	@$(MAKE) --no-print-directory --jobs 2 static bytecode
+	$(TESTS) $(ARGS)
+
+static: python
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
-	$(BYTECODE)
-	$(TESTS) $(ARGS)
+	$(BIN)/mypy
+
+# Hundreds of processes import these, and those inside of a sandbox cannot keep what they compiled; pytest has its own.
+bytecode: python
+	@$(BIN)/python -m compileall -q -x /recipes/ webapp research gpu_runner tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq >/dev/null || true  # said again, in words, by the tests
 
 benchmarks: python ## measures, and says what was measured; PEERS=FOLDER holds the trainers to compare with
 	@$(INSTALL) test

@@ -12,8 +12,6 @@ The length of the n-grams and the training text in which they are counted are dr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -27,6 +25,7 @@ PRIOR = 8.0  # counts that the shorter context's answer is worth: interpolation 
 
 Nats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
 
 
 def weigh(nats: Nats, expected: Nats) -> Weights:
@@ -41,41 +40,65 @@ def expected(
     """Loss at each target, [N, T] in nats, of an n-gram model counted in a random stretch of ``text``."""
     longest = int(rng.choice(ORDERS))
     start = int(rng.integers(0, max(len(text) - num, 0) + 1))
-    counted = text.span(start, start + num)
+    counted, wanted = Contexts(text.span(start, start + num)), Contexts(targets, inputs)
     likely = np.full(targets.shape, 1.0 / vocab)
-    rows = np.pad(inputs, ((0, 0), (longest - 1, 0)))  # a context that begins before its row is seen as padded
-    for order in (0, *(order for order in ORDERS if order <= longest)):
-        likely = _interpolated(likely, counted, rows, targets, order, longest)
+    for order in range(longest + 1):
+        if order:
+            counted.reach_back(order)
+            wanted.reach_back(order)
+        if order == 0 or order in ORDERS:
+            likely = _interpolated(likely, counted, wanted)
     nats: Nats = -np.log(likely)
     return nats
 
 
-def _interpolated(
-    shorter: Nats, counted: npt.NDArray[np.integer], rows: Tokens, targets: Tokens, order: int, longest: int
-) -> Nats:
-    """Probability of each target after ``order`` tokens, mixed with ``shorter`` where the context is rarely counted."""
-    length = targets.shape[1]
-    contexts = [counted[order - 1 - back : len(counted) - 1 - back] for back in range(order)]
-    seen = [rows[:, longest - 1 - back : longest - 1 - back + length] for back in range(order)]
-    next_token = counted[order:]
-    num_seen = _counts(contexts, next_token.shape)[_places(seen, targets.shape)]
-    num_both = _counts([next_token, *contexts], next_token.shape)[_places([targets, *seen], targets.shape)]
+class Contexts:
+    """Hashes of the tokens before each token, alone (``before``) and with it (``whole``), of a context that grows.
+
+    Of running text, [n], where a context that would begin before the text is left out; or, with ``inputs``, of the
+    targets of rows, [N, T], whose contexts end with the input at the same place and are padded with 0 at the front.
+    """
+
+    def __init__(self, tokens: npt.NDArray[np.integer], inputs: Tokens | None = None) -> None:
+        self._tokens: Hashes = (tokens if inputs is None else inputs).astype(np.uint64)
+        self._is_text = inputs is None
+        self.before: Hashes = np.zeros(tokens.shape, np.uint64)
+        self.whole: Hashes = _mixed(np.zeros(tokens.shape, np.uint64), tokens.astype(np.uint64))
+
+    def reach_back(self, order: int) -> None:
+        """Take one token more: the one ``order`` places before each."""
+        if self._is_text:
+            further = self._tokens[:-order]
+            before, whole = self.before[1:], self.whole[1:]
+        else:
+            further = np.pad(self._tokens, ((0, 0), (order - 1, 0)))[:, : self.before.shape[1]]
+            before, whole = self.before, self.whole
+        self.before, self.whole = _mixed(before, further), _mixed(whole, further)
+
+
+def _interpolated(shorter: Nats, counted: Contexts, wanted: Contexts) -> Nats:
+    """Probability of each target after its context, mixed with ``shorter`` where that context is rarely counted."""
+    num_seen = _counts(counted.before)[_places(wanted.before)]
+    num_both = _counts(counted.whole)[_places(wanted.whole)]
     mixed: Nats = (num_both + PRIOR * shorter) / (np.maximum(num_seen, num_both) + PRIOR)
     return mixed
 
 
-def _counts(parts: Sequence[npt.NDArray[np.integer]], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    counts: npt.NDArray[np.int64] = np.bincount(_places(parts, shape), minlength=1 << TABLE_BITS)
+def _counts(hashes: Hashes) -> npt.NDArray[np.int64]:
+    counts: npt.NDArray[np.int64] = np.bincount(_places(hashes), minlength=1 << TABLE_BITS)
     return counts
 
 
-def _places(parts: Sequence[npt.NDArray[np.integer]], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """The place of each tuple of tokens in the table: a hash of TABLE_BITS bits (splitmix64's mixing, Steele et al.
+def _places(hashes: Hashes) -> npt.NDArray[np.int64]:
+    """The place of each hash in a table of 2 ** TABLE_BITS."""
+    return (hashes >> np.uint64(64 - TABLE_BITS)).view(np.int64)
 
-    2014).
-    """
-    mixed = np.zeros(shape, np.uint64)
-    for part in parts:
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + part.astype(np.uint64) + np.uint64(1)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return (mixed >> np.uint64(64 - TABLE_BITS)).astype(np.int64)
+
+def _mixed(hashes: Hashes, tokens: Hashes) -> Hashes:
+    """New hashes, with one token more in each (splitmix64's mixing, Steele et al. 2014)."""
+    mixed = hashes * np.uint64(0x9E3779B97F4A7C15)
+    mixed += tokens
+    mixed += np.uint64(1)
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    return mixed

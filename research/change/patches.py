@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from gpu_runner.contract import Knobs, Recipe, is_safe_path
 from research.change import nearest, unified
@@ -149,6 +150,7 @@ def as_python(text: str) -> str:
     return text.removeprefix("\ufeff")
 
 
+@lru_cache(maxsize=32)  # the offline proposer tries the same edits on the same files again and again
 def _syntax_problem(path: str, text: str) -> str | None:
     """Why the file is not Python; parsed, never run.
 

@@ -154,6 +154,13 @@ class Promoted(TypedDict):
     number: int
 
 
+class Stopping(TypedDict):
+    """A live run was told to stop with its next report; ``why`` is a lifecycle.Stop."""
+
+    why: str
+    reason: str
+
+
 class Lost(TypedDict):
     """``cause`` is a contract.FailureKind; ``attempt`` is the one that was lost, from 1."""
 
@@ -276,6 +283,7 @@ UNANSWERED = Kind("proposal.unanswered", OfRevision)
 OVERRIDE_SIGNED = Kind("proposal.override_signed", Overridden)
 BETTER_ON_VAL = Kind("proposal.better_on_val", KeptOnVal)
 RUN_SET_ASIDE = Kind("run.set_aside", Nothing)
+RUN_TOLD_TO_STOP = Kind("run.told_to_stop", Stopping)
 VERDICT = Kind("verdict", Judged)
 FINDING_RECORDED = Kind("finding.recorded", OfFinding)
 INCUMBENT_PROMOTED = Kind("incumbent.promoted", Promoted)

@@ -13,7 +13,7 @@ from gpu_runner import contract
 from research import lifecycle
 from research.lifecycle import Stop
 from research.models import Campaign, Revision, Run, Score
-from research.record import kinds, ledger, moves, repairs, rights
+from research.record import events, kinds, ledger, moves, repairs, rights
 from research.record.rights import Actor, Part
 from research.runs import attempts, remeasure
 
@@ -36,8 +36,12 @@ def _stop(run: Run, kind: Stop, by: Actor, reason: str) -> None:
         moves.move_run(run, "cancelled", by=by, sentence=f"R-{run.pk} was cancelled: {reason}", **told)
         return
     live = Run.objects.filter(pk=run.pk, fence=run.fence, state__in=lifecycle.RUN_LIVE)
-    if live.update(**told) != 1:
-        raise lifecycle.LostRace(f"R-{run.pk} is already over")
+    with transaction.atomic():
+        if live.update(**told) != 1:
+            raise lifecycle.LostRace(f"R-{run.pk} is already over")
+        fact = kinds.RUN_TOLD_TO_STOP(why=kind.value, reason=told["stop_reason"])
+        said, proposal = f"R-{run.pk} was told to stop: {reason}", run.revision.proposal if run.revision else None
+        events.record(fact, said, by=rights.name_of(by), campaign=run.campaign, proposal=proposal, run=run)
 
 
 def cancel_queued(revision: Revision, *, by: Actor, reason: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,6 @@ import pytest
 import torch
 
 from gpu_runner.contract import Effort, Score
-from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import checkpoint
 from gpu_runner.sandbox import Cell, Spent, cgroups, child_environment, tally
 from gpu_runner.sandbox.account import Account
@@ -29,11 +29,6 @@ from tests.sandbox import trials
 
 NUM_STEPS = 900  # 1.3 s
 SMALL = Weights(num_bytes=4 << 20, num_numbers=1 << 20, other_bytes=1_000)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 def learner(folder: Path, name: str, num_steps: int = NUM_STEPS) -> Path:
@@ -124,12 +119,13 @@ def busy(num: int) -> Iterator[None]:
             hog.wait()
 
 
-@pytest.mark.parametrize("name", ["looks two back", "imports torch's compiler"])
-def test_on_a_busy_machine_an_honest_model_is_believed_all_the_same(dataset: Path, tmp_path: Path, name: str) -> None:
-    made = make_model(tmp_path / "run", forward=zoo.body(zoo.HONEST[name]))
-    with busy(4):
-        measured = short(made, dataset)
-    assert (measured.outcome, measured.reasons) == ("ok", [])
+def test_on_a_busy_machine_honest_models_are_believed_all_the_same(dataset: Path, tmp_path: Path) -> None:
+    """Two at once, beside processes that never rest."""
+    names = ("looks two back", "imports torch's compiler")
+    made = [make_model(tmp_path / name, forward=zoo.body(zoo.HONEST[name])) for name in names]
+    with busy(os.cpu_count() or 1), ThreadPoolExecutor(len(made)) as at_once:
+        found = list(at_once.map(lambda folder: short(folder, dataset), made))
+    assert [(measured.outcome, measured.reasons) for measured in found] == [("ok", [])] * 2
 
 
 def test_a_score_says_what_the_model_did_with_its_time(dataset: Path, tmp_path: Path) -> None:

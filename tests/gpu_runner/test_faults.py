@@ -17,7 +17,6 @@ import pytest
 from safetensors import SafetensorError
 
 from gpu_runner.contract import FAULT_OF, FailureKind
-from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import failures
 from gpu_runner.machine import faults
 from gpu_runner.machine.faults import are_machines, cause_in, cause_of, disk_problem, signal_of
@@ -25,11 +24,6 @@ from gpu_runner.sandbox.bubblewrap import TMPFS_BYTES
 from tests.gpu_runner.training import Heard, listen, make_run_dir
 
 SOURCE = Path("/run-1/source")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 def test_of_every_kind_of_failure_it_is_said_whose_fault_it_is() -> None:

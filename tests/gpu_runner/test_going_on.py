@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from gpu_runner.data.prepare import prepare
 from tests.gpu_runner.training import Heard, after, listen, listen_to_team, make_run_dir
 
 BUDGET: dict[str, Any] = {
@@ -17,11 +16,6 @@ BUDGET: dict[str, Any] = {
     "budget": {"kind": "tokens", "amount": 30_000},
     "snapshot_every_s": 0.1,
 }
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="module")

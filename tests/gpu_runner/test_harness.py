@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from gpu_runner.contract import Budget
 from gpu_runner.data.manifest import manifest_sha256
 from gpu_runner.data.order import row_starts
-from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import failures
 from gpu_runner.harness.batches import Batches
 from gpu_runner.harness.clock import BudgetClock
@@ -27,12 +26,6 @@ from gpu_runner.harness.telemetry import UpdateRatios
 from gpu_runner.harness.warm_up import COMPILE_FROM_S
 from gpu_runner.harness.watch import Watch
 from tests.gpu_runner.training import TINY, after, listen, make_run_dir
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
-
 
 # --- whole processes ---------------------------------------------------------------------------
 

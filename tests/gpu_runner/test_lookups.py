@@ -12,18 +12,12 @@ import torch.nn.functional as F  # noqa: N812  # as everybody writes it
 from torch import Tensor, nn
 
 from gpu_runner.contract import parse_recipe
-from gpu_runner.data.prepare import prepare
 from gpu_runner.harness import lookups
 from gpu_runner.harness.loading import load_recipe
 from tests.gpu_runner.training import RECIPE, TINY, listen, make_run_dir
 
 USES = 4_096
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 class Reads(nn.Module):

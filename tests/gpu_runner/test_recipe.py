@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from gpu_runner.contract import Knob, KnobValue, Recipe, parse_recipe
-from gpu_runner.data.prepare import prepare
 from gpu_runner.harness.__main__ import run_recipe
 from gpu_runner.harness.failures import BadOverride, RunFailed
 from gpu_runner.harness.loading import load_recipe
@@ -35,11 +34,6 @@ BESIDE: dict[str, dict[str, KnobValue]] = {
 OTHER: dict[str, KnobValue] = {"adam_eps": 1e-3, "adam_beta2": 0.6, "grad_clip": 0.1, "warmup_fraction": 0.2}
 OTHER |= {"window": 32, "full_every": 1, "micro_batch": 2}
 NEEDS_A_GPU = {"fp8"}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="module")

@@ -44,11 +44,6 @@ pytestmark = pytest.mark.usefixtures("warm_starts")
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("datasets"))
-
-
-@pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of the shipped recipe after five steps."""
     folder = make_run_dir(tmp_path_factory.mktemp("runs") / "7", dataset, overrides=TINY)

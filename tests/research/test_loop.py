@@ -307,6 +307,9 @@ def test_a_run_that_bob_stops_ends_its_proposal_without_a_number(campaign: Campa
     verdict = Proposal.objects.get(pk=proposal.pk).revision.verdict
     assert (verdict.outcome, verdict.effect_bpb) == ("inconclusive", None)
     assert "the curve is flat" in verdict.reason
+    told = run.events.get(kind="run.told_to_stop")
+    assert (told.by, told.proposal, told.payload["why"]) == ("user:bob", proposal, "person")
+    assert told.sentence == f"R-{run.pk} was told to stop: the curve is flat"
 
 
 def test_the_loop_stops_at_its_budget(campaign: Campaign) -> None:

@@ -189,4 +189,4 @@ def test_levels_are_in_order() -> None:
 def test_what_a_change_is_about_are_the_names_on_its_lines_and_no_headers() -> None:
     patch = "--- a/train.py\n+++ b/train.py\n@@ -1,2 +1,2 @@\n--- old_name\n+++ b/new_name\n same_name\n"
     assert memory.topics((), patch) == {"train.py", "old_name", "new_name"}
-    assert memory.paths_of(patch) == ["train.py"]
+    assert memory.paths_of(patch) == ("train.py",)

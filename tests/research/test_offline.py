@@ -125,8 +125,8 @@ def test_a_wave_is_ready_to_run_on_different_knobs_and_repeats_under_its_seed(se
 
 
 def test_different_seeds_give_different_waves() -> None:
-    waves = {tuple(slug(d) for d in OfflineProposer().draft(make_brief(seed=s)).drafts) for s in range(10)}
-    assert len(waves) >= 8
+    waves = {tuple(slug(d) for d in OfflineProposer().draft(make_brief(seed=s)).drafts) for s in range(5)}
+    assert len(waves) >= 4
 
 
 def test_no_braces_or_template_marks_reach_the_reviewer() -> None:

@@ -68,6 +68,16 @@ def rendered(client: Client, *addresses: str, **extra: Any) -> dict[str, Answer]
     return answers
 
 
+_KEPT: dict[str, Mapping[str, Answer]] = {}
+
+
+def once(name: str, render: Callable[[], Mapping[str, Answer]]) -> Site:
+    """A site that many tests only look at, in other themes and widths: what the first of them rendered."""
+    if name not in _KEPT:
+        _KEPT[name] = render()
+    return Site(_KEPT[name])
+
+
 def in_browser(site: Site, act: Callable[[Page], T], *, theme: str = "light", width: int = 1440) -> T:
     """``act`` on a fresh page in Chromium; its answer, or its exception."""
     return CHROMIUM.play(site, act, theme, width)

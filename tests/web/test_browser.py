@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -12,7 +14,7 @@ from research.propose import drafting
 from research.runs import dispatch
 from tests import builders
 from tests.web.accessibility import problems_of
-from tests.web.chromium import HOST, Site, in_browser, rendered
+from tests.web.chromium import HOST, Answer, Site, in_browser, once, rendered
 from tests.web.people import judge_times
 from webapp.pages.accounts import links
 
@@ -20,8 +22,13 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Site:
+def whole_site(request: pytest.FixtureRequest) -> Site:
     """One page of each kind, none of them empty."""
+    people_and_rows = ("bobs_browser", "pending", "bob")
+    return once("whole", lambda: _whole_site(*map(request.getfixturevalue, people_and_rows)))
+
+
+def _whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Mapping[str, Answer]:
     campaign = pending.campaign
     bob.user_permissions.add(*Permission.objects.filter(codename__in=("add_campaign", "change_campaign")))
     dispatch.advance(campaign)
@@ -42,7 +49,7 @@ def whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Site:
         f"/campaigns/{campaign.slug}/program/", f"/campaigns/{campaign.slug}/check/", "/nowhere/",
     )  # fmt: skip
     answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0")
-    return Site(answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/"))
+    return answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from research.change import unified
@@ -172,8 +173,16 @@ def _levels(settled: Sequence[Precedent]) -> dict[int, Level]:
 
 def topics(knobs: Iterable[str], patch: str) -> frozenset[str]:
     """What a change is about: its knobs, its files, and the names on the lines that it changes."""
-    changed = [line[1:] for file in unified.read(patch).files for line in file.changed]
-    return frozenset([*knobs, *paths_of(patch), *(word for line in changed for word in _WORD.findall(line))])
+    paths, words = _named_in(patch)
+    return frozenset([*knobs, *paths, *words])
+
+
+@lru_cache(maxsize=2_048)  # every prompt asks again about every row
+def _named_in(patch: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The files that a patch touches, and the names on the lines that it changes."""
+    files = unified.read(patch).files
+    paths = tuple(path for file in files for path in sorted(file.paths))
+    return paths, frozenset(word for file in files for line in file.changed for word in _WORD.findall(line[1:]))
 
 
 def topics_of(precedent: Precedent) -> frozenset[str]:
@@ -193,8 +202,8 @@ def nearness(one: frozenset[str], others: Iterable[frozenset[str]]) -> float:
     return max((len(one & other) / len(one | other) for other in others if one & other), default=0.0)
 
 
-def paths_of(patch: str) -> list[str]:
-    return [path for file in unified.read(patch).files for path in sorted(file.paths)]
+def paths_of(patch: str) -> tuple[str, ...]:
+    return _named_in(patch)[0]
 
 
 def _near(settled: Sequence[Precedent], levels: dict[int, Level], to: dict[int, frozenset[str]]) -> str:

@@ -69,6 +69,15 @@ class Given:
 
     def is_run(self, node: ast.AST | None) -> bool:
         """Whether it may be ``run``, under whatever name, or stored as ``self.run``."""
+        if node not in self._known_runs:
+            self._known_runs[node] = self._is_run(node)
+        return self._known_runs[node]
+
+    @cached_property
+    def _known_runs(self) -> dict[ast.AST | None, bool]:
+        return {}
+
+    def _is_run(self, node: ast.AST | None) -> bool:
         if isinstance(node, ast.Attribute) and node.attr == "run":
             return isinstance(node.value, ast.Name)
         return any(_is_called_run(leaf) or self._is(self._runs, leaf) for leaf in _leaves(node))

@@ -164,6 +164,17 @@ class Source:
 
     def dotted(self, node: ast.AST) -> set[str]:
         """Dotted names that a name or chain of attributes leads to: {"torch.nn.functional.relu"}; else empty."""
+        if not isinstance(node, ast.Attribute | ast.Name):
+            return set()
+        if node not in self._known_dotted:
+            self._known_dotted[node] = self._dotted(node)
+        return self._known_dotted[node]
+
+    @cached_property
+    def _known_dotted(self) -> dict[ast.AST, set[str]]:
+        return {}
+
+    def _dotted(self, node: ast.AST) -> set[str]:
         root = node
         while isinstance(root, ast.Attribute):
             root = root.value

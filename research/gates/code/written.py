@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from research.change.patches import as_python
-from research.gates.code.source import parse
+from research.gates.code.source import alone
 
 DOCSTRINGS, STRINGS, COMMENTS, NAMES, NUMBERS, TABLES, LINES = KINDS = (
     "docstrings",
@@ -54,7 +54,7 @@ def pieces(path: str, text: str) -> tuple[Piece, ...]:
     if path.endswith(".py"):
         source = as_python(text)
         try:
-            return (*_in_tree(parse(source), source), *_in_tokens(source))
+            return (*_in_tree(alone(source).tree, source), *_in_tokens(source))
         except UNREADABLE:
             pass  # the gate on code has its word on it
     return tuple(
@@ -66,12 +66,14 @@ def pieces(path: str, text: str) -> tuple[Piece, ...]:
 
 def _in_tree(tree: ast.Module, text: str) -> Iterator[Piece]:
     starts = _starts_of_lines(text)
-    alone = {n.value for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    statements = set[ast.AST]()
     rest: list[ast.AST] = [tree]
     while rest:
         node = rest.pop()
+        if isinstance(node, ast.Expr):
+            statements.add(node.value)
         if isinstance(node, ast.Constant):
-            yield from _constant(node, is_alone=node in alone)
+            yield from _constant(node, is_alone=node in statements)
         elif isinstance(node, _DISPLAYS) and len(_elements(node)) >= LARGE:
             yield _table(node, text, starts)
         else:
