@@ -43,7 +43,7 @@ def imported_figure(tried: Sequence[Tried], metric: str, *, width: int) -> Impor
         return None
     left, right, top, bottom = 62, width - 20, 14, 222
     x = figures.Scale(0, max(len(tried), 4), left, right)
-    y = figures.Scale(*figures.span([*_seen(known), *(one.best for one in tried)], pad=0.09), bottom, top)
+    y = figures.Scale(*figures.span([*_seen(known), tried[-1].best], pad=0.09), bottom, top)
     marked = [(x(i + 1), one) for i, one in enumerate(tried)]
     kept = [(at, y(one.value), name(one)) for at, one in marked if one.outcome == "kept" and one.value is not None]
     return ImportedFigure(
@@ -72,7 +72,10 @@ def name(one: Tried) -> str:
 
 
 def _seen(values: Sequence[float]) -> list[float]:
-    """The values that set the scale: a run that diverged must not press all others into one line."""
+    """The values that set the scale: a run that diverged, or a first one that was far off, presses not all others flat.
+
+    What lies beyond is drawn at the frame.
+    """
     ordered = sorted(values)
     room = 6 * (ordered[len(ordered) * 3 // 4] - ordered[len(ordered) // 4])
     middle = ordered[len(ordered) // 2]
