@@ -51,6 +51,8 @@ def laid_out(dataset: Path, layout: str, prefix: str, kept: Path) -> Path:
             fresh = Path(scratch) / "data"
             fresh.mkdir()
             _fill(fresh, dataset, manifest, layout, prefix)
+            for path in fresh.iterdir():
+                path.chmod(0o444)  # where there is no sandbox, a trainer that writes by mistake is told
             _take_place(fresh, folder)
     return folder
 

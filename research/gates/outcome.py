@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from gpu_runner import contract
@@ -31,7 +32,7 @@ class Context:
     precedents: tuple[Precedent, ...] = ()
     origin: dict[str, str] | None = None  # files of the campaign's first commit; None: there is no campaign
 
-    @property
+    @cached_property
     def recipe(self) -> contract.Recipe:
         return contract.parse_recipe(self.files["recipe.toml"])
 

@@ -152,7 +152,10 @@ def _look_at_words(revision: Revision) -> None:
         return
     told = self_reported.told(revision.proposal.campaign, pairs, looks)
     reason = f"By self-reported {told['metric']}, which nobody measured. {last.reason}"
-    write_verdict(revision, outcome=last.decision, reason=reason, words=told)
+    outcome: str = last.decision
+    if self_reported.ignores_seeds(pairs):
+        outcome, reason = "inconclusive", f"{self_reported.NO_SEEDS} {reason}"
+    write_verdict(revision, outcome=outcome, reason=reason, words=told)
 
 
 def _wait_for_more(revision: Revision, num_pairs: int) -> None:

@@ -52,6 +52,18 @@ def is_about(revision: Revision) -> bool:
     return revision.runs.filter(purpose="candidate", score__outcome=self_reported.OUTCOME).exists()
 
 
+NO_SEEDS = (
+    "Every seed gave the same numbers to the last digit, so these are no pairs but one, told several times: let run or"
+    " env in [command] of recipe.toml hand {seed} to the trainer."
+)
+
+
+def ignores_seeds(pairs: Sequence[Pair]) -> bool:
+    """Whether candidate and incumbent differ, each the same for all of several seeds: the trainer knows no seeds."""
+    told = {(pair.candidate, pair.incumbent) for pair in pairs}
+    return len(pairs) > 1 and len(told) == 1 and any(pair.difference for pair in pairs)
+
+
 def pairs_of(revision: Revision, baselines: QuerySet[Run]) -> list[Pair]:
     """The pairs in the order of their seeds, up to the first gap, as a sequential test needs them."""
     metric = revision.proposal.campaign.metric

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from gpu_runner import contract
 from research.arms.claude import memory
 from research.change.drafts import Dynamics, LogTail
 from research.change.visible import visible
@@ -59,7 +60,7 @@ def of_campaign(campaign: Campaign, incumbent: Incumbent, about: Iterable[Revisi
     own = incumbent.runs.filter(purpose="baseline", state="finished", set_aside=False).order_by("-pk")[:1]
     named = [("incumbent", run) for run in own]
     named += [(f"proposal {number}, {why}", run) for number, why, run in _nearest(incumbent, list(about))]
-    return tuple(of_run(f"{name}, seed {run.seed}", run) for name, run in named)
+    return tuple(of_run(f"{name}, seed {run.seed}", run, campaign.metric) for name, run in named)
 
 
 def _nearest(incumbent: Incumbent, about: list[Revision]) -> list[tuple[int, str, Run]]:
@@ -95,13 +96,14 @@ def _ranked(incumbent: Incumbent, about: list[Revision]) -> list[tuple[Verdict, 
     ]
 
 
-def of_run(name: str, run: Run) -> Dynamics:
+def of_run(name: str, run: Run, metric: str = contract.OURS) -> Dynamics:
     """What ``run``'s last attempt reported, at ``AT`` of its steps."""
     told = run.batches.filter(attempt=run.attempt, num_points__gt=0)
     last = told.order_by("-seq").first()
     if last is None:
         return Dynamics(name=name, at=(), tokens=(), metrics={})
-    curve = _Curve([max(1, round(share * _points(last)["step"][-1])) for share in AT])
+    ends = [max(1, round(share * _points(last)["step"][-1])) for share in AT]
+    curve = _Curve(ends, metric)
     for batch in _sampled(told, last.seq):
         curve.hear(_points(batch))
     return Dynamics(name=name, at=AT, tokens=_short(curve.tokens), metrics=curve.metrics())
@@ -133,8 +135,10 @@ def _evenly(seqs: Sequence[int], at_most: int) -> list[int]:
 class _Curve:
     """For each step in ``ends`` the last measurement up to it; None where there was none since the one before."""
 
-    def __init__(self, ends: list[int]) -> None:
+    def __init__(self, ends: list[int], metric: str) -> None:
+        """``metric`` is what the campaign's runs are compared by: a foreign trainer's own, or val_bpb."""
         self.ends = ends
+        self.known = tuple(dict.fromkeys((*METRICS, metric)))
         self.tokens: list[float | None] = [None] * len(ends)
         self.columns: dict[str, list[float | None]] = {}
 
@@ -156,10 +160,10 @@ class _Curve:
         groups = sorted(name for name in {*self.columns, *names} if name.startswith(BY_GROUP))
         for late in groups[MAX_GROUPS:]:
             self.columns.pop(late, None)
-        return {*METRICS, *groups[:MAX_GROUPS]}
+        return {*self.known, *groups[:MAX_GROUPS]}
 
     def metrics(self) -> dict[str, Column]:
-        order = [*METRICS, *sorted(name for name in self.columns if name.startswith(BY_GROUP))]
+        order = [*self.known, *sorted(name for name in self.columns if name.startswith(BY_GROUP))]
         return {name: _short(self.columns[name]) for name in order if name in self.columns}
 
 

@@ -35,6 +35,7 @@ CHANGED: dict[str, Any] = {
     "lock_sha256": "f" * 64,
     "sandbox_level": "none",
     "gate_version": "0",
+    "environment_sha256": "0" * 64,
 }
 
 pytestmark = pytest.mark.django_db(transaction=True)

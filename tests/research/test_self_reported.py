@@ -71,6 +71,14 @@ def test_what_the_campaign_does_not_judge_is_not_judged(
     assert campaign.state == "active"
 
 
+def test_a_trainer_without_seeds_proves_nothing_however_often_it_is_asked(bob: Any) -> None:
+    campaign = make_campaign(judges_self_reported=True, **ABOUT)
+    proposal = make_running(campaign, bob)
+    train_all([1.0] * 6, [2.0] * 6)
+    verdict = Verdict.objects.get(revision__proposal=proposal)
+    assert verdict.outcome == "inconclusive" and "Every seed gave the same numbers" in verdict.reason
+
+
 def test_a_word_is_never_compared_with_a_measurement(bob: Any) -> None:
     campaign = make_campaign(judges_self_reported=True, **ABOUT)
     proposal = make_running(campaign, bob)
