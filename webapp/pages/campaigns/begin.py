@@ -65,6 +65,7 @@ def _drawn(request: HttpRequest, form: BeginForm, typed: Mapping[str, Any]) -> H
         "form": form,
         "recipe": recipe,
         "shipped": recipe_source.names(),
+        "classes": sorted(set(datasets.here().values_list("hardware_class", flat=True)) - {""}),
         "known": [one for one in datasets.known() if one.workers],
         "costs": _sentences(BeginForm(filled(typed, reads_recipe=False)), recipe.name),
     }
