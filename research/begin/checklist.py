@@ -158,11 +158,17 @@ def _trains(tried: Run | None) -> Line:
     if tried.state in RUN_LIVE:
         return Line(name=name, light="running", found=f"is {tried.state}", run=tried.pk)
     if tried.state != "finished":
-        sentence = smoke.found(tried).sentence
-        return Line(name=name, light="red", found=sentence, todo="Mend that, then try it again.", run=tried.pk)
+        found = _short(smoke.found(tried).sentence)
+        return Line(name=name, light="red", found=found, todo="Mend that, then try it again.", run=tried.pk)
     steps = _count(tried.num_steps or 0, "step")
     pace = f", {tried.num_steps / tried.train_s:.1f} steps/s" if tried.num_steps and tried.train_s else ""
     return Line(name=name, light="green", found=f"{steps}{pace} on {tried.hardware_class}", run=tried.pk)
+
+
+def _short(sentence: str) -> str:
+    """The first and the last line of what may hold a whole traceback, which the run's page shows."""
+    lines = [line.strip() for line in sentence.splitlines() if line.strip()]
+    return " … ".join([lines[0], lines[-1]])[:600] if len(lines) > 1 else sentence[:600]
 
 
 def _scored(tried: Run | None) -> Line:

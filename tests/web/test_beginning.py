@@ -62,6 +62,7 @@ def test_dana_begins_a_campaign_planned_and_what_is_left_out_is_filled_in(danas_
     page = text_of(danas_browser, "/campaigns/new/")
     assert 'name="run_budget_amount" value="655360"' in page, "the recipe recommends it"
     assert 'name="dataset" value="stdlib"' in page, "the worker has it"
+    assert '<option value="cpu-x86_64">' in page, "and is of this class"
     answer = danas_browser.post("/campaigns/new/", NEW | {"plan": "1"})
     assert answer["Location"] == "/campaigns/tonight/check/", answer.content.decode()[-3000:]
     campaign = Campaign.objects.get(slug="tonight")

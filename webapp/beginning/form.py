@@ -228,7 +228,11 @@ class BeginForm(CampaignForm):
         help_text="A worker with this one takes its runs.",
     )
     hardware_class = forms.CharField(
-        max_length=60, required=False, label="Hardware class", help_text="Empty: bound by the first run."
+        max_length=60,
+        required=False,
+        label="Hardware class",
+        widget=forms.TextInput({"list": "classes"}),
+        help_text="Empty: bound by the first run.",
     )
 
     class Meta(CampaignForm.Meta):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -65,6 +65,7 @@ def _drawn(request: HttpRequest, form: BeginForm, typed: Mapping[str, Any]) -> H
         "form": form,
         "recipe": recipe,
         "shipped": recipe_source.names(),
+        "classes": sorted(set(datasets.here().values_list("hardware_class", flat=True)) - {""}),
         "known": [one for one in datasets.known() if one.workers],
         "costs": _sentences(BeginForm(filled(typed, reads_recipe=False)), recipe.name),
     }
@@ -97,9 +98,14 @@ class _Read:
         self.facts = {
             "Is": "trained by its own command" if recipe.kind == "command" else "trained by the harness",
             "Number": "self-reported by the trainer" if recipe.is_self_reported else "measured by the trusted scorer",
-            "Claude edits": ", ".join(recipe.editable[:MAX_FACTS]) or "nothing: it only turns knobs",
-            "Knobs": ", ".join(knob.key for knob in recipe.knobs[:MAX_FACTS])
-            + (" …" if recipe.knobs[MAX_FACTS:] else ""),
+            "Claude edits": _first(recipe.editable) or "nothing: it only turns knobs",
+            "Knobs": _first(knob.key for knob in recipe.knobs) or "none: it only edits files",
             "Files": f"{len(source.entries):,}, {source.num_bytes / 1e6:,.2f} MB",
         } | ({"Commit": source.commit[:10]} if source.commit else {})
         self.says = of_recipe(recipe)
+
+
+def _first(names: Iterable[str]) -> str:
+    """As many as fit on a line or two."""
+    all_of_them = list(names)
+    return ", ".join(all_of_them[:MAX_FACTS]) + (" …" if all_of_them[MAX_FACTS:] else "")
