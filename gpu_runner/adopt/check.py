@@ -148,7 +148,7 @@ def run(
             raise Stopped from early
         except EarlyEnd as early:
             seen.failure = Failure(kind="worker_error", message=str(early) or type(early).__name__)
-        _look_back(seen, it, heard, before)
+        _look_back(seen, it, heard, before, is_foreign=recipe.kind == "command")
     return seen
 
 
@@ -168,7 +168,7 @@ def _foreign(it: Launch, recipe: Recipe, dataset: Path, seen: Seen) -> None:
         seen.score = score(it, it.folder / "source", dataset)
 
 
-def _look_back(seen: Seen, it: Launch, heard: Heard, before: dict[str, int]) -> None:
+def _look_back(seen: Seen, it: Launch, heard: Heard, before: dict[str, int], *, is_foreign: bool) -> None:
     tally = it.tally
     seen.train_s, seen.memory_mib = tally.train_s, tally.peak_memory_mib
     if tally.ended is not None:
@@ -177,7 +177,7 @@ def _look_back(seen: Seen, it: Launch, heard: Heard, before: dict[str, int]) -> 
     seen.points = [(point.step, tuple(sorted(point.metrics.items()))) for point in heard.points]
     seen.last_words = [comment(line.text, 200) for line in heard.lines[-NUM_LAST_WORDS:]]
     beside = {name: size for name, size in _listed(it.out / "source").items() if name not in before}
-    inside = _listed(it.out / "out") | {f"checkpoint/{n}": size for n, size in _listed(it.out / "checkpoint").items()}
+    inside = _listed(it.out / ("out" if is_foreign else "checkpoint"))  # the harness writes its checkpoint there itself
     seen.written = {f"{{out}}/{name}": size for name, size in inside.items()} | beside
 
 
@@ -214,7 +214,8 @@ def lines_of(seen: Seen, recipe: Recipe, dataset: Path, home: Path) -> Iterator[
 def _of_its_start(seen: Seen, about: str) -> Line:
     failure = seen.failure
     if failure is not None and about == "starts":
-        said = comment(failure.message.replace("\n", " | "), 600)
+        first, *more = [line.strip() for line in failure.message.splitlines() if line.strip()] or ["no word"]
+        said = comment(f"{first} {more[-1] if more else ''}", 400)
         return Line(name="starts", ok=False, found=said, todo=failure.todo or _way_out(failure.message))
     at = "" if seen.first_line_s is None else f"; its first line came after {seen.first_line_s:.1f} s"
     return Line(name="starts", ok=True, found=f"the entry ran{at}")
@@ -245,7 +246,9 @@ def _of_its_data(seen: Seen, recipe: Recipe, dataset: Path, home: Path, about: s
     if seen.opened is None:
         return Line(name="data", ok=None, found=f"{there} lay there; what was opened is not known here")
     if seen.opened:
-        return Line(name="data", ok=True, found=f"{', '.join(seen.opened[:4])} were opened (layout {layout})")
+        return Line(name="data", ok=True, found=f"opened: {', '.join(seen.opened[:4])} (layout {layout})")
+    if about == "starts":
+        return Line(name="data", ok=None, found=f"nothing of {there} was opened before it failed (layout {layout})")
     todo = "Name {data} in run or env, or set data_at to where it looks, and layout to what it reads."
     return Line(name="data", ok=False, found=f"nothing of {there} was opened (layout {layout})", todo=todo)
 
@@ -255,7 +258,8 @@ def _of_its_metric(seen: Seen, recipe: Recipe, about: str) -> Line:
     if metrics is None:
         return Line(name="metric", ok=True, found="none is read: the scorer measures")
     if said is not None and said.value is not None:
-        at = "" if said.step is None else f" at step {said.step}"
+        steps = [step for step, values in seen.points if metrics.metric in dict(values)]
+        at = f" at step {steps[-1]}" if steps else ""
         found = f"{metrics.metric} = {said.value:.6g} {metrics.unit}".rstrip()
         return Line(name="metric", ok=True, found=f"{found}{at}, said {said.num_values} time(s)")
     if about == "metric" and seen.failure is not None:

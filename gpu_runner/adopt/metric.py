@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gpu_runner.adopt.syntax import literal, name_of
 from gpu_runner.adopt.tree import Tree
 from gpu_runner.contract.command import MAX_PATTERN_CHARS
+from gpu_runner.contract.plain import ESCAPES, is_hidden
 
 SPEAKS = re.compile(r"print|info|log|write|echo|msg|warning|say|display|pbar", re.I)
 NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|nan|inf"
@@ -18,6 +19,7 @@ METRIC = re.compile(r"(val|eval|valid|validation|test|heldout|final)?[ _/.-]*"
 STEP = re.compile(r"\b(step|iter|iteration|it|global_step|train_steps?|current_step)\b", re.I)
 TENSORBOARD = re.compile(r"SummaryWriter\(|TensorBoardLogger\(")
 MAX_SAID = 400
+HIDDEN = "\0"  # stands for what a reader of a pattern cannot see, as colours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,20 @@ def _said(tree: Tree, path: str) -> Iterator[Said]:
         if isinstance(node, ast.Call) and SPEAKS.search(name_of(node.func).rpartition(".")[2]):
             pieces = [piece for n, argument in enumerate(node.args) for piece in (*_gap(n), *_pieces(argument))]
             if any(is_value for is_value, _ in pieces):
-                yield Said(pieces=tuple(pieces), path=path, line=node.lineno)
+                yield Said(pieces=_joined(pieces), path=path, line=node.lineno)
         elif isinstance(node, ast.Assign | ast.AugAssign) and isinstance(node.value, ast.JoinedStr):
-            yield Said(pieces=tuple(_pieces(node.value)), path=path, line=node.lineno)  # msg = f"..."; print(msg)
+            yield Said(pieces=_joined(_pieces(node.value)), path=path, line=node.lineno)  # msg = f"..."; print(msg)
+
+
+def _joined(pieces: Iterable[tuple[bool, str]]) -> tuple[tuple[bool, str], ...]:
+    """Texts that follow each other as one."""
+    joined: list[tuple[bool, str]] = []
+    for is_value, text in pieces:
+        if joined and not is_value and not joined[-1][0]:
+            joined[-1] = (False, joined[-1][1] + text)
+        else:
+            joined.append((is_value, text))
+    return tuple(joined)
 
 
 def _gap(number: int) -> list[tuple[bool, str]]:
@@ -228,7 +241,8 @@ def _pattern(said: Said, metric_at: int, key: str) -> str:
 def _literal(text: str, *, is_first: bool = False) -> str:
     """Text as a pattern: a line of its own, spaces as many as there are, quotes and the like as they are."""
     text = re.split(r"[\n\r]", text)[-1] if is_first else text.replace("\n", " ")
-    said = re.sub(r"\\([ :=,/'\"#%<>@!~`&-])", r"\1", re.escape(text[-80:] if is_first else text))
+    text = "".join(HIDDEN if is_hidden(one) else one for one in ESCAPES.sub(HIDDEN, text[-80:] if is_first else text))
+    said = re.sub(r"\\([ :=,/'\"#%<>@!~`&-])", r"\1", re.escape(text)).replace(re.escape(HIDDEN), ".*?")
     return re.sub(r" +", " *", said.lstrip() if is_first else said)
 
 

@@ -131,7 +131,7 @@ def _data(said: Told, way: Way | None, whole: str, tree: Tree) -> None:
     glob, is_llmc = GLOB.search(whole), LLMC.search(whole) is not None
     if is_llmc:
         said.layout = "llmc"
-    elif "train.bin" in whole and ("memmap" in whole or "fromfile" in whole):
+    elif "train.bin" in whole and re.search(r"memmap|fromfile|meta\.pkl", whole):
         said.layout = "nanogpt"
     said.data_prefix = (glob[2] or "") if is_llmc and glob else ""
     if way and (train := way.named(*TRAIN_FILES)) and said.layout != "ours":
