@@ -22,7 +22,7 @@ from gpu_runner.contract.closest import closest
 from gpu_runner.data.find import DEFAULT_DATASET, default_root, find_dataset
 
 if TYPE_CHECKING:  # what trains is not needed to read
-    from gpu_runner.adopt.check import Line
+    from gpu_runner.adopt.check import Line, Seen
     from gpu_runner.worker.parts import Machine
 
 WITHIN_S = 300.0
@@ -131,7 +131,6 @@ def recipe_check(chosen: argparse.Namespace) -> int:
 def _check(chosen: argparse.Namespace, say: Callable[[Line], None]) -> None:
     """Say a line about each thing that must hold. Raises Stopped, OSError."""
     from gpu_runner.adopt import check, walls
-    from gpu_runner.standalone.train import heard_signals
 
     try:
         recipe = check.read_recipe(chosen.path)
@@ -154,14 +153,10 @@ def _check(chosen: argparse.Namespace, say: Callable[[Line], None]) -> None:
     except ValueError as error:
         return say(check.Line(name="machine", ok=False, found=str(error)))
     say(check.Line(name="machine", ok=True, found=f"sandbox {machine.sandbox_level}, dataset {dataset.name}"))
-    with heard_signals() as orders, progress(quiet=chosen.json) as tick:
-        seen = []
-        try:
-            for seed in check.SEEDS if chosen.seeds else check.SEEDS[:1]:
-                seen.append(check.run(recipe, chosen.path, dataset, machine, seed=seed, within_s=chosen.within,
-                                      tick=tick, is_leaving=lambda: bool(orders)))  # fmt: skip
-        except ValueError as error:
-            return say(check.Line(name="source", ok=False, found=str(error)))
+    try:
+        seen = _trained(chosen, recipe, dataset, machine)
+    except ValueError as error:
+        return say(check.Line(name="source", ok=False, found=str(error)))
     for line in check.lines_of(seen[0], recipe, dataset, home):
         say(line)
     if not any(line.name == "seed" for line in of_files):
@@ -169,6 +164,27 @@ def _check(chosen: argparse.Namespace, say: Callable[[Line], None]) -> None:
     if seen[0].failure is not None and not chosen.json:
         print("Its last words:", *(f"  {line}" for line in seen[0].last_words), sep="\n", file=sys.stderr)
     return None
+
+
+def _trained(chosen: argparse.Namespace, recipe: Recipe, dataset: Path, machine: Machine) -> list[Seen]:
+    """What one run showed, or two under two seeds. Raises Stopped, ValueError."""
+    from gpu_runner.adopt import check
+    from gpu_runner.standalone.train import heard_signals
+
+    with heard_signals() as orders, progress(quiet=chosen.json) as tick:
+        return [
+            check.run(
+                recipe,
+                chosen.path,
+                dataset,
+                machine,
+                seed=seed,
+                within_s=chosen.within,
+                tick=tick,
+                is_leaving=lambda: bool(orders),
+            )
+            for seed in (check.SEEDS if chosen.seeds else check.SEEDS[:1])
+        ]
 
 
 def replace_environment(recipe: Recipe, name: str) -> Recipe:

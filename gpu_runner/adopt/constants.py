@@ -26,15 +26,16 @@ def found(tree: Tree, entry: str) -> Iterator[Way]:
         settings = tuple(_settings(tree, entry, heads, ""))
         yield Way(what=f"globals of {entry} before {said[1]}", travel="arguments", settings=settings)
         return
-    settings = tuple(s for s in _settings(tree, entry, module.body, "") if _is_a_constant(s.name))
+    settings = tuple(s for s in _settings(tree, entry, module.body, "") if _is_a_constant(s))
     for node in plain_classes(module):
         settings += tuple(_settings(tree, entry, node.body, f"{node.name}."))
     if settings:
         yield Way(what=f"constants at the head of {entry}", travel="constants", settings=settings, path=entry)
 
 
-def _is_a_constant(name: str) -> bool:
-    return name.isupper() and not name.startswith("_")
+def _is_a_constant(setting: Setting) -> bool:
+    """A name in capitals; of others only a number that is called as such numbers are."""
+    return setting.name.isupper() or (setting.type in ("int", "float") and setting.is_learning)
 
 
 def _settings(tree: Tree, path: str, body: list[ast.stmt], within: str) -> Iterator[Setting]:

@@ -11,7 +11,7 @@ DASHES = {
     "chat/gpt.py": "class GPT: ...\n",
     "chat/dataloader.py": "def batches(): ...\n",
     "scripts/base_eval.py": "print('eval')\n",
-    "scripts/base_train.py": '''
+    "scripts/base_train.py": """
 import argparse, os
 from chat.gpt import GPT
 from chat.dataloader import batches
@@ -32,12 +32,12 @@ for step in range(args.num_iterations):
     loss.backward()
     print0(f"Step {step:05d} | Validation bpb: {val_bpb:.6f}")
     print0(f"step {step:05d}/{args.num_iterations:05d} ({pct:.2f}%) | loss: {loss:.6f} | dt: {dt:.2f}ms")
-''',
+""",
 }
 
 # A script on Hugging Face's Trainer, with dataclasses of its own and transformers'.
 TRAINER = {
-    "train.py": '''
+    "train.py": """
 from dataclasses import dataclass, field
 from typing import Optional
 import transformers
@@ -57,14 +57,14 @@ if __name__ == "__main__":
     parser = HfArgumentParser((ModelArguments, TrainingArguments))
     model_args, training_args = parser.parse_args_into_dataclasses()
     Trainer(args=training_args).train()
-''',
+""",
 }
 
 # modded-nanogpt's way: torchrun, a class of numbers, shards with llm.c's header.
 SPEEDRUN = {
     "README.md": "Run it: `torchrun --standalone --nproc_per_node=8 train_gpt.py`\n",
     "data/cached.py": "",
-    "train_gpt.py": '''
+    "train_gpt.py": """
 import os
 from dataclasses import dataclass
 from muon import Muon
@@ -88,14 +88,14 @@ class Stage:
 stages = [Stage(lr_mul=2.0)]
 loss.backward()
 print0(f"step:{step}/{train_steps} val_loss:{val_loss:.4f} train_time:{time:.0f}ms", console=True)
-''',
+""",
     "muon.py": "class Muon: ...\n",
 }
 
 # autoresearch's way: constants at the head, one block at the end, the budget in another file.
 BLOCK = {
     "prepare.py": "TIME_BUDGET = 300\n",
-    "train.py": '''
+    "train.py": """
 from dataclasses import dataclass
 from prepare import TIME_BUDGET
 @dataclass
@@ -113,13 +113,13 @@ loss.backward()
 print("---")
 print(f"val_bpb:          {val_bpb:.6f}")
 print(f"num_steps:        {step}")
-''',
+""",
 }
 
 # lingua's way: OmegaConf over nested dataclasses and a file that the command line names.
 OMEGA = {
     "apps/main/configs/debug.yaml": "steps: 100\noptim:\n    lr: 1e-3  # peak\n    warmup: 5\nmodel:\n    dim: 1_024\n",
-    "apps/main/train.py": '''
+    "apps/main/train.py": """
 from dataclasses import dataclass, field
 from omegaconf import OmegaConf
 from lib.optim import OptimArgs
@@ -146,8 +146,15 @@ def main():
 
 if __name__ == "__main__":
     main()
-''',
-    "lib/optim.py": "from dataclasses import dataclass\n@dataclass\nclass OptimArgs:\n    lr: float = 3e-4\n    warmup: int = 2000\n",
+""",
+    "lib/optim.py": """
+from dataclasses import dataclass
+
+@dataclass
+class OptimArgs:
+    lr: float = 3e-4
+    warmup: int = 2000
+""",
 }
 
 

@@ -1,4 +1,4 @@
-"""alice points at somebody else's training repository, and reads a first recipe.toml that says what it is not sure of."""
+"""alice points at somebody else's training repository and gets a first recipe.toml that says what it is not sure of."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def test_nanogpt_is_read_through_its_configurator(tmp_path: Path) -> None:
     assert (metrics.metric, metrics.loss, metrics.unit) == ("val_loss", "loss", "nats per token")
     reader = Expressions(metrics.pattern)
     assert list(reader.take("step 250: train loss 3.1000, val loss 3.2500")) == [{"step": 250.0, "val_loss": 3.25}]
-    assert list(reader.take("iter 7: loss nan, time 1.00ms"))[0]["step"] == 7.0
+    assert list(reader.take("iter 7: loss nan, time 1.00ms")) == [
+        {"step": 7.0, "loss": pytest.approx(float("nan"), nan_ok=True)}
+    ]
     assert [s.line for s in made.sources if s.what == "knob learning_rate"] == [10]
     assert "steps in [command]: how long a whole run is" in doubts(made)
     assert recipe.editable == ("train.py",) and "helper.py" in recipe.shown
@@ -75,7 +77,15 @@ def test_options_with_dashes_become_words_of_their_own(tmp_path: Path) -> None:
 
 def test_a_hugging_face_script_has_its_own_fields_and_transformers(tmp_path: Path) -> None:
     made = drafted(tmp_path, TRAINER)
-    assert words(made.recipe)[2:] == ("--max_steps", "{steps}", "--seed", "{seed}", "--output_dir", "{out}", "{overrides}")
+    assert words(made.recipe)[2:] == (
+        "--max_steps",
+        "{steps}",
+        "--seed",
+        "{seed}",
+        "--output_dir",
+        "{out}",
+        "{overrides}",
+    )
     found = knobs(made.recipe)
     assert {"hidden_size": 512, "dropout": 0.1, "rope_theta": 10000.0, "learning_rate": 5e-5}.items() <= found.items()
     assert made.recipe.metrics is not None
@@ -102,7 +112,9 @@ def test_a_block_at_the_end_is_read_as_one(tmp_path: Path) -> None:
     made = drafted(tmp_path, BLOCK)
     metrics = made.recipe.metrics
     assert metrics is not None and (metrics.reader, metrics.key, metrics.step) == ("block", "val_bpb", "num_steps")
-    assert knobs(made.recipe) == {"DEPTH": 8, "TOTAL_BATCH_SIZE": 2**19, "MATRIX_LR": 0.04}, "GPTConfig is given its own"
+    assert knobs(made.recipe) == {"DEPTH": 8, "TOTAL_BATCH_SIZE": 2**19, "MATRIX_LR": 0.04}, (
+        "GPTConfig is given its own"
+    )
     assert "prepare.py, line 1 sets TIME_BUDGET = 300" in doubts(made)
     assert "train.py, line 13 sets one of its own" in doubts(made)
     assert made.recipe.shown == ("prepare.py",)
@@ -123,14 +135,41 @@ def test_nested_dataclasses_over_a_file_take_the_files_defaults(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("source", "line", "record"),
     [
-        ('print("eval", step, "val loss:", val_loss)', "eval 3 val loss: 2.5", {"val_loss": 2.5}),
-        ('print("step {} valid_loss {:.3f}".format(step, loss))', "step 3 valid_loss 2.500", {"step": 3.0, "val_loss": 2.5}),
-        ('log.info(f"[{step}] ppl={ppl} val/loss={vl:.2e}")', "[3] ppl=9 val/loss=2.50e+00", {"step": 3.0, "val_loss": 2.5}),
-        ('msg = f"it {it} " + x\nmsg += f"(val) loss {losses[\'val\']:.3f}"\nprint(msg)', "it 3 (val) loss 2.5", {"val_loss": 2.5}),
-        ('print(f"loss {loss:.3f} best val loss {best:.3f} val acc {a:.1f}")', "val acc 88.0", {"val_acc": 88.0}),
+        (
+            'print("eval", step, "val loss:", val_loss)',
+            "eval 3 val loss: 2.5",
+            {"step": 3.0, "val_loss": 2.5},
+        ),
+        (
+            'print("step {} valid_loss {:.3f}".format(step, loss))',
+            "step 3 valid_loss 2.500",
+            {"step": 3.0, "val_loss": 2.5},
+        ),
+        (
+            'log.info(f"[{step}] ppl={ppl} val/loss={vl:.2e}")',
+            "[3] ppl=9 val/loss=2.50e+00",
+            {"step": 3.0, "val_loss": 2.5},
+        ),
+        (
+            """msg = f"it {it} "\nmsg += f"(val) loss {losses['val']:.3f}"\nprint(msg)""",
+            "it 3 (val) loss 2.5",
+            {"val_loss": 2.5},
+        ),
+        (
+            'print(f"loss {loss:.3f} best val loss {best:.3f} val acc {a:.1f}")',
+            "loss 1.0 best val loss 2.0 val acc 88.0",
+            {"val_acc": 88.0},
+        ),
+        (
+            'print(f"{color.red}step: {step}  \\x1b[32mloss: {loss:8.5f}")',
+            "\x1b[31mstep: 3  \x1b[32mloss:  2.50000",
+            {"step": 3.0, "loss": 2.5},
+        ),
     ],
-)  # fmt: skip
-def test_a_number_is_found_however_it_is_printed(tmp_path: Path, source: str, line: str, record: dict[str, float]) -> None:
+)
+def test_a_number_is_found_however_it_is_printed(
+    tmp_path: Path, source: str, line: str, record: dict[str, float]
+) -> None:
     made = drafted(tmp_path, {"train.py": f"loss.backward()\n{source}\n"})
     assert made.recipe.metrics is not None
     (found,) = Expressions(made.recipe.metrics.pattern).take(line)
@@ -179,7 +218,7 @@ def test_what_cannot_be_read_is_said_and_nothing_is_written(
     assert not (folder / "recipe.toml").exists()
 
 
-HOSTILE = '''
+HOSTILE = """
 import argparse
 parser = argparse.ArgumentParser()
 parser.add_argument("--learning-rate", type=float, default=1e400, help="inf")
@@ -193,7 +232,7 @@ parser.add_argument("--batch_size", choices=["a\\nb", "c"], default="c")
 open("/tmp/was-run", "w")
 loss.backward()
 print(f"val \\x1b[0m loss ({{x}})* {loss:.2f}")
-'''
+"""
 
 
 def test_hostile_text_stays_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,9 +261,8 @@ def test_hostile_text_stays_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert recipe.knob("lr") is not None and recipe.knob("lr").default == 0.1  # type: ignore[union-attr]
     assert {"learning_rate", "depth"}.isdisjoint(knob.key for knob in recipe.knobs)
     for name in ("deep.py", "chain.py", "linked.py", "loop/train.py", "tra{seed}in.py", "pretrain.py"):
-        try:
-            made = draft(Tree.read(folder), name)
-        except ValueError as error:
-            assert "is no Python file" in str(error), name
+        if name in Tree.read(folder).known:
+            parse_recipe(draft(Tree.read(folder), name).text)
         else:
-            parse_recipe(made.text)
+            with pytest.raises(ValueError, match="is no Python file"):
+                draft(Tree.read(folder), name)

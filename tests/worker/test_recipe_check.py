@@ -78,16 +78,22 @@ def test_each_lack_is_named_with_its_way_out(
 def test_a_seed_that_is_told_and_not_heard_is_seen(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = "import os, time\nprint('{\"accuracy\": 0.5, \"time\": %s}' % time.time(), os.environ)\n"
-    files = plain(script.replace("os.environ", "os.environ.get('SEED')[0:0]"), 'env = {SEED = "{seed}", DAT = "{data}"}')
+    script = 'import os, time\nprint(\'{"accuracy": 0.5, "time": %s}\' % time.time(), os.environ)\n'
+    files = plain(
+        script.replace("os.environ", "os.environ.get('SEED')[0:0]"), 'env = {SEED = "{seed}", DAT = "{data}"}'
+    )
     lines = checked(tmp_path / "deaf", files, capsys, "--seeds")
     assert lines["seed"]["found"] == "seeds 1 and 2 gave the same numbers"
     assert lines["data"]["ok"] is False
 
 
-def test_a_model_is_opened_by_the_scorer(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = checked(tmp_path / "opened", OPENED, capsys)
-    assert lines["model"]["ok"] and "val_bpb" in lines["model"]["found"], lines
+def test_a_model_that_the_scorer_finds_nowhere_is_named(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without torch: a checkpoint that is there is opened in tests/worker/test_foreign.py, by the same code."""
+    lines = checked(tmp_path / "none", OPENED | {"train.py": "print('{\"accuracy\": 0.5}')\n"}, capsys)
+    assert lines["starts"]["ok"] and lines["model"]["ok"] is False
+    assert "left no ckpt.pt" in lines["model"]["found"] and "Mend checkpoint" in lines["model"]["todo"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +101,11 @@ def test_a_model_is_opened_by_the_scorer(home: Path, tmp_path: Path, capsys: pyt
     [
         ({"train.py": ""}, "recipe", "holds no recipe.toml; `recipe new"),
         ({"recipe.toml": "[recipe]\nkind = 'comand'\n"}, "recipe", "recipe.toml, line 2: kind in [recipe]"),
-        (plain("") | {"recipe.toml": plain("")["recipe.toml"].replace('"train.py"]', '"tran.py"]')}, "files", "tran.py"),
+        (
+            plain("") | {"recipe.toml": plain("")["recipe.toml"].replace('"train.py"]', '"tran.py"]')},
+            "files",
+            "tran.py",
+        ),
         (plain("", 'environment = "torch9"'), "machine", "environment: torch9 is not declared on this machine"),
     ],
 )
