@@ -5,6 +5,8 @@ train SPEC.toml                                  train one run by hand, without 
 data prepare [--name NAME] [--from FOLDER] ...   make a dataset of text or tokens (docs/data.md)
 data inspect [NAME|FOLDER]                       say what is in it
 data verify  [NAME|FOLDER]                       hash it again
+recipe new PATH                                  read a repository, write a first recipe.toml (docs/recipes.md)
+recipe check PATH                                train five steps of it in the sandbox, say what is missing
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from gpu_runner.adopt.commands import add_recipe_commands
 from gpu_runner.data.commands import add_data_commands
 from gpu_runner.data.find import default_root
 from gpu_runner.standalone import train
@@ -27,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_arguments(by_hand)
     by_hand.set_defaults(run=train_by_hand)
     add_data_commands(commands)
+    add_recipe_commands(commands)
     return top
 
 
