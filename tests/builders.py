@@ -12,12 +12,12 @@ from gpu_runner import contract
 from research.change.drafts import Answer, Draft, Edit, Override, Prediction
 from research.gates import process
 from research.loop import tasks
-from research.models import Campaign, Proposal, Run, Worker
+from research.models import Campaign, Manifest, Proposal, Run, Worker
 from research.propose import drafting
 from research.record import campaigns
 from research.record.rights import COMMAND_LINE, Part, name_of, proposer
 from research.review import decisions
-from research.runs import leasing, report
+from research.runs import leasing, report, workers
 
 LOCK = "0" * 64
 
@@ -114,6 +114,31 @@ def make_worker(**over: Any) -> Worker:
         name=name, defaults={"token_sha256": contract.sha256(f"token of {name}".encode()), **over}
     )
     return worker
+
+
+def make_summary(**over: Any) -> contract.DatasetSummary:
+    """Of a dataset of text in bytes, whose val stands in its training text to 0.7 % and whose watch split to 4.9 %."""
+    shared = {"watch": 477, "val": 72, "sealed": 0}
+    splits = {
+        name: {"num_shards": 1, "num_tokens": num, "num_bytes": num, "num_documents": 35, "overlap": (name in shared
+               and {"unit": "words", "length": 13, "num": 9_700, "num_shared": shared[name]}) or None}
+        for name, num in {"train": 9_660_771, "watch": 91_749, "val": 405_399, "sealed": 509_761}.items()
+    }  # fmt: skip
+    fields: dict[str, Any] = {
+        "name": "stdlib", "sha256": "d" * 64, "dtype": "uint8", "tokenizer": "bytes", "tokenizer_sha256": None,
+        "vocab": 256, "separator": 0, "is_scorable": True, "source": {"text": "Python standard library"},
+        "splits": splits, "samples": ["def mean(numbers):\n    return sum(numbers) / len(numbers)"],
+    }  # fmt: skip
+    return contract.DatasetSummary.model_validate(fields | over)
+
+
+def make_manifest(worker: Worker, **over: Any) -> Manifest:
+    """As ``worker`` describes it in its hello; the worker has it."""
+    said = make_summary(**over)
+    worker.datasets |= {said.name: said.sha256}
+    worker.save(update_fields=["datasets"])
+    workers.describe(worker, [said])
+    return Manifest.objects.get(sha256=said.sha256)
 
 
 def claim(worker: Worker, **over: str) -> contract.Lease | None:

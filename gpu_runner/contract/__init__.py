@@ -8,6 +8,7 @@ an unknown field, a wrong type, NaN or Infinity is refused with the field's name
     wire.py      the base of all messages: strict models, canonical JSON
     recipe.py    what a proposal may change, and how it trains; its parts: knobs.py, command.py; read by recipe_toml.py
     approval.py  what was countersigned
+    dataset.py   a dataset in short, with samples of what is trained on
     run.py       what is sent to a worker
     report.py    what comes back while the run lives, and the order that answers it
     score.py     what the scorer measured
@@ -28,6 +29,17 @@ from gpu_runner.contract.approval import (
 )
 from gpu_runner.contract.closest import closest
 from gpu_runner.contract.command import OURS, PLACEHOLDERS, Command, Metrics, Model, Overrides, is_safe_path
+from gpu_runner.contract.dataset import (
+    MAX_FACT_CHARS,
+    MAX_FACTS,
+    MAX_SAMPLE_CHARS,
+    MAX_SAMPLES,
+    MAX_SUMMARIES,
+    SPLIT_NAMES,
+    DatasetSummary,
+    SharedRuns,
+    SplitSummary,
+)
 from gpu_runner.contract.end import FAULT_OF, Failure, FailureKind, Fault, RunEnd
 from gpu_runner.contract.knobs import Knob, Knobs, KnobValue
 from gpu_runner.contract.plain import is_hidden

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gpu_runner.contract.approval import Approval, Seed
+from gpu_runner.contract.dataset import MAX_SUMMARIES, DatasetName, DatasetSummary
 from gpu_runner.contract.score import Effort
 from gpu_runner.contract.wire import Facts, HardwareClass, SandboxLevel, Sha256, StepCount, TokenCount, Wire
 
@@ -69,7 +70,6 @@ class Spent(Wire):
         return self.model_copy(update=grown)
 
 
-DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")]
 Purpose = Literal["smoke", "baseline", "candidate"]
 
 
@@ -122,3 +122,11 @@ class Hello(Wire):
     environments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")], Sha256] = Field(
         default={}, max_length=20
     )  # declared by its operator: name -> sha256 of its packages
+    summaries: list[DatasetSummary] = Field(default=[], max_length=MAX_SUMMARIES)  # of datasets not described before
+
+    @model_validator(mode="after")
+    def _describes_its_own(self) -> Hello:
+        for one in self.summaries:
+            if self.datasets.get(one.name) != one.sha256:
+                raise ValueError(f"summaries: {one.name} {one.sha256[:12]} is not in datasets")
+        return self

@@ -24,6 +24,7 @@ sha256 of its text, so equal documents never stand on both sides of a split.
     overlap.py     how much held-out text stands in the training text
     verify.py      whether a dataset still is what its manifest says
     inspect.py     shows a dataset to people
+    summary.py     a dataset in short for the web side, with samples of its training text
     commands.py    `python -m gpu_runner data ...`
 
 Only ``prepare`` needs more than numpy; harness and scorer import ``manifest`` and ``tokens``.

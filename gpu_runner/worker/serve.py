@@ -24,6 +24,7 @@ from types import FrameType
 from gpu_runner import contract, sandbox
 from gpu_runner.command.environments import VARIABLE, declared
 from gpu_runner.data.manifest import manifest_sha256
+from gpu_runner.data.summary import summary_of
 from gpu_runner.data.verify import refuse_open, refuse_shown
 from gpu_runner.machine import hardware
 from gpu_runner.machine.faults import disk_problem
@@ -101,6 +102,7 @@ class Worker:
         self.doorbell = Doorbell(settings.broker_url)
         self.num_lost = 0  # in a row
         self.said: dict[str, str] = {}  # the datasets of which the web side was told
+        self.described: set[str] = set()  # the manifests of which it has a summary, by their hash
         self.rests_until = time.monotonic()  # by the Retry-After of the web side, or of a proxy before it
         self.leaving = False  # a plain flag: a signal handler may interrupt the holder of any lock
 
@@ -130,18 +132,20 @@ class Worker:
     def tell_of_new_datasets(self) -> None:
         """Say hello again when a dataset came or went since: the web side lists what workers said."""
         before = self.said
-        if self.machine_datasets() != before:
+        if (now := self.machine_datasets()) != before or not self.described.issuperset(now.values()):
             self.say_hello()
 
     def say_hello(self) -> None:
         """Say hello until the web side answers. Raises Refused, except while the worker is only disabled."""
+        datasets_here = self.machine_datasets()
         hello = contract.Hello(
             name=self.settings.name,
             hardware_class=self.machine.hardware_class,
             hardware=hardware.facts(),
             sandbox_level=self.machine.sandbox_level,
             lock_sha256=self.machine.lock_sha256,
-            datasets=self.machine_datasets(),
+            datasets=datasets_here,
+            summaries=self.summaries(datasets_here),
             environments={name: found.sha256 for name, found in self.machine.environments.items()},
         )
         retry_s, asked_for_s, said = FIRST_RETRY_S, 0.0, ""
@@ -156,6 +160,7 @@ class Worker:
                 problem, asked_for_s = str(error), 0.0
             else:
                 log.info("%s works for %s (%s)", hello.name, self.settings.url, hello.hardware_class)
+                self.described.update(one.sha256 for one in hello.summaries)
                 self.compare(datasets)
                 return
             if problem != said:
@@ -173,6 +178,26 @@ class Worker:
                 found[name] = manifest_sha256(self.machine.datasets / name)
         self.said = found
         return found
+
+    def summaries(self, here: Mapping[str, str]) -> list[contract.DatasetSummary]:
+        """Of the datasets that the web side was not told of yet, at most MAX_SUMMARIES; the next hello has more.
+
+        What cannot be read is not tried again before its manifest changes: runs say what is wrong with it.
+        """
+        self.described &= set(here.values())
+        found: dict[str, contract.DatasetSummary] = {}
+        for name, sha256 in here.items():
+            if len(found) == contract.MAX_SUMMARIES or sha256 in self.described or sha256 in found:
+                continue
+            try:
+                said = summary_of(self.machine.datasets / name, name)
+            except (ValueError, OSError) as error:
+                log.warning("dataset %s is not described: %s", name, error)
+                self.described.add(sha256)
+                continue
+            if said.sha256 == sha256:  # else it was made anew meanwhile: the next hello names what is there then
+                found[sha256] = said
+        return list(found.values())
 
     def compare(self, datasets: Mapping[str, str]) -> None:
         """Warn of datasets that are missing here or differ from the campaigns': every run on them would fail."""

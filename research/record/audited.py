@@ -32,6 +32,7 @@ _HELLO = "what the machine said last; a run holds what it ran on"
 APART = {
     "research.event": "is the chain itself",
     "research.audithead": "is signed",
+    "research.manifest": "what a machine says of its files, for people; approvals hold the hashes",
     "research.turn": "paces the proposers; no number and no prompt depends on it, and the ledger holds what came of it",
     "webapp.submission": "answers an agent's retries; what was proposed is held",
     "webapp.tries": "counts tried passwords until they are forgotten; what rests is an event",

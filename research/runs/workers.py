@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 
 from django.db import transaction
 
 from gpu_runner import contract
-from research.models import Worker
+from research.models import Manifest, Worker
 from research.record import events, kinds, rights, watch
 from research.record.rights import Actor
 
@@ -43,3 +44,12 @@ def switch(worker: Worker, enabled: bool, *, by: Actor) -> None:
         worker.enabled = enabled
         sentence = f"Worker {worker.name} is switched {'on' if enabled else 'off'}"
         events.record(fact, sentence, by=rights.name_of(by), rows=[worker])
+
+
+def describe(worker: Worker, summaries: Iterable[contract.DatasetSummary]) -> None:
+    """Keep what ``worker`` says of datasets that nobody described before; the first word on a manifest stays."""
+    rows = [
+        Manifest(sha256=one.sha256, name=one.name, summary=one.model_dump(mode="json"), reported_by=worker)
+        for one in summaries
+    ]
+    Manifest.objects.bulk_create(rows, ignore_conflicts=True)

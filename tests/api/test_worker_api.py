@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 
 from gpu_runner import contract
-from research.models import Campaign, Run, Worker
+from research.models import Campaign, Manifest, Run, Worker
 from research.record.rights import COMMAND_LINE
 from research.runs import dispatch, workers
 from tests import builders
@@ -78,6 +78,30 @@ def test_what_a_worker_says_of_its_datasets_is_kept_and_a_name_that_is_none_is_r
     for wrong in ({"../etc": "d" * 64}, {"stdlib": "not a hash"}, {f"d{n}": "" for n in range(201)}):
         assert post(client, "hello", json.dumps(said | {"datasets": wrong}), token).status_code == 400
     assert Worker.objects.get(name="box").datasets == {"stdlib": "d" * 64}
+
+
+def test_a_dataset_is_described_once_and_only_by_a_worker_that_has_it(client: Client, token: str) -> None:
+    machine = {"hardware_class": "cpu-x86_64", "sandbox_level": "landlock", "lock_sha256": "", "hardware": {}}
+    summary = builders.make_summary(samples=["a\x1b[31m red\u202e word\nand more"], source={"te\u202ext": "<b>"})
+    said = {"name": "box", **machine, "datasets": {"stdlib": "d" * 64}}
+
+    def hello(**over: Any) -> int:
+        one = {**summary.model_dump(mode="json"), **over}
+        return int(post(client, "hello", json.dumps(said | {"summaries": [one]}), token).status_code)
+
+    assert hello() == 200
+    assert hello(samples=["another story"]) == 200, "a worker that starts again says it again"
+    row = Manifest.objects.get()
+    assert (row.sha256, row.name, row.reported_by) == ("d" * 64, "stdlib", Worker.objects.get(name="box"))
+    assert row.summary["samples"] == ["a red word\nand more"]
+    assert row.summary["source"] == {"text": "<b>"}
+    wrong: list[dict[str, Any]] = [
+        {"sha256": "e" * 64}, {"name": "other"}, {"samples": ["x"] * 4}, {"samples": ["x" * 801]}, {"splits": {}},
+        {"source": {str(n): n for n in range(21)}}, {"source": {"text": "x" * 301}}, {"vocab": 0}, {"val_text": "held"},
+    ]  # fmt: skip
+    for over in wrong:
+        assert hello(**over) == 400, over
+    assert Manifest.objects.count() == 1
 
 
 def test_a_worker_that_was_switched_off_gets_nothing(client: Client, campaign: Campaign, token: str) -> None:

@@ -35,6 +35,8 @@ def _whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Mapping[s
     dispatch.advance(campaign)
     lease = builders.claim(builders.make_worker())
     assert lease is not None
+    builders.make_manifest(builders.make_worker())
+    builders.make_manifest(builders.make_worker(name="gpu-2"), sha256="e" * 64, tokenizer="unknown", is_scorable=False)
     run = builders.finish(lease, val_bpb=1.6)
     judge_times(pending, 2)
     blocked = builders.make_blocked(campaign)
@@ -49,7 +51,8 @@ def _whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Mapping[s
         f"/proposals/{rebased.pk}/", "/review/?queue=1", "/runs/", f"/runs/{run.pk}/",
         "/campaigns/", f"/campaigns/{campaign.slug}/", "/campaigns/new/", f"/campaigns/{campaign.slug}/settings/",
         f"/campaigns/{campaign.slug}/program/", f"/campaigns/{campaign.slug}/check/",
-        f"/campaigns/{campaign.slug}/history/", f"/campaigns/{campaign.slug}/history/2/", "/nowhere/",
+        f"/campaigns/{campaign.slug}/history/", f"/campaigns/{campaign.slug}/history/2/",
+        "/datasets/", "/datasets/stdlib/", "/nowhere/",
     )  # fmt: skip
     answers = rendered(bobs_browser, *pages, f"/runs/{run.pk}/points.json?since=0")
     return answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/")

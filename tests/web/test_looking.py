@@ -64,6 +64,7 @@ def addresses_of(run: Run, *spaces: str) -> dict[str, str]:
     person, proposal = User.objects.earliest("pk"), Proposal.objects.earliest("pk")
     about = {
         "slug": run.campaign.slug,
+        "name": run.campaign.dataset,
         "run_id": run.pk,
         "number": proposal.pk,
         "token": links.make_link(person),

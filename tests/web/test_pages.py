@@ -24,7 +24,7 @@ HTMX = {"HX-Request": "true"}
 def addresses(proposal: Proposal) -> list[str]:
     """Every page there is, with something on it."""
     run = Run.objects.latest("pk")
-    fixed = ["/review/", "/runs/", "/campaigns/", "/navigation/"]
+    fixed = ["/review/", "/runs/", "/campaigns/", "/datasets/", "/datasets/stdlib/", "/navigation/"]
     return [*fixed, f"/proposals/{proposal.pk}/", f"/runs/{run.pk}/", f"/campaigns/{proposal.campaign.slug}/"]
 
 

@@ -109,6 +109,16 @@ def test_it_says_which_datasets_it_has_and_says_so_again_when_one_came(bench: Be
     assert [hello.datasets for hello in bench.web.hellos[1:]] == [
         {lease.spec.dataset: lease.spec.approval.dataset_sha256}
     ]
+    (described,) = bench.web.hellos[1].summaries
+    assert (described.sha256, described.splits["train"].num_documents) == (lease.spec.approval.dataset_sha256, 51)
+    assert described.samples == ["to train on"], "a little of what is trained on, and nothing of what is held out"
+    worker.say_hello()
+    assert bench.web.hellos[2].summaries == [], "it was described"
+    next((worker.machine.datasets / "tiny" / "train").glob("train-*")).unlink()
+    worker.described.clear()
+    worker.tell_of_new_datasets()
+    worker.tell_of_new_datasets()
+    assert len(bench.web.hellos) == 4, "what cannot be read is not tried again and again"
     worker.doorbell.close()
 
 

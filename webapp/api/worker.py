@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gpu_runner import contract
 from research.models import Campaign, Run, Worker
 from research.record import approval, events, kinds, repository, rights
-from research.runs import leasing, report
+from research.runs import leasing, report, workers
 from webapp.api.bearer import Refused, bearer, sentence_of, wrong_token
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def hello(request: HttpRequest) -> HttpResponse:
     with transaction.atomic():
         now = timezone.now()
         Worker.objects.filter(pk=worker.pk).update(hardware=said.hardware, datasets=said.datasets, seen_at=now, **facts)
+        workers.describe(worker, said.summaries)
         sentence = f"{worker.name} is here: {said.hardware_class}, sandbox {said.sandbox_level}"
         events.record(kinds.WORKER_HELLO(worker=worker.pk), sentence, by=rights.worker(worker))
     return JsonResponse(

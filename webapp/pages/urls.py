@@ -7,6 +7,7 @@ from django.urls import path
 from webapp.pages import home
 from webapp.pages.accounts import login
 from webapp.pages.campaigns import begin, campaigns, check, settings
+from webapp.pages.datasets import datasets
 from webapp.pages.history import history
 from webapp.pages.review import edit, override, review
 from webapp.pages.runs import runs
@@ -28,6 +29,8 @@ urlpatterns = [
     path("runs/<int:pk>/", runs.run, name="run"),
     path("runs/<int:pk>/stop/", runs.stop, name="stop-run"),
     path("runs/<int:pk>/score/", runs.score, name="run-score"),
+    path("datasets/", datasets.datasets, name="datasets"),
+    path("datasets/<str:name>/", datasets.dataset, name="dataset"),
     path("campaigns/", campaigns.campaigns, name="campaigns"),
     path("campaigns/new/", begin.new, name="campaign-new"),
     path("campaigns/new/costs/", begin.costs, name="campaign-new-costs"),
