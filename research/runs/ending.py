@@ -39,7 +39,7 @@ def _stop(run: Run, kind: Stop, by: Actor, reason: str) -> None:
     with transaction.atomic():
         if live.update(**told) != 1:
             raise lifecycle.LostRace(f"R-{run.pk} is already over")
-        fact = kinds.RUN_TOLD_TO_STOP(why=kind.value, reason=told["stop_reason"])
+        fact = kinds.RUN_TOLD_TO_STOP(why=str(kind), reason=told["stop_reason"])
         said, proposal = f"R-{run.pk} was told to stop: {reason}", run.revision.proposal if run.revision else None
         events.record(fact, said, by=rights.name_of(by), campaign=run.campaign, proposal=proposal, run=run)
 
