@@ -300,32 +300,44 @@ def write_verdict(
             reason=reason[:600],
             crashed=crashed,
             num_pairs=num_pairs,
-            pairs=rows,
             self_reported=words,
-            effect_bpb=look.mean if look else None,
-            low_bpb=look.low if look else None,
-            high_bpb=look.high if look else None,
-            e_value=look.e_value if look else None,
-            candidate_bpb=_mean([row["candidate_bpb"] for row in rows]),
-            incumbent_bpb=_mean([row["incumbent_bpb"] for row in rows]),
-            sealed_effect_bpb=sealed.effect_bpb if sealed else None,
-            sealed=sealed.numbers if sealed else None,
+            **_numbers(look, rows, sealed),
         )
         kind = _kind(outcome, crashed)
         learn.record(proposal, kind, f"{proposal.title}: {kind}. {told[:600]}")  # first: it is told with the verdict
-        fact = kinds.VERDICT(
-            outcome=outcome,
-            effect_bpb=verdict.effect_bpb,
-            low_bpb=verdict.low_bpb,
-            high_bpb=verdict.high_bpb,
-            num_pairs=num_pairs,
-            told=told_so["told"],
-        )
-        events.record(fact, sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, rows=[verdict])
+        _tell(verdict, sentence, told_so["told"])
         ending.cancel_queued(revision, by=rights.JUDGE, reason=f"P-{proposal.pk} is judged")
         if commit is not None:
             _promote(revision, commit)
     return verdict
+
+
+def _numbers(look: statistics.Look | None, rows: list[dict[str, Any]], sealed: Sealed | None) -> dict[str, Any]:
+    """What a verdict keeps of the measurements that it rests on."""
+    return {
+        "pairs": rows,
+        "effect_bpb": look.mean if look else None,
+        "low_bpb": look.low if look else None,
+        "high_bpb": look.high if look else None,
+        "e_value": look.e_value if look else None,
+        "candidate_bpb": _mean([row["candidate_bpb"] for row in rows]),
+        "incumbent_bpb": _mean([row["incumbent_bpb"] for row in rows]),
+        "sealed_effect_bpb": sealed.effect_bpb if sealed else None,
+        "sealed": sealed.numbers if sealed else None,
+    }
+
+
+def _tell(verdict: Verdict, sentence: str, told: str) -> None:
+    proposal = verdict.revision.proposal
+    fact = kinds.VERDICT(
+        outcome=verdict.outcome,
+        effect_bpb=verdict.effect_bpb,
+        low_bpb=verdict.low_bpb,
+        high_bpb=verdict.high_bpb,
+        num_pairs=verdict.num_pairs,
+        told=told,
+    )
+    events.record(fact, sentence, by=rights.JUDGE, campaign=proposal.campaign, proposal=proposal, rows=[verdict])
 
 
 def _mean(values: list[float]) -> float | None:

@@ -78,6 +78,10 @@ class Source:
     text: str
     tree: ast.Module
     siblings: dict[str, Source] = field(default_factory=dict)
+    _of_kind: dict[tuple[Kind, ...], list[ast.AST]] = field(default_factory=dict)
+    _known_dotted: dict[ast.AST, set[str]] = field(default_factory=dict)
+    _known_local: dict[tuple[str, Function | None], bool] = field(default_factory=dict)
+    _known_scopes: dict[tuple[str, Function | None], Function | None] = field(default_factory=dict)
 
     def among(self, siblings: dict[str, Source]) -> Source:
         """The same file in a recipe."""
@@ -114,10 +118,6 @@ class Source:
             wanted = frozenset(kinds)
             self._of_kind[kinds] = [node for node in self.nodes if type(node) in wanted]
         return self._of_kind[kinds]
-
-    @cached_property
-    def _of_kind(self) -> dict[tuple[Kind, ...], list[ast.AST]]:
-        return {}
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         while (parent := self.parents.get(node)) is not None:
@@ -170,10 +170,6 @@ class Source:
             self._known_dotted[node] = self._dotted(node)
         return self._known_dotted[node]
 
-    @cached_property
-    def _known_dotted(self) -> dict[ast.AST, set[str]]:
-        return {}
-
     def _dotted(self, node: ast.AST) -> set[str]:
         root = node
         while isinstance(root, ast.Attribute):
@@ -211,10 +207,6 @@ class Source:
             function = self._inside.get(function)
         return False
 
-    @cached_property
-    def _known_local(self) -> dict[tuple[str, Function | None], bool]:
-        return {}
-
     def scope(self, name: str, node: ast.AST) -> ast.AST | None:
         """The function whose variable ``name`` is where ``node`` stands; None: the file's."""
         key = name, self._inside.get(node)
@@ -226,10 +218,6 @@ class Source:
         while function is not None and (name in self._globals_of[function] or name not in self._bound(function)):
             function = self._inside.get(function)
         return function
-
-    @cached_property
-    def _known_scopes(self) -> dict[tuple[str, Function | None], Function | None]:
-        return {}
 
     def is_the_files(self, name: str, node: ast.AST) -> bool:
         """Whether a name that ``node`` binds is the file's or a class's, not a variable of a function around it."""
