@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_runner.adopt.opened import Opened
+from gpu_runner.adopt.tree import Tree
 from gpu_runner.adopt.values import comment
 from gpu_runner.adopt.walls import STEPS, Heard, launched, spec_of
 from gpu_runner.command.layout import laid_out
@@ -24,7 +27,7 @@ from gpu_runner.worker.scoring import score
 MAX_RECIPE_BYTES = 1 << 20
 SEEDS = (1, 2)
 NUM_LAST_WORDS = 8
-MAX_LISTED = 1_000
+MAX_LISTED, MAX_DEPTH = 1_000, 8
 # Which line a failure belongs to; of every other kind it is the trainer that did not come through.
 ABOUT = {"no_metric": "metric", "not_finite": "metric", "no_checkpoint": "model", "scorer_failed": "model",
          "dataset_missing": "data"}  # fmt: skip
@@ -100,8 +103,8 @@ def of_its_files(recipe: Recipe, folder: Path) -> Iterator[Line]:
 
 
 def _is_read(folder: Path, variable: str) -> bool:
-    files = [path for path in sorted(folder.rglob("*.py"))[:MAX_LISTED] if path.is_file() and not path.is_symlink()]
-    return any(variable.encode() in path.read_bytes() for path in files if path.stat().st_size < MAX_RECIPE_BYTES)
+    tree = Tree.read(folder)
+    return any(variable in tree.text(path) for path in tree.ending(".py")[:MAX_LISTED])
 
 
 # --- one run --------------------------------------------------------------------------------
@@ -182,13 +185,25 @@ def _look_back(seen: Seen, it: Launch, heard: Heard, before: dict[str, int], *, 
 
 
 def _listed(folder: Path) -> dict[str, int]:
-    """Regular files below a folder, with their sizes; caches of Python left out."""
+    """Regular files below a folder, with their sizes: what hostile code left, so no link is followed, nothing is deep.
+
+    Caches of Python are left out.
+    """
     found: dict[str, int] = {}
-    for path in folder.rglob("*"):
-        if len(found) == MAX_LISTED:
-            break
-        if path.is_file() and not path.is_symlink() and "__pycache__" not in path.parts:
-            found[path.relative_to(folder).as_posix()] = path.stat().st_size
+    within = [""] if folder.is_dir() else []
+    while within and len(found) < MAX_LISTED:
+        here = within.pop()
+        try:
+            with os.scandir(folder / here) as entries:
+                inside = list(itertools.islice(entries, MAX_LISTED))
+        except OSError:  # closed to us, or gone
+            continue
+        for entry in inside:
+            name = f"{here}{entry.name}"
+            if entry.is_file(follow_symlinks=False):
+                found[name] = entry.stat(follow_symlinks=False).st_size
+            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__" and name.count("/") < MAX_DEPTH:
+                within.append(f"{name}/")
     return found
 
 
@@ -208,7 +223,8 @@ def lines_of(seen: Seen, recipe: Recipe, dataset: Path, home: Path) -> Iterator[
     if seen.memory_mib is not None:
         yield Line(name="memory", ok=True, found=f"{seen.memory_mib:,.0f} MiB at most")
     if seen.train_s is not None:
-        yield Line(name="seconds", ok=True, found=f"{seen.train_s:.1f} s for {STEPS} steps, its start among them")
+        start = ", its start among them" if recipe.kind == "command" else ""
+        yield Line(name="seconds", ok=True, found=f"{seen.train_s:.1f} s for {STEPS} steps{start}")
 
 
 def _of_its_start(seen: Seen, about: str) -> Line:
@@ -280,7 +296,8 @@ def _shown_instead(seen: Seen) -> str:
 def _of_its_output(seen: Seen, recipe: Recipe) -> Line:
     inside = [name for name in seen.written if name.startswith("{out}/")]
     size = sum(seen.written.values()) / (1 << 20)
-    named = f"{', '.join([*inside, *(n for n in seen.written if n not in inside)][:3])} ({size:,.1f} MiB in all)"
+    first = [*inside, *(name for name in seen.written if name not in inside)][:3]
+    named = f"{', '.join(comment(name, 80) for name in first)} ({size:,.1f} MiB in all)"
     if inside:
         return Line(name="output", ok=True, found=f"{named}")
     if seen.written:

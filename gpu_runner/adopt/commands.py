@@ -19,6 +19,7 @@ from gpu_runner.adopt.draft import Draft, draft
 from gpu_runner.adopt.tree import Tree
 from gpu_runner.contract import Recipe
 from gpu_runner.contract.closest import closest
+from gpu_runner.contract.plain import plain
 from gpu_runner.data.find import DEFAULT_DATASET, default_root, find_dataset
 
 if TYPE_CHECKING:  # what trains is not needed to read
@@ -206,9 +207,9 @@ def _print(line: Line) -> None:
     mark = MARKS[line.ok]
     if sys.stdout.isatty():
         mark = f"\x1b[{COLOURS[line.ok]}m{mark}\x1b[0m"
-    print(f"{mark} {line.name:<8} {line.found}", flush=True)
+    print(f"{mark} {line.name:<8} {plain(line.found)}", flush=True)
     if line.todo:
-        print(f"{'':16} {line.todo}", flush=True)
+        print(f"{'':16} {plain(line.todo)}", flush=True)
 
 
 @contextmanager

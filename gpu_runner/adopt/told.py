@@ -133,6 +133,9 @@ def _data(said: Told, way: Way | None, whole: str, tree: Tree) -> None:
         said.layout = "llmc"
     elif "train.bin" in whole and re.search(r"memmap|fromfile|meta\.pkl", whole):
         said.layout = "nanogpt"
+    elif re.search(r"memmap[^\n]{0,80}uint16", whole) and ".bin" in whole:
+        said.layout = "nanogpt"
+        said.unsure["layout"] = "a guess: it maps .bin files of uint16, whose names were not found"
     said.data_prefix = (glob[2] or "") if is_llmc and glob else ""
     if way and (train := way.named(*TRAIN_FILES)) and said.layout != "ours":
         names = _names(said)

@@ -32,7 +32,7 @@ HOUSEKEEPING = re.compile(
     r"interval|freq|frequency|only|tokenizer|dataset|datasets|data|corpus|split|streaming|pretrained|version|"
     r"flops|peak|timeout|comet|tensorboard|mlflow|id|user|email|email_|slack|s3|gcs|remote|dry|overwrite|"
     r"compile|compiled|flash|dtype|precision|fp8|fp16|bf16|tf32|deterministic|gc|memory|monitor|metric|metrics|"
-    r"budget|job|prefetch|pin|shuffle|download|force|help|config|overfit|write|tensorcores|zero_stage)(_|$)"
+    r"budget|job|prefetch|pin|shuffle|download|force|help|config|vocab|vocab_size|overfit|write|tensorcores|zero_stage)(_|$)"
 )
 # Names with a housekeeping word in them that are none.
 LEARNED_ALL_THE_SAME = re.compile(

@@ -120,6 +120,22 @@ def test_a_block_at_the_end_is_read_as_one(tmp_path: Path) -> None:
     assert made.recipe.shown == ("prepare.py",)
 
 
+def test_files_of_uint16_are_guessed_to_be_nanogpts(tmp_path: Path) -> None:
+    script = """
+import argparse, numpy as np
+parser = argparse.ArgumentParser()
+parser.add_argument("--data_dir", default="data")
+args = parser.parse_args()
+rows = [np.memmap(f"{args.data_dir}/{name}.bin", dtype=np.uint16) for name in ("train", "val")]
+loss.backward()
+"""
+    made = drafted(tmp_path, {"train.py": script})
+    assert made.recipe.command is not None and made.recipe.command.layout == "nanogpt"
+    assert "--data_dir={data}" in words(made.recipe) and "layout in [command]: a guess" in doubts(made)
+    assert "[knobs]: nothing that sets its numbers" in doubts(made)
+    assert "reader in [metrics]: nothing that prints such a number was found" in doubts(made)
+
+
 def test_nested_dataclasses_over_a_file_take_the_files_defaults(tmp_path: Path) -> None:
     made = drafted(tmp_path, OMEGA)
     assert words(made.recipe)[1:] == (

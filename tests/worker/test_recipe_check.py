@@ -87,6 +87,29 @@ def test_a_seed_that_is_told_and_not_heard_is_seen(
     assert lines["data"]["ok"] is False
 
 
+def test_what_a_hostile_trainer_leaves_is_told_as_text_and_is_gone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = """
+import os
+open("\\x1b[31mred\\n", "w").write("x")
+os.symlink("/etc/passwd", "link")
+os.mkfifo("fifo")
+print("\\x1b]0;title\\x07", '{"accuracy": 0.5}', sep="\\n")
+for _ in range(400):
+    os.mkdir("d" * 50)
+    os.chdir("d" * 50)
+"""
+    for name, text in plain(script).items():
+        (tmp_path / "evil").mkdir(exist_ok=True)
+        (tmp_path / "evil" / name).write_text(text)
+    assert main(["recipe", "check", str(tmp_path / "evil"), "--dataset", "tiny"]) == 1
+    said = capsys.readouterr().out
+    assert "beside its source: red (0.0 MiB in all)" in said and "accuracy = 0.5" in said
+    assert not [character for character in said if ord(character) < 32 and character != "\n"]
+    assert list((home / "checks").iterdir()) == []
+
+
 def test_a_model_that_the_scorer_finds_nowhere_is_named(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
