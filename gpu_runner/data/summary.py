@@ -18,7 +18,7 @@ from gpu_runner.data.tokenizers import decode, stored_table
 from gpu_runner.data.tokens import Ids, TokenArray
 
 SAMPLE_TOKENS = 600
-SEARCHED_TOKENS = 1 << 18  # for the beginning of a document: half a megabyte of most shards
+SEARCHED_TOKENS = 1 << 20  # for the beginning of a document: 2 MB of most shards
 MIN_CHARS = 40  # a shorter beginning says little; the next document follows
 
 

@@ -8,9 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
+from playwright.sync_api import Page
 
 from research.models import Campaign, Worker
 from tests import builders
+from tests.web.chromium import HOST, Site, in_browser, rendered
 from tests.web.people import browser_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -80,3 +82,18 @@ def test_charlie_sees_none_of_it(charlie: User, box: Worker) -> None:
         answer = browser_of(charlie).get(address)
         assert answer.status_code == 403
         assert "numbers" not in answer.content.decode()
+
+
+@pytest.mark.browser
+def test_a_page_that_is_left_open_looks_again_by_itself(alices_browser: Client, box: Worker) -> None:
+    builders.make_manifest(box)
+    site = Site(rendered(alices_browser, "/datasets/"))
+
+    def wait(page: Page) -> str:
+        page.clock.install()
+        page.goto(f"{HOST}/datasets/")
+        with page.expect_request(lambda asked: asked.headers.get("hx-request") == "true") as found:
+            page.clock.run_for(21_000)
+        return found.value.url
+
+    assert in_browser(site, wait) == f"{HOST}/datasets/"
