@@ -232,6 +232,7 @@ class Worker:
             if lease is None:
                 return
             self.carry_out(lease)
+            self.tell_of_new_datasets()  # a queue may not be empty for hours
 
     def claim(self) -> contract.Claim:
         return contract.Claim(

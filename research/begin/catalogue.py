@@ -32,7 +32,7 @@ class Entry:
 
 def entries(name: str | None = None) -> list[Entry]:
     """Those of one name, or all, by name and then by how many workers have each."""
-    known = [one for one in datasets.known() if name in (None, one.name)]
+    known = [one for one in datasets.known() if one.name and name in (None, one.name)]
     described = Manifest.objects.select_related("reported_by").in_bulk(
         {one.sha256 for one in known}, field_name="sha256"
     )

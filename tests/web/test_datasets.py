@@ -73,6 +73,9 @@ def test_a_dataset_that_only_a_campaign_names_says_that_no_worker_has_it(alices_
     assert "Not described yet" in text_of(alices_browser, "/datasets/stdlib/")
     Campaign.objects.filter(pk=campaign.pk).update(state="archived")
     assert "No worker has this one" not in text_of(alices_browser, "/datasets/stdlib/")
+    Campaign.objects.filter(pk=campaign.pk).update(dataset="old/one <b>")
+    assert "old/one &lt;b&gt;" in text_of(alices_browser, "/datasets/")
+    assert "pinned by the hash" in text_of(alices_browser, "/datasets/old/one <b>/")
     assert alices_browser.get("/datasets/nothing/").status_code == 404
 
 

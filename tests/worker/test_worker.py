@@ -132,6 +132,18 @@ def test_a_ring_at_the_door_wakes_it_and_it_drains_the_queue(bench: Bench, worki
     assert [end.outcome for end in web.ends] == ["finished", "finished"]
 
 
+def test_a_dataset_that_came_during_a_run_is_told_before_the_next_one(bench: Bench, redis: str) -> None:
+    web, machine = bench.web, make_machine(bench.folder)
+    web.leases = [bench.lease(bench.recipe(GOOD), fence=1)]
+    worker = Worker(settings_for(web.url, redis, bench.folder), machine)
+    worker.say_hello()
+    shutil.copytree(machine.datasets / "tiny", machine.datasets / "second")
+    worker.drain()
+    assert [sorted(hello.datasets) for hello in web.hellos] == [["tiny"], ["second", "tiny"]]
+    assert len(web.claims) == 2
+    worker.doorbell.close()
+
+
 def test_after_a_run_that_was_lost_here_it_rests_longer_each_time(
     bench: Bench, redis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
