@@ -58,6 +58,7 @@ def _whole_site(bobs_browser: Client, pending: Proposal, bob: User) -> Mapping[s
     return answers | rendered(Client(), "/login/", f"/login/{links.make_link(bob)}/", "/login/used/")
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_every_page_is_accessible_and_fits(whole_site: Site, theme: str, width: int) -> None:

@@ -29,6 +29,7 @@ def resting_page(request: pytest.FixtureRequest) -> Site:
     return once("resting", lambda: request.getfixturevalue("resting").answers)
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_that_a_name_rests_is_said_in_words_that_everybody_can_read(resting_page: Site, theme: str, width: int) -> None:
