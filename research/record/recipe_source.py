@@ -134,6 +134,7 @@ def _is_bare(path: Path) -> bool:
 
 
 def _of_folder(folder: Path, *, origin: str) -> Source:
+    recipe_tree.refuse_foreign(folder, origin)
     entries = recipe_tree.scanned(folder)
     recipe, text = recipe_tree.checked(entries, lambda path: recipe_tree.body_of(folder, path), origin)
 

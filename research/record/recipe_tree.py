@@ -66,9 +66,7 @@ def checked(entries: list[Entry], read: Read, name: str) -> tuple[contract.Recip
     _refuse_size(len(entries), sum(entry.size or 0 for entry in entries))
     paths = {entry.path for entry in entries}
     if RECIPE not in paths:
-        raise ValueError(
-            f"recipe: there is no recipe.toml at the top of {name}; `manage.py recipe new PATH` writes a first one"
-        )
+        raise _without(name)
     text = _text(RECIPE, read(RECIPE))
     try:
         recipe = contract.parse_recipe(text)
@@ -81,6 +79,18 @@ def checked(entries: list[Entry], read: Read, name: str) -> tuple[contract.Recip
             raise ValueError(f"recipe: recipe.toml: {table} names {name!r}, and there is no such file")
         _text(name, read(name))
     return recipe, text
+
+
+def refuse_foreign(folder: Path, name: str) -> None:
+    """Raises ValueError for a folder without a recipe.toml: the names of what lies in it are nobody's business then."""
+    if not (folder / RECIPE).is_file():
+        raise _without(name)
+
+
+def _without(name: str) -> ValueError:
+    return ValueError(
+        f"recipe: there is no recipe.toml at the top of {name}; `manage.py recipe new PATH` writes a first one"
+    )
 
 
 def _refuse_entry(entry: Entry) -> None:

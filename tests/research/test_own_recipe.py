@@ -221,6 +221,14 @@ def test_what_no_worker_could_run_is_refused_in_a_sentence_and_nothing_is_left_b
     nothing_is_left(Path(settings.REPOSITORIES))
 
 
+def test_a_folder_that_is_no_recipe_is_not_looked_through_and_none_of_its_names_is_said(hers: Path) -> None:
+    (hers / "recipe.toml").unlink()
+    link(hers)
+    with pytest.raises(ValueError, match=r"recipe: there is no recipe.toml at the top of") as refused:
+        begin(hers)
+    assert "data.bin" not in str(refused.value)
+
+
 def test_what_only_a_folder_or_only_a_commit_can_hold_is_refused_too(hers: Path, tmp_path: Path, settings: Any) -> None:
     pipe(hers)
     with pytest.raises(ValueError, match=r"recipe: pipe is a special file"):
